@@ -1,0 +1,12 @@
+"""Verdicts on claims, and the page that shows them."""
+
+from kd_heuristics.report.claims import (
+    Claim,
+    confidence_interval,
+    judge,
+    judge_all,
+    summary,
+)
+from kd_heuristics.report.page import write
+
+__all__ = ["Claim", "confidence_interval", "judge", "judge_all", "summary", "write"]

@@ -1,0 +1,215 @@
+"""What all studies share: presets, command line, progress bar, run folder."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.console
+import rich.progress
+import tyro
+
+from kd_heuristics import checkpoints, data, nearest, parallel, runs, training
+from kd_heuristics.report import Claim
+
+# Failures that the message explains fully: a traceback would hide it.
+EXPLAINED = (
+    checkpoints.CheckpointError,
+    data.MissingDatasetError,
+    runs.RunError,
+    training.NonFiniteError,
+)
+USAGE, FAILED = 2, 1  # exit statuses, beside 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study as the command line and `reproduce` see it.
+
+    Attributes:
+      name: of the module and of the run folder.
+      question: what it answers, for the report.
+      presets: `{name: config}`, configs frozen keyword-only dataclasses.
+      compute: `(config, folder, progress) -> (results, arrays)`; results hold only
+        what config and seeds determine.
+      draw: `(folder path) -> None`, draws the figures from the run folder alone.
+      claims: `config -> claims`, written into config.json before the run.
+      paper_preset: the preset with the paper's own values.
+    """
+
+    name: str
+    question: str
+    presets: Mapping[str, Any]
+    compute: Callable[..., tuple[dict, dict]]
+    draw: Callable[[Path], None]
+    claims: Callable[[Any], Sequence[Claim]]
+    paper_preset: str = "cifar10"
+
+
+def run(study: Study, config: Any, workdir: str | Path) -> Path:
+    """Runs a study, or what is left of it, in a run folder; returns the folder.
+
+    Raises:
+      RunError, CheckpointError, MissingDatasetError, NonFiniteError: see their words.
+    """
+    folder = runs.RunFolder(workdir)
+    folder.open(
+        {
+            "study": study.name,
+            "question": study.question,
+            "config": config,
+            "claims": study.claims(config),
+            "deviations": deviations(config, study.presets[study.paper_preset]),
+            "strategies": parallel.strategies(),
+        }
+    )
+    (folder.path / "error.json").unlink(missing_ok=True)
+    start = time.monotonic()
+    entry = folder.begin()
+    try:
+        with progress_bar(study.name) as progress:
+            results, arrays = study.compute(config, folder, progress)
+        folder.save_arrays("arrays.npz", arrays)
+        folder.write_json("results.json", results)
+        study.draw(folder.path)
+    except Exception as error:
+        folder.write_json("error.json", describe(error))
+        raise
+    folder.end(entry, time.monotonic() - start)
+    return folder.path
+
+
+def deviations(config: Any, paper: Any) -> dict[str, tuple[Any, Any]]:
+    """The fields in which a config differs from the paper's: (this, the paper's)."""
+    fields = [field.name for field in dataclasses.fields(config)]
+    pairs = {name: (getattr(config, name), getattr(paper, name)) for name in fields}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
+
+
+def describe(error: Exception) -> dict[str, str]:
+    """An error for the report: its words, and its traceback where they may not do."""
+    trace = "" if isinstance(error, EXPLAINED) else traceback.format_exc()
+    return {"error": type(error).__name__, "message": str(error), "traceback": trace}
+
+
+def main(study: Study) -> None:
+    """The command line of a study; exits with 0, 1 (failed) or 2 (wrong usage)."""
+    preset, rest = _preset(sys.argv[1:], study.presets)
+    arguments = _arguments(study, preset)
+    with usage_errors():
+        parsed = tyro.cli(
+            arguments,
+            prog=f"python -m experiments.{study.name}",
+            args=rest,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    with explained_errors():
+        folder = run(study, parsed.config, parsed.workdir)
+        print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns a ValueError of a config into one line and exit status 2."""
+    try:
+        yield
+    except ValueError as error:
+        fail(error, USAGE)
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turns a failure that explains itself into its message and exit status 1."""
+    try:
+        yield
+    except EXPLAINED as error:
+        fail(error, FAILED)
+
+
+def fail(error: Exception, status: int) -> None:
+    """Prints the error's words and exits."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _preset(arguments: list[str], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Takes --preset out of the arguments; the rest is parsed with its defaults."""
+    rest, name = [], "demo"
+    words = iter(arguments)
+    for word in words:
+        if word == "--preset":
+            name = next(words, "")
+        elif word.startswith("--preset="):
+            name = word.removeprefix("--preset=")
+        else:
+            rest.append(word)
+    with usage_errors():
+        nearest.choose(name, tuple(presets), "preset")
+    return name, rest
+
+
+def _arguments(study: Study, preset: str) -> type:
+    config = study.presets[preset]
+    choices = " | ".join(study.presets)
+    return dataclasses.make_dataclass(
+        "Arguments",
+        [
+            (
+                "preset",
+                Annotated[str, tyro.conf.arg(help=f"{choices}")],
+                preset,
+            ),
+            (
+                "workdir",
+                Annotated[Path, tyro.conf.arg(help="the run folder")],
+                Path("runs") / preset / study.name,
+            ),
+            ("config", type(config), dataclasses.field(default=config)),
+        ],
+        frozen=True,
+    )
+
+
+class Progress:
+    """A bar with study, step, loss and time left; lines where there is no terminal."""
+
+    def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID):
+        self._bar, self._task = bar, task
+
+    def start(self, steps: int) -> None:
+        """Sets the length of the bar."""
+        self._bar.update(self._task, total=steps)
+
+    def stage(self, name: str) -> None:
+        """Names what is running now."""
+        self._bar.update(self._task, stage=name)
+        if self._bar.disable:
+            task = self._bar.tasks[self._task]
+            print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
+
+    def advance(self, steps: int, loss: float | None = None) -> None:
+        """Moves the bar by so many steps; `loss` is shown where it is a number."""
+        fields = {} if loss is None or loss != loss else {"loss": f"{loss:.3f}"}
+        self._bar.update(self._task, advance=steps, **fields)
+
+
+@contextlib.contextmanager
+def progress_bar(study: str) -> Iterator[Progress]:
+    """The bar of one study; `Progress.start` gives its length."""
+    columns = (
+        rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("loss {task.fields[loss]}"),
+        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    console = rich.console.Console()
+    with rich.progress.Progress(
+        *columns, console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(study, total=None, stage="", loss="-")
+        yield Progress(bar, task)

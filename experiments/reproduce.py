@@ -1,0 +1,62 @@
+"""Runs every study of one preset, then writes the report.
+
+Command: python -m experiments.reproduce --preset demo | digits | cifar10 | smoke
+
+A study that fails is shown in the report with its error; the others still run, and the
+exit status is 1. The same command again goes on where it was interrupted.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tyro
+
+from experiments import launch, sgdr
+from kd_heuristics import nearest, report
+
+STUDIES = (sgdr.STUDY,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Runs every study of one preset, then writes one report."""
+
+    preset: str = "demo"
+    """smoke | demo | digits | cifar10"""
+    workdir: Path = Path("runs")
+    """holds <preset>/<study>/ and <preset>/report.html"""
+    seeds: int | None = None
+    """number of seeds; None: the preset's"""
+
+
+def run(arguments: Arguments) -> int:
+    """Runs the studies; the number of those that failed."""
+    root = arguments.workdir / arguments.preset
+    failed = 0
+    for study in STUDIES:
+        config = study.presets[arguments.preset]
+        if arguments.seeds is not None:
+            config = dataclasses.replace(config, seeds=arguments.seeds)
+        try:
+            launch.run(study, config, root / study.name)
+        except Exception as error:  # the other studies still run
+            failed += 1
+            print(f"{study.name} failed: {error}", file=sys.stderr)
+    print(f"report: {report.write(root).resolve()}")
+    return failed
+
+
+def main() -> None:
+    """The command line."""
+    with launch.usage_errors():
+        arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
+        nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
+        if arguments.seeds is not None and arguments.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+    with launch.explained_errors():
+        raise SystemExit(min(run(arguments), 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What every model of ours is to the rest of the code: four pure functions.
+
+Studies and tools call a `Network` and never the module behind it, so a model of
+another library fits in by giving the same four functions.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model as pure functions over a dictionary of variables.
+
+    `variables` is `{"params": tree}`, and `"batch_stats"` beside it where the model
+    has running statistics. `images` are float [batch, h, w, c]; logits are float32
+    [batch, classes] whatever the compute dtype.
+
+    Attributes:
+      name: the name under which `models.create` made it.
+      init: `(key, images) -> variables`.
+      apply: `(variables, images) -> logits`, in evaluation mode.
+      train: `(variables, images, key) -> (logits, batch_stats)`, in training mode;
+        the statistics are `{}` where the model has none.
+      features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode,
+        every layer's output; the zero-padded index keeps the order under jit, which
+        sorts keys.
+    """
+
+    name: str
+    init: Callable[[jax.Array, jax.Array], PyTree]
+    apply: Callable[[PyTree, jax.Array], jax.Array]
+    train: Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
+    features: Callable[[PyTree, jax.Array], dict[str, jax.Array]]
+
+
+def from_linen(name: str, module: nn.Module) -> Network:
+    """The `Network` of a Linen module whose call returns `(logits, features)`.
+
+    The module is called as `module(images, train=bool)` and draws its dropout from
+    the stream "dropout".
+    """
+
+    def init(key, images):
+        variables = jax.jit(lambda k, x: module.init(k, x, train=False))(key, images)
+        return {collection: variables[collection] for collection in sorted(variables)}
+
+    def evaluate(variables, images):
+        logits, features = module.apply(variables, images, train=False)
+        return logits.astype(jnp.float32), features
+
+    def train(variables, images, key):
+        (logits, _), updated = module.apply(
+            variables,
+            images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        return logits.astype(jnp.float32), updated.get("batch_stats", {})
+
+    return Network(
+        name=name,
+        init=init,
+        apply=lambda variables, images: evaluate(variables, images)[0],
+        train=train,
+        features=lambda variables, images: evaluate(variables, images)[1],
+    )

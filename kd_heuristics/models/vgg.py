@@ -1,0 +1,102 @@
+"""VGG for 32×32 images, with and without batch norm.
+
+Source: Simonyan and Zisserman 2015, configurations A (11 layers) and D (16 layers),
+with the classifier of Gotmare et al. 2019: Dropout FC ReLU Dropout FC ReLU FC.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.models import layers, pool
+
+# Channels of the convolutions of each stage; a 2×2 max-pool ends each stage.
+STAGES = {
+    11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    16: ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+}
+
+
+class VGG(nn.Module):
+    """Returns `(logits, features)`; parameters are `conv_i`, `bn_i` and `fc_i`.
+
+    Attributes:
+      stages: channels of each convolution, a tuple a stage.
+      num_classes: number of logits.
+      use_batch_norm: batch norm between each convolution and its ReLU.
+      width: multiplier of the convolutions' channels, rounded, at least 1.
+      classifier_width: units of the two hidden fully connected layers.
+      dropout_rate: of both dropouts, in [0, 1).
+      init_factor: scale of the He-normal standard deviation, for every kernel.
+      batch_norm_momentum: share of the running statistics kept at each step.
+      dtype: compute dtype; parameters and statistics stay float32.
+    """
+
+    stages: tuple[tuple[int, ...], ...]
+    num_classes: int
+    use_batch_norm: bool = False
+    width: float = 1.0
+    classifier_width: int = 512
+    dropout_rate: float = 0.5
+    init_factor: float = 1.0
+    batch_norm_momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool):
+        smallest = 2 ** len(self.stages)
+        if min(images.shape[1:3]) < smallest:
+            raise ValueError(
+                f"VGG halves its maps {len(self.stages)} times and needs images of at "
+                f"least {smallest}x{smallest}, got {images.shape[1]}x{images.shape[2]};"
+                f" load the set with size={smallest}"
+            )
+        record = layers.Record()
+        x = self._convolutions(images.astype(self.dtype), record, train)
+        logits = self._classifier(x.reshape(x.shape[0], -1), record, train)
+        return logits, record.outputs
+
+    def _convolutions(self, x, record, train):
+        index = 0
+        for stage in self.stages:
+            for channels in stage:
+                x = layers.convolution(
+                    max(1, round(channels * self.width)),
+                    3,
+                    kernel_init=layers.he_normal(self.init_factor),
+                    dtype=self.dtype,
+                    name=f"conv_{index:02d}",
+                )(x)
+                record("conv", x)
+                if self.use_batch_norm:
+                    x = layers.batch_norm(
+                        use_running_average=not train,
+                        momentum=self.batch_norm_momentum,
+                        dtype=self.dtype,
+                        name=f"bn_{index:02d}",
+                    )(x)
+                    record("bn", x)
+                x = record("relu", nn.relu(x))
+                index += 1
+            x = record("pool", pool.max_pool_2x2(x))
+        return x
+
+    def _classifier(self, x, record, train):
+        sizes = (self.classifier_width, self.classifier_width, self.num_classes)
+        for index, size in enumerate(sizes):
+            last = index == len(sizes) - 1
+            if not last:
+                dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+                x = record("dropout", dropout(x))
+            x = nn.Dense(
+                size,
+                kernel_init=layers.he_normal(self.init_factor),
+                dtype=self.dtype,
+                name=f"fc_{index}",
+            )(x)
+            record("fc", x)
+            if not last:
+                x = record("relu", nn.relu(x))
+        return x

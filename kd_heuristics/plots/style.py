@@ -1,0 +1,59 @@
+"""How every figure of ours looks and is saved."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart in print and by colour-blind readers.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+PAPER = {"color": "0.6", "linewidth": 1.0, "zorder": 0}
+
+_SETTINGS = {
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+
+
+def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
+    """`(figure, axes [rows, columns])`; height is a row's, in inches."""
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height * rows), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Writes `folder/figures/name.png` and `.pdf`, without dates."""
+    target = folder / "figures"
+    target.mkdir(exist_ok=True)
+    with mpl.rc_context(_SETTINGS):
+        figure.savefig(target / f"{name}.png", metadata={"Software": None})
+        figure.savefig(target / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def band(axes: Axes, x, values, **options) -> None:
+    """The mean over seeds of `values` [seeds, points], and their range shaded."""
+    values = np.atleast_2d(values)
+    (line,) = axes.plot(x, values.mean(0), **options)
+    if len(values) > 1:
+        axes.fill_between(
+            x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0
+        )
+
+
+def seeds_words(count: int) -> str:
+    """How the reader is told the number of seeds.
+
+    >>> seeds_words(1), seeds_words(3)
+    ('1 seed', '3 seeds: mean and range')
+    """
+    return "1 seed" if count == 1 else f"{count} seeds: mean and range"

@@ -1,0 +1,122 @@
+"""A claim of a paper, declared before the run and judged by a fixed rule.
+
+The preset says what is measured, the smallest effect that counts and the margin around
+it. The verdict follows from the 95 % confidence interval of the mean over seeds:
+reproduced where the interval lies wholly beyond the margin on the claimed side,
+contradicted where it lies wholly beyond it on the other, else inconclusive. Fewer than
+three seeds are always inconclusive.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+MINIMUM_SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a paper says, as a number that a run can contradict.
+
+    Attributes:
+      statement: the claim in words.
+      statistic: name of the number a seed; paired differences are taken within a seed.
+      direction: the side of `smallest_effect` on which the paper sees the statistic.
+      smallest_effect: the effect from which on it counts, in the statistic's unit.
+      margin: half-width of the zone around `smallest_effect` in which the answer is
+        held to be undecided, not negative.
+      unit: of the statistic.
+      paper: the paper's own value, in the same unit; None where it gives none.
+    """
+
+    statement: str
+    statistic: str
+    direction: Literal["above", "below"]
+    smallest_effect: float
+    margin: float
+    unit: str
+    paper: float | None = None
+
+    def __post_init__(self):
+        if self.margin < 0:
+            raise ValueError(f"margin must not be negative, got {self.margin}")
+
+
+def judge(claim: Claim, values: Sequence[float]) -> dict[str, Any]:
+    """The verdict on a claim from the statistic of each seed.
+
+    Returns: the claim's fields and `values`, `mean`, `interval` (95 %, Student's t, two
+    numbers or None below three seeds) and `verdict`.
+
+    >>> claim = Claim(statement="it rises", statistic="rise", direction="above",
+    ...               smallest_effect=0.0, margin=0.1, unit="nats")
+    >>> judge(claim, [1.0, 1.1, 0.9])["verdict"]
+    'reproduced'
+    >>> judge(claim, [1.0, 1.1])["verdict"]
+    'inconclusive'
+    """
+    array = np.asarray(values, np.float64)
+    interval = confidence_interval(array)
+    return {
+        **dataclasses.asdict(claim),
+        "values": array.tolist(),
+        "mean": float(array.mean()),
+        "interval": interval,
+        "verdict": _verdict(claim, interval),
+    }
+
+
+def judge_all(
+    claims: Sequence[Claim], statistics: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """`judge` for each claim of a preset.
+
+    Raises:
+      KeyError: a claim names a statistic that the study does not compute.
+    """
+    return [judge(claim, statistics[claim.statistic]) for claim in claims]
+
+
+def confidence_interval(values: Any, level: float = 0.95) -> list[float] | None:
+    """Student's t interval of the mean, [low, high]; None below three values.
+
+    mean +- t(1 - (1 - level) / 2, n - 1) * s / sqrt(n), s with n - 1.
+
+    >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < MINIMUM_SEEDS or not np.isfinite(values).all():
+        return None
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    mean = values.mean()
+    return [float(mean - half), float(mean + half)]
+
+
+def summary(values: Any) -> dict[str, Any]:
+    """A number with its spread over seeds, as results.json holds it.
+
+    >>> summary([1.0, 3.0])
+    {'mean': 2.0, 'std': 1.4142135623730951, 'values': [1.0, 3.0]}
+    """
+    array = np.asarray(values, np.float64)
+    spread = float(array.std(ddof=1)) if len(array) > 1 else None
+    return {"mean": float(array.mean()), "std": spread, "values": array.tolist()}
+
+
+def _verdict(claim: Claim, interval: list[float] | None) -> str:
+    if interval is None:
+        return "inconclusive"
+    low, high = interval
+    sign = 1 if claim.direction == "above" else -1
+    if sign < 0:
+        low, high = -high, -low
+    threshold = sign * claim.smallest_effect
+    if low > threshold + claim.margin:
+        return "reproduced"
+    if high < threshold - claim.margin:
+        return "contradicted"
+    return "inconclusive"

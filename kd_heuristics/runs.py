@@ -1,0 +1,234 @@
+"""The run folder: what a study leaves behind, and how it finds it again.
+
+    config.json        the study, its resolved preset, its claims, the strategies used
+    environment.json   one entry an invocation: versions, devices, commit, command, time
+    metrics.jsonl      one line a log step
+    checkpoints/       one folder a training, one checkpoint a step
+    stages/            arrays of each finished stage, so that a rerun skips it
+    arrays.npz         every array of the results
+    results.json       every number and claim: what config and seeds alone determine
+    error.json         instead of results, where the study failed
+    figures/           png and pdf
+
+Files are written under another name and renamed: a kill leaves the old one or the new.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+class RunError(Exception):
+    """A run folder that cannot be used as asked; the message says why and what helps."""
+
+
+class RunFolder:
+    """The folder of one run of one study."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def open(self, described: Mapping[str, Any]) -> None:
+        """Makes the folder, or checks that it holds a run of the same description.
+
+        Args:
+          described: goes to config.json: the study, its config, claims, strategies.
+
+        Raises:
+          RunError: the folder cannot be written, is not a run folder, or holds a run
+            of another description (the differences are listed).
+        """
+        described = to_json(described)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"the run folder {self.path} cannot be written ({error.strerror}); "
+                "choose another with --workdir"
+            ) from error
+        if (self.path / "config.json").exists():
+            self._compare(described)
+            return
+        others = sorted(path.name for path in self.path.iterdir())
+        if others:
+            raise RunError(
+                f"{self.path} holds files but no config.json, so it is not a run "
+                f"folder (first: {others[0]}); choose another with --workdir"
+            )
+        self.write_json("config.json", described)
+
+    def _compare(self, described) -> None:
+        old = self.read_json("config.json")
+        lines = [
+            f"  {key}: {a!r} there, {b!r} asked for"
+            for key, a, b in _differences(old, described)
+        ]
+        if lines:
+            raise RunError(
+                f"{self.path} holds a run of another configuration:\n"
+                + "\n".join(lines)
+                + "\nchoose another folder with --workdir, or remove this one"
+            )
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where the checkpoints of a stage lie."""
+        return self.path / "checkpoints" / stage
+
+    def read_json(self, name: str) -> Any:
+        """The contents of a JSON file of the folder.
+
+        Raises:
+          RunError: it is missing or no JSON.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / name} cannot be read: {error}") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file of the folder, whole or not at all."""
+        text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False)
+        write_text(self.path / name, text + "\n")
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes `name` (".npz"), whole or not at all."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.replace(target)
+
+    def load_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of an ".npz" of the folder, without pickle.
+
+        Raises:
+          RunError: it is missing or damaged.
+        """
+        try:
+            with (
+                (self.path / name).open("rb") as stream,
+                np.load(stream, allow_pickle=False) as file,
+            ):
+                return {key: file[key] for key in file.files}
+        except Exception as error:  # zipfile, zlib and numpy each raise their own
+            raise RunError(
+                f"{self.path / name} cannot be read ({error}); remove it to have it "
+                "made again"
+            ) from error
+
+    def stage(self, name: str, compute) -> dict[str, np.ndarray]:
+        """The arrays of a stage: read where it is finished, else computed and saved."""
+        file = f"stages/{name}.npz"
+        if not (self.path / file).exists():
+            self.save_arrays(file, compute())
+        return self.load_arrays(file)
+
+    def begin(self) -> dict[str, Any]:
+        """Adds this invocation to environment.json; `end` completes the entry."""
+        file = "environment.json"
+        exists = (self.path / file).exists()
+        entries = self.read_json(file)["invocations"] if exists else []
+        entry = environment() | {"finished": False}
+        self.write_json(file, {"resumes": len(entries), "invocations": [*entries, entry]})
+        return entry
+
+    def end(self, entry: dict[str, Any], seconds: float) -> None:
+        """Writes how long the invocation took, and that it came to its end."""
+        record = self.read_json("environment.json")
+        done = entry | {"finished": True, "seconds": round(seconds, 1)}
+        record["invocations"][-1] = done
+        self.write_json("environment.json", record)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, git commit, command and start of this process."""
+    devices = jax.devices()
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": sys.version.split()[0],
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "backend": jax.default_backend(),
+        "devices": [f"{devices[0].device_kind} x {len(devices)}"],
+        "cpu_cores": os.cpu_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, tuples, NumPy numbers and arrays as JSON; non-finite as null.
+
+    >>> to_json({"a": (1, np.float32(0.5)), "b": float("nan")})
+    {'a': [1, 0.5], 'b': None}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | jax.Array):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _differences(old, new, path=""):
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            where = f"{path}.{key}" if path else key
+            yield from _differences(old.get(key), new.get(key), where)
+    elif old != new:
+        yield path, old, new
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this file lies in, None outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        result = subprocess.run(
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,70 @@
+"""What a step minimises and what an evaluation counts, for classifiers.
+
+An objective is `(params, batch_stats, batch, key) -> (scalar, (batch_stats, metrics))`,
+differentiated in `params` only. What it needs beside them (the ends of a curve, say)
+travels as leaves of a `jax.tree_util.Partial`, so that one compiled program serves
+every value of it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_heuristics.data import normalize
+from kd_heuristics.models import Network
+
+Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, metrics))
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A network with the pixel statistics that its inputs are normalised by.
+
+    `mean` and `std` are a value a channel, in units of uint8 pixels. Equal classifiers
+    hash alike, so that their methods compile once.
+    """
+
+    network: Network
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def inputs(self, images: jax.Array) -> jax.Array:
+        """Float32 inputs of uint8 images [batch, h, w, c]."""
+        return normalize(images, jnp.asarray(self.mean), jnp.asarray(self.std))
+
+    def supervised(self, params, batch_stats, batch, key):
+        """The objective of supervised training: mean softmax cross-entropy, in nats."""
+        variables = with_stats(params, batch_stats)
+        inputs = self.inputs(batch["images"])
+        logits, batch_stats = self.network.train(variables, inputs, key)
+        values = cross_entropy_and_accuracy(logits, batch["labels"])
+        metrics = {name: value.mean() for name, value in values.items()}
+        return metrics["loss"], (batch_stats, metrics)
+
+    def metric(self, params, batch_stats, batch):
+        """Loss (nats) and accuracy of each example in evaluation mode, and the mask."""
+        inputs = self.inputs(batch["images"])
+        logits = self.network.apply(with_stats(params, batch_stats), inputs)
+        values = cross_entropy_and_accuracy(logits, batch["labels"])
+        return {**values, "mask": batch["mask"]}
+
+
+def with_stats(params, batch_stats):
+    """The variables of a `Network`: statistics only where there are any."""
+    return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+
+
+def cross_entropy_and_accuracy(
+    logits: jax.Array, labels: jax.Array
+) -> dict[str, jax.Array]:
+    """Softmax cross-entropy in nats and 0/1 accuracy, each float32 [batch].
+
+    >>> values = cross_entropy_and_accuracy(jnp.zeros((1, 4)), jnp.array([0]))
+    >>> round(float(values["loss"][0]), 4), float(values["accuracy"][0])
+    (1.3863, 1.0)
+    """
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return {"loss": loss, "accuracy": (logits.argmax(-1) == labels).astype(jnp.float32)}

@@ -1,0 +1,47 @@
+"""The optimiser of the papers: SGD with momentum, decay on kernels, clipping."""
+
+import jax
+import optax
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """SGD with momentum and coupled L2 decay, as in PyTorch.
+
+    g = clip(dL/dw) + weight_decay * w for kernels; m = momentum * m + g;
+    w = w - learning_rate * m.
+
+    Args:
+      learning_rate: a number or an `optax.Schedule` of the step.
+      momentum: in [0, 1).
+      weight_decay: L2 coefficient, on leaves named "kernel" only: biases and
+        batch-norm scales are not decayed.
+      clip_norm: largest global norm of the gradient, before decay; None: unclipped.
+    """
+    return optax.chain(
+        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
+        *(
+            [optax.add_decayed_weights(weight_decay, mask=kernels)]
+            if weight_decay
+            else []
+        ),
+        optax.sgd(learning_rate, momentum=momentum or None),
+    )
+
+
+def kernels(params):
+    """A mask that is true on the leaves whose last key is "kernel".
+
+    >>> kernels({"fc": {"kernel": 1.0, "bias": 0.0}})
+    {'fc': {'bias': False, 'kernel': True}}
+    """
+
+    def is_kernel(path, _):
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return name == "kernel"
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)

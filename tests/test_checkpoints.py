@@ -1,0 +1,86 @@
+"""Checkpoints: exact, atomic, and never silently wrong."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kd_heuristics import checkpoints
+
+PARAMS = {"fc": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3)}}
+TREE = {
+    "params": PARAMS,
+    "opt": optax.adam(0.1).init(PARAMS),
+    "half": jnp.ones(2, jnp.bfloat16),
+    "step": jnp.int32(7),
+}
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def test_round_trip_of_the_newest_and_of_one_step(tmp_path):
+    checkpoints.save(tmp_path, 5, TREE)
+    checkpoints.save(tmp_path, 12, TREE | {"step": jnp.int32(12)})
+    assert checkpoints.steps(tmp_path) == [5, 12]
+    assert_same(checkpoints.restore(tmp_path, TREE, 5), TREE)
+    assert int(checkpoints.restore(tmp_path, TREE)["step"]) == 12
+    checkpoints.remove(tmp_path, 12)
+    assert checkpoints.steps(tmp_path) == [5]
+
+
+def test_a_step_is_replaced_and_what_a_kill_left_is_cleared(tmp_path):
+    (tmp_path / ".saving" / "state").mkdir(parents=True)
+    checkpoints.save(tmp_path, 3, TREE)
+    checkpoints.save(tmp_path, 3, TREE | {"step": jnp.int32(8)})
+    assert int(checkpoints.restore(tmp_path, TREE)["step"]) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
+def test_damage_to_any_file_is_refused(tmp_path, damage):
+    checkpoints.save(tmp_path / "good", 1, TREE)
+    files = [p for p in (tmp_path / "good").rglob("*") if p.is_file()]
+    assert len(files) >= 8
+    for number, file in enumerate(files):
+        if not file.stat().st_size and damage != "delete":
+            continue
+        copy = tmp_path / str(number)
+        shutil.copytree(tmp_path / "good", copy)
+        _damage(copy / file.relative_to(tmp_path / "good"), damage)
+        with pytest.raises(checkpoints.CheckpointError, match=str(copy)):
+            checkpoints.restore(copy, TREE)
+
+
+def _damage(path, kind):
+    content = path.read_bytes()
+    if kind == "delete":
+        path.unlink()
+    elif kind == "flip":
+        middle = len(content) // 2
+        changed = bytes([content[middle] ^ 1])
+        path.write_bytes(content[:middle] + changed + content[middle + 1 :])
+    else:
+        path.write_bytes(content[: len(content) // 2] if kind == "truncate" else b"")
+
+
+def test_missing_foreign_and_other_models_checkpoints(tmp_path):
+    with pytest.raises(checkpoints.CheckpointError, match="no checkpoint in"):
+        checkpoints.restore(tmp_path, TREE)
+    checkpoints.save(tmp_path, 1, TREE)
+    with pytest.raises(checkpoints.CheckpointError, match=r"no step 2 in .*\[1\]"):
+        checkpoints.restore(tmp_path, TREE, 2)
+    wider = TREE | {"half": jnp.ones(5, jnp.bfloat16)}
+    with pytest.raises(checkpoints.CheckpointError, match=r"half is bfloat16\[2\] there, bfloat16\[5\] here"):
+        checkpoints.restore(tmp_path, wider)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "weights.bin").write_bytes(b"x")
+    with pytest.raises(checkpoints.CheckpointError, match="another program"):
+        checkpoints.restore(tmp_path, TREE)

@@ -1,0 +1,101 @@
+"""Many points in one pass: against NumPy, in both strategies, with ragged sets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_heuristics import parallel, points
+
+X = np.random.RandomState(1).normal(size=(11, 4))
+PADDED = np.concatenate([X, np.full((4, 4), np.nan)]).astype(np.float32)
+BATCHES = {
+    "x": jnp.asarray(PADDED.reshape(3, 5, 4)),
+    "mask": jnp.asarray((np.arange(15) < 11).reshape(3, 5)),
+}
+A, B = np.full(4, 0.25), np.arange(4.0)
+TRACES = []
+
+
+def metric(params, batch_stats, batch):
+    TRACES.append(1)
+    return {"square": (batch["x"] @ params["w"]) ** 2, "mask": batch["mask"]}
+
+
+def params_at(t):
+    return {"w": (1 - t) * jnp.asarray(A, jnp.float32) + t * jnp.asarray(B, jnp.float32)}
+
+
+def oracle(ts):
+    return np.array([((X @ ((1 - t) * A + t * B)) ** 2).mean() for t in ts])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 8])
+@pytest.mark.parametrize("strategy", ["map", "vmap"])
+def test_equals_numpy_with_a_ragged_last_batch(monkeypatch, strategy, chunk):
+    monkeypatch.setattr(parallel, "strategies", lambda: {"points": strategy})
+    ts = [0.0, 0.3, 0.5, 0.9, 1.0]
+    done = []
+    values = points.evaluate(
+        params_at, ts, BATCHES, metric, chunk=chunk, progress=done.append
+    )
+    assert set(values) == {"square"}
+    # float32 products of 4 terms
+    np.testing.assert_allclose(values["square"], oracle(ts), rtol=2e-6)
+    assert sum(done) == 5
+
+
+def test_planes_have_two_coordinates():
+    def at(x, y):
+        return {"w": x * jnp.asarray(A, jnp.float32) + y * jnp.asarray(B, jnp.float32)}
+
+    values = points.evaluate(at, [[1.0, 0.0], [0.5, 0.5]], BATCHES, metric)
+    np.testing.assert_allclose(values["square"], oracle([0.0, 0.5]), rtol=2e-6)
+
+
+def test_one_program_for_every_curve():
+    points.evaluate(params_at, [0.0, 1.0], BATCHES, metric, chunk=2)
+    before = len(TRACES)
+    points.evaluate(lambda t: params_at(1 - t), [0.1, 0.2, 0.3], BATCHES, metric, chunk=2)
+    assert len(TRACES) == before
+
+
+def test_a_point_that_overflows_is_kept():
+    values = points.evaluate(
+        lambda t: jax.tree.map(lambda w: w * 1e30 * t, params_at(0.5)),
+        [0.0, 1.0],
+        BATCHES,
+        metric,
+    )
+    assert values["square"][0] == 0
+    assert np.isinf(values["square"][1])
+
+
+def test_crossing_is_of_inner_points_above_the_worse_end():
+    assert points.crossing([1.0, 3.0, 2.0]) == 1.0
+    assert points.crossing([3.0, 2.5, 1.0]) == -0.5
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: points.evaluate(params_at, [], BATCHES, metric), "no point"),
+        (
+            lambda: points.evaluate(params_at, [0.0], BATCHES, metric, chunk=0),
+            "chunk must be at least 1, got 0",
+        ),
+        (
+            lambda: points.evaluate(
+                params_at,
+                [0.0],
+                BATCHES | {"mask": jnp.zeros((3, 5), bool)},
+                metric,
+            ),
+            "no example",
+        ),
+        (lambda: points.crossing([1.0, 2.0]), "at least 3 points, got 2"),
+    ],
+)
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

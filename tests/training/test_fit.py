@@ -1,0 +1,163 @@
+"""The trainer: against a float64 loop, interrupted, and with bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_heuristics import checkpoints, training
+
+DATA = np.random.RandomState(0).normal(size=(12, 3)).astype(np.float32)
+
+
+def batches(arrays, seed, step):
+    row = (step * 7 + seed) % len(arrays)
+    return arrays[row]
+
+
+BATCHES = jax.tree_util.Partial(batches, jnp.asarray(DATA))
+OPTIMIZER = training.sgd(lambda count: 0.1 / (1 + count), 0.9, weight_decay=0.01)
+TRACES = []
+
+
+def objective(params, batch_stats, batch, key):
+    TRACES.append(1)
+    loss = jnp.sum((params["kernel"] - batch) ** 2) + params["bias"] ** 2
+    return loss, ({"count": batch_stats["count"] + 1}, {"loss": loss})
+
+
+def start():
+    return {"kernel": jnp.ones(3), "bias": jnp.float32(0.5)}, {"count": jnp.int32(0)}
+
+
+def fit(**options):
+    options = {"num_steps": 20, "seed": 3, "log_every_steps": 5} | options
+    return training.fit(objective, *start(), OPTIMIZER, BATCHES, **options)
+
+
+def test_equals_sgd_by_hand(tmp_path):
+    metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
+    state = fit(metrics=metrics, steps_per_call=3)
+    params = {"kernel": np.ones(3), "bias": np.float64(0.5)}
+    velocity = {"kernel": np.zeros(3), "bias": np.float64(0)}
+    losses = []
+    for step in range(20):
+        batch = DATA[(step * 7 + 3) % 12].astype(np.float64)
+        losses.append(((params["kernel"] - batch) ** 2).sum() + params["bias"] ** 2)
+        gradient = {
+            "kernel": 2 * (params["kernel"] - batch) + 0.01 * params["kernel"],
+            "bias": 2 * params["bias"],  # decay is for kernels
+        }
+        for name in params:
+            velocity[name] = 0.9 * velocity[name] + gradient[name]
+            params[name] = params[name] - 0.1 / (1 + step) * velocity[name]
+    # float32 over 20 steps: a few units in the last place a step
+    for name in params:
+        np.testing.assert_allclose(state.params[name], params[name], rtol=2e-5)
+    assert int(state.batch_stats["count"]) == int(state.step) == 20
+    lines = metrics.read("train")
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    means = np.reshape(losses, (4, 5)).mean(1)
+    np.testing.assert_allclose([line["loss"] for line in lines], means, rtol=2e-5)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_after", [1, 7, 13, 20])
+def test_resumed_run_equals_uninterrupted(tmp_path, kill_after):
+    files = [training.MetricsFile(tmp_path / name) for name in "ab"]
+    whole = fit(metrics=files[0], directory=tmp_path / "whole", keep_steps=[0, 10])
+    seen = 0
+
+    def kill(steps, loss):
+        nonlocal seen
+        seen += steps
+        if seen >= kill_after:
+            raise KilledError
+
+    options = {
+        "metrics": files[1],
+        "directory": tmp_path / "cut",
+        "keep_steps": [0, 10],
+        "steps_per_call": 1,
+    }
+    with pytest.raises(KilledError):
+        fit(progress=kill, **options)
+    files[1].path.open("a").write('{"stage": "train", "st')  # killed amid a line
+    options["steps_per_call"] = 50
+    resumed = fit(**options)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The sums of the lines depend on the calls; the steps they stand for do not.
+    assert [x["step"] for x in files[0].read()] == [x["step"] for x in files[1].read()]
+    assert checkpoints.steps(tmp_path / "cut") == [0, 10, 20]
+
+
+def test_metrics_file_is_the_same_after_a_kill(tmp_path):
+    files = [training.MetricsFile(tmp_path / name) for name in "ab"]
+    fit(metrics=files[0])
+
+    def kill(steps, loss):
+        if len(files[1].read()) == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(metrics=files[1], directory=tmp_path / "c", progress=kill)
+    fit(metrics=files[1], directory=tmp_path / "c")
+    assert files[0].path.read_bytes() == files[1].path.read_bytes()
+
+
+def test_compiles_once_for_any_seed_length_and_bound_array():
+    fit()
+    before = len(TRACES)
+    fit(seed=5, num_steps=7, log_every_steps=2)
+    other = jax.tree_util.Partial(batches, jnp.asarray(DATA) + 1)
+    training.fit(objective, *start(), OPTIMIZER, other, num_steps=3)
+    assert len(TRACES) == before
+
+
+def test_leaves_the_callers_arrays_alone():
+    params, batch_stats = start()
+    training.fit(objective, params, batch_stats, OPTIMIZER, BATCHES, num_steps=2)
+    np.testing.assert_array_equal(params["kernel"], np.ones(3))
+
+
+def test_stops_where_the_objective_is_not_finite(tmp_path):
+    optimizer = training.sgd(1e25, 0.0)
+    with pytest.raises(training.NonFiniteError, match=r"diverging: .*between steps"):
+        training.fit(
+            objective,
+            *start(),
+            optimizer,
+            BATCHES,
+            num_steps=20,
+            log_every_steps=1,
+            stage="diverging",
+            directory=tmp_path,
+            keep_steps=[0],
+        )
+    assert 0 in checkpoints.steps(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
+        ({"log_every_steps": 0}, "log_every_steps must be at least 1"),
+        ({"steps_per_call": -1}, "steps_per_call must be at least 1, got -1"),
+        ({"keep_steps": [21]}, r"keep_steps must lie in \[0, 20\], got \[21\]"),
+    ],
+)
+def test_bad_input(options, words):
+    with pytest.raises(ValueError, match=words):
+        fit(**options)
+
+
+def test_clipping_is_by_global_norm():
+    optimizer = training.sgd(1.0, 0.0, clip_norm=1.0)
+    params = {"kernel": jnp.array([3.0, 0.0]), "bias": jnp.float32(4.0)}
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], [-0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(updates["bias"], -0.8, rtol=1e-6)
