@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 import time
 import traceback
@@ -101,12 +102,8 @@ def main(study: Study) -> None:
     preset, rest = _preset(sys.argv[1:], study.presets)
     arguments = _arguments(study, preset)
     with usage_errors():
-        parsed = tyro.cli(
-            arguments,
-            prog=f"python -m experiments.{study.name}",
-            args=rest,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        prog = f"python -m experiments.{study.name}"
+        parsed = tyro.cli(arguments, prog=prog, args=rest)
     with explained_errors():
         folder = run(study, parsed.config, parsed.workdir)
         print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
@@ -154,6 +151,7 @@ def _preset(arguments: list[str], presets: Mapping[str, Any]) -> tuple[str, list
 
 def _arguments(study: Study, preset: str) -> type:
     config = study.presets[preset]
+    config_type: Any = type(config)
     choices = " | ".join(study.presets)
     return dataclasses.make_dataclass(
         "Arguments",
@@ -168,7 +166,11 @@ def _arguments(study: Study, preset: str) -> type:
                 Annotated[Path, tyro.conf.arg(help="the run folder")],
                 Path("runs") / preset / study.name,
             ),
-            ("config", type(config), dataclasses.field(default=config)),
+            (
+                "config",
+                Annotated[config_type, tyro.conf.arg(name="")],
+                dataclasses.field(default=config),
+            ),
         ],
         frozen=True,
     )
@@ -191,9 +193,10 @@ class Progress:
             task = self._bar.tasks[self._task]
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
 
-    def advance(self, steps: int, loss: float | None = None) -> None:
+    def advance(self, steps: float, loss: float | None = None) -> None:
         """Moves the bar by so many steps; `loss` is shown where it is a number."""
-        fields = {} if loss is None or loss != loss else {"loss": f"{loss:.3f}"}
+        known = loss is not None and math.isfinite(loss)
+        fields: dict[str, Any] = {"loss": f"{loss:.3f}"} if known else {}
         self._bar.update(self._task, advance=steps, **fields)
 
 
@@ -203,7 +206,7 @@ def progress_bar(study: str) -> Iterator[Progress]:
     columns = (
         rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
         rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
         rich.progress.TextColumn("loss {task.fields[loss]}"),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
     )

@@ -22,6 +22,7 @@ class Chain:
       drops_epochs: where the rate is multiplied by `drop_factor`.
       drop_factor: in (0, 1].
       momentum: of SGD; the bend has no weight decay.
+      clip_norm: largest global norm of the gradient; None: unclipped.
     """
 
     epochs: int
@@ -29,6 +30,7 @@ class Chain:
     drops_epochs: tuple[int, ...]
     drop_factor: float = 0.1
     momentum: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self):
         if self.epochs < 1:
@@ -40,7 +42,7 @@ class Chain:
         """SGD by this chain's schedule; make it once for all chains of a study."""
         boundaries = [epoch * steps_per_epoch for epoch in self.drops_epochs]
         rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
-        return training.sgd(rate, self.momentum)
+        return training.sgd(rate, self.momentum, clip_norm=self.clip_norm)
 
 
 def chain_objective(ends, objective, bend, batch_stats, batch, key):
@@ -55,7 +57,7 @@ def chain_objective(ends, objective, bend, batch_stats, batch, key):
 
 
 def paper_t(num_intervals: int) -> np.ndarray:
-    """t = k / num_intervals with the ends, and the bend's t = 1/2; ascending.
+    """Points t = k / num_intervals with the ends, and the bend's t = 1/2; ascending.
 
     The paper has 29 intervals and shows k = 1..28.
 

@@ -1,9 +1,9 @@
 """Checkpoints of any pytree: written whole or not at all, checked when read.
 
 Orbax reads an array whose bytes have changed without a word. Each checkpoint here
-therefore carries a manifest of its files' SHA-256 sums, which `restore` compares before
-orbax sees the files. A checkpoint is written beside its place and renamed at the end, so
-a kill leaves the earlier ones as they were.
+therefore carries a manifest of its files' SHA-256 sums, which `restore` compares
+before orbax sees the files. A checkpoint is written beside its place and renamed at the
+end, so a kill leaves the earlier ones as they were.
 """
 
 import hashlib
@@ -49,10 +49,10 @@ def save(directory: str | Path, step: int, tree: PyTree) -> None:
 
 def steps(directory: str | Path) -> list[int]:
     """The steps that have a checkpoint in `directory`, ascending; [] where none has."""
-    directory = epath.Path(directory)
-    if not directory.exists():
+    folder = epath.Path(directory)
+    if not folder.exists():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def restore(directory: str | Path, like: PyTree, step: int | None = None) -> PyTree:
@@ -140,7 +140,8 @@ def _files(path: epath.Path) -> Iterator[epath.Path]:
 def _path(directory, step) -> epath.Path:
     if step < 0:
         raise ValueError(f"step must not be negative, got {step}")
-    return epath.Path(directory) / f"{step:08d}"
+    # orbax takes absolute paths only
+    return epath.Path(directory).absolute() / f"{step:08d}"
 
 
 def _abstract(leaf):
@@ -150,4 +151,3 @@ def _abstract(leaf):
 
 def _first_device():
     return jax.sharding.SingleDeviceSharding(jax.devices()[0])
-

@@ -46,7 +46,7 @@ def evaluate(
       chunk: points that lie in memory at once.
       progress: called with the number of points done since it was last called.
 
-    Returns: `{name: float64 [points]}`. A point whose metric overflows holds inf or NaN.
+    Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
 
     Raises:
       ValueError: no points, or no examples.
@@ -107,7 +107,9 @@ def _means(sums) -> dict[str, np.ndarray]:
     totals = {k: np.asarray(v, np.float64).sum(0) for k, v in sums.items()}
     count = totals.pop("count")
     if not count.all():
-        raise ValueError("there is no example to evaluate: the mask is false everywhere")
+        raise ValueError(
+            "there is no example to evaluate: the mask is false everywhere"
+        )
     return {name: total / count for name, total in totals.items()}
 
 

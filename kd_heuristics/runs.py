@@ -33,7 +33,7 @@ _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoin
 
 
 class RunError(Exception):
-    """A run folder that cannot be used as asked; the message says why and what helps."""
+    """A run folder that cannot be used as asked; the message says what helps."""
 
 
 class RunFolder:
@@ -113,7 +113,7 @@ class RunFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         with partial.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **dict[str, Any](arrays))
         partial.replace(target)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -147,7 +147,9 @@ class RunFolder:
         exists = (self.path / file).exists()
         entries = self.read_json(file)["invocations"] if exists else []
         entry = environment() | {"finished": False}
-        self.write_json(file, {"resumes": len(entries), "invocations": [*entries, entry]})
+        self.write_json(
+            file, {"resumes": len(entries), "invocations": [*entries, entry]}
+        )
         return entry
 
     def end(self, entry: dict[str, Any], seconds: float) -> None:

@@ -78,7 +78,10 @@ def test_missing_foreign_and_other_models_checkpoints(tmp_path):
     with pytest.raises(checkpoints.CheckpointError, match=r"no step 2 in .*\[1\]"):
         checkpoints.restore(tmp_path, TREE, 2)
     wider = TREE | {"half": jnp.ones(5, jnp.bfloat16)}
-    with pytest.raises(checkpoints.CheckpointError, match=r"half is bfloat16\[2\] there, bfloat16\[5\] here"):
+    with pytest.raises(
+        checkpoints.CheckpointError,
+        match=r"half is bfloat16\[2\] there, bfloat16\[5\] here",
+    ):
         checkpoints.restore(tmp_path, wider)
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "weights.bin").write_bytes(b"x")

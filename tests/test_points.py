@@ -23,7 +23,9 @@ def metric(params, batch_stats, batch):
 
 
 def params_at(t):
-    return {"w": (1 - t) * jnp.asarray(A, jnp.float32) + t * jnp.asarray(B, jnp.float32)}
+    return {
+        "w": (1 - t) * jnp.asarray(A, jnp.float32) + t * jnp.asarray(B, jnp.float32)
+    }
 
 
 def oracle(ts):
@@ -56,7 +58,9 @@ def test_planes_have_two_coordinates():
 def test_one_program_for_every_curve():
     points.evaluate(params_at, [0.0, 1.0], BATCHES, metric, chunk=2)
     before = len(TRACES)
-    points.evaluate(lambda t: params_at(1 - t), [0.1, 0.2, 0.3], BATCHES, metric, chunk=2)
+    points.evaluate(
+        lambda t: params_at(1 - t), [0.1, 0.2, 0.3], BATCHES, metric, chunk=2
+    )
     assert len(TRACES) == before
 
 

@@ -29,7 +29,7 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(runs.RunError, match="cannot be written.*--workdir"):
+    with pytest.raises(runs.RunError, match=r"cannot be written.*--workdir"):
         runs.RunFolder(tmp_path / "file" / "run").open(DESCRIBED)
 
 

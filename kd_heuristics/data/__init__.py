@@ -1,0 +1,43 @@
+"""Sets of labelled images, their batches and their augmentation.
+
+from kd_heuristics import data
+
+train = data.load("digits_photo", "train")
+batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
+batch = batches(seed, step)  # pure: the same arguments, the same batch
+"""
+
+from kd_heuristics.data.augment import (
+    augment,
+    channel_stats,
+    normalize,
+    random_crop,
+    random_flip,
+)
+from kd_heuristics.data.dataset import UNLABELLED, Dataset
+from kd_heuristics.data.sets import default_augmentation, load, names
+from kd_heuristics.data.stream import (
+    batch_indices,
+    eval_batches,
+    steps_per_epoch,
+    train_batches,
+)
+from kd_heuristics.data.tfds import MissingDatasetError
+
+__all__ = [
+    "UNLABELLED",
+    "Dataset",
+    "MissingDatasetError",
+    "augment",
+    "batch_indices",
+    "channel_stats",
+    "default_augmentation",
+    "eval_batches",
+    "load",
+    "names",
+    "normalize",
+    "random_crop",
+    "random_flip",
+    "steps_per_epoch",
+    "train_batches",
+]

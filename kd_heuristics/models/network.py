@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics.compiled import once
+
 PyTree = Any
 
 
@@ -48,12 +50,13 @@ def from_linen(name: str, module: nn.Module) -> Network:
     the stream "dropout".
     """
 
+    @once  # compiled, it leaves out the forward pass that finds the shapes
     def init(key, images):
-        variables = jax.jit(lambda k, x: module.init(k, x, train=False))(key, images)
-        return {collection: variables[collection] for collection in sorted(variables)}
+        return dict(module.init(key, images, train=False))
 
-    def evaluate(variables, images):
-        logits, features = module.apply(variables, images, train=False)
+    def evaluate(variables, images) -> tuple[jax.Array, dict[str, jax.Array]]:
+        outputs: Any = module.apply(variables, images, train=False)
+        logits, features = outputs
         return logits.astype(jnp.float32), features
 
     def train(variables, images, key):

@@ -21,8 +21,9 @@ def sgdr(folder: Path) -> None:
         arrays = dict(file)
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
-    _figure2(folder, config, arrays, words)
-    _barriers(folder, config, arrays, words)
+    with style.context():
+        _figure2(folder, config, arrays, words)
+        _barriers(folder, config, arrays, words)
 
 
 def _figure2(folder, config, arrays, words):
@@ -120,7 +121,7 @@ def _barriers(folder, config, arrays, words):
     ax.set_yscale("symlog", linthresh=10)
     ax.set(
         xlabel="distance of the two networks (Euclidean, all weights)",
-        ylabel="highest point of the segment above\nthe worse end (% of its train loss)",
+        ylabel="highest point of the segment\nabove its worse end (% of its loss)",
     )
     ax.legend()
     figure.suptitle(f"Barriers and distances - {words}", fontsize=9)

@@ -24,20 +24,23 @@ _SETTINGS = {
 }
 
 
+def context():
+    """The settings, as a context: make, draw and save a figure within it."""
+    return mpl.rc_context(_SETTINGS)
+
+
 def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
     """`(figure, axes [rows, columns])`; height is a row's, in inches."""
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(width, height * rows), layout="constrained")
-        return figure, figure.subplots(rows, columns, squeeze=False)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Writes `folder/figures/name.png` and `.pdf`, without dates."""
     target = folder / "figures"
     target.mkdir(exist_ok=True)
-    with mpl.rc_context(_SETTINGS):
-        figure.savefig(target / f"{name}.png", metadata={"Software": None})
-        figure.savefig(target / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.savefig(target / f"{name}.png", metadata={"Software": None})
+    figure.savefig(target / f"{name}.pdf", metadata={"CreationDate": None})
 
 
 def band(axes: Axes, x, values, **options) -> None:

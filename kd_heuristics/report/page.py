@@ -137,15 +137,17 @@ def _error(error: dict[str, str]) -> str:
     trace = html.escape(error["traceback"] or "")
     return (
         f"<p class=bad>Failed: {html.escape(error['error'])}: "
-        f"{html.escape(error['message'])}</p>" + (f"<pre>{trace}</pre>" if trace else "")
+        f"{html.escape(error['message'])}</p>"
+        + (f"<pre>{trace}</pre>" if trace else "")
     )
 
 
 def _table(values: dict[str, Any]) -> str:
+    words = {k: json.dumps(v, ensure_ascii=False) for k, v in values.items()}
     rows = "".join(
         f"<tr><td>{html.escape(str(name))}</td>"
-        f"<td><code>{html.escape(json.dumps(value, ensure_ascii=False))}</code></td></tr>"
-        for name, value in values.items()
+        f"<td><code>{html.escape(word)}</code></td></tr>"
+        for name, word in words.items()
     )
     return f"<table><tbody>{rows}</tbody></table>"
 

@@ -8,7 +8,7 @@ from kd_heuristics.training.objectives import (
     cross_entropy_and_accuracy,
     with_stats,
 )
-from kd_heuristics.training.optimizers import kernels, sgd
+from kd_heuristics.training.optimizers import bind, kernels, sgd
 from kd_heuristics.training.state import TrainState
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MetricsFile",
     "NonFiniteError",
     "TrainState",
+    "bind",
     "cross_entropy_and_accuracy",
     "evaluate",
     "fit",

@@ -55,7 +55,7 @@ def fit(
         its arrays to the compiled call as arguments.
       params: where to start; left as it is.
       batch_stats: running statistics to start with, `{}` for none.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation; `bind` makes its numbers arguments.
       batches: `(seed, step) -> batch`, pure; as of `data.train_batches`.
       num_steps: steps in all.
       seed: of the batches and of the keys, an int32.
@@ -80,7 +80,9 @@ def fit(
       CheckpointError: the checkpoint to resume from is damaged or another model's.
       ValueError: a count below 1, or a step to keep outside [0, num_steps].
     """
-    _check(num_steps, log_every_steps, steps_per_call, checkpoint_every_logs, keep_steps)
+    _check(
+        num_steps, log_every_steps, steps_per_call, checkpoint_every_logs, keep_steps
+    )
     # A compiled call donates its state; the caller's arrays must outlive it.
     params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
     state = TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params))
@@ -88,10 +90,11 @@ def fit(
     state = log.resume(state)
     if progress is not None and int(state.step):
         progress(int(state.step), math.nan)
+    update = as_partial(optimizer.update)
     objective, batches = as_partial(objective), as_partial(batches)
 
     def advance(state, last):
-        state, sums = _advance(objective, optimizer, state, batches, seed, last)
+        state, sums = _advance(objective, update, state, batches, seed, last)
         return state, {name: float(value) for name, value in sums.items()}
 
     for number, stop in _stops(num_steps, log_every_steps, keep_steps):
@@ -107,8 +110,8 @@ def fit(
 _VALUE = "objective value"  # beside the metrics, whose names are the objective's
 
 
-@functools.partial(jax.jit, static_argnames="optimizer", donate_argnames="state")
-def _advance(objective, optimizer, state, batches, seed, last_step):
+@functools.partial(jax.jit, donate_argnames="state")
+def _advance(objective, update, state, batches, seed, last_step):
     """Steps until `last_step`; the sums over them of the metrics and the objective.
 
     The bounds are arguments, so that intervals of any length share one program.
@@ -120,7 +123,7 @@ def _advance(objective, optimizer, state, batches, seed, last_step):
         (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
             objective, has_aux=True
         )(state.params, state.batch_stats, batch, key)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        updates, opt_state = update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = TrainState(state.step + 1, params, batch_stats, opt_state)
         return state, dict(metrics) | {_VALUE: value}
@@ -164,11 +167,11 @@ class _Log:
         self.keep_steps = keep_steps
 
     def resume(self, state):
-        found = [] if self.directory is None else checkpoints.steps(self.directory)
-        if found:
-            state = checkpoints.restore(self.directory, state)
-        elif self.directory is not None and 0 in self.keep_steps:
-            checkpoints.save(self.directory, 0, state)
+        if self.directory is not None:
+            if checkpoints.steps(self.directory):
+                state = checkpoints.restore(self.directory, state)
+            elif 0 in self.keep_steps:
+                checkpoints.save(self.directory, 0, state)
         if self.metrics is not None:
             self.metrics.cut(self.stage, int(state.step))
         return state

@@ -1,5 +1,9 @@
 """The optimiser of the papers: SGD with momentum, decay on kernels, clipping."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import optax
 
@@ -31,6 +35,42 @@ def sgd(
         ),
         optax.sgd(learning_rate, momentum=momentum or None),
     )
+
+
+def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:
+    """The transformation `make(*arguments)`, with its arguments as data.
+
+    `fit` then passes them to the compiled call, so that one program serves every value
+    of them: rates, decays, or a whole schedule as a table of one value a step.
+
+    Args:
+      make: `(*arguments) -> optax.GradientTransformation`, of traceable arguments. Give
+        the same function again to reuse the program.
+      *arguments: pytrees of arrays.
+
+    >>> import jax.numpy as jnp
+    >>> optimizer = bind(sgd, jnp.float32(0.5))
+    >>> updates, _ = optimizer.update(2.0, optimizer.init(1.0), 1.0)
+    >>> float(updates)
+    -1.0
+    """
+    init, update = _unbound(make)
+    return optax.GradientTransformation(
+        jax.tree_util.Partial(init, arguments), jax.tree_util.Partial(update, arguments)
+    )
+
+
+@functools.lru_cache
+def _unbound(make):
+    """`init` and `update` that take the arguments first; the same ones for a `make`."""
+
+    def init(arguments, params):
+        return make(*arguments).init(params)
+
+    def update(arguments, updates, state, params=None):
+        return make(*arguments).update(updates, state, params)
+
+    return init, update
 
 
 def kernels(params):

@@ -20,7 +20,7 @@ class TrainState:
       opt_state: the optax state.
     """
 
-    step: jax.Array
+    step: Any
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree

@@ -42,7 +42,7 @@ def test_interval_is_students():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="margin must not be negative, got -1.0"):
+    with pytest.raises(ValueError, match=r"margin must not be negative, got -1\.0"):
         dataclasses.replace(CLAIM, margin=-1.0)
     with pytest.raises(KeyError, match="rise"):
         report.judge_all([CLAIM], {"fall": [1.0]})

@@ -85,7 +85,8 @@ def test_resumed_run_equals_uninterrupted(tmp_path, kill_after):
     }
     with pytest.raises(KilledError):
         fit(progress=kill, **options)
-    files[1].path.open("a").write('{"stage": "train", "st')  # killed amid a line
+    with files[1].path.open("a") as file:
+        file.write('{"stage": "train", "st')  # killed amid a line
     options["steps_per_call"] = 50
     resumed = fit(**options)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
@@ -116,6 +117,21 @@ def test_compiles_once_for_any_seed_length_and_bound_array():
     other = jax.tree_util.Partial(batches, jnp.asarray(DATA) + 1)
     training.fit(objective, *start(), OPTIMIZER, other, num_steps=3)
     assert len(TRACES) == before
+
+
+def test_bound_rates_share_a_program_and_equal_unbound_ones():
+    def run(optimizer):
+        return training.fit(objective, *start(), optimizer, BATCHES, num_steps=4)
+
+    first = run(training.bind(training.sgd, jnp.float32(0.1)))
+    before = len(TRACES)
+    second = run(training.bind(training.sgd, jnp.float32(0.01)))
+    assert len(TRACES) == before
+    for rate, bound in ((0.1, first), (0.01, second)):
+        plain = run(training.sgd(rate))
+        np.testing.assert_allclose(
+            bound.params["kernel"], plain.params["kernel"], rtol=1e-6
+        )
 
 
 def test_leaves_the_callers_arrays_alone():

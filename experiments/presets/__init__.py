@@ -1,0 +1,1 @@
+"""The numbers of each study, a module a study: presets are values."""

@@ -1,0 +1,131 @@
+"""Trees that may lie on one curve: what must agree, and how far apart they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf is a floating-point or complex number or array.
+
+    >>> is_inexact(1.0), is_inexact(jnp.zeros(2)), is_inexact(3), is_inexact("relu")
+    (True, True, False, False)
+    """
+    if isinstance(leaf, float | complex):
+        return True
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
+    """Raises ValueError at the first leaf in which the trees differ.
+
+    They must agree in structure, in the shape and type of each leaf and, if
+    `constants`, in the value of each leaf that is not floating-point: integers, typed
+    keys, functions. Values that jax traces are not compared.
+    """
+    first, structure = jax.tree_util.tree_flatten_with_path(trees[0])
+    for number, tree in enumerate(trees[1:], start=1):
+        leaves, other = jax.tree_util.tree_flatten_with_path(tree)
+        if structure != other:
+            raise ValueError(
+                f"trees must have one structure: {_mismatch(first, leaves)}"
+                f" (trees 0 and {number})"
+            )
+        for (path, a), (_, b) in zip(first, leaves, strict=True):
+            difference = _difference(a, b, constants)
+            if difference:
+                raise ValueError(
+                    f"leaf {path_name(path)!r} of trees 0 and {number} differs: "
+                    f"{difference}"
+                )
+
+
+def path_name(path: tuple) -> str:
+    """The path of a leaf as text, "fc/kernel"; "" where the tree is one leaf."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def distance(a: PyTree, b: PyTree) -> jax.Array:
+    """Euclidean distance over all floating-point leaves.
+
+    sqrt(sum over leaves and entries of |a - b|^2), in float32 or wider; other leaves
+    do not count. Its gradient where the trees are equal is 0.
+
+    Args:
+      a: any tree.
+      b: a tree of the same structure, shapes and types.
+
+    Returns: a scalar.
+
+    Raises: ValueError that names the first leaf that differs in shape or type.
+
+    >>> float(distance({"w": jnp.zeros(2)}, {"w": jnp.array([3.0, 4.0])}))
+    5.0
+    """
+    check_alike([a, b], constants=False)
+    return _distance(moving([a, b]))
+
+
+def moving(trees: Sequence[PyTree]) -> list[tuple[Any, ...]]:
+    """Each floating-point leaf, as a tuple of its values in the trees."""
+    by_tree = zip(*map(jax.tree.leaves, trees), strict=True)
+    return [values for values in by_tree if is_inexact(values[0])]
+
+
+def widened(leaf: Any) -> jax.Array:
+    """A number or array in at least float32: sums over many entries need it."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def safe_sqrt(square: jax.Array) -> jax.Array:
+    """The root of a sum of squares, with gradient 0 where it is 0."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+@jax.jit
+def _distance(pairs):
+    differences = [widened(y) - widened(x) for x, y in pairs]
+    squares = [jnp.square(jnp.abs(values)).sum() for values in differences]
+    return safe_sqrt(sum(squares, jnp.float32(0)))
+
+
+def _difference(a, b, constants) -> str | None:
+    """In what two leaves differ, in words."""
+    types = [getattr(leaf, "dtype", type(leaf).__name__) for leaf in (a, b)]
+    if types[0] != types[1]:
+        return f"type {types[0]} and {types[1]}"
+    if np.shape(a) != np.shape(b):
+        return f"shape {np.shape(a)} and {np.shape(b)}"
+    if constants and not is_inexact(a) and not _same(a, b):
+        return f"it is not floating-point, and its values are {a} and {b}"
+    return None
+
+
+def _same(a, b) -> bool:
+    if a is b:
+        return True
+    if not hasattr(a, "dtype"):
+        return bool(a == b)
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    try:
+        return np.array_equal(np.asarray(a), np.asarray(b))
+    except jax.errors.JAXTypeError:
+        return True  # Traced: unknown here.
+
+
+def _mismatch(first, other) -> str:
+    """Which leaf only one of two trees of different structure has."""
+    names = [[path_name(path) for path, _ in leaves] for leaves in (first, other)]
+    for here, there, words in ((0, 1, "second"), (1, 0, "first")):
+        missing = [name for name in names[here] if name not in set(names[there])]
+        if missing:
+            return f"leaf {missing[0]!r} is missing in the {words}"
+    return f"leaf {names[0][0]!r} lies in containers of different types"

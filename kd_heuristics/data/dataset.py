@@ -1,0 +1,99 @@
+"""Labelled images in memory."""
+
+import dataclasses
+
+import numpy as np
+
+UNLABELLED = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a set of images, in memory on the host.
+
+    Attributes:
+      images: uint8 [n, h, w, c].
+      labels: int32 [n] in [0, num_classes); all `UNLABELLED` (-1) where there are no
+        classes.
+      num_classes: how many classes the labels tell apart; 0 for a set without labels,
+        so that a network for it fails to be made instead of being trained on nothing.
+      name: of the set, for messages.
+
+    Raises:
+      ValueError: the fields do not fit each other; the message names the field.
+
+    >>> two = Dataset(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1], np.int32), 2)
+    >>> len(two), len(two.take(1))
+    (2, 1)
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    name: str = ""
+
+    def __post_init__(self):
+        self._check_arrays()
+        self._check_labels()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, count: int | None) -> "Dataset":
+        """The first `count` examples; None: all of them.
+
+        Raises:
+          ValueError: `count` is below 1 or above the number of examples.
+        """
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise ValueError(
+                f"{self._who} has {len(self)} examples, so 1..{len(self)} of them can "
+                f"be taken; got {count}"
+            )
+        return dataclasses.replace(
+            self, images=self.images[:count], labels=self.labels[:count]
+        )
+
+    @property
+    def _who(self) -> str:
+        return f"the set {self.name!r}" if self.name else "the set"
+
+    def _check_arrays(self):
+        for field, rank, dtype, shape in (
+            ("images", 4, np.uint8, "[n, h, w, c]"),
+            ("labels", 1, np.int32, "[n]"),
+        ):
+            array = getattr(self, field)
+            if array.ndim != rank or array.dtype != dtype:
+                raise ValueError(
+                    f"{field} of {self._who} must be {np.dtype(dtype)} {shape}, got "
+                    f"{array.dtype} {list(array.shape)}"
+                )
+        if len(self.images) != len(self.labels):
+            raise ValueError(
+                f"{self._who} has {len(self.images)} images but {len(self.labels)} "
+                "labels"
+            )
+        if self.images.size == 0:
+            raise ValueError(
+                f"{self._who} holds no pixels: images are {list(self.images.shape)}"
+            )
+
+    def _check_labels(self):
+        lowest, highest = int(self.labels.min()), int(self.labels.max())
+        if self.num_classes < 0:
+            raise ValueError(
+                f"num_classes must not be negative, got {self.num_classes}"
+            )
+        if self.num_classes == 0 and not lowest == highest == UNLABELLED:
+            raise ValueError(
+                f"{self._who} has no classes, so its labels must all be {UNLABELLED}; "
+                f"got {lowest}..{highest}"
+            )
+        if self.num_classes > 0 and not 0 <= lowest <= highest < self.num_classes:
+            raise ValueError(
+                f"labels of {self._who} must lie in 0..{self.num_classes - 1}, got "
+                f"{lowest}..{highest}"
+            )

@@ -1,0 +1,133 @@
+"""The sets by name, and what is known of each without reading it."""
+
+import dataclasses
+from collections.abc import Callable
+
+from kd_heuristics import nearest
+from kd_heuristics.data import digits, photo, tfds
+from kd_heuristics.data.dataset import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """One entry: its splits, its sizes, what reads it, and whether a flip keeps it."""
+
+    splits: tuple[str, ...]
+    sizes: range  # pixels a side
+    default_size: int
+    read: Callable[[str, int], Dataset]
+    flip: bool
+    no_split: str = ""  # said when a split is missing for a reason
+
+
+_EMBEDDED = tuple(digits.SPLITS)
+_NO_VALIDATION = (
+    "{name} has the papers' protocol, all 50,000 images in train, so it has no "
+    "validation split; {name}_holdout keeps the last 5,000 of them apart for it"
+)
+
+
+def _cifar(name: str) -> dict[str, _Set]:
+    def entry(name, no_split=""):
+        splits = tuple(tfds.SPLITS[name])
+        return _Set(
+            splits=splits,
+            sizes=range(tfds.SIDE, tfds.SIDE + 1),
+            default_size=tfds.SIDE,
+            read=lambda split, size: tfds.load(name, split),
+            flip=True,
+            no_split=no_split,
+        )
+
+    holdout = f"{name}_holdout"
+    return {
+        name: entry(name, _NO_VALIDATION.format(name=name)),
+        holdout: entry(holdout),
+    }
+
+
+_SETS = {
+    "digits": _Set(_EMBEDDED, range(8, 513), 8, digits.load, flip=False),
+    "digits_photo": _Set(_EMBEDDED, photo.SIZES, photo.SIDE, photo.load, flip=False),
+    "photo_patches": _Set(
+        _EMBEDDED, photo.SIZES, photo.SIDE, photo.load_patches, flip=False
+    ),
+    **_cifar("cifar10"),
+    **_cifar("cifar100"),
+}
+
+
+def load(name: str, split: str, size: int | None = None) -> Dataset:
+    """One split of a set, in memory.
+
+    | name | train | validation | test | pixels |
+    |---|---|---|---|---|
+    | digits | 1,197 | 200 | 400 | 8×8×1, `size` 8..512 |
+    | digits_photo | 4,788 | 800 | 1,600 | 32×32×3, `size` 8..128 |
+    | photo_patches | 4,788 | 800 | 1,600 | as digits_photo; no labels |
+    | cifar10, cifar100 | 50,000 | none | 10,000 | 32×32×3 |
+    | cifar10_holdout, cifar100_holdout | 45,000 | 5,000 | 10,000 | 32×32×3 |
+
+    The first three come with the package and are the same bytes everywhere. The others
+    are read from where `kd-heuristics prepare` put them.
+
+    Args:
+      name: one of `names()`.
+      split: "train", "validation" or "test".
+      size: pixels a side; None: the set's own.
+
+    Raises:
+      ValueError: an unknown name, split or size; before anything is read.
+      MissingDatasetError: the set was not prepared, or in a format that needs
+        TensorFlow to be read; the message has the command that prepares it.
+
+    >>> load("digits", "validation").images.shape
+    (200, 8, 8, 1)
+    """
+    entry = _SETS[nearest.choose(name, names(), "dataset")]
+    if split in ("train", "validation", "test") and split not in entry.splits:
+        raise ValueError(entry.no_split)
+    nearest.choose(split, entry.splits, f"split of {name}")
+    return entry.read(split, _size(name, size))
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows.
+
+    >>> "digits_photo" in names()
+    True
+    """
+    return tuple(_SETS)
+
+
+def default_augmentation(name: str, size: int | None = None) -> dict[str, int | bool]:
+    """What `train_batches` takes to augment a set as is usual: padding and flip.
+
+    Padding is an eighth of the side, so 4 at 32 pixels. Digits are never mirrored: a
+    mirrored digit is none.
+
+    Args:
+      name: one of `names()`.
+      size: pixels a side; None: the set's own.
+
+    Raises:
+      ValueError: an unknown name or size.
+
+    >>> default_augmentation("cifar10"), default_augmentation("digits")
+    ({'padding': 4, 'flip': True}, {'padding': 1, 'flip': False})
+    """
+    entry = _SETS[nearest.choose(name, names(), "dataset")]
+    return {"padding": _size(name, size) // 8, "flip": entry.flip}
+
+
+def _size(name: str, size: int | None) -> int:
+    sizes = _SETS[name].sizes
+    if size is None:
+        return _SETS[name].default_size
+    if size not in sizes:
+        closest = min(max(size, sizes[0]), sizes[-1])
+        valid = f"{sizes[0]}..{sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
+        raise ValueError(
+            f"unknown size of {name} {size!r}; did you mean {closest}? Valid: {valid}"
+        )
+    return int(size)

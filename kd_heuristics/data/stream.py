@@ -1,0 +1,162 @@
+"""Batches as a pure function of seed and step: no iterator whose state gets lost."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int32
+
+from kd_heuristics.data.augment import augment
+from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.data.order import permute
+
+Batch = dict[str, jax.Array]
+
+# What the keys of a seed are for. Folded in where others fold in steps, which are below
+# 2^31: no key of ours equals a key that a trainer derives from the same seed.
+_ORDER, _AUGMENT = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
+
+
+def train_batches(
+    dataset: Dataset, batch_size: int, *, padding: int = 0, flip: bool = False
+) -> Callable[..., Batch]:
+    """The endless stream of training batches of a set, `(seed, step) -> batch`.
+
+    A batch is `{"images": uint8 [b, h, w, c], "labels": int32 [b]}`: not normalised,
+    which is the objective's part. Which examples it holds says `batch_indices`; how
+    they are cropped and flipped is drawn from seed and step as well. Works under jit,
+    scan and vmap with a traced seed and step.
+
+    Args:
+      dataset: its arrays go to the device and become leaves of the result, a
+        `jax.tree_util.Partial`: given to a compiled function as an argument, the set is
+        not built into the program as a constant. Streams of equal settings share
+        one program.
+      batch_size: examples a batch, at most as many as the set has.
+      padding: of `augment.random_crop`, in pixels.
+      flip: mirrors each image with probability one half.
+
+    Raises:
+      ValueError: the batch is empty or larger than the set.
+
+    >>> ten = Dataset(np.zeros((10, 8, 8, 1), np.uint8), np.zeros(10, np.int32), 2)
+    >>> train_batches(ten, 4)(0, 0)["images"].shape
+    (4, 8, 8, 1)
+    """
+    steps_per_epoch(len(dataset), batch_size)
+    if padding < 0:
+        raise ValueError(f"padding must not be negative, got {padding}")
+    sample = _Sample(batch_size, padding, flip)
+    arrays = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
+    return jax.tree_util.Partial(sample, *arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """What of a stream is static; equal samples compile once."""
+
+    batch_size: int
+    padding: int
+    flip: bool
+
+    def __call__(self, images, labels, seed, step) -> Batch:
+        chosen = batch_indices(seed, step, len(images), self.batch_size)
+        key = jax.random.fold_in(
+            jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
+        )
+        return {
+            "images": augment(
+                images[chosen], key, padding=self.padding, flip=self.flip
+            ),
+            "labels": labels[chosen],
+        }
+
+
+def batch_indices(
+    seed: int | jax.Array,
+    step: int | jax.Array,
+    num_examples: int,
+    batch_size: int,
+) -> Int32[Array, " b"]:
+    """Which examples batch `step` holds: int32 [batch_size].
+
+    Each epoch of num_examples // batch_size steps has a fresh permutation
+    (`order.permute`), of the key of the seed with the epoch's number folded in; the
+    examples of the last, incomplete batch are left out of that epoch.
+
+    Args:
+      seed: an integer.
+      step: steps since the start, from 0.
+      num_examples: of the set.
+      batch_size: examples a batch.
+
+    Raises:
+      ValueError: the batch is empty or larger than the set.
+
+    >>> first, second = (batch_indices(0, step, 4, 2).tolist() for step in (0, 1))
+    >>> sorted(first + second)
+    [0, 1, 2, 3]
+    """
+    epoch, batch = jnp.divmod(step, steps_per_epoch(num_examples, batch_size))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _ORDER), epoch)
+    places = batch.astype(jnp.int32) * batch_size + jnp.arange(
+        batch_size, dtype=jnp.int32
+    )
+    return permute(key, places, num_examples)
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Whole batches in a pass over the set.
+
+    Raises:
+      ValueError: the batch is empty or larger than the set.
+
+    >>> steps_per_epoch(50_000, 128)
+    390
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size > num_examples:
+        raise ValueError(
+            f"a batch of {batch_size} does not fit into a set of {num_examples} "
+            f"examples; choose a batch_size of at most {num_examples}"
+        )
+    return num_examples // batch_size
+
+
+def eval_batches(dataset: Dataset, batch_size: int) -> Batch:
+    """The whole set in batches, each example exactly once, in the set's order.
+
+    The last batch is filled up with zeros, which the mask leaves out.
+
+    Args:
+      dataset: of n examples.
+      batch_size: examples a batch, at least 1; may be more than n.
+
+    Returns: `{"images": uint8 [num_batches, b, h, w, c], "labels": int32
+      [num_batches, b], "mask": bool [num_batches, b]}`, on the device.
+
+    Raises:
+      ValueError: the batch is empty.
+
+    >>> three = Dataset(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32), 2)
+    >>> eval_batches(three, 2)["mask"].tolist()
+    [[True, True], [True, False]]
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    n = len(dataset)
+    num_batches = -(-n // batch_size)
+
+    def batched(array):
+        filled = np.zeros((num_batches * batch_size, *array.shape[1:]), array.dtype)
+        filled[:n] = array
+        return jnp.asarray(filled.reshape(num_batches, batch_size, *array.shape[1:]))
+
+    return {
+        "images": batched(dataset.images),
+        "labels": batched(dataset.labels),
+        "mask": batched(np.ones(n, bool)),
+    }

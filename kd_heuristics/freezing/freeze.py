@@ -1,0 +1,224 @@
+"""Freezing until a step, in one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from kd_heuristics.freezing import leaves
+from kd_heuristics.schedules.values import known
+
+PyTree = Any
+
+
+class FreezeState(NamedTuple):
+    """State of `freeze`.
+
+    Attributes:
+      count: int32 scalar, updates done: the time of `start` and `until`.
+      inner_state: the inner optimiser's state. The entries of frozen leaves are as
+        newly initialised while they are frozen.
+      restarted: the counters of the inner state that start again at the thaw, as the
+        thawed leaves see them, by their path in `inner_state`.
+    """
+
+    count: jax.Array
+    inner_state: PyTree
+    restarted: dict[str, jax.Array]
+
+
+def freeze(
+    inner: optax.GradientTransformation,
+    frozen: leaves.Predicate,
+    until: ArrayLike | Callable[[jax.Array], ArrayLike],
+    start: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimiser that leaves some leaves untouched for a while.
+
+    At updates start <= count < until the chosen leaves get the update -0.0, which
+    changes no bit of a weight; the inner optimiser is shown zero gradients and zero
+    weights for them, so that a global-norm clipping inside ignores them; and their part
+    of its state stays as newly initialised. From `until` on they behave as if their
+    optimiser had been made at that moment, moments and bias correction included, while
+    schedules keep counting from the first update of all. Other leaves are treated
+    throughout as by the inner optimiser alone. One compiled program serves the steps
+    before, during and after.
+
+    What starts again: a counter that lies beside values of the parameters in one node
+    of the inner state, as the count of Adam lies beside its moments. What goes on: all
+    other counters and scalars, as those of schedules, of `inject_hyperparams` and of
+    plateau detection. A custom transformation has to lay out its state likewise. Values
+    of parameters are found by the parameters' paths.
+
+    Not supported, or to be known:
+      * Whatever moves weights must be inside: a decay or noise chained after `freeze`
+        moves frozen leaves too, and a clipping chained before it counts them.
+      * With a counter that starts again (Adam, not SGD) the inner optimiser runs twice
+        a step, once by each count; gradients are clipped right, but a clipping inside
+        that comes *after* Adam sees each group's norm by the wrong count for the other
+        group, which matters until the bias corrections have faded.
+      * `optax.MultiSteps` goes around `freeze`, not inside: its accumulation would
+        start again out of step.
+      * Gradients of frozen leaves are still computed; `stop_frozen` saves them where
+        layers are frozen for good.
+
+    Args:
+      inner: any optax transformation, decay included.
+      frozen: `path -> bool`, true for the leaves to freeze; a path is "fc/kernel".
+      until: the first update at which they move again, above `start`; or a schedule,
+        `count -> bool`, true while they are frozen. It may be traced.
+      start: the first update at which they are frozen.
+
+    Returns: an optax transformation.
+
+    Raises: ValueError at once where known steps are out of order; at `init` where
+      `frozen` names no leaf or every leaf, with all paths.
+
+    >>> optimizer = freeze(optax.sgd(1.0), lambda path: path == "fc", until=1)
+    >>> params = {"conv": jnp.ones(()), "fc": jnp.ones(())}
+    >>> state = optimizer.init(params)
+    >>> for _ in range(2):
+    ...     updates, state = optimizer.update(params, state, params)
+    ...     print({name: float(update) for name, update in updates.items()})
+    {'conv': -1.0, 'fc': -0.0}
+    {'conv': -1.0, 'fc': -1.0}
+    """
+    inner = optax.with_extra_args_support(inner)
+    _check_steps(until, start)
+
+    def init(params):
+        leaves.check_selects_some(frozen, params)
+        state = inner.init(params)
+        own = _restarted(state, _roles(state, leaves.selected(frozen, params)))
+        # Copies: a step that donates its state may hold no array twice.
+        own = {name: jnp.array(leaf, copy=True) for name, leaf in own.items()}
+        return FreezeState(jnp.zeros([], jnp.int32), state, own)
+
+    def update(updates, state, params=None, **extra_args):
+        now = is_frozen(state.count, until, start)
+        mask = leaves.selected(frozen, updates)
+        roles = _roles(state.inner_state, mask)
+        fresh = inner.init(updates if params is None else params)
+        shown = _replaced(now, 0, mask, updates)
+        weights = None if params is None else _replaced(now, 0, mask, params)
+
+        def run(inner_state):
+            return inner.update(shown, inner_state, weights, **extra_args)
+
+        moved, after = own_moved, own_after = run(state.inner_state)
+        if state.restarted:
+            own = _with_restarted(state.inner_state, roles, state.restarted)
+            own_moved, own_after = run(own)
+        moved = jax.tree.map(lambda m, a, b: b if m else a, mask, moved, own_moved)
+        restarted = _choose(now, _restarted(fresh, roles), _restarted(own_after, roles))
+        after = _merged(now, roles, after, own_after, fresh)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return _replaced(now, -0.0, mask, moved), FreezeState(count, after, restarted)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def is_frozen(
+    count: ArrayLike,
+    until: ArrayLike | Callable[[jax.Array], ArrayLike],
+    start: ArrayLike = 0,
+) -> jax.Array:
+    """Whether `freeze` with the same `until` and `start` is frozen at an update.
+
+    >>> [bool(is_frozen(count, until=3, start=1)) for count in range(5)]
+    [False, True, True, False, False]
+    """
+    count = jnp.asarray(count)
+    active = until(count) if callable(until) else count < until
+    return jnp.asarray(active, bool) & (count >= start)
+
+
+# What a leaf of the inner state is: shared by all parameters and times; the value of a
+# parameter that freezes; a counter that starts again when that parameter thaws.
+_SHARED, _FREEZES, _RESTARTS = "shared", "freezes", "restarts"
+
+
+def _roles(state: PyTree, mask: PyTree) -> list[str]:
+    """The role of each leaf of an optimiser's state, in order.
+
+    A leaf is the value of a parameter if its path ends with the parameter's; what is
+    left of the path names a field, and counters in other fields of the same node serve
+    that parameter.
+    """
+    flags = dict(jax.tree_util.tree_leaves_with_path(mask))
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    fields = [_field(path, flags) for path in paths]
+    nodes = {field[:-1] for field in fields if field}
+
+    def role(path, field):
+        if field is None:
+            return _RESTARTS if path[:-1] in nodes else _SHARED
+        return _FREEZES if flags[path[len(field) :]] else _SHARED
+
+    return [role(path, field) for path, field in zip(paths, fields, strict=True)]
+
+
+def _field(path: tuple, params: dict) -> tuple | None:
+    """The path without the longest ending that is a parameter's; None if none is."""
+    ends = (end for end in range(len(path)) if path[end:] in params)
+    end = next(ends, None)
+    return None if end is None else path[:end]
+
+
+def _restarted(state, roles):
+    found = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path): leaf
+        for (path, leaf), role in zip(found, roles, strict=True)
+        if role == _RESTARTS
+    }
+
+
+def _with_restarted(state, roles, restarted):
+    """The state with these counters, which `_restarted` took from another."""
+    found, structure = jax.tree_util.tree_flatten_with_path(state)
+    return structure.unflatten(
+        restarted[jax.tree_util.keystr(path)] if role == _RESTARTS else leaf
+        for (path, leaf), role in zip(found, roles, strict=True)
+    )
+
+
+def _merged(now, roles, after, own_after, fresh):
+    """The next state: each leaf from the run, or the start, that it belongs to."""
+    structure = jax.tree.structure(after)
+    rows = zip(roles, *map(jax.tree.leaves, (after, own_after, fresh)), strict=True)
+    return structure.unflatten(
+        _choose(now, start, own) if role == _FREEZES else shared
+        for role, shared, own, start in rows
+    )
+
+
+def _choose(now, yes, no):
+    """Leaf by leaf, of the types of `no`."""
+    return jax.tree.map(lambda y, n: jnp.where(now, y, n).astype(n.dtype), yes, no)
+
+
+def _replaced(now, value, mask, tree):
+    """The tree with a number in its frozen leaves, while they are frozen."""
+
+    def replaced(m, x):
+        return jnp.where(now, value, x).astype(jnp.result_type(x)) if m else x
+
+    return jax.tree.map(replaced, mask, tree)
+
+
+def _check_steps(until, start):
+    first = known(start)
+    if first is not None and first < 0:
+        raise ValueError(
+            f"start must not be negative, got {first}; 0 is the first step"
+        )
+    last = None if callable(until) else known(until)
+    if first is not None and last is not None and last <= first:
+        raise ValueError(
+            f"until must be above start, got until={last} and start={first}; "
+            "to freeze nothing use the inner optimiser itself"
+        )

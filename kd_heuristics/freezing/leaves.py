@@ -1,0 +1,97 @@
+"""Which leaves a predicate names, and what can be done to them without an optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+Predicate = Callable[[str], bool]
+
+
+def selected(frozen: Predicate, tree: PyTree) -> PyTree:
+    """A tree of Python bools: whether the predicate names each leaf.
+
+    >>> selected(lambda path: path.startswith("fc"), {"conv": 1.0, "fc": {"bias": 2.0}})
+    {'conv': False, 'fc': {'bias': True}}
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: bool(frozen(_name(path))), tree
+    )
+
+
+def check_selects_some(frozen: Predicate, params: PyTree) -> None:
+    """Raises ValueError, with all paths, if no leaf is named, or every leaf is."""
+    chosen = jax.tree_util.tree_leaves_with_path(selected(frozen, params))
+    flags = {flag for _, flag in chosen}
+    if len(flags) == 1:
+        paths = ", ".join(repr(_name(path)) for path, _ in chosen)
+        words = "every leaf" if flags == {True} else "no leaf"
+        raise ValueError(
+            f"frozen must be true for some paths and not for others, but names {words} "
+            f"of {paths}; without frozen layers use the inner optimiser itself, and "
+            "where each group has its own optimiser put freeze around multi_transform"
+        )
+
+
+def stop_frozen(params: PyTree, frozen: Predicate) -> PyTree:
+    """The same parameters, with no gradient through the frozen leaves.
+
+    Call it inside the loss: the compiler then leaves out the gradients of these leaves
+    and whatever served them alone. It is for good, not until a step; and an optimiser
+    still applies decay and old momentum to a leaf without gradient, which `freeze` or
+    `optax.masked` prevents.
+
+    Args:
+      params: any tree.
+      frozen: `path -> bool`, of paths such as "fc/kernel".
+
+    Raises: ValueError, with all paths, where `frozen` names no leaf or every leaf.
+
+    >>> def loss(params):
+    ...     params = stop_frozen(params, lambda path: path == "fc")
+    ...     return params["conv"] * params["fc"]
+    >>> gradient = jax.grad(loss)({"conv": 2.0, "fc": 3.0})
+    >>> float(gradient["conv"]), float(gradient["fc"])
+    (3.0, 0.0)
+    """
+    check_selects_some(frozen, params)
+    return jax.tree.map(
+        lambda leaf, stop: jax.lax.stop_gradient(leaf) if stop else leaf,
+        params,
+        selected(frozen, params),
+    )
+
+
+def keep_batch_stats(
+    old: PyTree, new: PyTree, frozen: Predicate, now: bool | jax.Array = True
+) -> PyTree:
+    """Running statistics after a step in which some layers were frozen.
+
+    A frozen layer keeps its old statistics, others take the new ones. The names are
+    those of the statistics' leaves, "bn/mean": a predicate on the layer's part of the
+    path serves parameters and statistics alike. It may name none of them.
+
+    Args:
+      old: statistics before the step.
+      new: statistics after it, of the same structure.
+      frozen: `path -> bool`.
+      now: whether the layers are frozen at this step, of `is_frozen`; may be traced.
+
+    >>> old, new = {"bn1": {"mean": 0.0}, "fc": {"mean": 0.0}}, {
+    ...     "bn1": {"mean": 1.0}, "fc": {"mean": 1.0}}
+    >>> kept = keep_batch_stats(old, new, lambda path: path.startswith("fc"))
+    >>> float(kept["bn1"]["mean"]), float(kept["fc"]["mean"])
+    (1.0, 0.0)
+    """
+    return jax.tree.map(
+        lambda before, after, keep: jnp.where(now, before, after) if keep else after,
+        old,
+        new,
+        selected(frozen, new),
+    )
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,83 @@
+"""The static part of a 2-D convolution."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+# What one operation computes, named after the array that comes out.
+OUTPUT, INPUT, KERNEL = "output", "input", "kernel"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Sizes, strides and types of a convolution; batch and channels come from arrays.
+
+    Attributes:
+      input_size: height and width of the input map, in pixels.
+      kernel_size: height and width of the kernel, in pixels.
+      strides: distance between neighbouring windows, in pixels, vertical first.
+      padding: zero rows (top, bottom) and zero columns (left, right), not negative.
+      precision: as in `jax.lax.conv_general_dilated`.
+      operand_dtype: type of the input and of the kernel.
+      result_dtype: type of the output.
+    """
+
+    input_size: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    precision: Any
+    operand_dtype: np.dtype
+    result_dtype: np.dtype
+
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Height and width of the output map: floor((n + pad - k) / stride) + 1."""
+        return tuple(
+            (size + sum(pad) - kernel) // stride + 1
+            for size, pad, kernel, stride in zip(
+                self.input_size,
+                self.padding,
+                self.kernel_size,
+                self.strides,
+                strict=True,
+            )
+        )
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether padding only adds, and there is something to compute."""
+        return (
+            all(amount >= 0 for pad in self.padding for amount in pad)
+            and all(size > 0 for size in (*self.input_size, *self.kernel_size))
+            and all(size > 0 for size in self.output_size)
+        )
+
+    @property
+    def input_gradient_padding(self) -> list[tuple[int, int]]:
+        """Padding of the dilated output gradient, where the result is an input."""
+        return [
+            (kernel - 1 - low, size + low - stride * (out - 1) - 1)
+            for size, kernel, stride, out, (low, _) in self.axes
+        ]
+
+    @property
+    def kernel_gradient_padding(self) -> list[tuple[int, int]]:
+        """Padding of the input, where the output gradient is the kernel."""
+        return [
+            (low, stride * (out - 1) + kernel - size - low)
+            for size, kernel, stride, out, (low, _) in self.axes
+        ]
+
+    @property
+    def axes(self) -> list[tuple[int, int, int, int, tuple[int, int]]]:
+        """(input size, kernel size, stride, output size, padding), vertical first."""
+        columns = (
+            self.input_size,
+            self.kernel_size,
+            self.strides,
+            self.output_size,
+            self.padding,
+        )
+        return list(zip(*columns, strict=True))

@@ -1,0 +1,132 @@
+"""What the schedules share: known arguments, exact counts, the two ramps."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def known(value: Any) -> Any:
+    """A scalar as a Python number, or None while jax traces it.
+
+    Raises: ValueError where it is no scalar.
+
+    >>> known(3), known(np.float32(0.5)), jax.eval_shape(known, jnp.float32(1.0))
+    (3, 0.5, None)
+    """
+    if isinstance(value, int | float):
+        return value
+    if np.ndim(value):
+        raise ValueError(
+            f"a schedule's arguments are scalars, got shape {np.shape(value)}; "
+            "for a population make the schedule under jax.vmap"
+        )
+    try:
+        return np.asarray(value).item()
+    except jax.errors.JAXTypeError:
+        return None
+
+
+def require(name: str, value: Any, lowest: int, remedy: str, strict=False) -> None:
+    """Raises ValueError where a known value is below `lowest` (or is it, if strict).
+
+    Args:
+      name: of the argument, for the message.
+      value: a number, or a traced one, which passes.
+      lowest: the smallest valid value; the largest invalid one where `strict`.
+      remedy: what to do instead.
+      strict: whether `lowest` itself is invalid.
+    """
+    number = known(value)
+    if number is None:
+        return
+    valid = number > lowest if strict else number >= lowest
+    if not (valid and math.isfinite(number)):
+        bound = "above" if strict else "at least"
+        raise ValueError(f"{name} must be {bound} {lowest}, got {number}; {remedy}")
+
+
+def elementwise(schedule: Callable[[jax.Array], jax.Array]) -> Callable:
+    """Extends a function of one count to numbers and arrays of any shape and type.
+
+    The function is given an int32 or a float of at least 32 bits, never below 0.
+    """
+
+    @functools.wraps(schedule)
+    def of_any_shape(count):
+        count = jnp.asarray(count)
+        if not jnp.issubdtype(count.dtype, jnp.floating):
+            count = to_int32(count)
+        elif count.dtype.itemsize < 4:
+            count = count.astype(jnp.float32)
+        function = schedule
+        for _ in range(count.ndim):
+            function = jax.vmap(function)
+        return function(jnp.maximum(count, 0))
+
+    return of_any_shape
+
+
+def split(count: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """A count as an int32 and a float32 fraction in [0, 1), None for an integer."""
+    if not jnp.issubdtype(count.dtype, jnp.floating):
+        return count, None
+    floor = jnp.floor(count)
+    return to_int32(floor), float32(count - floor)
+
+
+def rounded(value: Any) -> jax.Array:
+    """To the nearest whole number, halves to the even one; the type stays."""
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return jax.lax.round(value, jax.lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+def to_int32(value: jax.Array) -> jax.Array:
+    """A whole number of any type as an int32, at most about 2^31."""
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        value = jnp.minimum(value, 2.0**31 - 128)  # the largest float32 in range
+    elif value.dtype.itemsize >= 4 and value.dtype != jnp.int32:
+        value = jnp.minimum(value, 2**31 - 1)
+    return value.astype(jnp.int32)
+
+
+def float32(value: Any) -> jax.Array:
+    """A strong float32: a schedule's value has one type, whatever its arguments."""
+    return jnp.asarray(value, jnp.float32)
+
+
+def mix(start: Any, end: Any, weight: Any) -> jax.Array:
+    """(1 - weight) * start + weight * end, exactly the ends at 0 and 1."""
+    return (1.0 - weight) * float32(start) + weight * float32(end)
+
+
+def ratio(part: Any, whole: Any) -> jax.Array:
+    """The float32 quotient of two counts, at most 1 and exactly 1 where equal.
+
+    XLA may divide by a constant by multiplying with its rounded reciprocal.
+    """
+    quotient = float32(part) / float32(whole)
+    return jnp.where(part >= whole, jnp.float32(1), quotient)
+
+
+def half_cosine(remaining: jax.Array) -> jax.Array:
+    """(1 - cos(pi * remaining)) / 2: 1 at the start of an annealing, 0 at its end.
+
+    Written as a squared sine, whose relative error stays small towards the end, where
+    the difference of 1 and a cosine would cancel.
+    """
+    return jnp.square(jnp.sin(jnp.float32(np.pi / 2) * remaining))
+
+
+def fit(value: Any) -> Any:
+    """A known number beyond int32 as the float32 nearest to it, others unchanged."""
+    number = known(value)
+    if isinstance(number, int) and abs(number) >= 2**31:
+        return float(number)
+    return value

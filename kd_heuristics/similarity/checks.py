@@ -1,0 +1,127 @@
+"""What may be compared; said before any computing where that is possible."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_heuristics.similarity.measure import Measure
+
+
+class SaturationWarning(UserWarning):
+    """Too few examples for the width: correlations of 1 that say nothing."""
+
+
+def activations(arrays: Mapping[str, object]) -> dict[str, jax.Array]:
+    """The arrays as float32, float64 or complex, each fit to be compared.
+
+    Args:
+      arrays: name (as the message is to show it) to [examples, units] or
+        [examples, positions..., channels] with one or two position axes.
+
+    Raises: ValueError where one has another number of axes, an integer dtype, no
+    unit or no position, fewer than two examples, or another number than the first.
+    """
+    out = {}
+    for name, value in arrays.items():
+        array = value if hasattr(value, "dtype") else np.asarray(value)
+        _check_one(name, array)
+        if array.shape[0] != (first := next(iter(out.values()), array)).shape[0]:
+            raise ValueError(
+                f"{name} has {array.shape[0]} examples and {next(iter(out))} "
+                f"{first.shape[0]}: compare both on the same examples, in one order"
+            )
+        array = jnp.asarray(array)
+        half = array.dtype.itemsize < 4
+        out[name] = array.astype(jnp.float32) if half else array
+    return out
+
+
+def all_concrete(arrays: Sequence[object]) -> bool:
+    """Whether values can be looked at: false while any of them is being traced."""
+    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def require_finite(names: Sequence[str], finite: Sequence[bool] | np.ndarray) -> None:
+    """Raise ValueError naming the layers that hold NaN or infinite values."""
+    bad = [name for name, good in zip(names, finite, strict=True) if not good]
+    if bad:
+        raise ValueError(
+            f"{', '.join(bad)}: NaN or infinite values; look for the step at which "
+            "the network diverged, or leave these layers out"
+        )
+
+
+def enough_for(measure: Measure, examples: int) -> None:
+    """Raise ValueError where an estimator needs more examples than there are."""
+    if measure.debiased and examples < 4:
+        raise ValueError(
+            f"debiased cka needs at least 4 examples, got {examples}; take "
+            "debiased=False"
+        )
+
+
+def saturated(layer_a, layer_b, rank_a, rank_b, examples) -> list[tuple]:
+    """The comparisons whose two ranks exceed what the examples can tell apart.
+
+    n centred examples span n - 1 dimensions; two layers of rank p and q share at
+    least p + q - (n - 1) of them, whatever the layers are.
+
+    Args:
+      layer_a, layer_b: index of the layers [comparisons].
+      rank_a, rank_b: their ranks [comparisons].
+      examples: their number.
+
+    Returns: (layer_a, layer_b, rank_a, rank_b, examples) of each.
+    """
+    over = np.flatnonzero(np.asarray(rank_a) + np.asarray(rank_b) > examples - 1)
+    columns = (layer_a, layer_b, rank_a, rank_b)
+    return [(*(int(c[i]) for c in columns), int(examples)) for i in over]
+
+
+def warn_saturated(
+    pairs: Sequence[tuple], names: tuple[Sequence[str], Sequence[str]], stacklevel: int
+) -> None:
+    """Warn about the comparisons that `saturated` found, the worst one by name.
+
+    Args:
+      pairs: as `saturated` gives them.
+      names: of the layers of both sides.
+      stacklevel: as of `warnings.warn`, from this function.
+    """
+    if not pairs:
+        return
+    i, j, p, q, n = max(pairs, key=lambda pair: pair[2] + pair[3] - pair[4])
+    others = len({pair[:2] for pair in pairs}) - 1
+    more = f" (and {others} more pairs of layers)" if others else ""
+    shared = min(p + q - (n - 1), p, q)
+    warnings.warn(
+        f"{n} examples are too few for {names[0][i]} ({p} directions) against "
+        f"{names[1][j]} ({q}){more}: at least {shared} correlations are 1 for any "
+        f"data. Take far more than {p + q} examples, or fewer directions by svcca; "
+        "noise_floor gives the value of independent data",
+        SaturationWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _check_one(name, array):
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{name} has shape {tuple(array.shape)}; wanted [examples, units], "
+            "[examples, positions, channels] or [examples, h, w, channels]"
+        )
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        raise ValueError(
+            f"{name} holds {array.dtype}; activations must be floating point: convert "
+            "them with .astype('float32') if these are the right values"
+        )
+    if array.shape[0] < 2:
+        raise ValueError(
+            f"{name} has {array.shape[0]} example(s); at least 2 are needed, and many "
+            "more than there are units for a meaningful value"
+        )
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{name} has shape {tuple(array.shape)}: nothing to compare")

@@ -1,0 +1,256 @@
+"""Every layer against every layer in one compiled program.
+
+Each layer is prepared (whitened) once, whatever the number of its comparisons.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.similarity import checks, measures, plan, views
+from kd_heuristics.similarity.algebra import adjoint, matmul
+from kd_heuristics.similarity.batching import mapped
+from kd_heuristics.similarity.measure import Measure
+
+Activations = Mapping[str, jax.Array]
+
+
+def matrix(
+    acts_a: Activations | Sequence[Activations],
+    acts_b: Activations | Sequence[Activations] | None = None,
+    measure: str = "svcca",
+    conv: str = "dft",
+    *,
+    mirror: bool = False,
+    variance: float = 0.99,
+    directions: int | None = None,
+    debiased: bool = False,
+    epsilon: float = 1e-6,
+) -> jax.Array:
+    """Similarity of every layer of one network to every layer of another.
+
+    Entry [i, j] compares the i-th layer of `acts_a` with the j-th of `acts_b`, in the
+    order of the dictionaries (jit sorts the keys: number them, as
+    `network.features` does). All layers are whitened once and all pairs are compared
+    in one compiled program; pairs of equal shape run batched.
+
+    Values are finite for dead, duplicate and constant units, low rank and more units
+    than examples; a constant layer has similarity 0 with everything. The map can be
+    jitted, vmapped and differentiated.
+
+    Args:
+      acts_a: layer name -> activations [examples, units],
+        [examples, positions, channels] or [examples, h, w, channels]; or a sequence
+        of such dictionaries, one a checkpoint.
+      acts_b: as `acts_a`, on the same examples. None: `acts_a` against itself, which
+        costs half where the measure is symmetric.
+      measure: "cca" (mean correlation over min(p, q)), "svcca", "pwcca" (asymmetric:
+        the weights are those of `acts_a`), "cka" or "google_cca"; see the functions.
+      conv: what is compared of layers with positions. "dft": one comparison a
+        frequency, complex, averaged over the frequencies of the smaller map, to which
+        the larger one's are cropped. "positions": every position an example, the
+        larger map averaged down to the smaller. "mean": channel means.
+      mirror: compute only j >= i and copy it below the diagonal, as the paper's
+        figures did. For equal numbers of layers. The result looks symmetric
+        whether or not the networks are.
+      variance, directions: for svcca.
+      debiased: for cka.
+      epsilon: for google_cca.
+
+    Returns: float [layers_a, layers_b]; a sequence of checkpoints gives a leading
+    axis each: [checkpoints_a, checkpoints_b, layers_a, layers_b].
+
+    Raises:
+      ValueError: an unknown measure or treatment; a layer that holds integers, has
+        fewer than two examples or another number than the others, or (where values
+        are known, so not under jit) NaN or infinity, with its name. Traced code
+        returns NaN for the pairs of a layer that holds NaN or infinity.
+
+    Warns: `SaturationWarning` (not under jit) where the examples are too few.
+
+    >>> key = jax.random.key(0)
+    >>> x = jax.random.normal(key, (200, 4, 4, 3))
+    >>> layers = {"00_conv": x, "01_fc": x.reshape(200, -1)[:, :8]}
+    >>> matrix(layers, measure="cka", conv="mean").shape
+    (2, 2)
+    >>> bool(abs(matrix(layers, measure="cca")[0, 0] - 1) < 1e-5)
+    True
+    """
+    kind = Measure(
+        name=measure,
+        variance=variance,
+        directions=directions,
+        debiased=debiased,
+        epsilon=epsilon,
+    )
+    views.check_treatment(conv)
+    checkpoints_a, named_a = _named("acts_a", acts_a)
+    itself = acts_b is None or acts_b is acts_a
+    checkpoints_b, named_b = checkpoints_a, None
+    if not itself:
+        checkpoints_b, named_b = _named("acts_b", acts_b)
+    shape = (checkpoints_a or 1, checkpoints_b or 1)
+    shape += (len(named_a) // shape[0], len(named_b or named_a) // shape[1])
+    half = itself and kind.symmetric and not mirror
+    value = compare(kind, conv, named_a, named_b, _wanted(shape, half, mirror))
+    value = _mirrored(value) if half else value
+    value = jnp.moveaxis(value.reshape(*shape[::2], *shape[1::2]), 2, 1)
+    value = _mirrored(value) if mirror else value
+    drop = [axis for axis, n in enumerate((checkpoints_a, checkpoints_b)) if n is None]
+    return jnp.squeeze(value, drop)
+
+
+def compare(
+    kind: Measure,
+    conv: str,
+    named_a: Activations,
+    named_b: Activations | None,
+    pairs: plan.Pairs | None = None,
+) -> jax.Array:
+    """The map of two sides, each a dictionary of activations, checked.
+
+    Args:
+      kind: measure.
+      conv: treatment of positions.
+      named_a: layers; the names are those that messages show.
+      named_b: layers under other names; None: the first side again.
+      pairs: layers to compare, as (a, b); the rest stays 0. None: all.
+
+    Returns: float [layers_a, layers_b].
+    """
+    every = checks.activations(dict(named_a) | dict(named_b or {}))
+    checks.enough_for(kind, len(next(iter(every.values()))))
+    a = [every[name] for name in named_a]
+    b = None if named_b is None else [every[name] for name in named_b]
+    value, report = _program(a, b, kind, conv, pairs)
+    if checks.all_concrete(list(every.values())):
+        report = jax.device_get(report)
+        names = list(named_a), list(named_a if named_b is None else named_b)
+        for side, finite in zip(names, report.finite, strict=True):
+            checks.require_finite(side, finite)
+        if kind.saturates:
+            found = [checks.saturated(*group) for group in report.pairs]
+            checks.warn_saturated([pair for some in found for pair in some], names, 4)
+    return value
+
+
+class Report(NamedTuple):
+    """What calls with known values look at before they return."""
+
+    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
+    pairs: list[tuple[jax.Array, ...]]  # layers, ranks, examples; a tuple a group
+
+
+@partial(jax.jit, static_argnames=("kind", "conv", "pairs"))
+def _program(a, b, kind, conv, pairs):
+    layout = _plan(a, b, conv, pairs)
+    stacks_a, finite_a = _prepared(a, layout.side_a, kind, conv)
+    stacks_b, finite_b = stacks_a, finite_a
+    if b is not None:
+        stacks_b, finite_b = _prepared(b, layout.side_b, kind, conv)
+    value, looked_at = jnp.zeros((len(finite_a), len(finite_b)), _real(a, b)), []
+    for group in layout.pair_groups:
+        stack_a, stack_b = stacks_a[group.group_a], stacks_b[group.group_b]
+
+        def one(slots, stack_a=stack_a, stack_b=stack_b):
+            one_a = jax.tree.map(lambda leaf: leaf[slots[0]], stack_a)
+            one_b = jax.tree.map(lambda leaf: leaf[slots[1]], stack_b)
+            cross = matmul(adjoint(one_a.factor), one_b.factor)
+            return measures.compare(kind, cross, one_a, one_b)
+
+        slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
+        elements = stack_a.factor[0].size + stack_b.factor[0].size
+        values = jnp.asarray(group.weight, value.dtype) * mapped(one, slots, elements)
+        value = value.at[group.layer_a, group.layer_b].add(values.astype(value.dtype))
+        examples = len(a[0]) * layout.side_a.multiplicity[group.group_a]
+        ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
+        looked_at.append((group.layer_a, group.layer_b, *ranks, examples))
+    good = finite_a[:, None] & finite_b[None, :]
+    return jnp.where(good, value, jnp.nan), Report((finite_a, finite_b), looked_at)
+
+
+def _real(a, b):
+    """The real dtype of a map of these layers."""
+    return jnp.result_type(*(jnp.finfo(x.dtype).dtype for x in (*a, *(b or ()))))
+
+
+def _plan(a, b, conv, pairs):
+    shapes = [tuple(x.shape) for x in a], b and [tuple(x.shape) for x in b]
+    return plan.make(tuple(shapes[0]), b and tuple(shapes[1]), conv, pairs)
+
+
+def _prepared(arrays, side, kind, conv):
+    """The prepared layers, a stack for each group of slots; which are finite."""
+    shifted, levels, finite = [], [], []
+    for x in arrays:
+        finite.append(jnp.all(jnp.isfinite(x)))
+        # Decompositions of NaN may not return; the map gets its NaN at the end.
+        x = jnp.where(finite[-1], x, 0)
+        origin = views.shift(x, conv)
+        shifted.append(x - origin)
+        levels.append(views.level(origin))
+
+    def one(item):
+        return measures.prepare(kind, *item)
+
+    stacks = []
+    for members in side.groups:
+        chosen = [side.views[index] for index in members]
+        parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
+        noise = [jnp.tile(levels[view.layer], (view.slots, 1)) for view in chosen]
+        items = jnp.concatenate(parts), jnp.concatenate(noise)
+        stacks.append(mapped(one, items, parts[0][0].size))
+    return stacks, jnp.stack(finite)
+
+
+def _named(argument, acts):
+    """Number of checkpoints (None for one network) and all layers by name."""
+    if isinstance(acts, Mapping):
+        return None, _labelled(argument, acts)
+    if not isinstance(acts, Sequence) or not all(isinstance(a, Mapping) for a in acts):
+        raise ValueError(
+            f"{argument} must be a dictionary of activations, or a sequence of such "
+            f"dictionaries, got {type(acts).__name__}"
+        )
+    out = {}
+    for index, one in enumerate(acts):
+        if list(one) != list(acts[0]):
+            raise ValueError(
+                f"{argument}[{index}] has other layers than {argument}[0]: "
+                f"{list(one)} and {list(acts[0])}"
+            )
+        out |= _labelled(f"{argument}[{index}]", one)
+    return len(acts), out
+
+
+def _labelled(argument, acts):
+    if not acts:
+        raise ValueError(f"{argument} holds no layer")
+    return {f"{argument}[{name!r}]": array for name, array in acts.items()}
+
+
+def _wanted(shape, half, mirror):
+    """Pairs of layers to compute, numbered over all checkpoints; None: all."""
+    rows, columns, layers_a, layers_b = shape
+    if mirror:
+        if layers_a != layers_b:
+            raise ValueError(
+                f"mirror=True needs equal numbers of layers, got {layers_a} and "
+                f"{layers_b}; take the full map"
+            )
+        blocks = [
+            (r * layers_a, c * layers_a) for r in range(rows) for c in range(columns)
+        ]
+        upper = [(i, j) for i in range(layers_a) for j in range(i, layers_a)]
+        return tuple((r + i, c + j) for r, c in blocks for i, j in upper)
+    if half:
+        total = rows * layers_a
+        return tuple((i, j) for i in range(total) for j in range(i, total))
+    return None
+
+
+def _mirrored(value):
+    return jnp.triu(value) + jnp.swapaxes(jnp.triu(value, 1), -1, -2)

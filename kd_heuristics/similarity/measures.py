@@ -1,0 +1,115 @@
+"""How a measure prepares a layer, and how it compares two.
+
+A layer is prepared once, as a factor F; the product F_a^H F_b of two factors is all
+that a comparison needs. The factor comes from the examples or, when they were
+streamed, from their second moments; the comparison does not know which.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+from kd_heuristics.similarity import bases, canonical, google, hsic
+from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
+from kd_heuristics.similarity.measure import Layer, Measure
+
+
+def prepare(
+    measure: Measure, x: Inexact[Array, "n p"], origin: Float[Array, " p"]
+) -> Layer:
+    """A layer from its examples.
+
+    Args:
+      measure: which.
+      x: examples, shifted so that constant units are exactly zero.
+      origin: size of what was subtracted from each unit, whose rounding x carries.
+    """
+    n, units = x.shape
+    x = x - jnp.mean(x, axis=0, keepdims=True)
+    noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
+    if measure.name == "google_cca":
+        covariance = matmul(adjoint(x), x) / (n - 1)
+        w, rank = google.whitening(covariance, measure.epsilon)
+        return Layer(matmul(x, w) / (n - 1) ** 0.5, rank, rank)
+    # The other measures are blind to a common scale: dividing by it spares the squares
+    # from overflow, and the derivative may take it for a constant.
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    inverse = divide_where(scale > jnp.finfo(scale.dtype).tiny, 1.0, scale)
+    x, noise = x * inverse, noise * inverse
+    if measure.name == "cka":
+        return hsic.debiased_layer(x) if measure.debiased else hsic.biased_layer(x)
+    if measure.name == "svcca":
+        q, rank = bases.basis(x, noise, measure.keep)
+        return Layer(q, rank, rank)
+    q, rank = bases.basis(*canonical.unit_columns(x, noise), measure.keep)
+    if measure.name == "pwcca":
+        return Layer(q, rank, rank, loadings=matmul(adjoint(q), x))
+    return Layer(q, rank, jnp.full_like(rank, units))
+
+
+def prepare_moments(
+    measure: Measure,
+    second: Inexact[Array, "p p"],
+    origin: Float[Array, " p"],
+    count: Float[Array, ""],
+    fourth: Float[Array, ""] | None = None,
+) -> Layer:
+    """A layer from its second moments.
+
+    Args:
+      measure: which.
+      second: x^H x of the centred examples.
+      origin: as in `prepare`.
+      count: number of examples.
+      fourth: sum of the fourth powers of the examples' norms, for debiased cka.
+    """
+    if measure.name == "google_cca":
+        degrees = jnp.maximum(count - 1, 1)
+        w, rank = google.whitening(second / degrees, measure.epsilon)
+        return Layer(w / jnp.sqrt(degrees), rank, rank)
+    if measure.name == "cka":
+        if measure.debiased:
+            return hsic.debiased_moment_layer(second, count, fourth)
+        return hsic.biased_moment_layer(second)
+    norm = jnp.sqrt(jnp.maximum(jnp.real(jnp.diagonal(second)), 0))
+    noise = jnp.sqrt(count) * jnp.finfo(norm.dtype).eps * origin
+    if measure.name == "svcca":
+        w, rank = bases.whitening(second, noise, measure.keep)
+        return Layer(w, rank, rank)
+    inverse = divide_where(norm > 0, 1.0, norm)
+    scaled = second * inverse[:, None] * inverse[None, :]
+    w, rank = bases.whitening(scaled, noise * inverse, measure.keep)
+    w = inverse[:, None] * w
+    if measure.name == "pwcca":
+        return Layer(w, rank, rank, loadings=matmul(adjoint(w), second))
+    return Layer(w, rank, jnp.full_like(rank, len(second)))
+
+
+def compare(
+    measure: Measure,
+    cross: Inexact[Array, "p q"],
+    a: Layer,
+    b: Layer,
+    fourth: Float[Array, ""] | None = None,
+) -> Float[Array, ""]:
+    """The measure of two layers.
+
+    Args:
+      measure: which.
+      cross: product of the two factors.
+      a: first layer.
+      b: second layer.
+      fourth: sum over the examples of |x|^2 |y|^2, for debiased cka of streamed
+        layers; taken from the layers' norms where None.
+    """
+    if measure.name == "google_cca":
+        return google.prefix_mean(canonical.correlations(cross), 0.98)
+    if measure.name == "cka":
+        if measure.debiased:
+            return hsic.debiased(cross, a, b, fourth)
+        return hsic.biased(cross)
+    if measure.name == "pwcca":
+        return canonical.projection_weighted(cross, a, b)
+    size = jnp.minimum(a.size, b.size)
+    total = jnp.sum(canonical.correlations(cross))
+    return divide_where(size > 0, total, size)

@@ -1,0 +1,235 @@
+"""Two layers against each other: CCA, SVCCA, PWCCA, CKA, google/svcca's mean, DFT-CCA.
+
+What holds for all of them:
+
+- Rows are examples, the same ones in both arrays. Units are centred.
+- float32, float64 or complex; half precision is computed as float32.
+- Dead, duplicate, constant and linearly dependent units and more units than examples
+  give a finite value in [0, 1] (debiased CKA: at most 1, possibly negative). A
+  constant layer has similarity 0 with everything, itself included.
+- They can be jitted, vmapped and differentiated. The derivative holds the rank fixed:
+  absent directions get zero.
+- Calls with known values raise ValueError for NaN or infinity; traced ones return NaN.
+- `SaturationWarning` (calls with known values only) where the ranks add up to more than
+  the examples can tell apart: CCA is then 1 in part or altogether for any data.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.similarity import canonical, checks, layers, measures, views
+from kd_heuristics.similarity.algebra import adjoint, matmul
+from kd_heuristics.similarity.measure import Measure
+
+
+def cca(x: jax.typing.ArrayLike, y: jax.typing.ArrayLike) -> jax.Array:
+    """Canonical correlations of two layers (Hotelling 1936).
+
+    rho_i = i-th singular value of Q_x^H Q_y, with Q_x and Q_y orthonormal bases of
+    what the centred columns of `x` and `y` span.
+
+    Does not change under invertible affine maps of the units of either side. Each
+    unit is scaled to unit variance first, so that rank is judged apart from scales:
+    a direction is absent where its singular value is at most
+    max(4 eps max(p, sqrt(n)), 0.2 sqrt(eps)) of the largest (2e-4 in float32 at 512
+    units), or no larger than rounding of the input makes it.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+
+    Returns: [min(p, q)], descending, in [0, 1]; 0 past the smaller rank. Sums of
+    correlations have exact derivatives, repeated correlations included; a single one
+    of a repeated group gets a one-sided one.
+
+    Raises: ValueError, and warns, as the module says.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> cca(x, x @ jnp.diag(jnp.array([1.0, -5.0, 0.1]))).round(4).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    return _compared(Measure(name="cca"), x, y, spectrum=True)
+
+
+def svcca(
+    x: jax.typing.ArrayLike,
+    y: jax.typing.ArrayLike,
+    variance: float = 0.99,
+    *,
+    directions: int | None = None,
+) -> jax.Array:
+    """Mean canonical correlation of the leading directions (Raghu et al. 2017).
+
+    Each layer is centred, not scaled, and reduced to the fewest principal directions
+    that hold the share `variance` of its variance; then CCA, and the mean over the
+    smaller number kept. Does not change under orthogonal maps and a common scale.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+      variance: share, in (0, 1]; 0.99 in the paper.
+      directions: keep this many directions instead.
+
+    Returns: scalar in [0, 1]. Where the gap at the cut closes, the kept space, and
+    with it the value, has no derivative; a finite one is given.
+
+    Raises: ValueError, and warns, as the module says.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(svcca(x, x[:, ::-1])).__round__(4)
+    1.0
+    """
+    return _compared(
+        Measure(name="svcca", variance=variance, directions=directions), x, y
+    )
+
+
+def pwcca(x: jax.typing.ArrayLike, y: jax.typing.ArrayLike) -> jax.Array:
+    """Projection-weighted CCA (Morcos et al. 2018, sec. 2).
+
+    sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|, with h_i the
+    canonical variates of `x` and x_j its centred units: a correlation counts by how
+    much of `x` its direction accounts for. i runs over the smaller rank.
+
+    Asymmetric: the weights are those of the first argument. (google/svcca takes the
+    narrower layer's instead.) Where correlations repeat, the variates of the group
+    are not unique, and neither is the value, unless all correlations are equal.
+
+    Args:
+      x: [examples, p], the layer that weighs.
+      y: [examples, q].
+
+    Returns: scalar in [0, 1].
+
+    Raises: ValueError, and warns, as the module says.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(pwcca(x, 2 * x)).__round__(4)
+    1.0
+    """
+    return _compared(Measure(name="pwcca"), x, y)
+
+
+def cka(
+    x: jax.typing.ArrayLike, y: jax.typing.ArrayLike, *, debiased: bool = False
+) -> jax.Array:
+    """Linear centred kernel alignment (Kornblith et al. 2019, eq. 4).
+
+    ||x^H y||_F^2 / (||x^H x||_F ||y^H y||_F) of the centred layers. Does not change
+    under orthogonal maps and a common scale.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+      debiased: take the unbiased estimator of each of the three terms (Song et al.
+        2012; Nguyen et al. 2021), whose value for independent layers is 0 on average
+        however few the examples, and therefore negative at times. 0 where a layer's
+        own term is not positive. Needs 4 examples.
+
+    Returns: scalar in [0, 1]; debiased: at most about 1.
+
+    Raises: ValueError as the module says. Nothing saturates, so nothing warns.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(cka(x, x[:, ::-1])).__round__(4)
+    1.0
+    """
+    return _compared(Measure(name="cka", debiased=debiased), x, y)
+
+
+def google_cca(
+    x: jax.typing.ArrayLike, y: jax.typing.ArrayLike, *, epsilon: float = 1e-6
+) -> jax.Array:
+    """What the `mean` of google/svcca is: for comparison with published figures.
+
+    Its steps: covariances divided by their largest entry; units whose variance is
+    then under `epsilon` left out; `epsilon` added to the diagonals; correlations as
+    the singular values of C_xx^(-1/2) C_xy C_yy^(-1/2); their mean over the shortest
+    prefix that holds 98 % of their sum. The prefix lifts the value above a plain mean
+    (by 15 % for independent data), and `epsilon` shrinks directions that hold
+    little variance, so that the value depends on the units' scales.
+
+    Unlike the package it returns 0 for a constant layer, and does not raise at
+    epsilon = 0. In float32 directions near epsilon lose digits; compare in float64.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+      epsilon: at least 0; the package's default is 0, the paper's runs used 1e-6.
+
+    Returns: scalar in [0, 1].
+
+    Raises: ValueError, and warns, as the module says.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(google_cca(x, x)).__round__(4)
+    1.0
+    """
+    return _compared(Measure(name="google_cca", epsilon=epsilon), x, y)
+
+
+def dft_cca(x: jax.typing.ArrayLike, y: jax.typing.ArrayLike) -> jax.Array:
+    """CCA of convolutional layers, frequency by frequency (Raghu et al. 2017, sec. 4).
+
+    The maps of each channel are Fourier transformed; at each frequency the complex
+    spectra, [examples, channels], are compared by CCA: the mean correlation over
+    min(channels). The larger map is cropped to the frequencies of the smaller one,
+    and the values are averaged over frequencies. (`matrix` does this for the other
+    measures.) Does not change when all maps of a side are moved around circularly.
+
+    Args:
+      x: [examples, h, w, channels]; [examples, positions, channels] and
+        [examples, units] count as maps of w = 1 and of one position.
+      y: as x, of any size and number of channels.
+
+    Returns: scalar in [0, 1].
+
+    Raises: ValueError, and warns, as the module says.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 4, 4, 2))
+    >>> float(dft_cca(x, jnp.roll(x, 1, axis=2))).__round__(4)
+    1.0
+    """
+    return layers.compare(Measure(name="cca"), "dft", {"x": x}, {"y": y})[0, 0]
+
+
+def _compared(kind: Measure, x, y, spectrum=False):
+    both = checks.activations({"x": x, "y": y})
+    for name, array in both.items():
+        if array.ndim != 2:
+            raise ValueError(
+                f"{name} has shape {array.shape}, wanted [examples, units]; for maps "
+                "take dft_cca, or matrix with conv='positions' or 'mean'"
+            )
+    checks.enough_for(kind, len(both["x"]))
+    value, finite, ranks = _program(*both.values(), kind, spectrum)
+    if checks.all_concrete(list(both.values())):
+        checks.require_finite(list(both), jax.device_get(finite))
+        if kind.saturates:
+            found = checks.saturated([0], [0], *jax.device_get(ranks), len(both["x"]))
+            checks.warn_saturated(found, (["x"], ["y"]), 4)
+    return value
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _program(x, y, kind, spectrum):
+    finite = jnp.stack([jnp.all(jnp.isfinite(array)) for array in (x, y)])
+    a, b = (_prepared(kind, array) for array in (x, y))
+    cross = matmul(adjoint(a.factor), b.factor)
+    if spectrum:
+        value = canonical.correlations(cross)
+        missing = min(x.shape[1], y.shape[1]) - len(value)
+        value = jnp.pad(value, (0, missing))
+    else:
+        value = measures.compare(kind, cross, a, b)
+    ranks = a.rank[None], b.rank[None]
+    return jnp.where(jnp.all(finite), value, jnp.nan), finite, ranks
+
+
+def _prepared(kind, x):
+    # Decompositions of NaN may not return; the result gets its NaN at the end.
+    x = jnp.where(jnp.all(jnp.isfinite(x)), x, 0)
+    origin = views.shift(x, "mean")
+    return measures.prepare(kind, x - origin, views.level(origin))

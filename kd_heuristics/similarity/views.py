@@ -1,0 +1,143 @@
+"""What of a convolutional layer is compared: the three treatments of positions.
+
+"dft": the spectrum of each channel, one comparison a frequency (Raghu et al. 2017,
+sec. 4). "positions": every position is an example. "mean": channel means.
+A layer without positions counts as a 1 x 1 map in all of them.
+"""
+
+import dataclasses
+import difflib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+from kd_heuristics.similarity.algebra import squares
+
+TREATMENTS = ("dft", "positions", "mean")
+
+Size = tuple[int, int]
+Frequency = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One layer seen at one size; what is prepared once and compared many times.
+
+    Attributes:
+      layer: index of the layer.
+      size: (h, w) that its positions are pooled to.
+      frequencies: those that are taken, for "dft"; else empty.
+    """
+
+    layer: int
+    size: Size
+    frequencies: tuple[Frequency, ...] = ()
+
+    @property
+    def slots(self) -> int:
+        """How many separately compared parts the view has."""
+        return max(len(self.frequencies), 1)
+
+
+def check_treatment(conv: str) -> None:
+    """Raise ValueError for an unknown treatment, with the nearest one."""
+    if conv not in TREATMENTS:
+        near = difflib.get_close_matches(str(conv), TREATMENTS, 1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"unknown treatment of convolutional layers {conv!r}: {hint}"
+            f"There are {', '.join(TREATMENTS)}"
+        )
+
+
+def map_size(shape: tuple[int, ...]) -> Size:
+    """(h, w) of activations [examples, ..., channels].
+
+    >>> map_size((5, 8, 6, 3)), map_size((5, 10, 3)), map_size((5, 3))
+    ((8, 6), (10, 1), (1, 1))
+    """
+    h, w = (*shape[1:-1], 1, 1)[:2]
+    return h, w
+
+
+def half_spectrum(size: Size) -> dict[Frequency, int]:
+    """Frequencies of an h x w map up to sign, with how many each stands for.
+
+    A real map's spectrum at -f is the conjugate of that at f, and CCA of conjugates is
+    the same. A frequency of an even size whose opposite lies outside the
+    range -size/2 <= f < size/2 stands for itself.
+
+    >>> half_spectrum((1, 4))
+    {(0, -2): 1, (0, -1): 2, (0, 0): 1}
+    """
+    axes = [range(-(k // 2), (k + 1) // 2) for k in size]
+    everything = [(f, g) for f in axes[0] for g in axes[1]]
+    out: dict[Frequency, int] = {}
+    for f, g in everything:
+        if (-f, -g) in out and (f, g) != (0, 0):
+            out[-f, -g] = 2
+        else:
+            out[f, g] = 1
+    return out
+
+
+def shift(x: Inexact[Array, "n ..."], conv: str, index: jax.Array | int = 0):
+    """What is subtracted from every example before anything else: one of them.
+
+    Differences of nearby floats are exact, so a large mean costs no digits, and a
+    constant unit becomes exactly zero. With positions as examples all positions of a
+    channel must be shifted alike.
+
+    Returns: an array that broadcasts against x, with one example.
+    """
+    one = jax.lax.stop_gradient(x[index][None])
+    if conv == "positions" and x.ndim > 2:
+        one = one[(slice(None), *(slice(0, 1),) * (x.ndim - 2), slice(None))]
+    return one
+
+
+def level(origin: Inexact[Array, "1 ... c"]) -> Float[Array, " c"]:
+    """Root mean square of a shift over positions, a number a channel."""
+    flat = origin.reshape(-1, origin.shape[-1])
+    return jnp.sqrt(jnp.mean(squares(flat), axis=0))
+
+
+def extract(
+    view: View, x: Inexact[Array, "n ..."], conv: str
+) -> Inexact[Array, "slots m c"]:
+    """The examples that the view compares, m of them in each slot.
+
+    Linear in x, and the same for every example.
+    """
+    h, w = map_size(x.shape)
+    maps = x.reshape(len(x), h, w, x.shape[-1])
+    if view.frequencies and (h, w) != (1, 1):
+        # Orthonormal, so that every frequency has the scale of the activations.
+        spectrum = jnp.fft.fft2(maps, axes=(1, 2), norm="ortho")
+        f, g = np.array(view.frequencies).T
+        return jnp.moveaxis(spectrum[:, f % h, g % w], 1, 0)
+    if (h, w) != view.size:
+        maps = _pool(maps, view.size)
+    return maps.reshape(1, -1, x.shape[-1])
+
+
+def _pool(maps, size):
+    """Area means, also where the size is no divisor."""
+    for axis, target in zip((1, 2), size, strict=True):
+        weights = jnp.asarray(_area_weights(maps.shape[axis], target), maps.dtype)
+        maps = jnp.moveaxis(
+            jnp.tensordot(weights, maps, (1, axis), precision="highest"), 0, axis
+        )
+    return maps
+
+
+def _area_weights(source, target):
+    """Share of each source cell in each target cell, rows sum to 1."""
+    edges = np.arange(target + 1) * (source / target)
+    cells = np.arange(source)
+    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(
+        edges[:-1, None], cells
+    )
+    return np.maximum(overlap, 0) * (target / source)

@@ -1,0 +1,178 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd_heuristics import data
+
+
+def numbered(count, side=4):
+    """A set whose images hold their own number, and are nowhere 0."""
+    numbers = np.arange(1, count + 1, dtype=np.uint8)
+    images = np.broadcast_to(numbers[:, None, None, None], (count, side, side, 1))
+    return data.Dataset(images.copy(), np.arange(count, dtype=np.int32), count)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def indices_of(seed, steps, num_examples, batch_size):
+    """Indices of several steps, [steps, batch_size]."""
+    return jax.vmap(
+        lambda step: data.batch_indices(seed, step, num_examples, batch_size)
+    )(steps)
+
+
+def epoch_of(seed, epoch, num_examples, batch_size):
+    steps = data.steps_per_epoch(num_examples, batch_size)
+    found = indices_of(seed, epoch * steps + jnp.arange(steps), num_examples, batch_size)
+    return np.asarray(found).reshape(-1)
+
+
+@settings(derandomize=True, deadline=None, max_examples=10)
+@given(
+    num_examples=st.integers(1, 60),
+    data_=st.data(),
+    epoch=st.integers(0, 1000),
+    seed=st.integers(-(2**31), 2**31 - 1),
+)
+def test_an_epoch_has_each_example_at_most_once(num_examples, data_, epoch, seed):
+    batch_size = data_.draw(st.integers(max(1, num_examples // 4), num_examples))
+    found = epoch_of(seed, epoch, num_examples, batch_size)
+    assert len(found) == num_examples // batch_size * batch_size
+    assert len(set(found.tolist())) == len(found)
+    assert set(found.tolist()) <= set(range(num_examples))
+
+
+def test_epochs_and_seeds_differ():
+    epochs = [epoch_of(seed, epoch, 40, 10) for seed in (0, 1) for epoch in (0, 1, 2)]
+    for i, first in enumerate(epochs):
+        assert sorted(first) == list(range(40))
+        # Two random orders of 40 agree in about one place.
+        assert all((first == other).sum() < 8 for other in epochs[:i])
+
+
+def test_the_examples_that_an_epoch_leaves_out_change():
+    left_out = [set(range(11)) - set(epoch_of(0, epoch, 11, 5)) for epoch in range(60)]
+    # 60 draws of one in 11; each missed with probability 0.3 %.
+    assert set.union(*left_out) == set(range(11))
+
+
+def test_the_first_indices_stay_what_they_are():
+    first = data.batch_indices(0, 0, 50_000, 8)
+    assert first.dtype == jnp.int32
+    assert first.tolist() == [33043, 11386, 39514, 21453, 16837, 45800, 40002, 4249]
+    later = data.batch_indices(7, 6250, 50_000, 8)
+    assert later.tolist() == [7755, 37380, 34142, 49429, 16841, 13390, 43273, 22305]
+
+
+def test_batches_hold_the_examples_of_their_indices():
+    dataset = numbered(30)
+    batches = data.train_batches(dataset, 7)
+    for seed, step in ((0, 0), (0, 5), (3, 1234)):
+        indices = data.batch_indices(seed, step, 30, 7)
+        batch = batches(seed, step)
+        np.testing.assert_array_equal(batch["images"], dataset.images[indices])
+        np.testing.assert_array_equal(batch["labels"], dataset.labels[indices])
+        assert batch["images"].dtype == jnp.uint8
+        assert batch["labels"].dtype == jnp.int32
+
+
+def test_augmented_batches():
+    dataset = numbered(30, side=8)
+    batches = data.train_batches(dataset, 10, padding=2, flip=True)
+    batch = batches(0, 3)
+    numbers = np.asarray(batch["images"]).max((1, 2, 3))
+    np.testing.assert_array_equal(numbers, batch["labels"] + 1)
+    shifted = (np.asarray(batch["images"]) == 0).any((1, 2, 3))
+    assert shifted.sum() > 5  # a crop stays in place with probability 1 / 25
+    assert not np.array_equal(batch["images"], batches(1, 3)["images"])
+
+
+def test_augmentation_is_drawn_anew_at_each_step():
+    # One example: every batch is the same but for its crop.
+    batches = jax.jit(data.train_batches(numbered(1, side=8), 1, padding=4))
+    crops = {np.asarray(batches(0, step)["images"]).tobytes() for step in range(20)}
+    assert len(crops) > 12  # 81 places
+    assert len({np.asarray(batches(s, 0)["images"]).tobytes() for s in range(9)}) > 5
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 2, "flip": True}])
+def test_under_jit_scan_and_vmap(options):
+    batches = data.train_batches(numbered(12), 5, **options)
+    pairs = [(seed, step) for seed in (0, 9) for step in range(5)]
+    expected = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *[batches(*pair) for pair in pairs]
+    )
+    seeds, steps = jnp.array(pairs).T
+    mapped = jax.jit(lambda b, *a: jax.vmap(b)(*a))(batches, seeds, steps)
+    scanned = jax.jit(
+        lambda b, *a: jax.lax.scan(lambda _, pair: (None, b(*pair)), None, a)[1]
+    )(batches, seeds, steps)
+    for found in (mapped, scanned):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_the_set_is_an_argument_and_streams_share_a_program():
+    traces = []
+
+    @jax.jit
+    def first(batches, seed):
+        traces.append(None)
+        return batches(seed, 0)["labels"].sum()
+
+    small, other = numbered(20), numbered(20).take(20)
+    first(data.train_batches(small, 5, padding=1), 0)
+    first(data.train_batches(other, 5, padding=1), 1)
+    assert len(traces) == 1
+    first(data.train_batches(other, 5, padding=2), 1)
+    assert len(traces) == 2
+    assert [leaf.shape for leaf in jax.tree.leaves(data.train_batches(small, 5))] == [
+        (20, 4, 4, 1),
+        (20,),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "expected"),
+    [(10, 3, 3), (10, 10, 1), (1, 1, 1), (50_000, 128, 390)],
+)
+def test_steps_per_epoch(num_examples, batch_size, expected):
+    assert data.steps_per_epoch(num_examples, batch_size) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: data.train_batches(numbered(3), 4), "batch of 4 .* set of 3"),
+        (lambda: data.batch_indices(0, 0, 3, 4), "batch of 4 .* set of 3"),
+        (lambda: data.steps_per_epoch(3, 0), "at least 1, got 0"),
+        (lambda: data.eval_batches(numbered(3), 0), "at least 1, got 0"),
+        (lambda: data.train_batches(numbered(3), 2, padding=-1), "negative, got -1"),
+    ],
+)
+def test_impossible_batches(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "batch_size", "num_batches"),
+    [(1, 1, 1), (10, 5, 2), (11, 5, 3), (3, 5, 1)],
+)
+def test_evaluation_counts_each_example_once(num_examples, batch_size, num_batches):
+    dataset = numbered(num_examples)
+    batches = data.eval_batches(dataset, batch_size)
+    shapes = {name: (array.shape, array.dtype) for name, array in batches.items()}
+    assert shapes == {
+        "images": ((num_batches, batch_size, 4, 4, 1), jnp.uint8),
+        "labels": ((num_batches, batch_size), jnp.int32),
+        "mask": ((num_batches, batch_size), bool),
+    }
+    mask = np.asarray(batches["mask"])
+    np.testing.assert_array_equal(np.asarray(batches["images"])[mask], dataset.images)
+    np.testing.assert_array_equal(np.asarray(batches["labels"])[mask], dataset.labels)
+    assert not np.asarray(batches["images"])[~mask].any()
+    assert not np.asarray(batches["labels"])[~mask].any()
