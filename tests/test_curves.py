@@ -107,7 +107,9 @@ def test_the_ends_are_exact_to_the_bit(kind, num_points, dtype):
             assert np.asarray(found).tobytes() == np.asarray(point).tobytes()
 
 
-def test_an_infinite_point_does_not_spoil_the_other_end():
+def test_an_infinite_point_does_not_spoil_what_it_has_no_part_in():
+    chain = curves.polychain([jnp.float32(v) for v in (jnp.inf, 1, 2, jnp.nan, 5)])
+    assert chain.at(0.375) == 1.5
     curve = curves.bezier([jnp.float32(2), jnp.float32(jnp.nan), jnp.float32(jnp.inf)])
     assert curve.at(0.0) == 2.0
     assert curve.at(1.0) == jnp.inf

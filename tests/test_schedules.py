@@ -341,6 +341,16 @@ def test_the_rate_of_the_papers_warmup():
     np.testing.assert_allclose(rates[:20:10], [0.125475, 0.25045], rtol=1e-6)
 
 
+def test_an_inclusive_warmup_ends_on_the_schedule():
+    base = schedules.linear_decay(1.0, 10)
+    own_time = schedules.warmup(base, 4, 0.1, inclusive=True)
+    ramp = 0.1 + 0.6 * np.arange(1, 5) / 4
+    np.testing.assert_allclose(own_time(np.arange(6)), [*ramp, 0.6, 0.5], rtol=1e-6)
+    shifted = schedules.warmup(base, 4, 0.1, shift=True, inclusive=True)
+    ramp = 0.1 + 0.9 * np.arange(1, 5) / 4
+    np.testing.assert_allclose(shifted(np.arange(6)), [*ramp, 1.0, 0.9], rtol=1e-6)
+
+
 @pytest.mark.parametrize("index", range(4))
 def test_sgdr_equals_pytorch(index):
     path = Path(__file__).parent / "fixtures" / "torch_warm_restarts.json"

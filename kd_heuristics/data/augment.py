@@ -65,8 +65,8 @@ def random_flip(
 
 def normalize(
     images: UInt8[Array, "*batch h w c"],
-    mean: Float[Array, " c"] | Sequence[float],
-    std: Float[Array, " c"] | Sequence[float],
+    mean: Float[Array, " c"] | Sequence,
+    std: Float[Array, " c"] | Sequence,
 ) -> Float32[Array, "*batch h w c"]:
     """(images - mean) / std a channel, in float32: units of the set's deviation.
 

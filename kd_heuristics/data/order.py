@@ -41,16 +41,21 @@ def permute(
     >>> permute(jax.random.key(0), jnp.arange(6), 6).tolist()
     [4, 5, 3, 2, 0, 1]
     """
-    rows, columns = _shape(num_examples)
-    words = jax.random.bits(key, (_ROUNDS, max(rows, columns)))
-    to_rows = (words[0::2] % jnp.uint32(rows)).astype(jnp.int32)
-    to_columns = (words[1::2] % jnp.uint32(columns)).astype(jnp.int32)
+    rows, columns = (jnp.uint32(side) for side in _shape(num_examples))
+    side = max(_shape(num_examples))
+    words = jax.random.bits(key, (_ROUNDS * side,))
+
+    def two_rounds(number, halves):
+        hi, lo = halves
+        start = number.astype(jnp.uint32) * 2 * side
+        hi = (hi + _at(words, start + lo) % rows) % rows
+        lo = (lo + _at(words, start + side + hi) % columns) % columns
+        return hi, lo
 
     def once(places):
-        hi, lo = jnp.divmod(places, columns)
-        for add_to_hi, add_to_lo in zip(to_rows, to_columns, strict=True):
-            hi = (hi + add_to_hi[lo]) % rows
-            lo = (lo + add_to_lo[hi]) % columns
+        halves = places // columns, places % columns
+        # A loop, not its body many times over: that takes seconds to compile.
+        hi, lo = jax.lax.fori_loop(0, _ROUNDS // 2, two_rounds, halves)
         return hi * columns + lo
 
     def again(carry):
@@ -58,8 +63,14 @@ def permute(
         places = jnp.where(outside, once(places), places)
         return places, places >= num_examples
 
-    start = places, jnp.ones_like(places, bool)
-    return jax.lax.while_loop(lambda carry: carry[1].any(), again, start)[0]
+    # Unsigned: a remainder of signed numbers is slower.
+    start = places.astype(jnp.uint32), jnp.ones_like(places, bool)
+    found, _ = jax.lax.while_loop(lambda carry: carry[1].any(), again, start)
+    return found.astype(jnp.int32)
+
+
+def _at(words, index):
+    return words.at[index].get(mode="promise_in_bounds")
 
 
 def _shape(num_examples: int) -> tuple[int, int]:

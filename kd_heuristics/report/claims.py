@@ -45,7 +45,7 @@ class Claim:
             raise ValueError(f"margin must not be negative, got {self.margin}")
 
 
-def judge(claim: Claim, values: Sequence[float]) -> dict[str, Any]:
+def judge(claim: Claim, values: Any) -> dict[str, Any]:
     """The verdict on a claim from the statistic of each seed.
 
     Returns: the claim's fields and `values`, `mean`, `interval` (95 %, Student's t, two
@@ -70,7 +70,7 @@ def judge(claim: Claim, values: Sequence[float]) -> dict[str, Any]:
 
 
 def judge_all(
-    claims: Sequence[Claim], statistics: Mapping[str, Sequence[float]]
+    claims: Sequence[Claim], statistics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """`judge` for each claim of a preset.
 

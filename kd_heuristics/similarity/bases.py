@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from kd_heuristics.similarity import decompositions
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
 
 
@@ -119,11 +120,11 @@ def ridge_whitening(
     second: Inexact[Array, "p p"], epsilon: float
 ) -> Inexact[Array, "p p"]:
     """W with W^H (C + epsilon) W = 1; at epsilon 0, on the range of C."""
-    values, vectors = jnp.linalg.eigh(second)
+    values, vectors = decompositions.eigh(second)
     eps = jnp.finfo(values.dtype).eps
     # C has no negative eigenvalues, so what lies under epsilon is rounding.
     shifted = jnp.maximum(values, 0) + epsilon
-    floor = 0.0 if epsilon > 0 else 2 * eps * len(values) * values[-1]
+    floor = 0.0 if epsilon > 0 else 2 * eps * len(values) * values[0]
     return vectors * divide_where(shifted > floor, 1.0, jnp.sqrt(shifted))[None, :]
 
 
@@ -138,7 +139,7 @@ def _data_directions(x, noise, keep):
     eps = jnp.finfo(x.dtype).eps
     rtol = max(4 * eps * max(p, n**0.5), 0.2 * eps**0.5)
     if n <= p:
-        u, s, vh = jnp.linalg.svd(x, full_matrices=False)
+        u, s, vh = decompositions.svd(x)
         chosen = _choose(s, rtol, keep)
         chosen &= s > jnp.linalg.norm(noise[:, None] * jnp.abs(adjoint(vh)), axis=0)
         mix = jnp.diag(divide_where(chosen, 1.0, s)).astype(x.dtype)
@@ -171,8 +172,8 @@ def _two_passes(gram, regram, noise, rtol, keep) -> Directions:
     tells weak directions from absent ones, and mends the first one's rounding.
     """
     clamp = 2 * jnp.finfo(gram.dtype).eps ** 0.5
-    values, vectors = jnp.linalg.eigh(gram)
-    values, vectors = jnp.maximum(values[::-1], 0), vectors[:, ::-1]
+    values, vectors = decompositions.eigh(gram)
+    values = jnp.maximum(values, 0)
     s = jnp.sqrt(values)
     if keep.truncates:
         chosen = _choose(s, max(rtol, clamp), keep)
@@ -180,7 +181,7 @@ def _two_passes(gram, regram, noise, rtol, keep) -> Directions:
     else:
         chosen = jnp.ones_like(s, bool)
         scale = divide_where(s[0] > 0, 1.0, jnp.maximum(s, clamp * s[0]))
-    again, turn = jnp.linalg.eigh(regram(vectors * scale[None, :]))
+    again, turn = decompositions.eigh(regram(vectors * scale[None, :]))
     again, mix = jnp.maximum(again, 0), scale[:, None] * turn
     length = jnp.linalg.norm(mix, axis=0)
     rounding = jnp.linalg.norm(noise[:, None] * jnp.abs(matmul(vectors, mix)), axis=0)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +28,28 @@ def activations(arrays: Mapping[str, object]) -> dict[str, jax.Array]:
     out = {}
     for name, value in arrays.items():
         array = value if hasattr(value, "dtype") else np.asarray(value)
-        _check_one(name, array)
-        if array.shape[0] != (first := next(iter(out.values()), array)).shape[0]:
+        check_layout(name, array)
+        if array.shape[0] < 2:
             raise ValueError(
-                f"{name} has {array.shape[0]} examples and {next(iter(out))} "
-                f"{first.shape[0]}: compare both on the same examples, in one order"
+                f"{name} has {array.shape[0]} example(s); at least 2 are needed, and "
+                "many more than there are units for a meaningful value"
             )
         array = jnp.asarray(array)
         half = array.dtype.itemsize < 4
         out[name] = array.astype(jnp.float32) if half else array
+    same_examples(out)
     return out
+
+
+def same_examples(arrays: Mapping[str, jax.Array]) -> None:
+    """Raise ValueError unless all have the same number of examples."""
+    first = next(iter(arrays))
+    for name, array in arrays.items():
+        if len(array) != len(arrays[first]):
+            raise ValueError(
+                f"{name} has {len(array)} examples and {first} {len(arrays[first])}: "
+                "compare all layers on the same examples, in one order"
+            )
 
 
 def all_concrete(arrays: Sequence[object]) -> bool:
@@ -54,8 +67,10 @@ def require_finite(names: Sequence[str], finite: Sequence[bool] | np.ndarray) ->
         )
 
 
-def enough_for(measure: Measure, examples: int) -> None:
-    """Raise ValueError where an estimator needs more examples than there are."""
+def enough_examples(measure: Measure, examples: int) -> None:
+    """Raise ValueError where the measure needs more examples than there are."""
+    if examples < 2:
+        raise ValueError(f"at least 2 examples are needed, got {examples}")
     if measure.debiased and examples < 4:
         raise ValueError(
             f"debiased cka needs at least 4 examples, got {examples}; take "
@@ -107,7 +122,8 @@ def warn_saturated(
     )
 
 
-def _check_one(name, array):
+def check_layout(name: str, array: Any) -> None:
+    """Raise ValueError for a wrong number of axes, integers, or nothing to compare."""
     if array.ndim not in (2, 3, 4):
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}; wanted [examples, units], "
@@ -117,11 +133,6 @@ def _check_one(name, array):
         raise ValueError(
             f"{name} holds {array.dtype}; activations must be floating point: convert "
             "them with .astype('float32') if these are the right values"
-        )
-    if array.shape[0] < 2:
-        raise ValueError(
-            f"{name} has {array.shape[0]} example(s); at least 2 are needed, and many "
-            "more than there are units for a meaningful value"
         )
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} has shape {tuple(array.shape)}: nothing to compare")

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import checks, measures, plan, views
-from kd_heuristics.similarity.algebra import adjoint, matmul
+from kd_heuristics.similarity import checks, comparing, measures, plan, views
 from kd_heuristics.similarity.batching import mapped
 from kd_heuristics.similarity.measure import Measure
 
@@ -122,7 +121,7 @@ def compare(
     Returns: float [layers_a, layers_b].
     """
     every = checks.activations(dict(named_a) | dict(named_b or {}))
-    checks.enough_for(kind, len(next(iter(every.values()))))
+    checks.enough_examples(kind, len(next(iter(every.values()))))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     value, report = _program(a, b, kind, conv, pairs)
@@ -141,7 +140,7 @@ class Report(NamedTuple):
     """What calls with known values look at before they return."""
 
     finite: tuple[jax.Array, jax.Array]  # of each side [layers]
-    pairs: list[tuple[jax.Array, ...]]  # layers, ranks, examples; a tuple a group
+    pairs: comparing.Looked
 
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs"))
@@ -151,30 +150,11 @@ def _program(a, b, kind, conv, pairs):
     stacks_b, finite_b = stacks_a, finite_a
     if b is not None:
         stacks_b, finite_b = _prepared(b, layout.side_b, kind, conv)
-    value, looked_at = jnp.zeros((len(finite_a), len(finite_b)), _real(a, b)), []
-    for group in layout.pair_groups:
-        stack_a, stack_b = stacks_a[group.group_a], stacks_b[group.group_b]
-
-        def one(slots, stack_a=stack_a, stack_b=stack_b):
-            one_a = jax.tree.map(lambda leaf: leaf[slots[0]], stack_a)
-            one_b = jax.tree.map(lambda leaf: leaf[slots[1]], stack_b)
-            cross = matmul(adjoint(one_a.factor), one_b.factor)
-            return measures.compare(kind, cross, one_a, one_b)
-
-        slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
-        elements = stack_a.factor[0].size + stack_b.factor[0].size
-        values = jnp.asarray(group.weight, value.dtype) * mapped(one, slots, elements)
-        value = value.at[group.layer_a, group.layer_b].add(values.astype(value.dtype))
-        examples = len(a[0]) * layout.side_a.multiplicity[group.group_a]
-        ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
-        looked_at.append((group.layer_a, group.layer_b, *ranks, examples))
-    good = finite_a[:, None] & finite_b[None, :]
-    return jnp.where(good, value, jnp.nan), Report((finite_a, finite_b), looked_at)
-
-
-def _real(a, b):
-    """The real dtype of a map of these layers."""
-    return jnp.result_type(*(jnp.finfo(x.dtype).dtype for x in (*a, *(b or ()))))
+    finite = finite_a, finite_b
+    value, looked = comparing.all_pairs(
+        kind, layout, stacks_a, stacks_b, len(a[0]), finite
+    )
+    return value, Report(finite, looked)
 
 
 def _plan(a, b, conv, pairs):

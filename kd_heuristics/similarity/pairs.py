@@ -203,7 +203,7 @@ def _compared(kind: Measure, x, y, spectrum=False):
                 f"{name} has shape {array.shape}, wanted [examples, units]; for maps "
                 "take dft_cca, or matrix with conv='positions' or 'mean'"
             )
-    checks.enough_for(kind, len(both["x"]))
+    checks.enough_examples(kind, len(both["x"]))
     value, finite, ranks = _program(*both.values(), kind, spectrum)
     if checks.all_concrete(list(both.values())):
         checks.require_finite(list(both), jax.device_get(finite))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
+from kd_heuristics.similarity import decompositions
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
 
 
@@ -18,12 +19,12 @@ def singular_values(m: Inexact[Array, "p q"]) -> Float[Array, " k"]:
     ds_i = Re(u_i^H dm v_i). Sums over a group of equal values are thereby exact; a
     single value of the group has no derivative and gets one side's.
     """
-    return jnp.linalg.svd(m, compute_uv=False)
+    return decompositions.svd_values(m)
 
 
 @singular_values.defjvp
 def _singular_values_jvp(primals, tangents):
-    u, s, vh = jnp.linalg.svd(primals[0], full_matrices=False)
+    u, s, vh = decompositions.svd(primals[0])
     turned = matmul(matmul(adjoint(u), tangents[0]), adjoint(vh))
     return s, jnp.real(jnp.diagonal(turned))
 
@@ -33,13 +34,13 @@ def left_vectors(
     m: Inexact[Array, "p q"],
 ) -> tuple[Inexact[Array, "p k"], Float[Array, " k"]]:
     """Left singular vectors and singular values of m, k = min(p, q)."""
-    u, s, _ = jnp.linalg.svd(m, full_matrices=False)
+    u, s, _ = decompositions.svd(m)
     return u, s
 
 
 @left_vectors.defjvp
 def _left_vectors_jvp(primals, tangents):
-    u, s, vh = jnp.linalg.svd(primals[0], full_matrices=False)
+    u, s, vh = decompositions.svd(primals[0])
     moved = matmul(tangents[0], adjoint(vh))
     turned = matmul(adjoint(u), moved)
     eps = jnp.finfo(s.dtype).eps

@@ -114,22 +114,48 @@ def extract(
     h, w = map_size(x.shape)
     maps = x.reshape(len(x), h, w, x.shape[-1])
     if view.frequencies and (h, w) != (1, 1):
-        # Orthonormal, so that every frequency has the scale of the activations.
-        spectrum = jnp.fft.fft2(maps, axes=(1, 2), norm="ortho")
-        f, g = np.array(view.frequencies).T
-        return jnp.moveaxis(spectrum[:, f % h, g % w], 1, 0)
+        return _spectrum(maps, view.frequencies)
     if (h, w) != view.size:
         maps = _pool(maps, view.size)
     return maps.reshape(1, -1, x.shape[-1])
+
+
+def _spectrum(maps, frequencies):
+    """Orthonormal Fourier transform at the wanted frequencies, as matrix products.
+
+    Orthonormal, so that every frequency has the scale of the activations. Products,
+    because few frequencies are wanted, and for the reason in `decompositions`.
+    """
+    rows, columns = (sorted(set(axis)) for axis in zip(*frequencies, strict=True))
+    real, imag = _fourier(rows, maps.shape[1], maps.dtype)
+    once = _along(real, maps, 1), _along(imag, maps, 1)
+    real, imag = _fourier(columns, maps.shape[2], maps.dtype)
+    spectrum = jax.lax.complex(
+        _along(real, once[0], 2) - _along(imag, once[1], 2),
+        _along(imag, once[0], 2) + _along(real, once[1], 2),
+    )
+    f = np.array([rows.index(f) for f, _ in frequencies])
+    g = np.array([columns.index(g) for _, g in frequencies])
+    return jnp.moveaxis(spectrum[:, f, g], 1, 0)
+
+
+def _fourier(frequencies, size, dtype):
+    angle = -2 * np.pi * np.outer(frequencies, np.arange(size)) / size
+    parts = np.cos(angle) / size**0.5, np.sin(angle) / size**0.5
+    return tuple(jnp.asarray(part, dtype) for part in parts)
+
+
+def _along(weights, maps, axis):
+    """Each map's `axis` multiplied by a matrix."""
+    product = jnp.tensordot(weights, maps, (1, axis), precision="highest")
+    return jnp.moveaxis(product, 0, axis)
 
 
 def _pool(maps, size):
     """Area means, also where the size is no divisor."""
     for axis, target in zip((1, 2), size, strict=True):
         weights = jnp.asarray(_area_weights(maps.shape[axis], target), maps.dtype)
-        maps = jnp.moveaxis(
-            jnp.tensordot(weights, maps, (1, axis), precision="highest"), 0, axis
-        )
+        maps = _along(weights, maps, axis)
     return maps
 
 

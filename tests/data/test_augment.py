@@ -12,6 +12,9 @@ IMAGES = RANDOM.randint(1, 256, (64, 6, 5, 3)).astype(np.uint8)
 KEY = jax.random.key(3)
 
 
+random_crop = jax.jit(data.random_crop, static_argnames="padding")
+
+
 def crops_of(image, padding):
     """Every crop of an image by its offset, in NumPy."""
     h, w, _ = image.shape
@@ -22,7 +25,7 @@ def crops_of(image, padding):
 
 def offsets_of(images, padding, key):
     """The offset that explains each crop; fails where none or several do."""
-    cropped = np.asarray(data.random_crop(jnp.asarray(images), key, padding))
+    cropped = np.asarray(random_crop(jnp.asarray(images), key, padding))
     assert cropped.dtype == np.uint8
     found = []
     for image, crop in zip(images, cropped, strict=True):
@@ -36,8 +39,10 @@ def offsets_of(images, padding, key):
     return np.array(found)
 
 
-@settings(derandomize=True, deadline=None, max_examples=6)
-@given(padding=st.integers(1, 5), seed=st.integers(0, 2**31 - 1))
+# Less than the side: the window of a padding as large can miss the image. Few, as each
+# is compiled.
+@settings(derandomize=True, deadline=None, max_examples=12)
+@given(padding=st.sampled_from([1, 4]), seed=st.integers(0, 2**31 - 1))
 def test_a_crop_is_a_window_of_the_padded_image(padding, seed):
     # No pixel is 0, so that a window tells its offset.
     offsets = offsets_of(IMAGES[:8], padding, jax.random.key(seed))
@@ -47,7 +52,7 @@ def test_a_crop_is_a_window_of_the_padded_image(padding, seed):
 
 def test_offsets_are_uniform_and_independent():
     images = np.tile(IMAGES[:1], (4000, 1, 1, 1))
-    cropped = np.asarray(data.random_crop(jnp.asarray(images), KEY, 1))
+    cropped = np.asarray(random_crop(jnp.asarray(images), KEY, 1))
     table = crops_of(images[0], 1)
     counts = [(cropped == crop).all((1, 2, 3)).sum() for crop in table.values()]
     assert sum(counts) == 4000
@@ -100,19 +105,18 @@ def test_augment_crops_and_flips_by_independent_keys(flip):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda images, key: data.random_crop(images, key, 2),
-        data.random_flip,
-        lambda images, key: data.augment(images, key, padding=2, flip=True),
+        lambda images, key: data.augment(images, key, padding=0, flip=True),
+        lambda images, key: data.augment(images, key, padding=4, flip=False),
     ],
 )
 def test_under_jit_scan_and_vmap(function):
     keys = jax.random.split(KEY, 3)
     images = jnp.asarray(IMAGES)
-    expected = jnp.stack([function(images, key) for key in keys])
-    one = jax.jit(function)(images, keys[0])
+    one = jax.jit(function)
+    expected = jnp.stack([one(images, key) for key in keys])
+    np.testing.assert_array_equal(function(images, keys[0]), expected[0])
     many = jax.vmap(function, in_axes=(None, 0))(images, keys)
     scanned = jax.lax.scan(lambda _, key: (None, function(images, key)), None, keys)[1]
-    np.testing.assert_array_equal(one, expected[0])
     np.testing.assert_array_equal(many, expected)
     np.testing.assert_array_equal(scanned, expected)
 
@@ -153,5 +157,6 @@ def test_normalize(convert):
     # One subtraction and one division in float32.
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found.reshape(-1, 3).std(0), 1, rtol=1e-5)
-    batched = data.normalize(jnp.asarray(IMAGES)[None], mean, std)
-    np.testing.assert_array_equal(batched[0], data.normalize(IMAGES, mean, std))
+    images = jnp.asarray(IMAGES)
+    batched = data.normalize(images[None], mean, std)
+    np.testing.assert_array_equal(batched[0], data.normalize(images, mean, std))

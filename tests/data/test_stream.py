@@ -25,21 +25,25 @@ def indices_of(seed, steps, num_examples, batch_size):
     )(steps)
 
 
+@jax.jit
+def call(batches, seed, step):
+    return batches(seed, step)
+
+
 def epoch_of(seed, epoch, num_examples, batch_size):
     steps = data.steps_per_epoch(num_examples, batch_size)
     found = indices_of(seed, epoch * steps + jnp.arange(steps), num_examples, batch_size)
     return np.asarray(found).reshape(-1)
 
 
-@settings(derandomize=True, deadline=None, max_examples=10)
+@settings(derandomize=True, deadline=None, max_examples=30)
 @given(
-    num_examples=st.integers(1, 60),
-    data_=st.data(),
+    sizes=st.sampled_from([(1, 1), (12, 12), (40, 10), (12, 5)]),  # each is compiled
     epoch=st.integers(0, 1000),
     seed=st.integers(-(2**31), 2**31 - 1),
 )
-def test_an_epoch_has_each_example_at_most_once(num_examples, data_, epoch, seed):
-    batch_size = data_.draw(st.integers(max(1, num_examples // 4), num_examples))
+def test_an_epoch_has_each_example_at_most_once(sizes, epoch, seed):
+    num_examples, batch_size = sizes
     found = epoch_of(seed, epoch, num_examples, batch_size)
     assert len(found) == num_examples // batch_size * batch_size
     assert len(set(found.tolist())) == len(found)
@@ -55,9 +59,9 @@ def test_epochs_and_seeds_differ():
 
 
 def test_the_examples_that_an_epoch_leaves_out_change():
-    left_out = [set(range(11)) - set(epoch_of(0, epoch, 11, 5)) for epoch in range(60)]
-    # 60 draws of one in 11; each missed with probability 0.3 %.
-    assert set.union(*left_out) == set(range(11))
+    left_out = [set(range(12)) - set(epoch_of(0, epoch, 12, 5)) for epoch in range(60)]
+    # 60 draws of two of 12; each missed with probability 2e-5.
+    assert set.union(*left_out) == set(range(12))
 
 
 def test_the_first_indices_stay_what_they_are():
@@ -72,8 +76,8 @@ def test_batches_hold_the_examples_of_their_indices():
     dataset = numbered(30)
     batches = data.train_batches(dataset, 7)
     for seed, step in ((0, 0), (0, 5), (3, 1234)):
-        indices = data.batch_indices(seed, step, 30, 7)
-        batch = batches(seed, step)
+        indices = np.asarray(indices_of(seed, jnp.array([step]), 30, 7))[0]
+        batch = call(batches, seed, step)
         np.testing.assert_array_equal(batch["images"], dataset.images[indices])
         np.testing.assert_array_equal(batch["labels"], dataset.labels[indices])
         assert batch["images"].dtype == jnp.uint8
@@ -83,28 +87,31 @@ def test_batches_hold_the_examples_of_their_indices():
 def test_augmented_batches():
     dataset = numbered(30, side=8)
     batches = data.train_batches(dataset, 10, padding=2, flip=True)
-    batch = batches(0, 3)
+    batch = call(batches, 0, 3)
     numbers = np.asarray(batch["images"]).max((1, 2, 3))
     np.testing.assert_array_equal(numbers, batch["labels"] + 1)
     shifted = (np.asarray(batch["images"]) == 0).any((1, 2, 3))
     assert shifted.sum() > 5  # a crop stays in place with probability 1 / 25
-    assert not np.array_equal(batch["images"], batches(1, 3)["images"])
+    assert not np.array_equal(batch["images"], call(batches, 1, 3)["images"])
 
 
 def test_augmentation_is_drawn_anew_at_each_step():
     # One example: every batch is the same but for its crop.
-    batches = jax.jit(data.train_batches(numbered(1, side=8), 1, padding=4))
-    crops = {np.asarray(batches(0, step)["images"]).tobytes() for step in range(20)}
-    assert len(crops) > 12  # 81 places
-    assert len({np.asarray(batches(s, 0)["images"]).tobytes() for s in range(9)}) > 5
+    batches = data.train_batches(numbered(1, side=8), 1, padding=3)
+
+    def crops(pairs):
+        return {np.asarray(call(batches, *pair)["images"]).tobytes() for pair in pairs}
+
+    # Of 49 places, 20 draws meet about 16, and 9 about 8.
+    assert len(crops((0, step) for step in range(20))) > 10
+    assert len(crops((seed, 0) for seed in range(9))) > 5
 
 
-@pytest.mark.parametrize("options", [{}, {"padding": 2, "flip": True}])
-def test_under_jit_scan_and_vmap(options):
-    batches = data.train_batches(numbered(12), 5, **options)
+def test_under_jit_scan_and_vmap():
+    batches = data.train_batches(numbered(12), 5, padding=2, flip=True)
     pairs = [(seed, step) for seed in (0, 9) for step in range(5)]
     expected = jax.tree.map(
-        lambda *leaves: np.stack(leaves), *[batches(*pair) for pair in pairs]
+        lambda *leaves: np.stack(leaves), *[call(batches, *pair) for pair in pairs]
     )
     seeds, steps = jnp.array(pairs).T
     mapped = jax.jit(lambda b, *a: jax.vmap(b)(*a))(batches, seeds, steps)
@@ -121,13 +128,13 @@ def test_the_set_is_an_argument_and_streams_share_a_program():
     @jax.jit
     def first(batches, seed):
         traces.append(None)
-        return batches(seed, 0)["labels"].sum()
+        return jax.tree.leaves(batches)[0].sum() + seed
 
     small, other = numbered(20), numbered(20).take(20)
     first(data.train_batches(small, 5, padding=1), 0)
     first(data.train_batches(other, 5, padding=1), 1)
     assert len(traces) == 1
-    first(data.train_batches(other, 5, padding=2), 1)
+    first(data.train_batches(other, 5), 1)
     assert len(traces) == 2
     assert [leaf.shape for leaf in jax.tree.leaves(data.train_batches(small, 5))] == [
         (20, 4, 4, 1),

@@ -1,18 +1,24 @@
 """The SGDR study end to end: results, figures, kills, and the paper's schedule."""
 
+import dataclasses
 import json
 import os
+import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import launch, sgdr
+from experiments import launch, reproduce, sgdr
 from kd_heuristics import report, runs, training
 
+ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 500  # an epoch of CIFAR-10 at batch 100
 
 
@@ -81,29 +87,63 @@ class Silent:
         pass
 
 
-def test_killed_at_any_moment_it_ends_the_same(folder, tmp_path):
-    """SIGKILL at moments drawn at random, then the same command until it is through."""
-    command = [sys.executable, "-m", "experiments.sgdr", "--preset", "smoke"]
-    command += ["--workdir", str(tmp_path / "sgdr")]
-    # The reference ran on four virtual devices; a study uses the first one only.
+# As many virtual devices as in this process: their number changes the threads of a
+# device and with them the order of sums.
+ENVIRONMENT = os.environ | {"JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
+
+
+def start(workdir):
+    words = ["experiments.sgdr", "--preset", "smoke", "--workdir", str(workdir)]
+    command = [sys.executable, "-m", *words]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+
+
+def assert_ends_as(folder, other):
+    for name in ("results.json", "arrays.npz", "metrics.jsonl", "config.json"):
+        assert (other / name).read_bytes() == (folder / name).read_bytes(), name
+    record = json.loads((other / "environment.json").read_text())
+    assert record["invocations"][-1]["finished"]
+    return record["resumes"]
+
+
+def kill_after(process, seconds):
+    """SIGKILL unless the process ends by itself; whether it was killed."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def test_killed_within_a_training_it_ends_the_same(folder, tmp_path):
+    process = start(tmp_path / "run")
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "checkpoints" / "sgdr-seed0" / "00000004").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    assert kill_after(process, 0.0)
+    assert start(tmp_path / "run").wait() == 0
+    assert assert_ends_as(folder, tmp_path / "run") == 1
+
+
+@pytest.mark.long
+def test_killed_at_random_moments_it_ends_the_same(folder, tmp_path):
     moments = random.Random(5)
     kills = 0
-    for attempt in range(12):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            # The start takes seconds; later attempts are given more time to get on.
-            process.wait(timeout=4 + 3 * attempt * moments.random())
+    for attempt in range(40):
+        process = start(tmp_path / "run")
+        # The start takes seconds; later attempts get more time, so that it ends.
+        if not kill_after(process, 4 + 2 * attempt * moments.random()):
             break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
+        kills += 1
     assert process.returncode == 0
-    assert kills >= 1
-    for name in ("results.json", "arrays.npz", "metrics.jsonl", "config.json"):
-        assert (tmp_path / "sgdr" / name).read_bytes() == (folder / name).read_bytes()
-    record = json.loads((tmp_path / "sgdr" / "environment.json").read_text())
-    assert record["resumes"] >= 1
+    assert kills >= 2
+    assert assert_ends_as(folder, tmp_path / "run") >= 1
 
 
 def test_rerunning_a_finished_study_changes_nothing(folder):
@@ -127,7 +167,7 @@ def test_the_papers_learning_rate_trace():
 
 
 def test_exact_restarts_are_the_other_option():
-    config = sgdr.dataclasses.replace(sgdr.PRESETS["cifar10"], restarts="step")
+    config = dataclasses.replace(sgdr.PRESETS["cifar10"], restarts="step")
     rate = config.schedule("sgdr", STEPS)
     for restart in (10, 30, 70, 150):
         assert float(rate(restart * STEPS)) == np.float32(0.05)
@@ -153,26 +193,70 @@ def test_the_page_holds_the_study(folder):
     ("arguments", "status", "words"),
     [
         (["--preset", "cifar"], 2, "cifar10"),
-        (["--dataset", "digit_photo"], 2, "digits_photo"),
-        (["--model", "vgg61"], 2, "vgg16"),
+        (["--dataset", "digit_photo"], 2, "did you mean 'digits_photo'"),
+        (["--model", "vgg61"], 2, "did you mean 'vgg16'"),
         (["--epoch", "3"], 2, "--epochs"),
         (["--epochs", "5"], 2, "0..4"),
+        (["--seeds", "0"], 2, "seeds must be at least 1, got 0"),
         (["--preset", "cifar10"], 1, "kd-heuristics prepare cifar10"),
         (["--workdir", "README.md"], 1, "cannot be written"),
         (["--workdir", "tests"], 1, "not a run folder"),
     ],
 )
-def test_bad_input_ends_with_one_message(arguments, status, words, tmp_path):
-    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path)}
+def test_bad_input_ends_with_one_message(
+    arguments, status, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(ROOT)
     if "--workdir" not in arguments:
         arguments = [*arguments, "--workdir", str(tmp_path / "run")]
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.sgdr", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert result.returncode == status
-    assert words in result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
+    monkeypatch.setattr(sys, "argv", ["sgdr", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        launch.main(sgdr.STUDY)
+    assert stop.value.code == status
+    printed = capsys.readouterr()
+    assert words in printed.err + printed.out
+    if status == 2:
+        assert not (tmp_path / "run").exists()
+
+
+def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
+    folder, monkeypatch, capsys
+):
+    before = {path: path.read_bytes() for path in folder.glob("*.*") if path.is_file()}
+    words = ["--preset", "smoke", "--peak-rate", "0.5", "--workdir", str(folder)]
+    monkeypatch.setattr(sys, "argv", ["sgdr", *words])
+    with pytest.raises(SystemExit) as stop:
+        launch.main(sgdr.STUDY)
+    assert stop.value.code == 1
+    assert "config.peak_rate: 0.02 there, 0.5 asked for" in capsys.readouterr().err
+    for path, content in before.items():
+        assert path.read_bytes() == content
+
+
+def test_a_damaged_checkpoint_is_named(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "run" / "stages" / "sgdr-0-2-seed0.npz").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "sgdr-0-2-seed0")
+    checkpoint = tmp_path / "run" / "checkpoints" / "sgdr-seed0" / "00000012"
+    (checkpoint / "state" / "manifest.ocdbt").write_bytes(b"")
+    words = ["--preset", "smoke", "--workdir", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["sgdr", *words])
+    with pytest.raises(SystemExit) as stop:
+        launch.main(sgdr.STUDY)
+    assert stop.value.code == 1
+    message = capsys.readouterr().err
+    assert str(checkpoint) in message
+    assert "damaged" in message
+
+
+def test_a_failing_study_is_reported_and_the_status_says_so(tmp_path, monkeypatch):
+    def fail(config, folder, progress):
+        raise training.NonFiniteError("the objective became nan")
+
+    broken = dataclasses.replace(sgdr.STUDY, name="broken", compute=fail)
+    monkeypatch.setattr(reproduce, "STUDIES", (broken,))
+    arguments = reproduce.Arguments(preset="smoke", workdir=tmp_path)
+    assert reproduce.run(arguments) == 1
+    page = (tmp_path / "smoke" / "report.html").read_text()
+    assert "NonFiniteError: the objective became nan" in page

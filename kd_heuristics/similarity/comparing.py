@@ -1,0 +1,71 @@
+"""From prepared layers, or their moments, to the map."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.similarity import measures
+from kd_heuristics.similarity.algebra import adjoint, matmul
+from kd_heuristics.similarity.batching import mapped
+from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity.moments import Moments
+from kd_heuristics.similarity.plan import Plan
+
+# Layers, ranks and number of examples of the compared slots, a tuple for each group.
+Looked = list[tuple[Any, ...]]
+
+
+def all_pairs(
+    kind: Measure,
+    layout: Plan,
+    stacks_a: list[Layer],
+    stacks_b: list[Layer],
+    examples: Any,
+    finite: tuple[jax.Array, jax.Array],
+    crosses: tuple[Moments, ...] | None = None,
+) -> tuple[jax.Array, Looked]:
+    """The map [layers_a, layers_b], NaN where a layer is not finite.
+
+    Args:
+      kind: measure.
+      layout: what is compared.
+      stacks_a: prepared layers, a stack for each group of slots.
+      stacks_b: those of the other side.
+      examples: their number.
+      finite: of each side [layers].
+      crosses: moments of the pairs, a stack for each group, where the layers were
+        prepared from moments; None: from examples.
+
+    Returns: the map, and what `checks.saturated` wants of each group of pairs.
+    """
+    dtype = jnp.result_type(*(stack.rank.dtype for stack in (*stacks_a, *stacks_b)))
+    value, looked = jnp.zeros((len(finite[0]), len(finite[1])), dtype), []
+    for index, group in enumerate(layout.pair_groups):
+        stack_a, stack_b = stacks_a[group.group_a], stacks_b[group.group_b]
+        cross = None if crosses is None else crosses[index]
+        slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
+        elements = stack_a.factor[0].size + stack_b.factor[0].size
+
+        def one(item, stack_a=stack_a, stack_b=stack_b):
+            (slot_a, slot_b), cross = item
+            a = jax.tree.map(lambda leaf: leaf[slot_a], stack_a)
+            b = jax.tree.map(lambda leaf: leaf[slot_b], stack_b)
+            return _one(kind, a, b, cross)
+
+        values = jnp.asarray(group.weight, dtype) * mapped(
+            one, (slots, cross), elements
+        )
+        value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
+        count = examples * layout.side_a.multiplicity[group.group_a]
+        ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
+        looked.append((group.layer_a, group.layer_b, *ranks, count))
+    good = finite[0][:, None] & finite[1][None, :]
+    return jnp.where(good, value, jnp.nan), looked
+
+
+def _one(kind, a, b, cross):
+    if cross is None:
+        return measures.compare(kind, matmul(adjoint(a.factor), b.factor), a, b)
+    product = matmul(matmul(adjoint(a.factor), cross.cross), b.factor)
+    return measures.compare(kind, product, a, b, cross.fourth)

@@ -1,0 +1,64 @@
+"""Eigenvectors and singular vectors whose batches cannot hang a CPU.
+
+On CPU, jaxlib hands a batch of decompositions to XLA's thread pool and waits for it
+(`ParallelBatchMap` in its LAPACK kernels). XLA runs independent operations of a program
+on that same pool: as many batches at once as there are threads, and every thread waits
+for work that none is left to do. Seen with jaxlib 0.10.2 on 2 cores for two batched
+`eigh` in one program. A single matrix never waits, and gains nothing from a batch; so
+a batch on CPU is a sequential map here. (`FftThunk` waits in the same way: `views`
+does without it.)
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
+
+
+def _one_by_one_on_cpu(function):
+    """`function` of one matrix; batched by vmap, on CPU one matrix after another."""
+
+    @jax.custom_batching.custom_vmap
+    def single(matrix):
+        return function(matrix)
+
+    @single.def_vmap
+    def _batched(axis_size, in_batched, matrices):
+        out = jax.lax.platform_dependent(
+            matrices,
+            cpu=functools.partial(jax.lax.map, single),
+            default=jax.vmap(function),
+        )
+        return out, jax.tree.map(lambda _: True, out)
+
+    return single
+
+
+def eigh(
+    matrix: Inexact[Array, "p p"],
+) -> tuple[Float[Array, " p"], Inexact[Array, "p p"]]:
+    """Eigenvalues, largest first, and eigenvectors of a Hermitian matrix."""
+    values, vectors = _eigh(matrix)
+    return values[::-1], vectors[:, ::-1]
+
+
+def svd(
+    matrix: Inexact[Array, "p q"],
+) -> tuple[Inexact[Array, "p k"], Float[Array, " k"], Inexact[Array, "k q"]]:
+    """Thin singular value decomposition: u, s, v^H."""
+    return _svd(matrix)
+
+
+def svd_values(matrix: Inexact[Array, "p q"]) -> Float[Array, " k"]:
+    """Singular values, largest first."""
+    return _svd_values(matrix)
+
+
+_eigh = _one_by_one_on_cpu(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
+_svd = _one_by_one_on_cpu(
+    lambda matrix: tuple(jnp.linalg.svd(matrix, full_matrices=False))
+)
+_svd_values = _one_by_one_on_cpu(
+    lambda matrix: jnp.linalg.svd(matrix, compute_uv=False)
+)
