@@ -1,5 +1,6 @@
 """What every compiled call of ours shares."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -9,7 +10,8 @@ def as_partial(function: Callable) -> jax.tree_util.Partial:
     """The function as a pytree, so that a compiled call can take it as an argument.
 
     The program is compiled once for functions that compare equal; the arrays bound in
-    a `jax.tree_util.Partial` are arguments, so other values reuse the program.
+    a `jax.tree_util.Partial`, and those of a pytree whose method it is, are arguments,
+    so other values reuse the program.
 
     >>> scaled = as_partial(jax.tree_util.Partial(lambda a, x: a * x, 3.0))
     >>> jax.tree.leaves(scaled)
@@ -17,7 +19,13 @@ def as_partial(function: Callable) -> jax.tree_util.Partial:
     """
     if isinstance(function, jax.tree_util.Partial):
         return function
+    if inspect.ismethod(function) and not _is_leaf(function.__self__):
+        return jax.tree_util.Partial(function.__func__, function.__self__)
     return jax.tree_util.Partial(function)
+
+
+def _is_leaf(tree) -> bool:
+    return jax.tree_util.all_leaves([tree])
 
 
 def once(function: Callable) -> Callable:

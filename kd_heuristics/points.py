@@ -35,7 +35,8 @@ def evaluate(
     the shipped table (`parallel.strategies`): mapped on CPU, vmapped elsewhere.
 
     Args:
-      params_at: `coordinate -> params`; `curve.at`, say.
+      params_at: `coordinate -> params`; `curve.at`, say, whose points are then
+        arguments of one program for all curves alike.
       coordinates: a number a point, [points], or a vector a point, [points, d], which
         `params_at` then takes as d arguments.
       batches: a pytree of arrays [num_batches, batch, ...], as of `data.eval_batches`.
@@ -64,7 +65,9 @@ def evaluate(
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     size = min(chunk, len(coordinates))
-    stack = jax.vmap(params_at if coordinates.ndim == 1 else lambda c: params_at(*c))
+    point_of = as_partial(params_at)
+    # Compiled where the arrays are arguments; a closure's would become constants.
+    stack = _stack if jax.tree.leaves(point_of) else _stack.__wrapped__
     means = []
     for start in range(0, len(coordinates), size):
         part = coordinates[start : start + size]
@@ -72,7 +75,7 @@ def evaluate(
         filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), 0)])
         sums = _chunk_sums(
             as_partial(metric),
-            stack(filled),
+            stack(point_of, filled),
             {} if batch_stats is None else batch_stats,
             batches,
             parallel.strategies()["points"],
@@ -81,6 +84,14 @@ def evaluate(
         if progress is not None:
             progress(len(part))
     return {name: np.concatenate([m[name] for m in means]) for name in means[0]}
+
+
+@jax.jit
+def _stack(params_at, coordinates):
+    """The parameters of each point, stacked."""
+    if coordinates.ndim == 1:
+        return jax.vmap(params_at)(coordinates)
+    return jax.vmap(lambda point: params_at(*point))(coordinates)
 
 
 @functools.partial(jax.jit, static_argnames="strategy")

@@ -59,8 +59,8 @@ def random_flip(
     images: UInt8[Array, "b h w c"], key: jax.Array
 ) -> UInt8[Array, "b h w c"]:
     """Mirrors each image left to right with probability one half."""
-    mirrored = jax.random.bits(key, (len(images), 1, 1, 1)) & 1
-    return jnp.where(mirrored == 1, images[:, :, ::-1], images)
+    mirrored = (jax.random.bits(key, (len(images),)) & 1) == 1
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def normalize(
@@ -113,8 +113,8 @@ def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...
 def _offsets(key, num_examples, padding):
     """Uniform int32 [num_examples, 2] in 0..2 * padding."""
     # Bits and a remainder: `randint` may change its stream between versions of jax.
-    bits = jax.random.bits(key, (num_examples, 2))
-    return (bits % jnp.uint32(2 * padding + 1)).astype(jnp.int32)
+    bits = jax.random.bits(key, (num_examples * 2,)) % jnp.uint32(2 * padding + 1)
+    return bits.astype(jnp.int32).reshape(num_examples, 2)
 
 
 def _histograms(images: np.ndarray) -> np.ndarray:

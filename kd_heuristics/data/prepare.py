@@ -1,6 +1,7 @@
 """Downloads a set and writes it in the format that is read without TensorFlow."""
 
 import importlib.util
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,7 @@ class PrepareError(Exception):
 
 def prepare(
     name_or_builder: Any,
-    data_dir: str | epath.Path | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] = print,
 ) -> epath.Path:
     """Prepares a set once, in array_record; afterwards `data.load` finds it.
@@ -57,7 +58,7 @@ def prepare(
                 f"{target} holds {builder.name} in another format than array_record; "
                 "move that folder away, or prepare into another one with --data-dir"
             )
-        log(f"{builder.name} is prepared already, in {target}")
+        log(f"{builder.name} is prepared already, in {target}{_where(target)}")
         return target
     log(_announcement(builder.name, target))
     try:
@@ -65,7 +66,7 @@ def prepare(
     # tfds raises whatever happened below it: sockets, archives, checksums, packages.
     except Exception as error:
         raise PrepareError(_explain(builder.name, error)) from error
-    log(f"{builder.name} lies in {target}")
+    log(f"{builder.name} lies in {target}{_where(target)}")
     return target
 
 
@@ -83,7 +84,12 @@ def _builder(name_or_builder, data_dir):
     import tensorflow_datasets
 
     folder = tfds.data_dir() if data_dir is None else epath.Path(data_dir).expanduser()
-    builder = tensorflow_datasets.builder(name, data_dir=folder)
+    try:
+        builder = tensorflow_datasets.builder_cls(name)(data_dir=folder)
+    except Exception as error:  # whatever tfds says to a description it cannot read
+        raise PrepareError(
+            f"{folder / name} is damaged ({error}); delete it and prepare it again"
+        ) from error
     return _without_tensorflow(builder)
 
 
@@ -114,11 +120,14 @@ def _examples(prefix: str, paths: Iterable[str], labels: Sequence[str]):
             pixels = pixels.reshape(3, tfds.SIDE, tfds.SIDE).transpose(1, 2, 0)
             # tfds leaves an image of Pillow to be encoded by Pillow.
             image = Image.fromarray(np.ascontiguousarray(pixels))
-            yield key, {
-                "id": f"{prefix}{key:05d}",
-                "image": image,
-                **dict(zip(labels, values.tolist(), strict=True)),
-            }
+            yield (
+                key,
+                {
+                    "id": f"{prefix}{key:05d}",
+                    "image": image,
+                    **dict(zip(labels, values.tolist(), strict=True)),
+                },
+            )
             key += 1
 
 
@@ -134,7 +143,9 @@ class _Downloads:
         # Unpacked anew: an interruption may have left half of it.
         shutil.rmtree(folder, ignore_errors=True)
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            # The first Python 3.11 have no filter yet.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda m, _: m)
+            tar.extractall(folder)
         return folder
 
 
@@ -144,7 +155,9 @@ def _clean(target: epath.Path) -> None:
         target.rmtree()
     if target.parent.exists():
         for path in target.parent.iterdir():
-            if path.name.startswith("incomplete.") and path.name.endswith(target.name):
+            if path.name.startswith("incomplete.") and path.name.endswith(
+                f"_{target.name}"
+            ):
                 path.rmtree()
 
 
@@ -157,12 +170,21 @@ def _announcement(name: str, target: epath.Path) -> str:
     )
 
 
+def _where(target: epath.Path) -> str:
+    """How `data.load` is told of a folder of tfds that it does not look into."""
+    folder = target.parent.parent
+    if folder == tfds.data_dir():
+        return ""
+    return f"; set TFDS_DATA_DIR={folder} for it to be found there"
+
+
 def _explain(name: str, error: BaseException) -> str:
     """The failure in a sentence, with the remedy where it is known."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ModuleNotFoundError):
-            return _missing(str(cause.name), name)
+        # tfds raises such errors again with the name in the text only.
+        if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
+            return _missing(cause.name, name)
         cause = cause.__cause__ or cause.__context__
     return (
         f"{name} could not be prepared ({type(error).__name__}: {error}); the same "

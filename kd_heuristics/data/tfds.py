@@ -7,6 +7,7 @@ The sets lie where tfds has them: in TFDS_DATA_DIR, else in ~/tensorflow_dataset
 
 import io
 import os
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -19,14 +20,14 @@ NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 # What tfds calls the splits of each of our names. A tenth of the 50,000 training images
 # is held out: the last 5,000 in the order tfds stored them, which it has shuffled.
 _PAPERS = {"train": "train", "test": "test"}
-_HOLDOUT = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
-SPLITS = {name: _PAPERS for name in NUM_CLASSES} | {
+_HOLDOUT = {"train": "train[:90%]", "validation": "train[80%:]", "test": "test"}
+SPLITS = dict.fromkeys(NUM_CLASSES, _PAPERS) | {
     f"{name}_holdout": _HOLDOUT for name in NUM_CLASSES
 }
 
 
 class MissingDatasetError(FileNotFoundError):
-    """A set is not where it should lie, or cannot be read; the message has the remedy."""
+    """A set is not where it should lie, or unreadable; the message has the remedy."""
 
 
 def load(name: str, split: str) -> Dataset:
@@ -47,8 +48,8 @@ def load(name: str, split: str) -> Dataset:
     try:
         builder = tfds.builder_from_directory(directory)
         # Left encoded: tfds would decode with OpenCV, or warn that there is none.
-        encoded = {"image": tfds.decode.SkipDecoding()}
-        source = builder.as_data_source(SPLITS[name][split], decoders=encoded)
+        encoded: Any = {"image": tfds.decode.SkipDecoding()}
+        source = builder.as_data_source(split=SPLITS[name][split], decoders=encoded)
         images, labels = _read(source)
     except ImportError:
         raise
@@ -80,9 +81,10 @@ def find(name: str) -> epath.Path:
         return readable[-1]
     if versions:
         raise MissingDatasetError(
-            f"{name} in {versions[-1]} was prepared in another format than array_record, "
-            "the one that is read without TensorFlow. Move that folder away, or give "
-            f"another one by TFDS_DATA_DIR, and prepare it again:\n{remedy(name)}"
+            f"{name} in {versions[-1]} was prepared in another format than "
+            "array_record, the one that is read without TensorFlow. Move that folder "
+            "away, or set TFDS_DATA_DIR to another one, and prepare it again:\n"
+            + remedy(name)
         )
     origin = "" if os.environ.get("TFDS_DATA_DIR") else " (TFDS_DATA_DIR is not set)"
     raise MissingDatasetError(
@@ -93,9 +95,7 @@ def find(name: str) -> epath.Path:
 
 def remedy(name: str) -> str:
     """The commands that prepare a set."""
-    return (
-        f'  pip install "kd_heuristics[prepare]"\n  kd-heuristics prepare {name}'
-    )
+    return f'  pip install "kd_heuristics[prepare]"\n  kd-heuristics prepare {name}'
 
 
 def prepared_versions(folder: epath.Path) -> list[epath.Path]:
@@ -120,7 +120,7 @@ def _read(source) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((len(source), SIDE, SIDE, 3), np.uint8)
     labels = np.empty(len(source), np.int32)
     for index, example in enumerate(source):
-        images[index] = Image.open(io.BytesIO(example["image"]))
+        images[index] = np.asarray(Image.open(io.BytesIO(example["image"])))
         labels[index] = example["label"]
     return images, labels
 

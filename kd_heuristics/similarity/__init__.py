@@ -1,6 +1,7 @@
 """How alike two networks' representations are: CCA, CKA and their relatives."""
 
 from kd_heuristics.similarity.checks import SaturationWarning
+from kd_heuristics.similarity.floor import above_floor, noise_floor, shuffled_floor
 from kd_heuristics.similarity.layers import matrix
 from kd_heuristics.similarity.pairs import (
     cca,
@@ -10,14 +11,19 @@ from kd_heuristics.similarity.pairs import (
     pwcca,
     svcca,
 )
+from kd_heuristics.similarity.streaming import Accumulator
 
 __all__ = [
+    "Accumulator",
     "SaturationWarning",
+    "above_floor",
     "cca",
     "cka",
     "dft_cca",
     "google_cca",
     "matrix",
+    "noise_floor",
     "pwcca",
+    "shuffled_floor",
     "svcca",
 ]

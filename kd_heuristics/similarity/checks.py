@@ -78,15 +78,19 @@ def enough_examples(measure: Measure, examples: int) -> None:
         )
 
 
-def saturated(layer_a, layer_b, rank_a, rank_b, examples) -> list[tuple]:
+def saturated(
+    layer_a: Any, layer_b: Any, rank_a: Any, rank_b: Any, examples: Any
+) -> list[tuple]:
     """The comparisons whose two ranks exceed what the examples can tell apart.
 
     n centred examples span n - 1 dimensions; two layers of rank p and q share at
     least p + q - (n - 1) of them, whatever the layers are.
 
     Args:
-      layer_a, layer_b: index of the layers [comparisons].
-      rank_a, rank_b: their ranks [comparisons].
+      layer_a: index of the first layer [comparisons].
+      layer_b: of the second.
+      rank_a: rank of the first layer [comparisons].
+      rank_b: of the second.
       examples: their number.
 
     Returns: (layer_a, layer_b, rank_a, rank_b, examples) of each.

@@ -31,8 +31,8 @@ def noise_floor(
     sizes (Dumitriu and Paquette 2012) the mean is within 1 % from min(p, q) = 4 up,
     4 % at 2 and 3, and exact at 1.
 
-    It holds for any two layers of which one is Gaussian, whatever the spectra. Positions
-    of a map are not independent examples: take `shuffled_floor` for these.
+    It holds for any two layers of which one is Gaussian, whatever the spectra.
+    Positions of a map are not independent examples: take `shuffled_floor` for these.
 
     Args:
       num_examples: n, at least 2.
@@ -148,7 +148,7 @@ def _mean(n, p, q, spectral):
 
 
 def _correlations(n, p, q):
-    """p correlations at the quantiles of the law, descending."""
+    """As many correlations as p, at the quantiles of the law, descending."""
     squares, weights, free = _density(n, p, q)
     count = round(free * p)
     levels = (np.arange(count) + 0.5) / count

@@ -55,7 +55,8 @@ def matrix(
       mirror: compute only j >= i and copy it below the diagonal, as the paper's
         figures did. For equal numbers of layers. The result looks symmetric
         whether or not the networks are.
-      variance, directions: for svcca.
+      variance: for svcca.
+      directions: for svcca.
       debiased: for cka.
       epsilon: for google_cca.
 

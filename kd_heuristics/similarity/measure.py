@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -77,9 +77,9 @@ class Layer(NamedTuple):
     factor: jax.Array  # [n, k] from examples; [units, k] from second moments
     rank: jax.Array  # directions that take part, a float scalar
     size: jax.Array  # directions that the mean counts, a float scalar
-    loadings: jax.Array | None = None  # pwcca: units in the basis [k, units]
-    norms: jax.Array | None = None  # debiased cka: squared norm of each example [n]
-    trace: jax.Array | None = None  # debiased cka: their sum
-    count: jax.Array | None = None  # debiased cka: number of examples
-    spread: jax.Array | None = None  # debiased cka: the layer against itself
-    unit: jax.Array | None = None  # debiased cka, streamed: squared scale of factor
+    loadings: Any = None  # pwcca: units in the basis [k, units]
+    norms: Any = None  # debiased cka: squared norm of each example [n]
+    trace: Any = None  # debiased cka: their sum
+    count: Any = None  # debiased cka: number of examples
+    spread: Any = None  # debiased cka: the layer against itself
+    unit: Any = None  # debiased cka, streamed: squared scale of factor

@@ -5,7 +5,7 @@ layers, a pair of layers keeps sum u* v^T, and for debiased CKA also sum |v|^2 u
 sum |u|^2 v and sum |u|^2 |v|^2 (real data only). A layer keeps its own.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,9 @@ class Moments(NamedTuple):
     """Of two layers, or of one with itself; the last three for debiased CKA."""
 
     cross: jax.Array  # [p, q]
-    third_a: jax.Array | None = None  # [p]
-    third_b: jax.Array | None = None  # [q]
-    fourth: jax.Array | None = None  # scalar
+    third_a: Any = None  # [p]
+    third_b: Any = None  # [q]
+    fourth: Any = None  # scalar
 
 
 def centred(

@@ -82,9 +82,7 @@ def make(
     other = shapes_a if shapes_b is None else shapes_b
     if pairs is None:
         pairs = tuple((i, j) for i in range(len(shapes_a)) for j in range(len(other)))
-    wanted = [
-        (i, j, _common_size(shapes_a[i], other[j], conv)) for i, j in pairs
-    ]  # fmt: skip
+    wanted = [(i, j, _common_size(shapes_a[i], other[j], conv)) for i, j in pairs]
     needs_a = [(i, size) for i, _, size in wanted]
     needs_b = [(j, size) for _, j, size in wanted]
     if shapes_b is None:
@@ -107,14 +105,12 @@ def _side(shapes, needs, conv):
     for index, view in enumerate(found):
         h, w = view.size
         multiplicity = 1 if view.frequencies else h * w
+        shape = shapes[view.layer]
         # A spectrum is complex unless the map is a single position.
-        spectral = bool(view.frequencies) and views.map_size(shapes[view.layer]) != (
-            1,
-            1,
-        )
-        key = (multiplicity, shapes[view.layer][-1], spectral)
-        groups.setdefault(key, []).append(index)
-    return Side(tuple(found), tuple(map(tuple, groups.values())), tuple(k[0] for k in groups))  # fmt: skip
+        spectral = bool(view.frequencies) and views.map_size(shape) != (1, 1)
+        groups.setdefault((multiplicity, shape[-1], spectral), []).append(index)
+    multiplicities = tuple(key[0] for key in groups)
+    return Side(tuple(found), tuple(map(tuple, groups.values())), multiplicities)
 
 
 def _sizes(needs):
@@ -126,9 +122,8 @@ def _spectra(needs):
     by_layer: dict[int, dict[views.Frequency, None]] = {}
     sizes: dict[int, views.Size] = {}
     for layer, size in sorted(set(needs)):
-        by_layer.setdefault(layer, {}).update(
-            dict.fromkeys(views.half_spectrum(size))
-        )  # fmt: skip
+        half = dict.fromkeys(views.half_spectrum(size))
+        by_layer.setdefault(layer, {}).update(half)
         sizes[layer] = size
     return [View(i, sizes[i], tuple(fs)) for i, fs in by_layer.items()]
 

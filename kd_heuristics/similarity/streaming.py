@@ -3,22 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import (
-    checks,
-    comparing,
-    layers,
-    measures,
-    moments,
-    plan,
-    sides,
-    views,
-)
-from kd_heuristics.similarity.batching import mapped
+from kd_heuristics.similarity import checks, layers, moments, plan, sides, states, views
 from kd_heuristics.similarity.measure import Measure
 
 Shapes = plan.Shapes
@@ -41,7 +31,8 @@ class Accumulator:
     Moments are kept about the mean, of activations less one of the examples, so that
     a large mean costs no precision. Squares hold half the digits: in float32 a
     direction under about 1 % of the largest counts as absent, where `matrix` tells
-    directions apart down to 0.02 %. With jax's x64 mode, `dtype=jnp.float64` lifts this.
+    directions apart down to 0.02 %. With jax's x64 mode, `dtype=jnp.float64` lifts
+    this.
 
     A pytree: it goes through jit, scan and checkpoints. All methods return a new one.
 
@@ -137,7 +128,7 @@ class Accumulator:
         if mask is None:
             mask = jnp.ones(len(next(iter(a.values()))), bool)
         values = list(a.values()), None if b is None else list(b.values())
-        new, finite = _updated(self, *values, mask)
+        new, finite = states.updated(self, *values, mask)
         if checks.all_concrete([*a.values(), *(b or {}).values(), mask]):
             checks.require_finite([*a, *(b or {})], jax.device_get(finite))
         return new
@@ -153,12 +144,12 @@ class Accumulator:
                 f"{self.names_a}, {self.names_b}, conv={self.conv!r} and "
                 f"{other.names_a}, {other.names_b}, conv={other.conv!r}"
             )
-        return _merged(self, other)
+        return states.merged(self, other)
 
     def merge_over(self, axis_name: str) -> "Accumulator":
         """The merged accumulators of all devices of a mapped axis (`shard_map`)."""
         everyone = jax.lax.all_gather(self, axis_name)
-        return _fold(everyone)
+        return states.folded(everyone)
 
     def merge_hosts(self) -> "Accumulator":
         """The merged accumulators of all processes; each process gets it.
@@ -171,7 +162,7 @@ class Accumulator:
         if jax.process_count() == 1:
             return self
         everyone = multihost_utils.process_allgather(self)
-        return _fold(everyone)
+        return states.folded(everyone)
 
     def result(self, measure: str = "svcca", **options: Any) -> jax.Array:
         """The similarity map of the examples so far.
@@ -198,7 +189,7 @@ class Accumulator:
         known = checks.all_concrete(jax.tree.leaves(self))
         if known:
             checks.enough_examples(kind, int(self.count))
-        value, report = _result(self, kind)
+        value, report = states.result(self, kind)
         if known:
             report = jax.device_get(report)
             names = self._labels()
@@ -210,7 +201,9 @@ class Accumulator:
                 checks.warn_saturated(flat, names, 3)
         return value[0, 0] if self.names_a == ("",) else value
 
-    def _layout(self):
+    @property
+    def layout(self) -> plan.Plan:
+        """What is compared."""
         return plan.make(self.shapes_a, self.shapes_b, self.conv)
 
     def _labels(self):
@@ -226,135 +219,11 @@ class Accumulator:
             raise ValueError(
                 f"{argument} differs from what init was given: {got}, wanted {wanted}"
             )
+        dtype = self.side_a.shifts[0].dtype
         return {
-            _label(argument, name): jnp.asarray(array)
+            _label(argument, name): jnp.asarray(array).astype(dtype)
             for name, array in _items(acts).items()
         }
-
-
-class Report(NamedTuple):
-    """What calls with known values look at before they return."""
-
-    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
-    pairs: comparing.Looked
-
-
-@jax.jit
-def _updated(acc, a, b, mask):
-    layout = acc._layout()
-    finite = jnp.stack(
-        [jnp.all(jnp.isfinite(x)) for x in (*a, *(() if b is None else b))]
-    )
-    first = jnp.argmax(mask)
-
-    def batch_side(one, side, arrays):
-        # The first example ever seen is the shift, for good.
-        shifts = tuple(
-            jnp.where(acc.count > 0, old, views.shift(x, acc.conv, first))
-            for old, x in zip(side.shifts, arrays, strict=True)
-        )
-        return sides.of_batch(one, arrays, shifts, mask, acc.conv, acc.higher)
-
-    side_a, examples_a = batch_side(layout.side_a, acc.side_a, a)
-    side_b, examples_b = None, examples_a
-    if b is not None:
-        side_b, examples_b = batch_side(layout.side_b, acc.side_b, b)
-    pairs = sides.pairs_of_batch(layout, examples_a, examples_b, acc.higher)
-    batch = dataclasses.replace(
-        acc, count=jnp.sum(mask, dtype=jnp.int32), side_a=side_a, side_b=side_b,
-        pairs=pairs,
-    )  # fmt: skip
-    return _merged(acc, batch), finite
-
-
-@jax.jit
-def _merged(one, other):
-    layout = one._layout()
-    count = one.count + other.count
-    share = other.count / jnp.maximum(count, 1)
-    both = [_aligned(layout, acc, one, other) for acc in (one, other)]
-    means = tuple(
-        tuple(
-            p + (q - p) * share.astype(jnp.finfo(p.dtype).dtype)
-            for p, q in zip(x.means, y.means, strict=True)
-        )
-        for x, y in zip(*both, strict=True)
-    )
-    moved = [
-        sides.moved_to(layout, acc.count, pair, acc.pairs, means)
-        for acc, pair in zip((one, other), both, strict=True)
-    ]
-    (own_a, own_b), pairs = jax.tree.map(jnp.add, *moved)
-    side_a = sides.Side(both[0][0].shifts, means[0], own_a)
-    side_b = sides.Side(both[0][1].shifts, means[1], own_b)
-    if one.side_b is None:
-        side_b = None
-    return dataclasses.replace(
-        one, count=count, side_a=side_a, side_b=side_b, pairs=pairs
-    )
-
-
-def _aligned(layout, acc, one, other):
-    """Both sides of `acc` with the shift of `one`, or of `other` if `one` is empty."""
-
-    def align(part, shapes, side, first, second):
-        shifts = tuple(
-            jnp.where(one.count > 0, p, q)
-            for p, q in zip(first.shifts, second.shifts, strict=True)
-        )
-        return sides.shifted_to(part, side, shapes=shapes, shifts=shifts, conv=acc.conv)
-
-    a = align(layout.side_a, acc.shapes_a, acc.side_a, one.side_a, other.side_a)
-    if acc.side_b is None:
-        return a, a
-    return a, align(layout.side_b, acc.shapes_b, acc.side_b, one.side_b, other.side_b)
-
-
-@partial(jax.jit, static_argnames="kind")
-def _result(acc, kind):
-    layout = acc._layout()
-    stacks_a, finite_a = _prepared(acc, layout.side_a, acc.side_a, acc.shapes_a, kind)
-    stacks_b, finite_b = stacks_a, finite_a
-    if acc.side_b is not None:
-        stacks_b, finite_b = _prepared(
-            acc, layout.side_b, acc.side_b, acc.shapes_b, kind
-        )
-    finite = finite_a, finite_b
-    value, looked = comparing.all_pairs(
-        kind, layout, stacks_a, stacks_b, acc.count, finite, acc.pairs
-    )
-    return value, Report(finite, looked)
-
-
-def _prepared(acc, layout, side, shapes, kind):
-    levels = [views.level(shift) for shift in side.shifts]
-    stacks, finite = [], jnp.ones(len(shapes), bool)
-    for group, own in enumerate(side.own):
-        of = layout.layers(group)
-        good = jnp.all(jnp.isfinite(own.cross), axis=(1, 2))
-        finite = finite.at[of].min(good)
-        # Decompositions of NaN may not return; the map gets its NaN at the end.
-        own = jax.tree.map(lambda x, good=good: _where_first(good, x), own)
-        noise = jnp.stack([levels[layer] for layer in of])
-        count = jnp.asarray(acc.count * layout.multiplicity[group], noise.dtype)
-
-        def one(item, count=count):
-            own, noise = item
-            return measures.prepare_moments(kind, own.cross, noise, count, own.fourth)
-
-        stacks.append(mapped(one, (own, noise), own.cross[0].size))
-    return stacks, finite
-
-
-def _where_first(good, x):
-    return jnp.where(good.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
-
-
-def _fold(everyone):
-    """One accumulator of those stacked along the first axis."""
-    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), everyone)
-    rest = jax.tree.map(lambda leaf: jnp.asarray(leaf[1:]), everyone)
-    return jax.lax.scan(lambda acc, one: (acc.merge(one), None), first, rest)[0]
 
 
 def _items(acts):
@@ -371,6 +240,11 @@ def _described(argument, acts):
         raise ValueError(f"{argument} holds no layer")
     for name, array in items.items():
         checks.check_layout(_label(argument, name), array)
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{_label(argument, name)} is complex: not supported batch by batch; "
+                "take matrix, which holds all examples"
+            )
     shapes = tuple((1, *array.shape[1:]) for array in items.values())
     dtypes = [jnp.finfo(array.dtype).dtype for array in items.values()]
     return tuple(items), shapes, jnp.result_type(jnp.float32, *dtypes)

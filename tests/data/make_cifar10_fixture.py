@@ -1,8 +1,8 @@
 """Makes `fixtures/cifar10`: made-up images in the layout of tfds' own CIFAR-10.
 
-Run by hand, without TensorFlow: python tests/data/make_cifar10_fixture.py. Not one pixel
-of CIFAR-10 is in it: class k has a colour of its own under coarse random blocks, so that
-a network can learn the classes.
+Run by hand, without TensorFlow: python tests/data/make_cifar10_fixture.py. Not one
+pixel of CIFAR-10 is in it: class k has a colour of its own under coarse random blocks,
+so that a network can learn the classes.
 """
 
 import io

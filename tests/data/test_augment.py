@@ -102,19 +102,14 @@ def test_augment_crops_and_flips_by_independent_keys(flip):
     assert (np.array(counts[1]) > 0).all() == flip
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda images, key: data.augment(images, key, padding=0, flip=True),
-        lambda images, key: data.augment(images, key, padding=4, flip=False),
-    ],
-)
-def test_under_jit_scan_and_vmap(function):
+def test_under_jit_scan_and_vmap():
+    def function(images, key):
+        return data.augment(images, key, padding=4, flip=True)
+
     keys = jax.random.split(KEY, 3)
     images = jnp.asarray(IMAGES)
     one = jax.jit(function)
     expected = jnp.stack([one(images, key) for key in keys])
-    np.testing.assert_array_equal(function(images, keys[0]), expected[0])
     many = jax.vmap(function, in_axes=(None, 0))(images, keys)
     scanned = jax.lax.scan(lambda _, key: (None, function(images, key)), None, keys)[1]
     np.testing.assert_array_equal(many, expected)

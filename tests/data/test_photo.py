@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_an_image_is_the_distance_of_its_patch_and_its_digit(size):
 
 def test_a_digit_gets_another_patch_each_time():
     patches = data.load("photo_patches", "test").images.reshape(4, 400, -1)
-    assert all((a != b).any(1).all() for a, b in zip(patches, patches[1:], strict=False))
+    assert all((a != b).any(1).all() for a, b in itertools.pairwise(patches))
 
 
 def test_patches_have_no_labels():
@@ -85,7 +86,9 @@ def test_a_split_reads_its_own_part_only(split, monkeypatch):
         pixels[:] = 0
         pixels[photo.PARTS[split][name]] = inside
     monkeypatch.setattr(photo, "photographs", lambda: outside)
-    np.testing.assert_array_equal(data.load("photo_patches", split, 40).images, expected)
+    np.testing.assert_array_equal(
+        data.load("photo_patches", split, 40).images, expected
+    )
 
 
 def test_patches_lie_everywhere_in_both_photographs(monkeypatch):
@@ -111,7 +114,9 @@ def test_patches_lie_everywhere_in_both_photographs(monkeypatch):
 
 @pytest.mark.parametrize("size", [8, 96, 128])
 def test_other_sizes(size):
-    assert data.load("digits_photo", "validation", size).images.shape[1:3] == (size,) * 2
+    assert (
+        data.load("digits_photo", "validation", size).images.shape[1:3] == (size,) * 2
+    )
 
 
 def test_the_head_of_a_split_has_distinct_digits():

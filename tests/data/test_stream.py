@@ -32,7 +32,9 @@ def call(batches, seed, step):
 
 def epoch_of(seed, epoch, num_examples, batch_size):
     steps = data.steps_per_epoch(num_examples, batch_size)
-    found = indices_of(seed, epoch * steps + jnp.arange(steps), num_examples, batch_size)
+    found = indices_of(
+        seed, epoch * steps + jnp.arange(steps), num_examples, batch_size
+    )
     return np.asarray(found).reshape(-1)
 
 

@@ -303,13 +303,12 @@ def test_types(name, dtype, preferred, rtol):
     assert_close(actual, direct(x, kernel, dy, *CASES[name][3:]), rtol)
 
 
-def test_default_precision_is_the_context_s():
+def test_default_precision_is_that_of_the_trace():
     x, kernel, _ = arrays("forward")
     with jax.default_matmul_precision("highest"):
-        exported = jax.export.export(
-            jax.jit(of_case(ours, "forward")), platforms=["cuda"]
-        )(x, kernel)
-    assert exported.mlir_module().count("HIGHEST") == 2
+        traced = jax.jit(of_case(ours, "forward")).trace(x, kernel)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("HIGHEST") == 2
 
 
 LAYERS = {
@@ -364,7 +363,10 @@ def test_batch_groups_and_other_layouts_are_those_of_lax():
     ("x_shape", "kernel_shape", "padding"),
     [
         ((0, 4, 4, 2), (3, 3, 2, 3), SAME),  # no images
+        ((2, 4, 4, 0), (3, 3, 0, 3), SAME),  # no channels
         ((2, 4, 4, 2), (3, 3, 2, 3), ((-1, 0), (1, -1))),  # padding that cuts
+        ((2, 4, 4, 2), (1, 1, 2, 3), ((-1, 0), (1, -1))),
+        ((2, 3, 3, 2), (3, 3, 2, 3), ((-1, 2), (1, -1))),
         ((2, 2, 2, 2), (3, 3, 2, 3), VALID),  # no output
         ((1, 0, 4, 2), (3, 3, 2, 3), SAME),
     ],
@@ -372,7 +374,9 @@ def test_batch_groups_and_other_layouts_are_those_of_lax():
 def test_degenerate_shapes_are_those_of_lax(x_shape, kernel_shape, padding):
     x, kernel = np.ones(x_shape, np.float32), np.ones(kernel_shape, np.float32)
     actual, expected = (
-        jax.value_and_grad(lambda k, f=f: jnp.sum(f(x, k, ONE, padding)))(kernel)
+        jax.value_and_grad(lambda x, k, f=f: jnp.sum(f(x, k, ONE, padding)), (0, 1))(
+            x, kernel
+        )
         for f in (ours, reference)
     )
     assert_close(actual, expected, FLOAT32)

@@ -142,8 +142,8 @@ def _forward_kernel_gradient(x, dy, geometry):
 def _pixels(x, geometry):
     """The pixels that a 1x1 kernel sees, [n, h', w', c]."""
     stride_y, stride_x = geometry.strides
-    x = jnp.pad(x, ((0, 0), *geometry.padding, (0, 0)))
-    return x[:, ::stride_y, ::stride_x]
+    edges = [(low, high, 0) for low, high in geometry.padding]
+    return _pad(x, [(0, 0, 0), *edges, (0, 0, 0)])[:, ::stride_y, ::stride_x]
 
 
 def _add_shares(shares, geometry):

@@ -96,7 +96,7 @@ def conv_general_dilated(
         operand_dtype=lhs.dtype,
         result_dtype=result.dtype,
     )
-    if not geometry.is_regular or 0 in (*lhs.shape, *rhs.shape):
+    if geometry.is_empty:
         return plain(lhs, rhs)
     return bilinear_conv(lhs, rhs, geometry)
 

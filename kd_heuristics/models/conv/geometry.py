@@ -17,7 +17,8 @@ class Geometry:
       input_size: height and width of the input map, in pixels.
       kernel_size: height and width of the kernel, in pixels.
       strides: distance between neighbouring windows, in pixels, vertical first.
-      padding: zero rows (top, bottom) and zero columns (left, right), not negative.
+      padding: zero rows (top, bottom) and zero columns (left, right); negative
+        amounts cut.
       precision: as in `jax.lax.conv_general_dilated`.
       operand_dtype: type of the input and of the kernel.
       result_dtype: type of the output.
@@ -46,13 +47,9 @@ class Geometry:
         )
 
     @property
-    def is_regular(self) -> bool:
-        """Whether padding only adds, and there is something to compute."""
-        return (
-            all(amount >= 0 for pad in self.padding for amount in pad)
-            and all(size > 0 for size in (*self.input_size, *self.kernel_size))
-            and all(size > 0 for size in self.output_size)
-        )
+    def is_empty(self) -> bool:
+        """Whether a map or the kernel has no pixels."""
+        return min(*self.input_size, *self.kernel_size, *self.output_size) <= 0
 
     @property
     def input_gradient_padding(self) -> list[tuple[int, int]]:

@@ -1,0 +1,145 @@
+"""How an accumulator grows, merges, and becomes a map.
+
+`acc` is an `Accumulator` throughout; this is its arithmetic, in compiled functions.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.similarity import comparing, measures, sides, views
+from kd_heuristics.similarity.batching import mapped
+from kd_heuristics.similarity.measure import Measure
+
+
+class Report(NamedTuple):
+    """What calls with known values look at before they return."""
+
+    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
+    pairs: comparing.Looked
+
+
+@jax.jit
+def updated(
+    acc: Any, a: list[jax.Array], b: list[jax.Array] | None, mask: jax.Array
+) -> tuple[Any, jax.Array]:
+    """The accumulator with a batch, and which of its layers were finite."""
+    layout = acc.layout
+    finite = jnp.stack(
+        [jnp.all(jnp.isfinite(x)) for x in (*a, *(() if b is None else b))]
+    )
+    first = jnp.argmax(mask)
+
+    def batch_side(one, side, arrays):
+        # The first example ever seen is the shift, for good.
+        shifts = tuple(
+            jnp.where(acc.count > 0, old, views.shift(x, acc.conv, first))
+            for old, x in zip(side.shifts, arrays, strict=True)
+        )
+        return sides.of_batch(one, arrays, shifts, mask, acc.conv, acc.higher)
+
+    side_a, examples_a = batch_side(layout.side_a, acc.side_a, a)
+    side_b, examples_b = None, examples_a
+    if b is not None:
+        side_b, examples_b = batch_side(layout.side_b, acc.side_b, b)
+    pairs = sides.pairs_of_batch(layout, examples_a, examples_b, acc.higher)
+    count = jnp.sum(mask, dtype=jnp.int32)
+    batch = dataclasses.replace(
+        acc, count=count, side_a=side_a, side_b=side_b, pairs=pairs
+    )
+    return merged(acc, batch), finite
+
+
+@jax.jit
+def merged(one: Any, other: Any) -> Any:
+    """The accumulator of the examples of both (Chan et al. 1983, eq. 2.1)."""
+    layout = one.layout
+    count = one.count + other.count
+    share = other.count / jnp.maximum(count, 1)
+    both = [_aligned(layout, acc, one, other) for acc in (one, other)]
+    means = tuple(
+        tuple(
+            p + (q - p) * share.astype(jnp.finfo(p.dtype).dtype)
+            for p, q in zip(x.means, y.means, strict=True)
+        )
+        for x, y in zip(*both, strict=True)
+    )
+    moved = [
+        sides.moved_to(layout, acc.count, pair, acc.pairs, means)
+        for acc, pair in zip((one, other), both, strict=True)
+    ]
+    (own_a, own_b), pairs = jax.tree.map(jnp.add, *moved)
+    side_a = sides.Side(both[0][0].shifts, means[0], own_a)
+    side_b = sides.Side(both[0][1].shifts, means[1], own_b)
+    if one.side_b is None:
+        side_b = None
+    return dataclasses.replace(
+        one, count=count, side_a=side_a, side_b=side_b, pairs=pairs
+    )
+
+
+def _aligned(layout, acc, one, other):
+    """Both sides of `acc` with the shift of `one`, or of `other` if `one` is empty."""
+
+    def align(part, shapes, side, first, second):
+        shifts = tuple(
+            jnp.where(one.count > 0, p, q)
+            for p, q in zip(first.shifts, second.shifts, strict=True)
+        )
+        return sides.shifted_to(part, side, shapes=shapes, shifts=shifts, conv=acc.conv)
+
+    a = align(layout.side_a, acc.shapes_a, acc.side_a, one.side_a, other.side_a)
+    if acc.side_b is None:
+        return a, a
+    return a, align(layout.side_b, acc.shapes_b, acc.side_b, one.side_b, other.side_b)
+
+
+@partial(jax.jit, static_argnames="kind")
+def result(acc: Any, kind: Measure) -> tuple[jax.Array, Report]:
+    """The map, and what is to be looked at."""
+    layout = acc.layout
+    stacks_a, finite_a = _prepared(acc, layout.side_a, acc.side_a, acc.shapes_a, kind)
+    stacks_b, finite_b = stacks_a, finite_a
+    if acc.side_b is not None:
+        stacks_b, finite_b = _prepared(
+            acc, layout.side_b, acc.side_b, acc.shapes_b, kind
+        )
+    finite = finite_a, finite_b
+    value, looked = comparing.all_pairs(
+        kind, layout, stacks_a, stacks_b, acc.count, finite, acc.pairs
+    )
+    return value, Report(finite, looked)
+
+
+def _prepared(acc, layout, side, shapes, kind):
+    levels = [views.level(shift) for shift in side.shifts]
+    stacks, finite = [], jnp.ones(len(shapes), bool)
+    for group, own in enumerate(side.own):
+        of = layout.layers(group)
+        good = jnp.all(jnp.isfinite(own.cross), axis=(1, 2))
+        finite = finite.at[of].min(good)
+        # Decompositions of NaN may not return; the map gets its NaN at the end.
+        own = jax.tree.map(lambda x, good=good: _where_first(good, x), own)
+        noise = jnp.stack([levels[layer] for layer in of])
+        count = jnp.asarray(acc.count * layout.multiplicity[group], noise.dtype)
+
+        def one(item, count=count):
+            own, noise = item
+            return measures.prepare_moments(kind, own.cross, noise, count, own.fourth)
+
+        stacks.append(mapped(one, (own, noise), own.cross[0].size))
+    return stacks, finite
+
+
+def _where_first(good, x):
+    return jnp.where(good.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
+def folded(everyone: Any) -> Any:
+    """One accumulator of those stacked along the first axis."""
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), everyone)
+    rest = jax.tree.map(lambda leaf: jnp.asarray(leaf[1:]), everyone)
+    return jax.lax.scan(lambda acc, one: (merged(acc, one), None), first, rest)[0]

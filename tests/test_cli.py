@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+
+from kd_heuristics import cli
+from kd_heuristics.data.prepare import PrepareError
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    return caught.value.code
+
+
+def test_help_names_the_commands(capsys):
+    assert run("--help") == 0
+    assert "prepare" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("prepar", "cifar10"), ("prepare",), ("prepare", "a", "b")]
+)
+def test_wrong_usage_is_status_2(arguments):
+    assert run(*arguments) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("cifar11", "cifar10"), ("cifar_100", "cifar100")]
+)
+def test_an_unknown_name_is_status_2_and_the_nearest(name, nearest, capsys):
+    assert run("prepare", name) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: unknown dataset")
+    assert f"did you mean {nearest!r}?" in captured.err
+
+
+def test_prepare_passes_its_arguments_on(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(cli, "prepare_set", lambda *arguments: calls.append(arguments))
+    cli.main(["prepare", "cifar10"])
+    cli.main(["prepare", "cifar100", "--data-dir", str(tmp_path)])
+    assert calls == [("cifar10", None), ("cifar100", tmp_path)]
+
+
+def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
+    def fail(*_):
+        raise PrepareError("no such network")
+
+    monkeypatch.setattr(cli, "prepare_set", fail)
+    assert run("prepare", "cifar10") == 1
+    assert capsys.readouterr().err == "error: no such network\n"
+
+
+def test_as_a_process():
+    found = subprocess.run(
+        [sys.executable, "-m", "kd_heuristics.cli", "prepare", "cifar"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert "did you mean" in found.stderr
+    assert "Traceback" not in found.stderr
