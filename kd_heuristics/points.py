@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import parallel
-from kd_heuristics.compiled import as_partial
+from kd_heuristics.compiled import as_partial, once
 
 PyTree = Any
 
@@ -67,7 +67,7 @@ def evaluate(
     size = min(chunk, len(coordinates))
     point_of = as_partial(params_at)
     # Compiled where the arrays are arguments; a closure's would become constants.
-    stack = _stack if jax.tree.leaves(point_of) else _stack.__wrapped__
+    stack = _stack_compiled if jax.tree.leaves(point_of) else _stack
     means = []
     for start in range(0, len(coordinates), size):
         part = coordinates[start : start + size]
@@ -86,12 +86,14 @@ def evaluate(
     return {name: np.concatenate([m[name] for m in means]) for name in means[0]}
 
 
-@jax.jit
 def _stack(params_at, coordinates):
     """The parameters of each point, stacked."""
     if coordinates.ndim == 1:
         return jax.vmap(params_at)(coordinates)
     return jax.vmap(lambda point: params_at(*point))(coordinates)
+
+
+_stack_compiled = once(_stack)
 
 
 @functools.partial(jax.jit, static_argnames="strategy")

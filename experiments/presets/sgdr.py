@@ -102,11 +102,11 @@ class Config:
 # without clipping, or with dropout, this narrow net without batch norm falls back to
 # chance after a restart or stays there.
 _CHAIN = paths.Chain(
-    epochs=8, rate=0.01, drops_epochs=(6,), momentum=0.9, clip_norm=1.0
+    epochs=4, rate=0.01, drops_epochs=(3,), momentum=0.9, clip_norm=1.0
 )
 _SMALL = Config(
     dataset="digits_photo",
-    eval_examples=1600,
+    eval_examples=600,
     model="vgg11",
     width=0.125,
     classifier_width=64,
@@ -121,7 +121,7 @@ _SMALL = Config(
     sgdr_pairs=((5, 13), (13, 29), (5, 29)),
     step_pairs=((7, 10), (20, 23), (7, 23)),
     chain=_CHAIN,
-    eval_batch_size=400,
+    eval_batch_size=200,
 )
 PRESETS = {
     "smoke": dataclasses.replace(
@@ -142,8 +142,8 @@ PRESETS = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=1,
-        train_examples=3200,
-        eval_examples=400,
+        train_examples=2400,
+        eval_examples=200,
         epochs=14,
         drops_epochs=(4, 10),
         sgdr_pairs=((1, 5), (5, 13), (1, 13)),

@@ -20,7 +20,7 @@ NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 # What tfds calls the splits of each of our names. A tenth of the 50,000 training images
 # is held out: the last 5,000 in the order tfds stored them, which it has shuffled.
 _PAPERS = {"train": "train", "test": "test"}
-_HOLDOUT = {"train": "train[:90%]", "validation": "train[80%:]", "test": "test"}
+_HOLDOUT = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
 SPLITS = dict.fromkeys(NUM_CLASSES, _PAPERS) | {
     f"{name}_holdout": _HOLDOUT for name in NUM_CLASSES
 }

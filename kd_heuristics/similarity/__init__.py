@@ -1,5 +1,6 @@
 """How alike two networks' representations are: CCA, CKA and their relatives."""
 
+from kd_heuristics.similarity.activations import capture, stream
 from kd_heuristics.similarity.checks import SaturationWarning
 from kd_heuristics.similarity.floor import above_floor, noise_floor, shuffled_floor
 from kd_heuristics.similarity.layers import matrix
@@ -17,6 +18,7 @@ __all__ = [
     "Accumulator",
     "SaturationWarning",
     "above_floor",
+    "capture",
     "cca",
     "cka",
     "dft_cca",
@@ -25,5 +27,6 @@ __all__ = [
     "noise_floor",
     "pwcca",
     "shuffled_floor",
+    "stream",
     "svcca",
 ]

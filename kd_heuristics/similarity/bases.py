@@ -96,7 +96,8 @@ def whitening(
 
     As `basis` where only the second moments C = x^H x are known: x W is then a basis.
     Squaring costs half the digits: a direction is absent where its singular value is
-    at most sqrt(2 eps max(p, 16)) of the largest (1 % in float32 at 512 units).
+    at most sqrt(32 eps) of the largest (0.2 % in float32). Sums of 10,000 batches
+    were seen to leave eigenvalues of 6 eps where exact ones are 0.
 
     Returns: W and the rank as a float.
     """
@@ -106,7 +107,8 @@ def whitening(
 
 @whitening.defjvp
 def _whitening_jvp(keep, primals, tangents):
-    found = _moment_directions(*primals, keep)
+    second, noise = primals
+    found = _moment_directions(second, noise, keep)
     w = matmul(found.vectors, found.mix)
     change = -0.5 * matmul(w, matmul(adjoint(w), matmul(tangents[0], w)))
     if keep.truncates:
@@ -156,7 +158,7 @@ def _data_directions(x, noise, keep):
 
 def _moment_directions(second, noise, keep):
     eps = jnp.finfo(second.dtype).eps
-    rtol = (2 * eps * max(len(second), 16)) ** 0.5
+    rtol = (32 * eps) ** 0.5
 
     def regram(w):
         return matmul(adjoint(w), matmul(second, w))

@@ -15,7 +15,7 @@ class SaturationWarning(UserWarning):
     """Too few examples for the width: correlations of 1 that say nothing."""
 
 
-def activations(arrays: Mapping[str, object]) -> dict[str, jax.Array]:
+def activations(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The arrays as float32, float64 or complex, each fit to be compared.
 
     Args:

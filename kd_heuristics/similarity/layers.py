@@ -5,7 +5,7 @@ Each layer is prepared (whitened) once, whatever the number of its comparisons.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from kd_heuristics.similarity import checks, comparing, measures, plan, views
 from kd_heuristics.similarity.batching import mapped
 from kd_heuristics.similarity.measure import Measure
 
-Activations = Mapping[str, jax.Array]
+Activations = Mapping[str, Any]
 
 
 def matrix(

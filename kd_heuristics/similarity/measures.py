@@ -5,6 +5,8 @@ that a comparison needs. The factor comes from the examples or, when they were
 streamed, from their second moments; the comparison does not know which.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
@@ -52,7 +54,7 @@ def prepare_moments(
     second: Inexact[Array, "p p"],
     origin: Float[Array, " p"],
     count: Float[Array, ""],
-    fourth: Float[Array, ""] | None = None,
+    fourth: Any = None,
 ) -> Layer:
     """A layer from its second moments.
 

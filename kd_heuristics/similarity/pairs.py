@@ -208,7 +208,8 @@ def _compared(kind: Measure, x, y, spectrum=False):
     if checks.all_concrete(list(both.values())):
         checks.require_finite(list(both), jax.device_get(finite))
         if kind.saturates:
-            found = checks.saturated([0], [0], *jax.device_get(ranks), len(both["x"]))
+            rank_x, rank_y = jax.device_get(ranks)
+            found = checks.saturated([0], [0], rank_x, rank_y, len(both["x"]))
             checks.warn_saturated(found, (["x"], ["y"]), 4)
     return value
 

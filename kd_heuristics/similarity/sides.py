@@ -144,7 +144,7 @@ def moved_to(
     count: jax.Array,
     sides: tuple[Side, Side],
     pairs: tuple[Moments, ...],
-    means: tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]],
+    means: tuple[tuple[jax.Array, ...], ...],
 ) -> tuple[tuple[tuple[Moments, ...], ...], tuple[Moments, ...]]:
     """All moments about other means: each side's own, and the pairs'."""
     moves = [

@@ -30,7 +30,7 @@ class Accumulator:
 
     Moments are kept about the mean, of activations less one of the examples, so that
     a large mean costs no precision. Squares hold half the digits: in float32 a
-    direction under about 1 % of the largest counts as absent, where `matrix` tells
+    direction under 0.2 % of the largest counts as absent, where `matrix` tells
     directions apart down to 0.02 %. With jax's x64 mode, `dtype=jnp.float64` lifts
     this.
 

@@ -100,6 +100,10 @@ def test_augment_crops_and_flips_by_independent_keys(flip):
     # Each of the 18 results is met where flips are on (22 expected), else half of them.
     assert (np.array(counts[0]) > 0).all()
     assert (np.array(counts[1]) > 0).all() == flip
+    if flip:
+        key_crop, key_flip = jax.random.split(KEY)
+        composed = data.random_flip(random_crop(images, key_crop, 1), key_flip)
+        np.testing.assert_array_equal(augmented, composed)
 
 
 def test_under_jit_scan_and_vmap():

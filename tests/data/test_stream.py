@@ -97,6 +97,19 @@ def test_augmented_batches():
     assert not np.array_equal(batch["images"], call(batches, 1, 3)["images"])
 
 
+def test_flipped_batches():
+    images = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
+    dataset = data.Dataset(images, np.arange(2, dtype=np.int32), 2)
+    batches = data.train_batches(dataset, 2, flip=True)
+    kept = []
+    for step in range(10):
+        batch = call(batches, 0, step)
+        for image, label in zip(*map(np.asarray, batch.values()), strict=True):
+            kept.append(np.array_equal(image, images[label]))
+            assert kept[-1] or np.array_equal(image, images[label][:, ::-1])
+    assert 2 < sum(kept) < 18  # of 20
+
+
 def test_augmentation_is_drawn_anew_at_each_step():
     # One example: every batch is the same but for its crop.
     batches = data.train_batches(numbered(1, side=8), 1, padding=3)

@@ -1,0 +1,271 @@
+"""Named activations of anyone's network, and their similarity over a data set."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.compiled import as_partial
+from kd_heuristics.similarity.streaming import Accumulator
+
+PyTree = Any
+Features = Callable[[Any], Mapping[str, jax.Array]]
+
+
+def capture(
+    model: Any,
+    variables: PyTree = None,
+    *,
+    include: Callable[[str], bool] | None = None,
+    **call_options: Any,
+) -> Features:
+    """A function `images -> {name: activations}` of a network.
+
+    | model | variables | what is captured |
+    |---|---|---|
+    | `models.create(...)` of ours | of `network.init` | `network.features` |
+    | a Flax Linen module | of `module.init` | the output of every submodule |
+    | a Flax NNX module | none: they are in the model | the same, where the installed
+      Flax has `nnx.capture` (0.12.1 and newer); older ones: what the model `sow`s as
+      `nnx.Intermediate` |
+    | a function `(variables, images) -> dict` | any pytree | what it returns |
+    | a function `images -> dict` | none | what it returns |
+
+    Names of modules are numbered in the order in which the values are computed, and
+    zero-padded, so that the order survives jit, which sorts keys: "00_conv",
+    "07_block/dense", a second call of the same module as "08_block/dense#1". The
+    output of the network itself is "..._output". Only floating-point arrays with an
+    axis of examples and one of units are kept. Put an NNX model into evaluation mode
+    before.
+
+    Args:
+      model: as in the table.
+      variables: as in the table.
+      include: `name -> bool`, names without numbers; None: all.
+      **call_options: given to the call of a module, such as `train=False`.
+
+    Returns: the function; arrays bound in it are arguments of compiled calls
+    (`jax.tree_util.Partial`), so new values compile nothing anew.
+
+    Raises: TypeError for a model of another kind; ValueError (when called) for a
+    function that returns no dictionary, and where nothing is captured.
+
+    >>> features = capture(lambda w, x: {"hidden": x @ w}, jnp.ones((3, 2)))
+    >>> features(jnp.ones((4, 3)))["hidden"].shape
+    (4, 2)
+    """
+    if callable(getattr(model, "features", None)) and hasattr(model, "train"):
+        function = _Function(model.features, include)
+    elif (module := _flax_kind(model)) == "linen":
+        function = _Linen(model, include, tuple(sorted(call_options.items())))
+    elif module == "nnx":
+        from flax import nnx
+
+        graph, variables = nnx.split(model)
+        function = _NNX(graph, include, tuple(sorted(call_options.items())))
+    elif callable(model):
+        function = _Function(model, include, takes_variables=variables is not None)
+    else:
+        raise TypeError(
+            f"cannot capture the activations of a {type(model).__name__}: give a "
+            "network of kd_heuristics.models, a Flax module, or a function that "
+            "returns a dictionary of activations"
+        )
+    return jax.tree_util.Partial(function, variables)
+
+
+def stream(
+    features_a: Features,
+    features_b: Features | None,
+    images: PyTree,
+    *,
+    batch_size: int = 256,
+    conv: str = "dft",
+    debiased: bool = False,
+) -> Accumulator:
+    """The accumulated moments of two networks over a data set on the device.
+
+    One compiled loop; the activations of one batch are in memory at a time. For data
+    that does not fit on the device call `Accumulator.update` with each batch.
+
+    Args:
+      features_a: `images -> {name: activations}`, as of `capture`.
+      features_b: the other network's; None: the first against itself.
+      images: array [examples, ...], or a pytree of such arrays, given to the functions
+        in batches as it is (scale uint8 images there).
+      batch_size: examples a step; each example counts exactly once.
+      conv: as in `Accumulator.init`.
+      debiased: as in `Accumulator.init`.
+
+    Returns: the accumulator; `.result(measure)` is the map.
+
+    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
+    >>> acc = stream(lambda x: {"twice": 2 * x}, None, x, batch_size=16, conv="mean")
+    >>> acc.count.item(), acc.names_a
+    (50, ('twice',))
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    functions = as_partial(features_a), features_b and as_partial(features_b)
+    size = min(batch_size, len(jax.tree.leaves(images)[0]))
+    return _streamed(*functions, images, size, conv, debiased)
+
+
+@partial(jax.jit, static_argnames=("size", "conv", "debiased"))
+def _streamed(features_a, features_b, images, size, conv, debiased):
+    total = len(jax.tree.leaves(images)[0])
+
+    def batch(start):
+        return jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), images
+        )
+
+    def both(start):
+        part = batch(start)
+        return features_a(part), None if features_b is None else features_b(part)
+
+    def step(acc, index):
+        # The last batch starts early enough to be full; what was seen is masked.
+        start = jnp.minimum(index * size, total - size)
+        fresh = start + jnp.arange(size) >= index * size
+        return acc.update(*both(start), fresh), None
+
+    empty = Accumulator.init(*jax.eval_shape(both, 0), conv=conv, debiased=debiased)
+    return jax.lax.scan(step, empty, jnp.arange(-(-total // size)))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Function:
+    """A function that names its activations itself."""
+
+    function: Callable[..., Mapping[str, jax.Array]]
+    include: Callable[[str], bool] | None
+    takes_variables: bool = True
+
+    def __call__(self, variables, images):
+        found = (
+            self.function(variables, images)
+            if self.takes_variables
+            else self.function(images)
+        )
+        if not isinstance(found, Mapping):
+            raise ValueError(
+                "the function must return a dictionary of activations, got "
+                f"{type(found).__name__}"
+            )
+        return _chosen(found, self.include)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Linen:
+    module: Any
+    include: Callable[[str], bool] | None
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, variables, images):
+        def run(variables, images):
+            _, state = self.module.apply(
+                variables,
+                images,
+                capture_intermediates=True,
+                mutable=["intermediates"],
+                **dict(self.options),
+            )
+            return _flat(state["intermediates"])
+
+        return _numbered(run, variables, images, self.include)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NNX:
+    graph: Any
+    include: Callable[[str], bool] | None
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, variables, images):
+        from flax import nnx
+
+        def run(variables, images):
+            model = nnx.merge(self.graph, variables)
+            options = dict(self.options)
+            if not hasattr(nnx, "capture"):
+                model(images, **options)
+                return _flat(nnx.to_pure_dict(nnx.pop(model, nnx.Intermediate)))
+            kind = nnx.Intermediate
+            record = nnx.capture(model, kind, method_outputs=kind)
+            return _flat(nnx.to_pure_dict(record(images, **options)[1]))
+
+        return _numbered(run, variables, images, self.include)
+
+
+def _flax_kind(model):
+    """What Flax calls the model; a model of a library not loaded is not of it."""
+    if "flax" not in sys.modules:
+        return None
+    from flax import linen, nnx
+
+    if isinstance(model, linen.Module):
+        return "linen"
+    return "nnx" if isinstance(model, nnx.Module) else None
+
+
+def _flat(tree, path=()):
+    """Nested intermediates -> {"block/dense": array, "block/dense#1": array}."""
+    if isinstance(tree, Mapping):
+        out = {}
+        for key, value in tree.items():
+            out |= _flat(value, path if key == "__call__" else (*path, str(key)))
+        return out
+    name = "/".join(path) or "output"
+    leaves = jax.tree.leaves(tree)
+    return {f"{name}#{i}" if i else name: leaf for i, leaf in enumerate(leaves)}
+
+
+def _numbered(run, variables, images, include):
+    found = {k: v for k, v in run(variables, images).items() if _is_activation(v)}
+    names = _chosen(found, include)
+    order = [name for name in _order(run, variables, images) if name in names]
+    width = len(str(max(len(order) - 1, 10)))
+    return {f"{i:0{width}d}_{name}": names[name] for i, name in enumerate(order)}
+
+
+def _order(run, variables, images):
+    """The names, in the order in which their values are computed."""
+    names: list[str] = []
+
+    def listed(*args):
+        found = run(*args)
+        names.extend(found)
+        return list(found.values())
+
+    jaxpr = jax.make_jaxpr(listed)(variables, images).jaxpr
+    made = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
+    when = [made.get(out, -1) if _hashable(out) else -1 for out in jaxpr.outvars]
+    # A module's output may be its last submodule's: the submodule goes first.
+    depth = [-name.count("/") if name != "output" else 1 for name in names]
+    return [name for _, _, name in sorted(zip(when, depth, names, strict=True))]
+
+
+def _hashable(value):
+    # Literals, which no equation makes, are not.
+    return type(value).__hash__ is not None
+
+
+def _chosen(found, include):
+    kept = {k: v for k, v in found.items() if include is None or include(k)}
+    if not kept:
+        raise ValueError(
+            f"no activation was captured; there are {', '.join(found) or 'none'}. "
+            "Look at include=, or give a function that returns a dictionary"
+        )
+    return kept
+
+
+def _is_activation(value):
+    if not hasattr(value, "dtype"):
+        return False
+    return 2 <= value.ndim <= 4 and jnp.issubdtype(value.dtype, jnp.inexact)
