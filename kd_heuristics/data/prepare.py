@@ -1,6 +1,5 @@
 """Downloads a set and writes it in the format that is read without TensorFlow."""
 
-import importlib.util
 import os
 import shutil
 import tarfile
@@ -79,8 +78,6 @@ def _builder(name_or_builder, data_dir):
             )
         return name_or_builder
     name = nearest.choose(name_or_builder, DOWNLOADS, "dataset to prepare")
-    if importlib.util.find_spec("importlib_resources") is None:
-        raise PrepareError(_missing("importlib_resources", name))
     import tensorflow_datasets
 
     folder = tfds.data_dir() if data_dir is None else epath.Path(data_dir).expanduser()

@@ -94,8 +94,8 @@ def find(name: str) -> epath.Path:
 
 
 def remedy(name: str) -> str:
-    """The commands that prepare a set."""
-    return f'  pip install "kd_heuristics[prepare]"\n  kd-heuristics prepare {name}'
+    """The command that prepares a set."""
+    return f"  kd-heuristics prepare {name}"
 
 
 def prepared_versions(folder: epath.Path) -> list[epath.Path]:

@@ -29,15 +29,15 @@ def prepare(
     n, units = x.shape
     x = x - jnp.mean(x, axis=0, keepdims=True)
     noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
+    # All measures are blind to a common scale: dividing by it spares the squares from
+    # overflow, and the derivative may take it for a constant.
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    inverse = divide_where(scale > jnp.finfo(scale.dtype).tiny, 1.0, scale)
+    x, noise = x * inverse, noise * inverse
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
         w, rank = google.whitening(covariance, measure.epsilon)
         return Layer(matmul(x, w) / (n - 1) ** 0.5, rank, rank)
-    # The other measures are blind to a common scale: dividing by it spares the squares
-    # from overflow, and the derivative may take it for a constant.
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    inverse = divide_where(scale > jnp.finfo(scale.dtype).tiny, 1.0, scale)
-    x, noise = x * inverse, noise * inverse
     if measure.name == "cka":
         return hsic.debiased_layer(x) if measure.debiased else hsic.biased_layer(x)
     if measure.name == "svcca":

@@ -10,13 +10,11 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow_datasets
 
 from kd_heuristics import data
 from kd_heuristics.data.prepare import PrepareError, prepare
 from tests.data.make_cifar10_fixture import FIXTURES
-
-pytest.importorskip("importlib_resources")
-tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
 
 # tfds' own: it leaves files and loops open, and calls what newer packages deprecate.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -475,8 +475,8 @@ def test_only_the_operands_are_saved_for_the_backward_pass(name):
     assert saved == sorted([x.shape, kernel.shape])
 
 
-def mesh():
-    return jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+def mesh(kind=AxisType.Auto):
+    return jax.make_mesh((4,), ("data",), axis_types=(kind,))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -498,3 +498,21 @@ def test_images_spread_over_devices(name):
         out_specs=(spread, spread, PartitionSpec()),
     )
     assert_close(jax.jit(mapped)(x, kernel, dy), expected, FLOAT32)
+
+
+def test_explicitly_sharded_images():
+    x, kernel, dy = arrays("stride_2", images=8)
+    explicit = mesh(AxisType.Explicit)
+
+    def run(function):
+        function = functools.partial(value_and_gradients, of_case(function, "stride_2"))
+        with jax.set_mesh(explicit):
+            spread = NamedSharding(explicit, PartitionSpec("data"))
+            x_spread, dy_spread = (jax.device_put(a, spread) for a in (x, dy))
+            return jax.jit(function)(x_spread, jnp.asarray(kernel), dy_spread)
+
+    try:
+        run(reference)
+    except Exception as error:
+        pytest.skip(f"this jax's own convolution cannot do it: {error}")
+    assert_close(run(ours), direct(x, kernel, dy, *CASES["stride_2"][3:]), FLOAT32)

@@ -38,7 +38,7 @@ def test_value_and_gradient_are_those_of_flax(shape, dtype):
         ([[1, 1], [1, 1]], [[1 / 4, 1 / 4], [1 / 4, 1 / 4]]),
         ([[1, 1], [0, 0]], [[1 / 2, 1 / 2], [0, 0]]),
         ([[0, 1], [0, 1]], [[0, 1 / 2], [0, 1 / 2]]),
-        ([[1, 1], [1, 0]], [[1 / 4, 1 / 2], [1 / 4, 0]]),  # columns first halve
+        ([[1, 1], [1, 0]], [[1 / 4, 1 / 2], [1 / 4, 0]]),  # rows are compared first
     ],
 )
 def test_ties_share_the_gradient(window, gradient):
@@ -48,7 +48,7 @@ def test_ties_share_the_gradient(window, gradient):
 
 
 def test_vmap_and_forward_mode():
-    images = np.random.default_rng(1).standard_normal((3, 2, 4, 4, 2), np.float32)
+    images = jax.random.normal(jax.random.key(1), (3, 2, 4, 4, 2))
     mapped = jax.vmap(pool.max_pool_2x2)(images)
     np.testing.assert_array_equal(mapped, pool.max_pool_2x2(images))
     # Piecewise linear: along the images themselves the derivative is the value.

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 from jax.typing import ArrayLike, DTypeLike
 
 from kd_heuristics.models.conv.bilinear import bilinear_conv
@@ -36,8 +37,10 @@ def conv_general_dilated(
 
     Arguments, results, errors and derivatives of every order are those of
     `jax.lax.conv_general_dilated`, up to rounding. Images in NHWC with kernels in HWIO
-    and neither dilation nor groups take the lowering of this package; everything else
-    is handed to `jax.lax` as it is, on every platform.
+    and neither dilation nor groups take the lowering of this package; everything else,
+    and arrays on a mesh with `AxisType.Explicit`, is handed to `jax.lax` as it is, on
+    every platform. Not supported: symbolic image or kernel sizes in `jax.export`
+    (symbolic batch sizes are).
 
     Args:
       lhs: float [n, h, w, c], the images.
@@ -85,6 +88,7 @@ def conv_general_dilated(
         )
         or (feature_group_count, batch_group_count) != (1, 1)
         or out_sharding is not None
+        or _is_explicitly_sharded(lhs, rhs)
     ):
         return plain(lhs, rhs)
     geometry = Geometry(
@@ -106,6 +110,14 @@ def _is_image_layout(lhs, rhs, dimension_numbers):
         return False
     given = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     return given == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _LAYOUT)
+
+
+def _is_explicitly_sharded(*arrays):
+    # There shardings are part of the type, and gradients would have to name theirs.
+    return any(
+        AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
+        for array in arrays
+    )
 
 
 def _explicit_padding(lhs, rhs, window_strides, padding):
