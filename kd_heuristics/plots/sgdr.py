@@ -78,13 +78,15 @@ def _paths(ax, arm, pairs, arrays, with_paper):
     for color, (a, b) in zip(style.COLORS, pairs, strict=False):
         segment = arrays[f"{arm}/{a}-{b}/segment/train_loss"]
         chain = arrays[f"{arm}/{a}-{b}/chain/train_loss"]
-        style.band(ax, t, segment, color=color, ls="--", label=f"w{a}-w{b} segment")
-        style.band(ax, t, chain, color=color, label=f"w{a}-w{b} chain")
+        style.band(ax, t, segment, color=color, ls="--")
+        style.band(ax, t, chain, color=color, label=f"w{a} to w{b}")
+    ax.plot([], [], color="k", ls="--", label="segment")
+    ax.plot([], [], color="k", label="fitted chain")
     if with_paper:
         _paper_paths(ax, _PAPER_ARMS[arm].split("_")[0])
     ax.set(xlabel="t along the path", ylabel="train loss (nats, log scale)")
-    ax.set_yscale("log")
-    ax.legend(ncols=2, fontsize=7)
+    style.log_scale(ax)
+    ax.legend(fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def _paper_paths(ax, run):
@@ -99,6 +101,7 @@ def _paper_paths(ax, run):
 def _barriers(folder, config, arrays, words):
     figure, axes = style.panels(1, 1, width=6.0, height=3.6)
     ax = axes[0, 0]
+    highest = 0.0
     for color, (arm, name) in zip(style.COLORS, _ARMS.items(), strict=False):
         pairs = config["step_pairs" if arm == "step" else "sgdr_pairs"]
         for number, (a, b) in enumerate(pairs):
@@ -113,12 +116,15 @@ def _barriers(folder, config, arrays, words):
                 f"{a}-{b}",
                 (distance.mean(), 100 * barrier.mean()),
                 textcoords="offset points",
-                xytext=(5, 4),
+                xytext=(5, -10 if arm == "cosine" else 4),
+                color=color,
                 fontsize=7,
             )
+            highest = max(highest, 100 * barrier.max())
     threshold = 100 * config["smallest_effect"]
     ax.axhline(threshold, color="0.4", lw=0.8, ls=":", label="smallest that counts")
-    ax.set_yscale("symlog", linthresh=10)
+    if highest > 100:  # some are tenfold the others
+        ax.set_yscale("symlog", linthresh=10)
     ax.set(
         xlabel="distance of the two networks (Euclidean, all weights)",
         ylabel="highest point of the segment\nabove its worse end (% of its loss)",

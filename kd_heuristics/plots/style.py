@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe and Ito's palette: told apart in print and by colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -51,6 +52,14 @@ def band(axes: Axes, x, values, **options) -> None:
         axes.fill_between(
             x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0
         )
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic y axis with plain decimals at 1, 2, 3 and 5 of each decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def seeds_words(count: int) -> str:
