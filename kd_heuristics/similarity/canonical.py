@@ -10,14 +10,18 @@ from kd_heuristics.similarity.measure import Layer
 
 
 def unit_columns(
-    x: Inexact[Array, "n p"], noise: Float[Array, " p"]
+    x: Inexact[Array, "n p"], noise: Float[Array, " p"], top: Float[Array, " p"]
 ) -> tuple[Inexact[Array, "n p"], Float[Array, " p"]]:
     """Columns of norm 1, or 0: rank is then judged apart from the units' scales.
 
     The scales count as constants in derivatives: CCA does not depend on them.
+
+    Args:
+      x: centred examples.
+      noise: norm of the rounding error of each column.
+      top: largest entry of each column.
     """
-    # The largest entry first, so that tiny units do not vanish when squared.
-    top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=0))
+    # By the largest entry first, so that tiny units do not vanish when squared.
     inverse = divide_where(top > jnp.finfo(top.dtype).tiny, 1.0, top)
     x, noise = x * inverse[None, :], noise * inverse
     norm = jnp.sqrt(jnp.sum(squares(jax.lax.stop_gradient(x)), axis=0))

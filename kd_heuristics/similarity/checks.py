@@ -78,40 +78,40 @@ def enough_examples(measure: Measure, examples: int) -> None:
         )
 
 
-def saturated(
-    layer_a: Any, layer_b: Any, rank_a: Any, rank_b: Any, examples: Any
-) -> list[tuple]:
+def look(
+    report: Any,
+    names: tuple[Sequence[str], Sequence[str]],
+    saturates: bool,
+    stacklevel: int,
+) -> None:
+    """Raise for layers that are not finite, warn about too few examples.
+
+    Args:
+      report: `comparing.Report`, on the host.
+      names: of the layers of both sides.
+      saturates: whether the measure is one that too few examples push to 1.
+      stacklevel: of the warning, from this function.
+    """
+    for side, finite in zip(names, report.finite, strict=True):
+        require_finite(side, finite)
+    pairs = [pair for group in report.pairs for pair in _saturated(*group)]
+    if saturates and pairs:
+        _warn_saturated(pairs, names, stacklevel + 1)
+
+
+def _saturated(layer_a, layer_b, rank_a, rank_b, examples):
     """The comparisons whose two ranks exceed what the examples can tell apart.
 
     n centred examples span n - 1 dimensions; two layers of rank p and q share at
     least p + q - (n - 1) of them, whatever the layers are.
-
-    Args:
-      layer_a: index of the first layer [comparisons].
-      layer_b: of the second.
-      rank_a: rank of the first layer [comparisons].
-      rank_b: of the second.
-      examples: their number.
-
-    Returns: (layer_a, layer_b, rank_a, rank_b, examples) of each.
     """
     over = np.flatnonzero(np.asarray(rank_a) + np.asarray(rank_b) > examples - 1)
     columns = (layer_a, layer_b, rank_a, rank_b)
     return [(*(int(c[i]) for c in columns), int(examples)) for i in over]
 
 
-def warn_saturated(
-    pairs: Sequence[tuple], names: tuple[Sequence[str], Sequence[str]], stacklevel: int
-) -> None:
-    """Warn about the comparisons that `saturated` found, the worst one by name.
-
-    Args:
-      pairs: as `saturated` gives them.
-      names: of the layers of both sides.
-      stacklevel: as of `warnings.warn`, from this function.
-    """
-    if not pairs:
-        return
+def _warn_saturated(pairs, names, stacklevel):
+    """Warn about these comparisons, the worst one by name."""
     i, j, p, q, n = max(pairs, key=lambda pair: pair[2] + pair[3] - pair[4])
     others = len({pair[:2] for pair in pairs}) - 1
     more = f" (and {others} more pairs of layers)" if others else ""

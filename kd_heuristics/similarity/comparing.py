@@ -1,6 +1,6 @@
 """From prepared layers, or their moments, to the map."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,13 @@ from kd_heuristics.similarity.measure import Layer, Measure
 from kd_heuristics.similarity.moments import Moments
 from kd_heuristics.similarity.plan import Plan
 
-# Layers, ranks and number of examples of the compared slots, a tuple for each group.
-Looked = list[tuple[Any, ...]]
+
+class Report(NamedTuple):
+    """What calls with known values look at before they return; see `checks.look`."""
+
+    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
+    # Layers, ranks and number of examples of the compared slots of each group.
+    pairs: list[tuple[Any, ...]]
 
 
 def all_pairs(
@@ -22,9 +27,8 @@ def all_pairs(
     stacks_a: list[Layer],
     stacks_b: list[Layer],
     examples: Any,
-    finite: tuple[jax.Array, jax.Array],
     crosses: tuple[Moments, ...] | None = None,
-) -> tuple[jax.Array, Looked]:
+) -> tuple[jax.Array, Report]:
     """The map [layers_a, layers_b], NaN where a layer is not finite.
 
     Args:
@@ -33,12 +37,10 @@ def all_pairs(
       stacks_a: prepared layers, a stack for each group of slots.
       stacks_b: those of the other side.
       examples: their number.
-      finite: of each side [layers].
       crosses: moments of the pairs, a stack for each group, where the layers were
         prepared from moments; None: from examples.
-
-    Returns: the map, and what `checks.saturated` wants of each group of pairs.
     """
+    finite = _finite(layout.side_a, stacks_a), _finite(layout.side_b, stacks_b)
     dtype = jnp.result_type(*(stack.rank.dtype for stack in (*stacks_a, *stacks_b)))
     value, looked = jnp.zeros((len(finite[0]), len(finite[1])), dtype), []
     for index, group in enumerate(layout.pair_groups):
@@ -60,8 +62,14 @@ def all_pairs(
         count = examples * layout.side_a.multiplicity[group.group_a]
         ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
         looked.append((group.layer_a, group.layer_b, *ranks, count))
-    good = finite[0][:, None] & finite[1][None, :]
-    return jnp.where(good, value, jnp.nan), looked
+    return value, Report(finite, looked)
+
+
+def _finite(side, stacks):
+    finite = jnp.ones(1 + max(view.layer for view in side.views), bool)
+    for group, stack in enumerate(stacks):
+        finite = finite.at[side.layers(group)].min(stack.finite)
+    return finite
 
 
 def _one(kind, a, b, cross):

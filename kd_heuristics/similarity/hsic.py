@@ -70,7 +70,7 @@ def debiased(
 
 def _layer(factor):
     zero = jnp.zeros((), jnp.finfo(factor.dtype).dtype)
-    return Layer(factor, rank=zero, size=zero)
+    return Layer(jnp.array(True), factor, rank=zero, size=zero)
 
 
 def _squared_norm(x):

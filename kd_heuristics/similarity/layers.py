@@ -5,7 +5,7 @@ Each layer is prepared (whitened) once, whatever the number of its comparisons.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,35 +127,18 @@ def compare(
     b = None if named_b is None else [every[name] for name in named_b]
     value, report = _program(a, b, kind, conv, pairs)
     if checks.all_concrete(list(every.values())):
-        report = jax.device_get(report)
         names = list(named_a), list(named_a if named_b is None else named_b)
-        for side, finite in zip(names, report.finite, strict=True):
-            checks.require_finite(side, finite)
-        if kind.saturates:
-            found = [checks.saturated(*group) for group in report.pairs]
-            checks.warn_saturated([pair for some in found for pair in some], names, 4)
+        checks.look(jax.device_get(report), names, kind.saturates, 4)
     return value
-
-
-class Report(NamedTuple):
-    """What calls with known values look at before they return."""
-
-    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
-    pairs: comparing.Looked
 
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs"))
 def _program(a, b, kind, conv, pairs):
     layout = _plan(a, b, conv, pairs)
-    stacks_a, finite_a = _prepared(a, layout.side_a, kind, conv)
-    stacks_b, finite_b = stacks_a, finite_a
+    stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv)
     if b is not None:
-        stacks_b, finite_b = _prepared(b, layout.side_b, kind, conv)
-    finite = finite_a, finite_b
-    value, looked = comparing.all_pairs(
-        kind, layout, stacks_a, stacks_b, len(a[0]), finite
-    )
-    return value, Report(finite, looked)
+        stacks_b = _prepared(b, layout.side_b, kind, conv)
+    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]))
 
 
 def _plan(a, b, conv, pairs):
@@ -164,15 +147,10 @@ def _plan(a, b, conv, pairs):
 
 
 def _prepared(arrays, side, kind, conv):
-    """The prepared layers, a stack for each group of slots; which are finite."""
-    shifted, levels, finite = [], [], []
-    for x in arrays:
-        finite.append(jnp.all(jnp.isfinite(x)))
-        # Decompositions of NaN may not return; the map gets its NaN at the end.
-        x = jnp.where(finite[-1], x, 0)
-        origin = views.shift(x, conv)
-        shifted.append(x - origin)
-        levels.append(views.level(origin))
+    """The prepared layers, a stack for each group of slots."""
+    origins = [views.shift(x, conv) for x in arrays]
+    shifted = [x - origin for x, origin in zip(arrays, origins, strict=True)]
+    levels = [views.level(origin) for origin in origins]
 
     def one(item):
         return measures.prepare(kind, *item)
@@ -184,7 +162,7 @@ def _prepared(arrays, side, kind, conv):
         noise = [jnp.tile(levels[view.layer], (view.slots, 1)) for view in chosen]
         items = jnp.concatenate(parts), jnp.concatenate(noise)
         stacks.append(mapped(one, items, parts[0][0].size))
-    return stacks, jnp.stack(finite)
+    return stacks
 
 
 def _named(argument, acts):

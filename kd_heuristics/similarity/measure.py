@@ -74,6 +74,7 @@ class Measure:
 class Layer(NamedTuple):
     """A layer as a measure needs it. Unused fields are None."""
 
+    finite: jax.Array  # false where the layer held NaN or infinity; it is then 0
     factor: jax.Array  # [n, k] from examples; [units, k] from second moments
     rank: jax.Array  # directions that take part, a float scalar
     size: jax.Array  # directions that the mean counts, a float scalar

@@ -29,24 +29,21 @@ def prepare(
     n, units = x.shape
     x = x - jnp.mean(x, axis=0, keepdims=True)
     noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
-    # All measures are blind to a common scale: dividing by it spares the squares from
-    # overflow, and the derivative may take it for a constant.
-    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
-    inverse = divide_where(scale > jnp.finfo(scale.dtype).tiny, 1.0, scale)
-    x, noise = x * inverse, noise * inverse
+    finite, x, noise, top = _scaled(x, noise)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
         w, rank = google.whitening(covariance, measure.epsilon)
-        return Layer(matmul(x, w) / (n - 1) ** 0.5, rank, rank)
+        return Layer(finite, matmul(x, w) / (n - 1) ** 0.5, rank, rank)
     if measure.name == "cka":
-        return hsic.debiased_layer(x) if measure.debiased else hsic.biased_layer(x)
+        layer = hsic.debiased_layer if measure.debiased else hsic.biased_layer
+        return layer(x)._replace(finite=finite)
     if measure.name == "svcca":
         q, rank = bases.basis(x, noise, measure.keep)
-        return Layer(q, rank, rank)
-    q, rank = bases.basis(*canonical.unit_columns(x, noise), measure.keep)
+        return Layer(finite, q, rank, rank)
+    q, rank = bases.basis(*canonical.unit_columns(x, noise, top), measure.keep)
     if measure.name == "pwcca":
-        return Layer(q, rank, rank, loadings=matmul(adjoint(q), x))
-    return Layer(q, rank, jnp.full_like(rank, units))
+        return Layer(finite, q, rank, rank, loadings=matmul(adjoint(q), x))
+    return Layer(finite, q, rank, jnp.full_like(rank, units))
 
 
 def prepare_moments(
@@ -65,26 +62,30 @@ def prepare_moments(
       count: number of examples.
       fourth: sum of the fourth powers of the examples' norms, for debiased cka.
     """
+    finite = jnp.all(jnp.isfinite(second))
+    second = jnp.where(finite, second, 0)
     if measure.name == "google_cca":
         degrees = jnp.maximum(count - 1, 1)
         w, rank = google.whitening(second / degrees, measure.epsilon)
-        return Layer(w / jnp.sqrt(degrees), rank, rank)
+        return Layer(finite, w / jnp.sqrt(degrees), rank, rank)
     if measure.name == "cka":
         if measure.debiased:
-            return hsic.debiased_moment_layer(second, count, fourth)
-        return hsic.biased_moment_layer(second)
+            layer = hsic.debiased_moment_layer(second, count, fourth)
+        else:
+            layer = hsic.biased_moment_layer(second)
+        return layer._replace(finite=finite)
     norm = jnp.sqrt(jnp.maximum(jnp.real(jnp.diagonal(second)), 0))
     noise = jnp.sqrt(count) * jnp.finfo(norm.dtype).eps * origin
     if measure.name == "svcca":
         w, rank = bases.whitening(second, noise, measure.keep)
-        return Layer(w, rank, rank)
+        return Layer(finite, w, rank, rank)
     inverse = divide_where(norm > 0, 1.0, norm)
     scaled = second * inverse[:, None] * inverse[None, :]
     w, rank = bases.whitening(scaled, noise * inverse, measure.keep)
     w = inverse[:, None] * w
     if measure.name == "pwcca":
-        return Layer(w, rank, rank, loadings=matmul(adjoint(w), second))
-    return Layer(w, rank, jnp.full_like(rank, len(second)))
+        return Layer(finite, w, rank, rank, loadings=matmul(adjoint(w), second))
+    return Layer(finite, w, rank, jnp.full_like(rank, len(second)))
 
 
 def compare(
@@ -104,6 +105,29 @@ def compare(
       fourth: sum over the examples of |x|^2 |y|^2, for debiased cka of streamed
         layers; taken from the layers' norms where None.
     """
+    value = _value(measure, cross, a, b, fourth)
+    return jnp.where(a.finite & b.finite, value, jnp.nan)
+
+
+def _scaled(x, noise):
+    """The layer with largest entry 1, or 0 where it is not finite; see `prepare`.
+
+    All measures are blind to a common scale: dividing by it spares the squares from
+    overflow, and the derivative may take it for a constant. Decompositions of NaN may
+    not return, so a layer that is not finite becomes 0 until the end.
+
+    Returns: whether it is finite, the layer, its noise, the largest entry a column.
+    """
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=0))
+    scale = jnp.max(top)
+    finite = jnp.isfinite(scale)
+    usable = finite & (scale > jnp.finfo(scale.dtype).tiny)
+    inverse = divide_where(usable, 1.0, scale)
+    x, top, noise = (jnp.where(finite, part, 0) for part in (x, top, noise))
+    return finite, x * inverse, noise * inverse, top * inverse
+
+
+def _value(measure, cross, a, b, fourth):
     if measure.name == "google_cca":
         return google.prefix_mean(canonical.correlations(cross), 0.98)
     if measure.name == "cka":

@@ -18,8 +18,16 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from kd_heuristics.similarity import canonical, checks, layers, measures, views
+from kd_heuristics.similarity import (
+    canonical,
+    checks,
+    comparing,
+    layers,
+    measures,
+    views,
+)
 from kd_heuristics.similarity.algebra import adjoint, matmul
 from kd_heuristics.similarity.measure import Measure
 
@@ -204,33 +212,26 @@ def _compared(kind: Measure, x, y, spectrum=False):
                 "take dft_cca, or matrix with conv='positions' or 'mean'"
             )
     checks.enough_examples(kind, len(both["x"]))
-    value, finite, ranks = _program(*both.values(), kind, spectrum)
+    value, report = _program(*both.values(), kind, spectrum)
     if checks.all_concrete(list(both.values())):
-        checks.require_finite(list(both), jax.device_get(finite))
-        if kind.saturates:
-            rank_x, rank_y = jax.device_get(ranks)
-            found = checks.saturated([0], [0], rank_x, rank_y, len(both["x"]))
-            checks.warn_saturated(found, (["x"], ["y"]), 4)
+        checks.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
     return value
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _program(x, y, kind, spectrum):
-    finite = jnp.stack([jnp.all(jnp.isfinite(array)) for array in (x, y)])
     a, b = (_prepared(kind, array) for array in (x, y))
     cross = matmul(adjoint(a.factor), b.factor)
     if spectrum:
         value = canonical.correlations(cross)
-        missing = min(x.shape[1], y.shape[1]) - len(value)
-        value = jnp.pad(value, (0, missing))
+        value = jnp.pad(value, (0, min(x.shape[1], y.shape[1]) - len(value)))
+        value = jnp.where(a.finite & b.finite, value, jnp.nan)
     else:
         value = measures.compare(kind, cross, a, b)
-    ranks = a.rank[None], b.rank[None]
-    return jnp.where(jnp.all(finite), value, jnp.nan), finite, ranks
+    pair = np.zeros(1, int), np.zeros(1, int), a.rank[None], b.rank[None], len(x)
+    return value, comparing.Report((a.finite[None], b.finite[None]), [pair])
 
 
 def _prepared(kind, x):
-    # Decompositions of NaN may not return; the result gets its NaN at the end.
-    x = jnp.where(jnp.all(jnp.isfinite(x)), x, 0)
     origin = views.shift(x, "mean")
     return measures.prepare(kind, x - origin, views.level(origin))

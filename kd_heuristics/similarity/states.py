@@ -5,7 +5,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,6 @@ import jax.numpy as jnp
 from kd_heuristics.similarity import comparing, measures, sides, views
 from kd_heuristics.similarity.batching import mapped
 from kd_heuristics.similarity.measure import Measure
-
-
-class Report(NamedTuple):
-    """What calls with known values look at before they return."""
-
-    finite: tuple[jax.Array, jax.Array]  # of each side [layers]
-    pairs: comparing.Looked
 
 
 @jax.jit
@@ -98,44 +91,28 @@ def _aligned(layout, acc, one, other):
 
 
 @partial(jax.jit, static_argnames="kind")
-def result(acc: Any, kind: Measure) -> tuple[jax.Array, Report]:
+def result(acc: Any, kind: Measure) -> tuple[jax.Array, comparing.Report]:
     """The map, and what is to be looked at."""
     layout = acc.layout
-    stacks_a, finite_a = _prepared(acc, layout.side_a, acc.side_a, acc.shapes_a, kind)
-    stacks_b, finite_b = stacks_a, finite_a
+    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, acc.side_a, kind)
     if acc.side_b is not None:
-        stacks_b, finite_b = _prepared(
-            acc, layout.side_b, acc.side_b, acc.shapes_b, kind
-        )
-    finite = finite_a, finite_b
-    value, looked = comparing.all_pairs(
-        kind, layout, stacks_a, stacks_b, acc.count, finite, acc.pairs
-    )
-    return value, Report(finite, looked)
+        stacks_b = _prepared(acc.count, layout.side_b, acc.side_b, kind)
+    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, acc.count, acc.pairs)
 
 
-def _prepared(acc, layout, side, shapes, kind):
+def _prepared(examples, layout, side, kind):
     levels = [views.level(shift) for shift in side.shifts]
-    stacks, finite = [], jnp.ones(len(shapes), bool)
+    stacks = []
     for group, own in enumerate(side.own):
-        of = layout.layers(group)
-        good = jnp.all(jnp.isfinite(own.cross), axis=(1, 2))
-        finite = finite.at[of].min(good)
-        # Decompositions of NaN may not return; the map gets its NaN at the end.
-        own = jax.tree.map(lambda x, good=good: _where_first(good, x), own)
-        noise = jnp.stack([levels[layer] for layer in of])
-        count = jnp.asarray(acc.count * layout.multiplicity[group], noise.dtype)
+        noise = jnp.stack([levels[layer] for layer in layout.layers(group)])
+        count = jnp.asarray(examples * layout.multiplicity[group], noise.dtype)
 
         def one(item, count=count):
             own, noise = item
             return measures.prepare_moments(kind, own.cross, noise, count, own.fourth)
 
         stacks.append(mapped(one, (own, noise), own.cross[0].size))
-    return stacks, finite
-
-
-def _where_first(good, x):
-    return jnp.where(good.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+    return stacks
 
 
 def folded(everyone: Any) -> Any:

@@ -191,14 +191,7 @@ class Accumulator:
             checks.enough_examples(kind, int(self.count))
         value, report = states.result(self, kind)
         if known:
-            report = jax.device_get(report)
-            names = self._labels()
-            for side, finite in zip(names, report.finite, strict=True):
-                checks.require_finite(side, finite)
-            if kind.saturates:
-                found = [checks.saturated(*group) for group in report.pairs]
-                flat = [pair for some in found for pair in some]
-                checks.warn_saturated(flat, names, 3)
+            checks.look(jax.device_get(report), self._labels(), kind.saturates, 3)
         return value[0, 0] if self.names_a == ("",) else value
 
     @property

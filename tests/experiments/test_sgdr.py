@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import launch, reproduce, sgdr
-from kd_heuristics import report, runs, training
+from kd_heuristics import plots, report, runs, training
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 500  # an epoch of CIFAR-10 at batch 100
@@ -260,3 +260,15 @@ def test_a_failing_study_is_reported_and_the_status_says_so(tmp_path, monkeypatc
     assert reproduce.run(arguments) == 1
     page = (tmp_path / "smoke" / "report.html").read_text()
     assert "NonFiniteError: the objective became nan" in page
+
+
+def test_the_papers_curves_lie_behind_a_cifar10_figure(folder, tmp_path):
+    copy = tmp_path / "cifar10" / "sgdr"
+    shutil.copytree(folder, copy)
+    described = json.loads((copy / "config.json").read_text())
+    described["config"]["dataset"] = "cifar10"
+    (copy / "config.json").write_text(json.dumps(described))
+    plots.sgdr(copy)
+    figure = (copy / "figures" / "figure2.pdf").read_bytes()
+    # 28 points on each of 12 curves and the table of accuracies
+    assert len(figure) > len((folder / "figures" / "figure2.pdf").read_bytes()) + 2000
