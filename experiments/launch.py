@@ -206,7 +206,8 @@ def progress_bar(study: str) -> Iterator[Progress]:
     columns = (
         rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
         rich.progress.BarColumn(),
-        rich.progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+        rich.progress.TextColumn("step"),
+        rich.progress.MofNCompleteColumn(),
         rich.progress.TextColumn("loss {task.fields[loss]}"),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
     )

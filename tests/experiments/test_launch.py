@@ -1,0 +1,25 @@
+"""The command line's bar: in a terminal and in a log file."""
+
+import pytest
+
+from experiments import launch
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_shows_stage_step_and_loss(terminal, monkeypatch, capsys):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "120")
+    with launch.progress_bar("sgdr") as progress:
+        progress.start(10)
+        progress.stage("seed 0: step")
+        progress.advance(2.5, 1.25)
+        progress.advance(2.5, float("nan"))  # resumed steps have no loss
+        progress.stage("seed 1: step")
+    printed = capsys.readouterr().out
+    assert "seed 1: step" in printed
+    if terminal:
+        assert "1.250" in printed
+        assert "5/10" in printed
+    else:
+        assert printed == "0/10 seed 0: step\n5/10 seed 1: step\n"
