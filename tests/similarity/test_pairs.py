@@ -37,7 +37,8 @@ def all_measures(x, y):
 @jax.jit
 def means(x, y):
     """The measures as one vector, to be differentiated together."""
-    return jnp.stack([jnp.mean(value) for value in all_measures(x, y).values()])
+    values = all_measures(x, y)
+    return jnp.stack([jnp.mean(values[name]) for name in MEASURES])
 
 
 def related(seed, n, p, q, **options):
