@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from kd_heuristics.models import conv
 
@@ -37,9 +36,9 @@ class Record:
     """
 
     def __init__(self):
-        self.outputs: dict[str, jax.Array] = {}
+        self.outputs: dict[str, Any] = {}
 
-    def __call__(self, kind: str, value: jax.Array) -> jax.Array:
+    def __call__(self, kind: str, value: Any) -> Any:
         self.outputs[f"{len(self.outputs):02d}_{kind}"] = value
         return value
 
