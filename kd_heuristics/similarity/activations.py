@@ -247,7 +247,8 @@ def _order(run, variables, images):
     when = [made.get(out, -1) if _hashable(out) else -1 for out in jaxpr.outvars]
     # A module's output may be its last submodule's: the submodule goes first.
     depth = [-name.count("/") if name != "output" else 1 for name in names]
-    return [name for _, _, name in sorted(zip(when, depth, names, strict=True))]
+    ranked = sorted(zip(when, depth, range(len(names)), strict=True))
+    return [names[index] for _, _, index in ranked]
 
 
 def _hashable(value):

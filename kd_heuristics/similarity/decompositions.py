@@ -55,7 +55,9 @@ def svd_values(matrix: Inexact[Array, "p q"]) -> Float[Array, " k"]:
     return _svd_values(matrix)
 
 
-_eigh = _one_by_one_on_cpu(lambda matrix: tuple(jnp.linalg.eigh(matrix, symmetrize_input=False)))
+_eigh = _one_by_one_on_cpu(
+    lambda matrix: tuple(jnp.linalg.eigh(matrix, symmetrize_input=False))
+)
 _svd = _one_by_one_on_cpu(
     lambda matrix: tuple(jnp.linalg.svd(matrix, full_matrices=False))
 )

@@ -34,7 +34,8 @@ class Side:
     def layers(self, group: int) -> np.ndarray:
         """The layer of each slot of a group."""
         members = [self.views[index] for index in self.groups[group]]
-        return np.repeat([v.layer for v in members], [v.slots for v in members])
+        of = np.repeat([v.layer for v in members], [v.slots for v in members])
+        return of.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,9 +138,22 @@ def _pair_groups(side_a, side_b, wanted, conv):
             (ga, sa), (gb, sb) = where_a[i, part], where_b[j, part]
             share = weight / sum(parts.values())
             rows.setdefault((ga, gb), []).append((sa, sb, share, i, j))
-    return tuple(
-        PairGroup(*key, *(np.array(column) for column in zip(*items, strict=True)))
-        for key, items in rows.items()
+    return tuple(_pair_group(key, items) for key, items in rows.items())
+
+
+def _pair_group(key, items):
+    slot_a, slot_b, weight, layer_a, layer_b = (
+        np.array(column) for column in zip(*items, strict=True)
+    )
+    # int32 in x64 mode too: plans are shared between modes.
+    return PairGroup(
+        group_a=key[0],
+        group_b=key[1],
+        slot_a=slot_a.astype(np.int32),
+        slot_b=slot_b.astype(np.int32),
+        weight=weight,
+        layer_a=layer_a.astype(np.int32),
+        layer_b=layer_b.astype(np.int32),
     )
 
 

@@ -166,10 +166,10 @@ def moved_to(
         _moved(
             pair,
             count * layout.side_a.multiplicity[group.group_a],
-            traces[0][group.group_a][group.slot_a],
-            traces[1][group.group_b][group.slot_b],
-            moves[0][group.group_a][group.slot_a],
-            moves[1][group.group_b][group.slot_b],
+            jnp.take(traces[0][group.group_a], group.slot_a, axis=0),
+            jnp.take(traces[1][group.group_b], group.slot_b, axis=0),
+            jnp.take(moves[0][group.group_a], group.slot_a, axis=0),
+            jnp.take(moves[1][group.group_b], group.slot_b, axis=0),
         )
         for group, pair in zip(layout.pair_groups, pairs, strict=True)
     )

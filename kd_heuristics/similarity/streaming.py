@@ -104,7 +104,7 @@ class Accumulator:
         self,
         acts_a: layers.Activations | Any,
         acts_b: layers.Activations | Any | None = None,
-        mask: jax.Array | None = None,
+        mask: Any = None,
     ) -> "Accumulator":
         """With one more batch.
 
@@ -127,6 +127,7 @@ class Accumulator:
         checks.same_examples(a | (b or {}))
         if mask is None:
             mask = jnp.ones(len(next(iter(a.values()))), bool)
+        mask = jnp.asarray(mask, bool)
         values = list(a.values()), None if b is None else list(b.values())
         new, finite = states.updated(self, *values, mask)
         if checks.all_concrete([*a.values(), *(b or {}).values(), mask]):
@@ -205,7 +206,10 @@ class Accumulator:
         return a, b or a
 
     def _arrays(self, argument, acts, names, shapes):
-        found, new, _ = _described(argument, acts)
+        items = _items(acts)
+        # A dictionary that went through jit is sorted: the order is that of `init`.
+        acts = {name: items[name] for name in names if name in items}
+        found, new, _ = _described(argument, acts if len(acts) == len(items) else items)
         if (found, new) != (names, shapes):
             wanted = dict(zip(names, (s[1:] for s in shapes), strict=True))
             got = dict(zip(found, (s[1:] for s in new), strict=True))
@@ -215,7 +219,7 @@ class Accumulator:
         dtype = self.side_a.shifts[0].dtype
         return {
             _label(argument, name): jnp.asarray(array).astype(dtype)
-            for name, array in _items(acts).items()
+            for name, array in acts.items()
         }
 
 
