@@ -19,196 +19,210 @@ barrier with or without a restart.
 """
 
 import functools
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, paths
+from experiments import launch, paths, task
 from experiments.presets.sgdr import ARMS, PRESETS, Config, Pair, claims
-from kd_heuristics import checkpoints, curves, data, models, plots, points, training
+from kd_heuristics import checkpoints, curves, plots, points, training
 from kd_heuristics.report import judge_all, summary
 
 
 class Laboratory:
-    """What all seeds of a run share: data, network, objective, compiled programs."""
+    """What a run shares: the task, the optimisers, the populations' members."""
 
     def __init__(self, config: Config, folder, progress):
         self.config, self.folder, self.progress = config, folder, progress
-        train = data.load(config.dataset, "train").take(config.train_examples)
-        test = data.load(config.dataset, "test")
-        network = models.create(config.model, train.num_classes, **config.model_options)
-        mean, std = data.channel_stats(train)
-        self.classifier = training.Classifier(network, mean, std)
-        augmentation: dict[str, Any] = data.default_augmentation(config.dataset)
-        self.batches = data.train_batches(train, config.batch_size, **augmentation)
-        self.test = data.eval_batches(test, config.eval_batch_size)
-        along = {"train": train, "test": test}
-        along = {name: s.take(config.eval_examples) for name, s in along.items()}
-        self.sets = {
-            name: data.eval_batches(dataset, config.eval_batch_size)
-            for name, dataset in along.items()
-        }
-        self.steps_per_epoch = data.steps_per_epoch(len(train), config.batch_size)
-        self.example = jnp.zeros((1, *train.images.shape[1:]))
+        self.task = task.make(config)
+        self.seeds = range(config.first_seed, config.first_seed + config.seeds)
         self.metrics = training.MetricsFile(folder.path / "metrics.jsonl")
-        steps = np.arange(config.epochs * self.steps_per_epoch)
+        steps = np.arange(config.epochs * self.task.steps_per_epoch)
         self.rates = {
-            arm: np.asarray(jax.vmap(config.schedule(arm, self.steps_per_epoch))(steps))
+            arm: np.asarray(
+                jax.vmap(config.schedule(arm, self.task.steps_per_epoch))(steps)
+            )
             for arm in ARMS
         }
-
-        def make(rates):
-            return training.sgd(
-                lambda step: rates[step],
-                config.momentum,
-                config.weight_decay,
-                config.clip_norm,
-            )
-
-        # The rates as a table: one program trains all arms.
-        self.optimizers = {
-            arm: training.bind(make, jnp.asarray(rates))
-            for arm, rates in self.rates.items()
-        }
-        self.chain_optimizer = config.chain.optimizer(self.steps_per_epoch)
+        self.runs = [(arm, seed) for seed in self.seeds for arm in ARMS]
+        self.paths = [
+            (arm, seed, pair) for arm, seed in self.runs for pair in config.pairs(arm)
+        ]
         self.t = paths.paper_t(config.intervals)
-        self.images_per_set = sum(len(s) for s in along.values()) / len(along)
+        self._iterates = functools.lru_cache(maxsize=4)(self._read_iterates)
         progress.start(self._total_steps())
 
     def _total_steps(self) -> int:
         """The length of the bar, a training step being its unit."""
-        pairs = [pair for arm in ARMS for pair in self.config.pairs(arm)]
-        epochs = len(ARMS) * self.config.epochs + len(pairs) * self.config.chain.epochs
-        points = 2 * len(self.sets) * len(pairs) * len(self.t)
-        steps = epochs * self.steps_per_epoch + points * self._steps_per_point
-        return self.config.seeds * round(steps)
+        epochs = len(self.runs) * self.config.epochs
+        epochs += len(self.paths) * self.config.chain.epochs
+        points = 2 * len(self.task.sets) * len(self.paths) * len(self.t)
+        return round(epochs * self.task.steps_per_epoch + points * self._point_steps)
 
     @property
-    def _steps_per_point(self) -> float:
+    def _point_steps(self) -> float:
         """A point on one set: a forward pass costs about a third of a step's passes."""
-        return self.images_per_set / self.config.batch_size / 3
+        return self.task.images_per_set / self.config.batch_size / 3
 
-    def train(self, arm: str, seed: int) -> dict[str, np.ndarray]:
-        """Trains one arm; its test accuracy an epoch, [epochs]."""
-        stage = f"{arm}-seed{seed}"
-        self.progress.stage(f"seed {seed}: {arm}")
+    def _train(self, members, epochs: int, directory: str, **options):
+        """Trains a population, or what is left of it."""
+        return training.population(
+            members,
+            self.task.batches,
+            num_steps=epochs * self.task.steps_per_epoch,
+            at_once=self.config.members_at_once,
+            mesh=self.task.mesh,
+            log_every_steps=self.task.steps_per_epoch,
+            metrics=self.metrics,
+            directory=self.folder.checkpoints(directory),
+            progress=self.progress.advance,
+            **options,
+        )
+
+    def train(self) -> dict[str, np.ndarray]:
+        """Trains all arms and seeds; `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
+        self.progress.stage(f"training {len(self.runs)} networks")
+
+        # The rates as a table: one program trains all arms.
+        def make(rates):
+            return training.sgd(
+                lambda step: rates[step],
+                self.config.momentum,
+                self.config.weight_decay,
+                self.config.clip_norm,
+            )
 
         def test(state):
-            values = training.evaluate(
-                self.classifier.metric, state.params, state.batch_stats, self.test
+            metric = self.task.classifier.metric
+            values = training.evaluate_members(metric, state, self.task.test)
+            step = int(state.step) - 1
+            rates = np.array([self.rates[arm][step] for arm, _ in self.runs])
+            return {"learning_rate": rates} | {
+                f"test_{name}": value for name, value in values.items()
+            }
+
+        starts = {seed: self.task.start(seed) for seed in self.seeds}
+        members = [
+            training.Member(
+                objective=self.task.classifier.supervised,
+                params=starts[seed][0],
+                batch_stats=starts[seed][1],
+                optimizer=training.bind(make, jnp.asarray(self.rates[arm])),
+                seed=seed,
+                stage=f"{arm}-seed{seed}",
             )
-            rate = float(self.rates[arm][int(state.step) - 1])
-            return {"learning_rate": rate} | {f"test_{k}": v for k, v in values.items()}
-
-        training.fit(
-            self.classifier.supervised,
-            *self.start(seed),
-            self.optimizers[arm],
-            self.batches,
-            num_steps=self.config.epochs * self.steps_per_epoch,
-            seed=seed,
-            log_every_steps=self.steps_per_epoch,
-            evaluate=test,
-            stage=stage,
-            metrics=self.metrics,
-            directory=self.folder.checkpoints(stage),
-            keep_steps={self.step_of(n) for p in self.config.pairs(arm) for n in p},
-            progress=self.progress.advance,
+            for arm, seed in self.runs
+        ]
+        pairs = [pair for arm in ARMS for pair in self.config.pairs(arm)]
+        keep = {self.step_of(epoch) for pair in pairs for epoch in pair}
+        self._train(
+            members, self.config.epochs, "train", evaluate=test, keep_steps=keep
         )
-        lines = self.metrics.read(stage)
-        names = ("loss", "accuracy", "test_loss", "test_accuracy")
-        return {name: np.array([line[name] for line in lines], float) for name in names}
-
-    def start(self, seed: int):
-        """Initial parameters and statistics: the same for all arms of a seed."""
-        variables = self.classifier.network.init(jax.random.key(seed), self.example)
-        return variables["params"], variables.get("batch_stats", {})
+        return {
+            f"{arm}/{name}": np.array(
+                [
+                    [line[name] for line in self.metrics.read(f"{arm}-seed{seed}")]
+                    for seed in self.seeds
+                ],
+                float,
+            )
+            for arm in ARMS
+            for name in ("loss", "accuracy", "test_loss", "test_accuracy")
+        }
 
     def step_of(self, epoch: int) -> int:
         """The step at which w_epoch is saved: after that epoch, counted from 0."""
-        return (epoch + 1) * self.steps_per_epoch
+        return (epoch + 1) * self.task.steps_per_epoch
+
+    def _read_iterates(self, epoch: int):
+        """The parameters w_epoch of all runs, stacked."""
+        directory = self.folder.checkpoints("train")
+        state = checkpoints.restore(directory, step=self.step_of(epoch))
+        return self.task.place(state["params"])
 
     def iterate(self, arm: str, seed: int, epoch: int):
-        """The parameters w_epoch of an arm."""
-        like = jax.eval_shape(functools.partial(self._state, arm))
-        directory = self.folder.checkpoints(f"{arm}-seed{seed}")
-        return checkpoints.restore(directory, like, self.step_of(epoch)).params
+        """The parameters w_epoch of one run."""
+        index = self.runs.index((arm, seed))
+        return jax.tree.map(lambda leaf: leaf[index], self._iterates(epoch))
 
-    def _state(self, arm: str) -> training.TrainState:
-        params, batch_stats = self.start(0)
-        opt_state = self.optimizers[arm].init(params)
-        return training.TrainState(jnp.int32(0), params, batch_stats, opt_state)
+    def ends(self, arm: str, seed: int, pair: Pair):
+        """The two iterates of a pair."""
+        return tuple(self.iterate(arm, seed, epoch) for epoch in pair)
 
-    def connect(self, arm: str, seed: int, pair: Pair) -> dict[str, np.ndarray]:
+    def fit_chains(self):
+        """Fits the chains of all pairs; their bends, stacked."""
+        self.progress.stage(f"fitting {len(self.paths)} chains")
+        optimizer = self.config.chain.optimizer(self.task.steps_per_epoch)
+        objective = jax.tree_util.Partial(self.task.classifier.supervised)
+        members = []
+        for arm, seed, pair in self.paths:
+            ends = self.ends(arm, seed, pair)
+            members.append(
+                training.Member(
+                    objective=jax.tree_util.Partial(
+                        paths.chain_objective, ends, objective
+                    ),
+                    params=curves.midpoint(*ends),
+                    batch_stats={},
+                    optimizer=optimizer,
+                    seed=seed,
+                    stage=path_name(arm, seed, pair),
+                )
+            )
+        return self._train(members, self.config.chain.epochs, "chains").params
+
+    def connect(self, arm: str, seed: int, pair: Pair, bend) -> dict[str, np.ndarray]:
         """Losses and accuracies between two iterates, on the segment and the chain."""
-        stage = f"{arm}-{pair[0]}-{pair[1]}-seed{seed}"
         self.progress.stage(f"seed {seed}: {arm} {pair[0]}-{pair[1]}")
-        ends = tuple(self.iterate(arm, seed, epoch) for epoch in pair)
-        state = training.fit(
-            jax.tree_util.Partial(
-                paths.chain_objective,
-                ends,
-                jax.tree_util.Partial(self.classifier.supervised),
-            ),
-            curves.midpoint(*ends),
-            {},
-            self.chain_optimizer,
-            self.batches,
-            num_steps=self.config.chain.epochs * self.steps_per_epoch,
-            seed=seed,
-            log_every_steps=self.steps_per_epoch,
-            stage=stage,
-            metrics=self.metrics,
-            directory=self.folder.checkpoints(stage),
-            progress=self.progress.advance,
-        )
-        lines = {
-            "segment": curves.line(*ends),
-            "chain": curves.polychain([ends[0], state.params, ends[1]]),
-        }
+        a, b = self.ends(arm, seed, pair)
+        lines = {"segment": curves.line(a, b), "chain": curves.polychain([a, bend, b])}
         values: dict[str, Any] = {
             f"{path}/{name}": array
             for path, curve in lines.items()
             for name, array in paths.evaluate(
-                curve, self.t, self.sets, self.classifier.metric, self._advance_points
+                curve,
+                self.t,
+                self.task.sets,
+                self.task.classifier.metric,
+                lambda count: self.progress.advance(count * self._point_steps),
             ).items()
         }
-        return values | {"distance": np.float64(curves.distance(*ends))}
+        return values | {"distance": np.float64(curves.distance(a, b))}
 
-    def _advance_points(self, count: int) -> None:
-        self.progress.advance(count * self._steps_per_point)
+
+def path_name(arm: str, seed: int, pair: Pair) -> str:
+    """The stage of one chain.
+
+    >>> path_name("sgdr", 0, (30, 70))
+    'sgdr-30-70-seed0'
+    """
+    return f"{arm}-{pair[0]}-{pair[1]}-seed{seed}"
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     """Trains, connects and judges; `(results, arrays)` of the run folder."""
     lab = Laboratory(config, folder, progress)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    arrays = dict(folder.stage("train", lab.train))
+    bends = lab.fit_chains()
     found: dict[str, list] = {}
-
-    def collect(prefix, stage, function, *arguments):
-        arrays = folder.stage(stage, lambda: function(*arguments))
-        for name, array in arrays.items():
-            found.setdefault(f"{prefix}/{name}", []).append(array)
-
-    for seed in seeds:
-        for arm in ARMS:
-            collect(arm, f"{arm}-seed{seed}", lab.train, arm, seed)
-        for arm in ARMS:
-            for a, b in config.pairs(arm):
-                name = f"{arm}/{a}-{b}"
-                stage = f"{arm}-{a}-{b}-seed{seed}"
-                collect(name, stage, lab.connect, arm, seed, (a, b))
-    arrays = {name: np.stack(values) for name, values in found.items()}
+    for index, (arm, seed, pair) in enumerate(lab.paths):
+        bend = jax.tree.map(operator.itemgetter(index), bends)
+        connect = functools.partial(lab.connect, arm, seed, pair, bend)
+        path = folder.stage(path_name(arm, seed, pair), connect)
+        for name, array in path.items():
+            found.setdefault(f"{arm}/{pair[0]}-{pair[1]}/{name}", []).append(array)
+    arrays |= {name: np.stack(values) for name, values in found.items()}
     arrays["t"] = lab.t
-    every = max(1, lab.steps_per_epoch // 20)
+    every = max(1, lab.task.steps_per_epoch // 20)
     for arm, rates in lab.rates.items():
         arrays[f"{arm}/rate"] = rates[::every]
         arrays[f"{arm}/rate_epoch"] = (
-            np.arange(len(rates))[::every] / lab.steps_per_epoch
+            np.arange(len(rates))[::every] / lab.task.steps_per_epoch
         )
-    return results(config, arrays, list(seeds)), arrays
+    return results(config, arrays, list(lab.seeds)), arrays
 
 
 def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Checkpoints: exact, atomic, and never silently wrong."""
 
+import dataclasses
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,3 +89,55 @@ def test_missing_foreign_and_other_models_checkpoints(tmp_path):
     (tmp_path / "2" / "weights.bin").write_bytes(b"x")
     with pytest.raises(checkpoints.CheckpointError, match="another program"):
         checkpoints.restore(tmp_path, TREE)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Node:
+    """A pytree of someone's own."""
+
+    left: Any
+    right: Any
+
+
+def test_any_pytree_with_typed_keys_and_numbers(tmp_path):
+    keys = jax.random.split(jax.random.key(3, impl="rbg"), 2)
+    tree = {
+        "own": Node(jnp.ones(2), [None, (jnp.zeros(()), 7)]),
+        "key": jax.random.key(1),
+        "keys": keys,
+        "none": None,
+        "empty": {},
+    }
+    checkpoints.save(tmp_path, 1, tree)
+    read = checkpoints.restore(tmp_path, tree)
+    assert jax.tree.structure(read) == jax.tree.structure(tree)
+    for name in ("key", "keys"):
+        assert read[name].dtype == tree[name].dtype
+        np.testing.assert_array_equal(
+            jax.random.key_data(read[name]), jax.random.key_data(tree[name])
+        )
+    assert int(read["own"].right[1][1]) == 7
+    other = tree | {"key": jax.random.key(1, impl="rbg")}
+    with pytest.raises(checkpoints.CheckpointError, match=r"key is key<fry>\[\] there"):
+        checkpoints.restore(tmp_path, other)
+
+
+def test_without_a_template_names_become_dictionaries(tmp_path):
+    checkpoints.save(tmp_path, 1, {"params": PARAMS, "keys": jax.random.key(1)})
+    read = checkpoints.restore(tmp_path)
+    assert_same(read["params"], PARAMS)
+    assert jax.random.bits(read["keys"]) == jax.random.bits(jax.random.key(1))
+    checkpoints.save(tmp_path, 2, jnp.arange(3))
+    np.testing.assert_array_equal(
+        checkpoints.restore(tmp_path, jnp.zeros(3, int)), [0, 1, 2]
+    )
+
+
+def test_best_is_the_newest_of_the_highest_scores(tmp_path):
+    assert checkpoints.best(tmp_path) is None
+    for step, score in ((1, 0.5), (2, None), (3, 2.0), (4, float("nan")), (5, 2.0)):
+        checkpoints.save(tmp_path, step, PARAMS, score=score)
+    assert checkpoints.best(tmp_path) == 5
+    checkpoints.remove(tmp_path, 5)
+    assert checkpoints.best(tmp_path) == 3

@@ -28,6 +28,9 @@ class Config:
     width: float = 1.0
     classifier_width: int = 512  # open in the paper; Garipov et al. 2018 have 512
     dropout_rate: float = 0.5
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward and backward
+    devices: int = 1  # each batch is split over so many
+    members_at_once: int | None = None  # of a population; None: by the backend
     batch_size: int = 100
     peak_rate: float = 0.05
     end_rate: float = 1e-6
@@ -74,6 +77,7 @@ class Config:
             "width": self.width,
             "classifier_width": self.classifier_width,
             "dropout_rate": self.dropout_rate,
+            "dtype": self.dtype,
         }
 
     def pairs(self, arm: str) -> tuple[Pair, ...]:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from kd_heuristics import points
+import jax
+
+from kd_heuristics import parallel, points
 
 PyTree = Any
 
@@ -13,6 +15,8 @@ def evaluate(
     params: PyTree,
     batch_stats: PyTree,
     batches: PyTree,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, float]:
     """Mean of each metric over every example of a set, each counted once.
 
@@ -22,9 +26,17 @@ def evaluate(
       params: the network's parameters.
       batch_stats: its running statistics, `{}` where it has none.
       batches: arrays [num_batches, batch, ...], as of `data.eval_batches`.
+      mesh: devices over which each batch is split, as of `parallel.mesh`; None:
+        wherever the arrays lie.
 
     Returns: `{name: mean}`.
+
+    Raises:
+      ValueError: the mesh does not divide the batch.
     """
+    if mesh is not None:
+        params, batch_stats = parallel.replicate((params, batch_stats), mesh)
+        batches = parallel.split_batches(batches, mesh)
     means = points.evaluate(
         lambda _: params, [0.0], batches, metric, batch_stats=batch_stats
     )

@@ -1,19 +1,21 @@
 """The trainer: many steps in one compiled call, resumed by calling it again."""
 
-import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from kd_heuristics import checkpoints
+from kd_heuristics import parallel
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
+from kd_heuristics.training.step import VALUE, Form, Recipe, advance
 
 PyTree = Any
 
@@ -31,6 +33,8 @@ def fit(
     *,
     num_steps: int,
     seed: int = 0,
+    micro_batches: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
     log_every_steps: int = 100,
     steps_per_call: int = 50,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
@@ -38,6 +42,8 @@ def fit(
     metrics: MetricsFile | None = None,
     directory: str | Path | None = None,
     keep_steps: Collection[int] = (),
+    keep_last: int = 1,
+    score: Callable[[Mapping[str, float]], float] | None = None,
     checkpoint_every_logs: int = 1,
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
@@ -55,10 +61,17 @@ def fit(
         its arrays to the compiled call as arguments.
       params: where to start; left as it is.
       batch_stats: running statistics to start with, `{}` for none.
-      optimizer: any optax transformation; `bind` makes its numbers arguments.
-      batches: `(seed, step) -> batch`, pure; as of `data.train_batches`.
+      optimizer: any optax transformation; `bind` makes its numbers arguments, `ema`
+        averages the parameters.
+      batches: `(seed, step) -> batch`, pure; as of `data.train_batches`. Every array
+        of a batch has the examples along axis 0; scalars are of the whole batch.
       num_steps: steps in all.
       seed: of the batches and of the keys, an int32.
+      micro_batches: a batch is split into so many parts, which run one after the other;
+        their gradients are averaged before the update. Batch norm then has the
+        statistics of a part, and its running statistics move once a part.
+      mesh: devices over which each batch is split, as of `parallel.mesh`; parameters
+        are on all of them, and batch norm has the statistics of the whole batch.
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
       steps_per_call: at most so many steps a compiled call; the bar moves once a call.
@@ -67,8 +80,10 @@ def fit(
       metrics: where the lines go; None: nowhere.
       directory: of the checkpoints; None: none are written, and nothing is resumed.
       keep_steps: steps whose checkpoint stays; 0 is the start.
-      checkpoint_every_logs: a checkpoint to resume from every so many lines; only the
-        newest of these is kept.
+      keep_last: so many of the newest checkpoints stay beside them.
+      score: `{name: number} -> number` of a metrics line; the checkpoint with the
+        highest stays too: `checkpoints.best` finds it.
+      checkpoint_every_logs: a checkpoint to resume from every so many lines.
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
@@ -78,134 +93,100 @@ def fit(
       NonFiniteError: the objective's value is infinite or NaN. The last checkpoint
         stays.
       CheckpointError: the checkpoint to resume from is damaged or another model's.
-      ValueError: a count below 1, or a step to keep outside [0, num_steps].
+      ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
+        micro_batches or the mesh does not divide.
     """
-    _check(
-        num_steps, log_every_steps, steps_per_call, checkpoint_every_logs, keep_steps
+    plan = Plan(
+        num_steps=num_steps,
+        log_every_steps=log_every_steps,
+        steps_per_call=steps_per_call,
+        metrics=metrics,
+        directory=directory,
+        keep_steps=keep_steps,
+        keep_last=keep_last,
+        score=score,
+        checkpoint_every_logs=checkpoint_every_logs,
     )
     # A compiled call donates its state; the caller's arrays must outlive it.
     params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
     state = TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params))
-    log = _Log(stage, metrics, directory, frozenset(keep_steps) | {num_steps})
+    recipe = Recipe(
+        as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
+    )
+    form = Form(micro_batches=micro_batches, mesh=mesh)
+    return train(recipe, state, batches, form, plan, [stage], evaluate, progress)
+
+
+def train(
+    recipe: Recipe,
+    state: TrainState,
+    batches: Callable,
+    form: Form,
+    plan: Plan,
+    stages: Sequence[str],
+    evaluate: Callable[[TrainState], Mapping[str, Any]] | None,
+    progress: Callable[[int, float], None] | None,
+) -> TrainState:
+    """What `fit` and `population` share: a name in `stages` for each network."""
+    batches = as_partial(batches)
+    _check_batch(batches, form)
+    if form.mesh is not None:
+        recipe, state, batches = parallel.replicate((recipe, state, batches), form.mesh)
+    log = Log(plan, stages)
     state = log.resume(state)
     if progress is not None and int(state.step):
-        progress(int(state.step), math.nan)
-    update = as_partial(optimizer.update)
-    objective, batches = as_partial(objective), as_partial(batches)
+        progress(int(state.step) * len(stages), math.nan)
 
-    def advance(state, last):
-        state, sums = _advance(objective, update, state, batches, seed, last)
-        return state, {name: float(value) for name, value in sums.items()}
+    def call(state, last):
+        state, sums = advance(recipe, state, batches, last, form)
+        return state, {name: np.asarray(value) for name, value in sums.items()}
 
-    for number, stop in _stops(num_steps, log_every_steps, keep_steps):
+    for number, stop in enumerate(plan.stops(), start=1):
         if stop <= int(state.step):
             continue
-        state, means = _interval(advance, state, stop, steps_per_call, stage, progress)
-        log.line(stop, means | dict({} if evaluate is None else evaluate(state)))
-        if number % checkpoint_every_logs == 0 or stop in log.keep_steps:
-            log.checkpoint(state, stop)
+        state, values = _interval(call, state, stop, plan, stages, progress)
+        values |= {} if evaluate is None else dict(evaluate(state))
+        log.write(number, stop, values, state)
     return state
 
 
-_VALUE = "objective value"  # beside the metrics, whose names are the objective's
-
-
-@functools.partial(jax.jit, donate_argnames="state")
-def _advance(objective, update, state, batches, seed, last_step):
-    """Steps until `last_step`; the sums over them of the metrics and the objective.
-
-    The bounds are arguments, so that intervals of any length share one program.
-    """
-
-    def step(state):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        batch = batches(seed, state.step)
-        (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
-            objective, has_aux=True
-        )(state.params, state.batch_stats, batch, key)
-        updates, opt_state = update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = TrainState(state.step + 1, params, batch_stats, opt_state)
-        return state, dict(metrics) | {_VALUE: value}
-
-    def body(carry):
-        state, values = step(carry[0])
-        return state, jax.tree.map(jnp.add, carry[1], values)
-
-    shapes = jax.eval_shape(step, state)[1]
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.while_loop(
-        lambda carry: carry[0].step < last_step, body, (state, sums)
-    )
-
-
-def _interval(advance, state, stop, steps_per_call, stage, progress):
+def _interval(call, state, stop, plan, stages, progress):
     """Trains until `stop`, in calls of at most `steps_per_call`; the metrics' means."""
     first = step = int(state.step)
-    totals: dict[str, float] = {}
+    totals: dict[str, Any] = {}
     while step < stop:
-        last = min(step + steps_per_call, stop)
-        state, sums = advance(state, last)
-        value = sums.pop(_VALUE)
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"{stage}: the objective became {value} between steps {step} and {last}"
-                "; lower the learning rate or clip the gradient"
-            )
+        last = min(step + plan.steps_per_call, stop)
+        state, sums = call(state, last)
+        value = np.atleast_1d(sums.pop(VALUE))
+        for stage, one in zip(stages, value, strict=True):
+            if not math.isfinite(one):
+                raise NonFiniteError(
+                    f"{stage}: the objective became {one} between steps {step} and "
+                    f"{last}; lower the learning rate or clip the gradient"
+                )
+        # In float64: a long interval loses no digits.
+        sums = {name: array.astype(np.float64) for name, array in sums.items()}
         totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
         if progress is not None:
-            progress(last - step, value / (last - step))
+            progress((last - step) * len(stages), float(value.mean()) / (last - step))
         step = last
     return state, {name: total / (stop - first) for name, total in totals.items()}
 
 
-class _Log:
-    """Lines and checkpoints of one stage, and the way back to the newest of them."""
-
-    def __init__(self, stage, metrics, directory, keep_steps):
-        self.stage, self.metrics, self.directory = stage, metrics, directory
-        self.keep_steps = keep_steps
-
-    def resume(self, state):
-        if self.directory is not None:
-            if checkpoints.steps(self.directory):
-                state = checkpoints.restore(self.directory, state)
-            elif 0 in self.keep_steps:
-                checkpoints.save(self.directory, 0, state)
-        if self.metrics is not None:
-            self.metrics.cut(self.stage, int(state.step))
-        return state
-
-    def line(self, step, values):
-        if self.metrics is not None:
-            self.metrics.append(self.stage, step, values)
-
-    def checkpoint(self, state, step):
-        # After the line: a kill between the two repeats a line, which resume cuts.
-        if self.directory is None:
-            return
-        checkpoints.save(self.directory, step, state)
-        for old in checkpoints.steps(self.directory):
-            if old < step and old not in self.keep_steps:
-                checkpoints.remove(self.directory, old)
-
-
-def _stops(num_steps, log_every_steps, keep_steps):
-    """Where a metrics line is due, numbered from 1."""
-    every = range(log_every_steps, num_steps + 1, log_every_steps)
-    return enumerate(sorted({*every, *keep_steps, num_steps} - {0}), start=1)
-
-
-def _check(num_steps, log_every_steps, steps_per_call, checkpoint_every_logs, keep):
-    counts = {
-        "num_steps": num_steps,
-        "log_every_steps": log_every_steps,
-        "steps_per_call": steps_per_call,
-        "checkpoint_every_logs": checkpoint_every_logs,
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    outside = [step for step in keep if not 0 <= step <= num_steps]
-    if outside:
-        raise ValueError(f"keep_steps must lie in [0, {num_steps}], got {outside}")
+def _check_batch(batches, form):
+    """Raises where a batch cannot be split, before anything is compiled."""
+    if form.micro_batches < 1:
+        raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
+    if form.micro_batches == 1 and form.mesh is None:
+        return
+    for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):
+        if leaf.ndim == 0:
+            continue
+        part, rest = divmod(leaf.shape[0], form.micro_batches)
+        if rest:
+            raise ValueError(
+                f"a batch of {leaf.shape[0]} cannot be split into {form.micro_batches} "
+                f"micro-batches; choose a multiple of {form.micro_batches}"
+            )
+        if form.mesh is not None:
+            parallel.check_divides(part, form.mesh)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics.data import normalize
+from kd_heuristics import data
 from kd_heuristics.models import Network
 
 Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, metrics))
@@ -31,9 +31,37 @@ class Classifier:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @classmethod
+    def of(cls, network: Network, dataset: data.Dataset) -> "Classifier":
+        """The network with the pixel statistics of its training set.
+
+        Raises:
+          ValueError: the network's number of logits is not the set's of classes.
+        """
+        classifier = cls(network, *data.channel_stats(dataset))
+        classifier.check_classes(dataset)
+        return classifier
+
+    def check_classes(self, dataset: data.Dataset) -> None:
+        """Raises ValueError where logits and classes differ; nothing is computed."""
+
+        def logits(images):
+            inputs = self.inputs(images)
+            variables = self.network.init(jax.random.key(0), inputs)
+            return self.network.apply(variables, inputs)
+
+        images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.uint8)
+        found = jax.eval_shape(logits, images).shape[-1]
+        if found != dataset.num_classes:
+            raise ValueError(
+                f"{self.network.name} has {found} logits, but the set "
+                f"{dataset.name!r} has {dataset.num_classes} classes; create it with "
+                f"num_classes={dataset.num_classes}"
+            )
+
     def inputs(self, images: jax.Array) -> jax.Array:
         """Float32 inputs of uint8 images [batch, h, w, c]."""
-        return normalize(images, jnp.asarray(self.mean), jnp.asarray(self.std))
+        return data.normalize(images, jnp.asarray(self.mean), jnp.asarray(self.std))
 
     def supervised(self, params, batch_stats, batch, key):
         """The objective of supervised training: mean softmax cross-entropy, in nats."""

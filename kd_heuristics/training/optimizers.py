@@ -10,9 +10,9 @@ import optax
 
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = None,
+    momentum: float | jax.Array = 0.9,
+    weight_decay: float | jax.Array = 0.0,
+    clip_norm: float | jax.Array | None = None,
 ) -> optax.GradientTransformation:
     """SGD with momentum and coupled L2 decay, as in PyTorch.
 
@@ -25,16 +25,24 @@ def sgd(
       weight_decay: L2 coefficient, on leaves named "kernel" only: biases and
         batch-norm scales are not decayed.
       clip_norm: largest global norm of the gradient, before decay; None: unclipped.
+
+    All numbers may be arrays, traced ones too, so that the members of a population
+    differ in them.
     """
     return optax.chain(
         *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
         *(
             [optax.add_decayed_weights(weight_decay, mask=kernels)]
-            if weight_decay
+            if _used(weight_decay)
             else []
         ),
-        optax.sgd(learning_rate, momentum=momentum or None),
+        optax.sgd(learning_rate, momentum=momentum if _used(momentum) else None),
     )
+
+
+def _used(number):
+    """False for a plain 0, which leaves its part out; an array's value is data."""
+    return isinstance(number, jax.Array) or number != 0
 
 
 def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:

@@ -67,9 +67,9 @@ def test_paths_end_at_the_networks_own_loss(folder):
             for a, b in config.pairs(arm):
                 for index, epoch in ((0, a), (-1, b)):
                     params = lab.iterate(arm, 0, epoch)
-                    for name, batches in lab.sets.items():
+                    for name, batches in lab.task.sets.items():
                         own = training.evaluate(
-                            lab.classifier.metric, params, {}, batches
+                            lab.task.classifier.metric, params, {}, batches
                         )
                         for path in ("segment", "chain"):
                             loss = arrays[f"{arm}/{a}-{b}/{path}/{name}_loss"][0, index]
@@ -122,7 +122,7 @@ def kill_after(process, seconds):
 def test_killed_within_a_training_it_ends_the_same(folder, tmp_path):
     process = start(tmp_path / "run")
     deadline = time.monotonic() + 300
-    while not (tmp_path / "run" / "checkpoints" / "sgdr-seed0" / "00000004").exists():
+    while not (tmp_path / "run" / "checkpoints" / "train" / "00000004").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.005)
@@ -237,8 +237,8 @@ def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
 def test_a_damaged_checkpoint_is_named(folder, tmp_path, monkeypatch, capsys):
     shutil.copytree(folder, tmp_path / "run")
     (tmp_path / "run" / "stages" / "sgdr-0-2-seed0.npz").unlink()
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "sgdr-0-2-seed0")
-    checkpoint = tmp_path / "run" / "checkpoints" / "sgdr-seed0" / "00000012"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "chains")
+    checkpoint = tmp_path / "run" / "checkpoints" / "train" / "00000012"
     (checkpoint / "state" / "manifest.ocdbt").write_bytes(b"")
     words = ["--preset", "smoke", "--workdir", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", ["sgdr", *words])
@@ -272,3 +272,15 @@ def test_the_papers_curves_lie_behind_a_cifar10_figure(folder, tmp_path):
     figure = (copy / "figures" / "figure2.pdf").read_bytes()
     # 28 points on each of 12 curves and the table of accuracies
     assert len(figure) > len((folder / "figures" / "figure2.pdf").read_bytes()) + 2000
+
+
+@pytest.mark.long
+def test_two_devices_bfloat16_and_two_seeds(tmp_path):
+    config = dataclasses.replace(
+        sgdr.PRESETS["smoke"], seeds=2, devices=2, dtype="bfloat16"
+    )
+    folder = launch.run(sgdr.STUDY, config, tmp_path / "sgdr")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seeds"] == [0, 1]
+    first, second = results["pairs"][0]["weight_distance"]["values"]
+    assert first != second

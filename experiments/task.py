@@ -1,0 +1,83 @@
+"""What a study trains on: sets, network, batches, devices."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics import data, models, parallel, training
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """Data and network of one study.
+
+    Attributes:
+      classifier: the network with the training set's pixel statistics.
+      train: the training set.
+      batches: `(seed, step) -> batch` of it, augmented.
+      test: batches of the whole test set.
+      sets: "train" and "test", un-augmented, in batches, cut to `eval_examples`.
+      images_per_set: the mean number of examples in `sets`.
+      steps_per_epoch: of training.
+      mesh: over which batches are split; None on one device.
+    """
+
+    classifier: training.Classifier
+    train: data.Dataset
+    batches: Callable
+    test: PyTree
+    sets: dict[str, PyTree]
+    images_per_set: float
+    steps_per_epoch: int
+    mesh: jax.sharding.Mesh | None
+
+    def start(self, seed: int) -> tuple[PyTree, PyTree]:
+        """Initial parameters and statistics of a seed."""
+        example = jnp.zeros((1, *self.train.images.shape[1:]))
+        variables = self.classifier.network.init(jax.random.key(seed), example)
+        return variables["params"], variables.get("batch_stats", {})
+
+    def place(self, tree: PyTree) -> PyTree:
+        """The tree on every device that the batches are split over."""
+        return tree if self.mesh is None else parallel.replicate(tree, self.mesh)
+
+
+def make(config: Any) -> Task:
+    """Loads the sets and makes the network.
+
+    Args:
+      config: of a study, with the fields dataset, train_examples, eval_examples,
+        model, model_options, batch_size, eval_batch_size and devices.
+
+    Raises:
+      MissingDatasetError, ValueError: see their words.
+    """
+    mesh = None if config.devices == 1 else parallel.mesh(config.devices)
+    train = data.load(config.dataset, "train").take(config.train_examples)
+    test = data.load(config.dataset, "test")
+    network = models.create(config.model, train.num_classes, **config.model_options)
+    augmentation: dict[str, Any] = data.default_augmentation(config.dataset)
+    along = {
+        name: dataset.take(config.eval_examples)
+        for name, dataset in (("train", train), ("test", test))
+    }
+
+    def eval_batches(dataset):
+        batches = data.eval_batches(dataset, config.eval_batch_size)
+        return batches if mesh is None else parallel.split_batches(batches, mesh)
+
+    return Task(
+        classifier=training.Classifier.of(network, train),
+        train=train,
+        batches=data.train_batches(train, config.batch_size, **augmentation),
+        test=eval_batches(test),
+        sets={name: eval_batches(dataset) for name, dataset in along.items()},
+        images_per_set=sum(len(s) for s in along.values()) / len(along),
+        steps_per_epoch=data.steps_per_epoch(len(train), config.batch_size),
+        mesh=mesh,
+    )

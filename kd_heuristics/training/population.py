@@ -1,0 +1,228 @@
+"""Many networks in one compiled step: seeds, rates, schedules, decays, temperatures."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kd_heuristics import parallel, points
+from kd_heuristics.compiled import as_partial
+from kd_heuristics.training.fit import train
+from kd_heuristics.training.log import Plan
+from kd_heuristics.training.metrics import MetricsFile
+from kd_heuristics.training.state import TrainState
+from kd_heuristics.training.step import Form, Recipe
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One network of a population: what `fit` would take for it alone.
+
+    Members differ in arrays only. A rate, a schedule (as a table), a decay or a
+    temperature is an array once it is bound: `training.bind` for optimisers,
+    `jax.tree_util.Partial` for objectives.
+
+    Attributes:
+      objective, params, batch_stats, optimizer, seed, stage: as in `fit`.
+    """
+
+    objective: Callable
+    params: PyTree
+    batch_stats: PyTree
+    optimizer: optax.GradientTransformation
+    seed: int = 0
+    stage: str = "train"
+
+
+def population(
+    members: Sequence[Member],
+    batches: Callable,
+    *,
+    num_steps: int,
+    at_once: int | None = None,
+    micro_batches: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
+    log_every_steps: int = 100,
+    steps_per_call: int = 50,
+    evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
+    metrics: MetricsFile | None = None,
+    directory: str | Path | None = None,
+    keep_steps: Collection[int] = (),
+    keep_last: int = 1,
+    score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
+    checkpoint_every_logs: int = 1,
+    progress: Callable[[int, float], None] | None = None,
+) -> TrainState:
+    """Trains all members in one program, each as `fit` would train it alone.
+
+    On CPU the members run one after the other inside the program, and each result
+    equals that of `fit` bit for bit; on GPU and TPU they run at once under vmap, equal
+    to rounding (the shipped table, `parallel.strategies`, says which).
+
+    Args:
+      members: at least one; equal in structure, shapes and functions.
+      batches: `(seed, step) -> batch`; each member's seed gives it its own.
+      num_steps: steps of each member.
+      at_once: members that run at once under vmap, to bound the memory; 1: one after
+        the other; None: by the table, one or all.
+      micro_batches: as in `fit`.
+      mesh: as in `fit`: devices over which each member's batch is split.
+      log_every_steps: as in `fit`.
+      steps_per_call: at most so many steps of one member a compiled call; where they
+        run one after the other, of all members together.
+      evaluate: `state -> {name: [members] or number}`, of the stacked state;
+        `evaluate_members` does the usual.
+      metrics: each member has its own lines, under its `stage`.
+      directory: of the checkpoints, which hold the stacked state.
+      keep_steps: as in `fit`.
+      keep_last: as in `fit`.
+      score: as in `fit`; takes the line's values as arrays [members].
+      checkpoint_every_logs: as in `fit`.
+      progress: as in `fit`; steps are counted over all members.
+
+    Returns: the state after `num_steps`, with a leading axis [members] on all but the
+      step; `member` takes one out.
+
+    Raises:
+      ValueError: no members, members of unequal structure (the first difference is
+        named), equal stage names with a metrics file, and what `fit` raises.
+      NonFiniteError, CheckpointError: as in `fit`.
+
+    >>> from kd_heuristics.training import bind
+    >>> def objective(w, _, batch, key):
+    ...     return (w - batch) ** 2, ({}, {})
+    >>> state = population(
+    ...     [
+    ...         Member(objective=objective, params=jnp.float32(0), batch_stats={},
+    ...                optimizer=bind(optax.sgd, rate), stage=f"rate {rate}")
+    ...         for rate in (0.1, 0.5)
+    ...     ],
+    ...     lambda seed, step: jnp.float32(1), num_steps=1,
+    ... )
+    >>> state.params.tolist()
+    [0.20000000298023224, 1.0]
+    """
+    recipe, state = _stack(members)
+    one_by_one = at_once == 1 or (
+        at_once is None and parallel.strategies()["population"] == "map"
+    )
+    if one_by_one:
+        steps_per_call = -(-steps_per_call // len(members))
+    plan = Plan(
+        num_steps=num_steps,
+        log_every_steps=log_every_steps,
+        steps_per_call=steps_per_call,
+        metrics=metrics,
+        directory=directory,
+        keep_steps=keep_steps,
+        keep_last=keep_last,
+        score=score,
+        checkpoint_every_logs=checkpoint_every_logs,
+    )
+    stages = [member.stage for member in members]
+    if metrics is not None and len(set(stages)) < len(stages):
+        raise ValueError(f"each member needs a stage name of its own, got {stages}")
+    form = Form("map" if one_by_one else "vmap", at_once, micro_batches, mesh)
+    return train(recipe, state, batches, form, plan, stages, evaluate, progress)
+
+
+def member(state: TrainState, index: int) -> TrainState:
+    """One member of a population's state."""
+    own = jax.tree.map(
+        lambda leaf: leaf[index], (state.params, state.batch_stats, state.opt_state)
+    )
+    return TrainState(state.step, *own)
+
+
+def evaluate_members(
+    metric: Callable[..., dict], state: TrainState, batches: PyTree
+) -> dict[str, np.ndarray]:
+    """Mean of each metric over a set for each member, `{name: float64 [members]}`.
+
+    Args:
+      metric: as in `evaluate`.
+      state: of a population.
+      batches: as in `evaluate`.
+    """
+    own = (state.params, state.batch_stats)
+    count = len(jax.tree.leaves(own)[0])
+    return points.evaluate(
+        jax.tree_util.Partial(_take, own),
+        np.arange(count),
+        batches,
+        jax.tree_util.Partial(_own_metric, as_partial(metric)),
+        chunk=count,
+    )
+
+
+def _take(stacked, index):
+    index = index.astype(jnp.int32)  # points are coordinates, which are float
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def _own_metric(metric, own, _, batch):
+    return metric(*own, batch)
+
+
+def _stack(members):
+    """The recipes and first states of the members, along a new leading axis."""
+    if not members:
+        raise ValueError("a population needs at least one member, got none")
+    parts = [_parts(member) for member in members]
+    for index, other in enumerate(parts):
+        _check_equal(parts[0], other, index)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    recipe = Recipe(stacked["objective"], stacked["optimizer"], stacked["seed"])
+    state = TrainState(
+        jnp.int32(0),
+        stacked["params"],
+        stacked["batch_stats"],
+        stacked["optimizer state"],
+    )
+    return recipe, state
+
+
+def _parts(member):
+    parts = {
+        "objective": as_partial(member.objective),
+        "optimizer": as_partial(member.optimizer.update),
+        "seed": jnp.int32(member.seed),
+        "params": member.params,
+        "batch_stats": member.batch_stats,
+        "optimizer state": member.optimizer.init(member.params),
+    }
+    return jax.tree.map(jnp.asarray, parts)
+
+
+def _check_equal(first, other, index):
+    # What the user gave comes before what follows from it.
+    for name in ("params", "batch_stats", "objective", "optimizer", "optimizer state"):
+        mine, theirs = first[name], other[name]
+        if jax.tree.structure(mine) != jax.tree.structure(theirs):
+            remedy = {
+                "objective": "; bind what differs with jax.tree_util.Partial",
+                "optimizer": "; make both with training.bind and the same function",
+            }.get(name, "")
+            raise ValueError(
+                f"members 0 and {index} differ in the structure of their {name}, so "
+                f"one program cannot train both{remedy}: "
+                f"{jax.tree.structure(mine)} against {jax.tree.structure(theirs)}"
+            )
+        for (path, a), b in zip(
+            jax.tree_util.tree_leaves_with_path(mine),
+            jax.tree.leaves(theirs),
+            strict=True,
+        ):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                raise ValueError(
+                    f"members 0 and {index} differ in {name} "
+                    f"{jax.tree_util.keystr(path)}: {a.dtype}{list(a.shape)} against "
+                    f"{b.dtype}{list(b.shape)}; a population's shapes are equal"
+                )

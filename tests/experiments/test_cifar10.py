@@ -1,0 +1,49 @@
+"""Every study's `cifar10` preset, two epochs end to end on the made-up CIFAR-10."""
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from experiments import launch, sgdr
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
+
+# What a CPU needs changed: length, width, and batches that the fixture can fill.
+SMALL = {
+    "seeds": 1,
+    "epochs": 2,
+    "width": 0.0625,
+    "classifier_width": 16,
+    "batch_size": 20,
+    "eval_batch_size": 30,
+}
+CASES = {
+    "sgdr": (
+        sgdr.STUDY,
+        {
+            "sgdr_pairs": ((0, 1),),
+            "step_pairs": ((0, 1),),
+            "drops_epochs": (1,),
+            "intervals": 3,
+            "chain": dataclasses.replace(
+                sgdr.PRESETS["cifar10"].chain, epochs=2, drops_epochs=(1,)
+            ),
+        },
+    ),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CASES)
+def test_two_epochs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(FIXTURES))
+    study, changes = CASES[name]
+    config = dataclasses.replace(study.presets["cifar10"], **SMALL, **changes)
+    folder = launch.run(study, config, tmp_path / name)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seeds"] == [0]
+    assert list((folder / "figures").glob("*.png"))
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) >= 2
