@@ -45,6 +45,7 @@ def fit(
     keep_last: int = 1,
     score: Callable[[Mapping[str, float]], float] | None = None,
     checkpoint_every_logs: int = 1,
+    on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
     """Minimises an objective; the same call again goes on where it was interrupted.
@@ -84,14 +85,16 @@ def fit(
       score: `{name: number} -> number` of a metrics line; the checkpoint with the
         highest stays too: `checkpoints.best` finds it.
       checkpoint_every_logs: a checkpoint to resume from every so many lines.
+      on_nonfinite: what an infinite or NaN objective does: "raise" stops the run;
+        "record" goes on, and the lines hold null, for studies of divergence.
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
     Returns: the state after `num_steps`.
 
     Raises:
-      NonFiniteError: the objective's value is infinite or NaN. The last checkpoint
-        stays.
+      NonFiniteError: the objective's value is infinite or NaN, and on_nonfinite is
+        "raise". The last checkpoint stays.
       CheckpointError: the checkpoint to resume from is damaged or another model's.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
         micro_batches or the mesh does not divide.
@@ -106,6 +109,7 @@ def fit(
         keep_last=keep_last,
         score=score,
         checkpoint_every_logs=checkpoint_every_logs,
+        on_nonfinite=on_nonfinite,
     )
     # A compiled call donates its state; the caller's arrays must outlive it.
     params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
@@ -159,10 +163,11 @@ def _interval(call, state, stop, plan, stages, progress):
         state, sums = call(state, last)
         value = np.atleast_1d(sums.pop(VALUE))
         for stage, one in zip(stages, value, strict=True):
-            if not math.isfinite(one):
+            if not math.isfinite(one) and plan.on_nonfinite == "raise":
                 raise NonFiniteError(
                     f"{stage}: the objective became {one} between steps {step} and "
-                    f"{last}; lower the learning rate or clip the gradient"
+                    f"{last}; lower the learning rate, clip the gradient, or go on "
+                    'with on_nonfinite="record"'
                 )
         # In float64: a long interval loses no digits.
         sums = {name: array.astype(np.float64) for name, array in sums.items()}

@@ -16,7 +16,8 @@ class Plan:
     """When a training writes what; the arguments of `fit` by the same names.
 
     Raises:
-      ValueError: a count below 1, or a step to keep outside [0, num_steps].
+      ValueError: a count below 1, a step to keep outside [0, num_steps], or an unknown
+        on_nonfinite.
     """
 
     num_steps: int
@@ -28,6 +29,7 @@ class Plan:
     keep_last: int = 1
     score: Callable[[Mapping[str, Any]], float] | None = None
     checkpoint_every_logs: int = 1
+    on_nonfinite: str = "raise"
 
     def __post_init__(self):
         for name in (
@@ -41,6 +43,10 @@ class Plan:
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
+        if self.on_nonfinite not in ("raise", "record"):
+            raise ValueError(
+                f"on_nonfinite must be 'raise' or 'record', got {self.on_nonfinite!r}"
+            )
         outside = [step for step in self.keep_steps if not 0 <= step <= self.num_steps]
         if outside:
             raise ValueError(

@@ -58,6 +58,7 @@ def population(
     keep_last: int = 1,
     score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
     checkpoint_every_logs: int = 1,
+    on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
     """Trains all members in one program, each as `fit` would train it alone.
@@ -85,6 +86,7 @@ def population(
       keep_last: as in `fit`.
       score: as in `fit`; takes the line's values as arrays [members].
       checkpoint_every_logs: as in `fit`.
+      on_nonfinite: as in `fit`; "record" leaves the other members alone.
       progress: as in `fit`; steps are counted over all members.
 
     Returns: the state after `num_steps`, with a leading axis [members] on all but the
@@ -125,6 +127,7 @@ def population(
         keep_last=keep_last,
         score=score,
         checkpoint_every_logs=checkpoint_every_logs,
+        on_nonfinite=on_nonfinite,
     )
     stages = [member.stage for member in members]
     if metrics is not None and len(set(stages)) < len(stages):

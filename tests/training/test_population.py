@@ -231,3 +231,29 @@ def test_equal_stage_names_are_refused(tmp_path):
             num_steps=1,
             metrics=training.MetricsFile(tmp_path / "m.jsonl"),
         )
+
+
+def test_a_diverging_member_is_recorded_and_leaves_the_others_alone(tmp_path):
+    wild = [
+        *MEMBERS[:2],
+        training.Member(
+            objective=MEMBERS[2].objective,
+            params=jax.tree.map(lambda leaf: leaf * jnp.inf, MEMBERS[2].params),
+            batch_stats={},
+            optimizer=MEMBERS[2].optimizer,
+            stage="wild",
+        ),
+    ]
+    with pytest.raises(training.NonFiniteError, match="wild: the objective became"):
+        training.population(wild, BATCHES, num_steps=NUM_STEPS)
+    file = training.MetricsFile(tmp_path / "m.jsonl")
+    state = training.population(
+        wild, BATCHES, num_steps=NUM_STEPS, on_nonfinite="record", metrics=file
+    )
+    assert file.read("wild")[-1]["loss"] is None
+    assert file.read("member 0")[-1]["loss"] is not None
+    own = training.member(state, 0)
+    for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(single(0)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="must be 'raise' or 'record', got 'skip'"):
+        training.population(wild, BATCHES, num_steps=1, on_nonfinite="skip")
