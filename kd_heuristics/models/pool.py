@@ -40,3 +40,51 @@ def max_pool_2x2(
     even = images[..., : height // 2 * 2, : width // 2 * 2, :]
     rows = jnp.maximum(even[..., 0::2, :, :], even[..., 1::2, :, :])
     return jnp.maximum(rows[..., 0::2, :], rows[..., 1::2, :])
+
+
+def max_pool_3x3(
+    images: Float[jax.Array, "*batch h w c"],
+) -> Float[jax.Array, "*batch (h+1)//2 (w+1)//2 c"]:
+    """The largest value of each 3x3 window, every second pixel, padding 1.
+
+    out[n, i, j, c] = max over a, b in {-1, 0, 1} of images[n, 2 i + a, 2 j + b, c]
+
+    Pixels outside the map do not count. `flax.linen.max_pool(_, (3, 3), (2, 2),
+    ((1, 1), (1, 1)))`, without `jax.lax.reduce_window` (see `max_pool_2x2`).
+
+    Ties: rows are compared first, then columns, each as max(max(a, b), c), and each of
+    these passes half of its gradient to each of two equal entries. `reduce_window`
+    gives everything to the first.
+
+    Args:
+      images: float [..., h, w, c] with h, w >= 1.
+
+    Returns: float [..., (h + 1) // 2, (w + 1) // 2, c].
+
+    Raises: ValueError where a side has no pixel.
+
+    >>> max_pool_3x3(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
+    Array([[ 5.,  7.],
+           [13., 15.]], dtype=float32)
+    """
+    height, width = images.shape[-3:-1]
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"a 3x3 pool needs at least one pixel, got {height}x{width}; feed larger "
+            "images"
+        )
+    return _max_of_three(_max_of_three(images, -3), -2)
+
+
+def _max_of_three(images, axis):
+    """max(x[2 i - 1], x[2 i], x[2 i + 1]) along an axis; outside it is -inf."""
+    size = images.shape[axis]
+    out = (size + 1) // 2
+    edges = [(0, 0, 0)] * images.ndim
+    edges[axis] = (1, 2 * out - size, 0)
+    padded = jax.lax.pad(images, jnp.array(-jnp.inf, images.dtype), edges)
+    before, centre, after = (
+        jax.lax.slice_in_dim(padded, start, start + 2 * out - 1, 2, axis)
+        for start in range(3)
+    )
+    return jnp.maximum(jnp.maximum(before, centre), after)
