@@ -1,0 +1,101 @@
+"""Batch norm over the whole batch or over parts of it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BatchNorm(nn.Module):
+    """Batch norm whose statistics may be those of parts of the batch ("ghost").
+
+    In training, the batch is split into `groups` parts of consecutive examples; part g
+    has its own mean and (biased) variance over examples and pixels, per channel:
+
+        y[n, ...] = scale * (x[n, ...] - mean[g]) / sqrt(var[g] + epsilon) + bias
+        running <- momentum * running + (1 - momentum) * mean over g of the statistic
+
+    In evaluation the running statistics take their place. With one group this is
+    `flax.linen.BatchNorm(use_fast_variance=False)`, with the same variables: "scale"
+    and "bias" under "params", "mean" and "var" under "batch_stats", each [channels].
+    With more, the running variance is that within a part: the spread of the parts'
+    means is no part of it.
+
+    Computed in float32 at least, whatever `dtype` is; parameters and running
+    statistics are float32. On a mesh, parts are cut from the global batch: where their
+    number is a multiple of the number of devices, each lies on one device.
+
+    Source: Ioffe and Szegedy 2015; groups, Hoffer et al. 2017, algorithm 1, which
+    updates the running statistics part after part where we do it once by their mean.
+
+    Attributes:
+      use_running_average: evaluation; False: training.
+      momentum: share of the running statistics kept at each step.
+      groups: number of parts; must divide the batch size, in training.
+      epsilon: added to the variance.
+      dtype: of the result.
+
+    >>> layer = BatchNorm(use_running_average=False, groups=2)
+    >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
+    >>> layer.init_with_output(jax.random.key(0), x)[0].round(2).ravel().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    """
+
+    use_running_average: bool
+    momentum: float = 0.9
+    groups: int = 1
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises x [batch, ..., channels]; ValueError where groups do not fit."""
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+
+        parts = _split(x, 1 if self.use_running_average else self.groups)
+        if self.use_running_average:
+            moments = mean.value[None], var.value[None]
+        else:
+            moments = _moments(parts)
+            if not self.is_initializing():
+                for running, moment in zip((mean, var), moments, strict=True):
+                    running.value = self._moved(running.value, moment.mean(0))
+
+        part_mean, part_var = (_spread(moment, parts.ndim) for moment in moments)
+        factor = jax.lax.rsqrt(part_var + self.epsilon) * _spread(scale, parts.ndim)
+        y = (parts - part_mean) * factor + _spread(bias, parts.ndim)
+        return y.reshape(x.shape).astype(self.dtype)
+
+    def _moved(self, running, moment):
+        moved = self.momentum * running + (1 - self.momentum) * moment
+        return moved.astype(running.dtype)
+
+
+def _split(x, groups):
+    """[batch, ..., c] -> [groups, batch / groups, ..., c], float32 at least."""
+    batch = x.shape[0]
+    if batch % groups:
+        raise ValueError(
+            f"batch_norm_groups must divide the batch size, got {groups} groups for "
+            f"{batch} examples; 1 takes the statistics of the whole batch"
+        )
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.reshape(groups, batch // groups, *x.shape[1:])
+
+
+def _moments(parts):
+    """Mean and variance [groups, c]; in two passes, which does not cancel."""
+    axes = tuple(range(1, parts.ndim - 1))
+    mean = parts.mean(axes)
+    return mean, jnp.square(parts - _spread(mean, parts.ndim)).mean(axes)
+
+
+def _spread(vector, ndim):
+    """[..., c] -> [groups or 1, 1, ..., 1, c]."""
+    groups = vector.shape[:-1] or (1,)
+    return vector.reshape(*groups, *(1,) * (ndim - 2), vector.shape[-1])
