@@ -5,29 +5,40 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
+import jax.numpy as jnp
 
 from kd_heuristics import nearest
 from kd_heuristics.models.network import Network, from_linen
+from kd_heuristics.models.resnet import CONFIGS, SHORTCUTS, ResNet, sections
+from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
 
-__all__ = ["Network", "create", "from_linen", "names"]
+__all__ = ["Network", "create", "from_linen", "names", "sections"]
 
 
 def create(name: str, num_classes: int, **options: Any) -> Network:
     """The network of that name, as pure functions (see `Network`).
 
+    | names | options beside `width`, `init_factor`, `dtype` |
+    |---|---|
+    | vgg11 vgg16 | `classifier_width` `dropout_rate` |
+    | vgg11_bn vgg16_bn | the same and `batch_norm_momentum` `batch_norm_groups` |
+    | resnet18 (CIFAR form) resnet8 resnet14 resnet20 resnet26 resnet32 (CIFAR) \
+resnet34_imagenet resnet20_imagenet | `shortcut` `input_batch_norm` \
+`batch_norm_momentum` `batch_norm_groups` |
+    | shallow | `classifier_width` |
+
     Args:
       name: one of `names()`.
       num_classes: number of logits, at least 2.
-      **options: the model's own, by keyword: `width`, `classifier_width`,
-        `dropout_rate`, `init_factor`, `batch_norm_momentum`, `dtype` for VGG.
+      **options: the model's own, by keyword; the modules `VGG`, `ResNet` and `Shallow`
+        say what each does.
 
     Raises:
       ValueError: an unknown name or option (the nearest valid one is named), a class
         count below 2, or an option out of its range.
 
-    >>> import jax, jax.numpy as jnp
+    >>> import jax
     >>> network = create("vgg16", num_classes=10)
     >>> images = jnp.zeros((1, 32, 32, 3))
     >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -35,6 +46,7 @@ def create(name: str, num_classes: int, **options: Any) -> Network:
     15245130
     """
     check(name, num_classes, **options)
+    # Options last: they replace a name's defaults.
     return from_linen(name, _MODULES[name](num_classes=num_classes, **options))
 
 
@@ -50,9 +62,7 @@ def names() -> tuple[str, ...]:
 def check(name: str, num_classes: int, **options: Any) -> None:
     """Raises what `create` would for these arguments, without making anything."""
     nearest.choose(name, names(), "model")
-    fixed = ("self", "parent", "name", "num_classes", *_MODULES[name].keywords)
-    module = _MODULES[name].func
-    known = [key for key in inspect.signature(module).parameters if key not in fixed]
+    known = _options(name)
     for option in options:
         nearest.choose(option, known, f"option of {name}")
     if num_classes < 2:
@@ -62,12 +72,29 @@ def check(name: str, num_classes: int, **options: Any) -> None:
             raise ValueError(f"{option} must be {words}, got {options[option]}")
 
 
-_MODULES: dict[str, functools.partial[nn.Module]] = {
-    f"vgg{depth}{suffix}": functools.partial(
-        VGG, stages=STAGES[depth], use_batch_norm=bool(suffix)
-    )
-    for depth in (11, 16)
-    for suffix in ("", "_bn")
+def _options(name):
+    module = _MODULES[name]
+    fixed = {"self", "parent", "name", "num_classes", *_FIXED}
+    if not module.keywords.get("use_batch_norm", True):
+        fixed |= {"batch_norm_momentum", "batch_norm_groups"}
+    return [
+        key for key in inspect.signature(module.func).parameters if key not in fixed
+    ]
+
+
+# Attributes of the modules that are part of a name, not options.
+_FIXED = ("stages", "use_batch_norm", "num_blocks", "channels", "stem")
+
+_MODULES: dict[str, functools.partial[Any]] = {
+    **{
+        f"vgg{depth}{suffix}": functools.partial(
+            VGG, stages=STAGES[depth], use_batch_norm=bool(suffix)
+        )
+        for depth in (11, 16)
+        for suffix in ("", "_bn")
+    },
+    **{name: functools.partial(ResNet, **config) for name, config in CONFIGS.items()},
+    "shallow": functools.partial(Shallow),
 }
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -76,4 +103,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dropout_rate": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "init_factor": (lambda value: value > 0, "positive"),
     "batch_norm_momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "batch_norm_groups": (lambda value: value >= 1, "at least 1"),
+    "shortcut": (lambda value: value in SHORTCUTS, " or ".join(SHORTCUTS)),
+    "dtype": (lambda value: jnp.issubdtype(value, jnp.floating), "floating-point"),
 }

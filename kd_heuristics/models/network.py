@@ -48,18 +48,24 @@ def from_linen(name: str, module: nn.Module) -> Network:
 
     The module is called as `module(images, train=bool)` and draws its dropout from
     the stream "dropout".
+
+    Each function raises ValueError, before anything is compiled, where the images are
+    not float [batch, h, w, c].
     """
 
     @once  # compiled, it leaves out the forward pass that finds the shapes
     def init(key, images):
+        _check_images(images)
         return dict(module.init(key, images, train=False))
 
     def evaluate(variables, images) -> tuple[jax.Array, dict[str, jax.Array]]:
+        _check_images(images)
         outputs: Any = module.apply(variables, images, train=False)
         logits, features = outputs
         return logits.astype(jnp.float32), features
 
     def train(variables, images, key):
+        _check_images(images)
         (logits, _), updated = module.apply(
             variables,
             images,
@@ -76,3 +82,16 @@ def from_linen(name: str, module: nn.Module) -> Network:
         train=train,
         features=lambda variables, images: evaluate(variables, images)[1],
     )
+
+
+def _check_images(images):
+    if images.ndim != 4:
+        raise ValueError(
+            f"images must be [batch, height, width, channels], got {images.shape}; a "
+            "single image needs a batch axis: images[None]"
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"images must be floating-point, got {images.dtype}; convert pixels first, "
+            "for example with data.normalize"
+        )

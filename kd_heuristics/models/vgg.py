@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.models import layers, pool
+from kd_heuristics.models.normalization import BatchNorm
 
 # Channels of the convolutions of each stage; a 2×2 max-pool ends each stage.
 STAGES = {
@@ -31,28 +32,24 @@ class VGG(nn.Module):
       dropout_rate: of both dropouts, in [0, 1).
       init_factor: scale of the He-normal standard deviation, for every kernel.
       batch_norm_momentum: share of the running statistics kept at each step.
+      batch_norm_groups: parts of the batch with statistics of their own, in training.
       dtype: compute dtype; parameters and statistics stay float32.
     """
 
     stages: tuple[tuple[int, ...], ...]
     num_classes: int
     use_batch_norm: bool = False
-    width: float = 1.0
+    width: float | int = 1.0
     classifier_width: int = 512
     dropout_rate: float = 0.5
     init_factor: float = 1.0
     batch_norm_momentum: float = 0.9
+    batch_norm_groups: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
-        smallest = 2 ** len(self.stages)
-        if min(images.shape[1:3]) < smallest:
-            raise ValueError(
-                f"VGG halves its maps {len(self.stages)} times and needs images of at "
-                f"least {smallest}x{smallest}, got {images.shape[1]}x{images.shape[2]};"
-                f" load the set with size={smallest}"
-            )
+        layers.check_size(images, len(self.stages), "VGG")
         record = layers.Record()
         x = self._convolutions(images.astype(self.dtype), record, train)
         logits = self._classifier(x.reshape(x.shape[0], -1), record, train)
@@ -63,7 +60,7 @@ class VGG(nn.Module):
         for stage in self.stages:
             for channels in stage:
                 x = layers.convolution(
-                    max(1, round(channels * self.width)),
+                    layers.scaled(channels, self.width),
                     3,
                     kernel_init=layers.he_normal(self.init_factor),
                     dtype=self.dtype,
@@ -71,9 +68,10 @@ class VGG(nn.Module):
                 )(x)
                 record("conv", x)
                 if self.use_batch_norm:
-                    x = layers.batch_norm(
+                    x = BatchNorm(
                         use_running_average=not train,
                         momentum=self.batch_norm_momentum,
+                        groups=self.batch_norm_groups,
                         dtype=self.dtype,
                         name=f"bn_{index:02d}",
                     )(x)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import models
+from tests.models import oracles
 
 IMAGES = jnp.asarray(np.random.RandomState(0).normal(size=(3, 32, 32, 3)), jnp.float32)
 TINY = {"width": 0.05, "classifier_width": 8}
@@ -62,43 +63,26 @@ def test_features_are_the_papers_layers_in_order(name, block, stages, entries):
 
 @pytest.fixture(scope="module", params=["vgg11", "vgg11_bn"])
 def trained(request):
-    network = models.create(request.param, 10, **TINY, batch_norm_momentum=0.8)
+    options = {"batch_norm_momentum": 0.8} if request.param == "vgg11_bn" else {}
+    network = models.create(request.param, 10, **TINY, **options)
     variables = network.init(jax.random.key(1), IMAGES)
     logits, batch_stats = jax.jit(network.train)(variables, IMAGES, jax.random.key(2))
     return network, variables, logits, batch_stats
 
 
-def convolve(x, kernel, bias):
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    height, width = x.shape[1:3]
-    windows = np.stack(
-        [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)],
-        3,
-    )
-    return (
-        np.einsum("nhwkc,kcd->nhwd", windows, kernel.reshape(9, *kernel.shape[2:]))
-        + bias
-    )
-
-
 def oracle(variables):
     """The evaluation-mode forward pass in float64, layer by layer."""
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
-    s = jax.tree.map(
-        lambda leaf: np.asarray(leaf, np.float64), variables.get("batch_stats", {})
-    )
+    p = oracles.doubles(variables["params"])
+    s = oracles.doubles(variables.get("batch_stats", {}))
     x, index = np.asarray(IMAGES, np.float64), 0
     for convolutions in (1, 1, 2, 2, 2):
         for _ in range(convolutions):
-            layer = p[f"conv_{index:02d}"]
-            x = convolve(x, layer["kernel"], layer["bias"])
+            x = oracles.convolve(x, p[f"conv_{index:02d}"])
             name = f"bn_{index:02d}"
             if name in p:
-                x = (x - s[name]["mean"]) / np.sqrt(s[name]["var"] + 1e-5)
-                x = x * p[name]["scale"] + p[name]["bias"]
+                x = oracles.normalise(x, p[name], **s[name])
             x, index = np.maximum(x, 0), index + 1
-        n, h, w, c = x.shape
-        x = x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+        x = oracles.max_pool_2x2(x)
     x = x.reshape(len(x), -1)
     for name in ("fc_0", "fc_1", "fc_2"):
         x = x @ p[name]["kernel"] + p[name]["bias"]
@@ -124,9 +108,8 @@ def test_training_uses_the_batch_and_updates_its_statistics(trained):
     if network.name == "vgg11":
         assert batch_stats == {}
         return
-    layer = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
-    kernel, bias = layer["conv_00"]["kernel"], layer["conv_00"]["bias"]
-    first = convolve(np.asarray(IMAGES, np.float64), kernel, bias)
+    layer = oracles.doubles(variables["params"])["conv_00"]
+    first = oracles.convolve(np.asarray(IMAGES, np.float64), layer)
     found = batch_stats["bn_00"]
     mean, variance = first.mean((0, 1, 2)), first.var((0, 1, 2))
     np.testing.assert_allclose(found["mean"], 0.2 * mean, rtol=1e-4, atol=1e-6)
@@ -159,6 +142,15 @@ def test_kernels_are_he_normal_by_fan_in(factor):
         ("vgg16", 1, {}, "num_classes must be at least 2, got 1"),
         ("vgg16", 10, {"width": 0.0}, "width must be positive, got 0.0"),
         ("vgg16", 10, {"dropout_rate": 1.0}, "dropout_rate must be in [0, 1), got 1.0"),
+        ("vgg16", 10, {"dtype": jnp.int32}, "dtype must be floating-point"),
+        ("vgg16_bn", 10, {"batch_norm_groups": 0}, "groups must be at least 1, got 0"),
+        # it would do nothing
+        (
+            "vgg16",
+            10,
+            {"batch_norm_groups": 2},
+            "unknown option of vgg16 'batch_norm_groups'",
+        ),
     ],
 )
 def test_bad_input(name, classes, options, words):

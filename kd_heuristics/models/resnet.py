@@ -1,0 +1,221 @@
+"""Residual networks of basic blocks, activation after the addition ("v1").
+
+Source: He et al. 2015, "Deep Residual Learning": section 3.3 and table 1 for ImageNet,
+section 4.2 for CIFAR (6 n + 2 layers, shortcuts without parameters). `resnet18` is
+their ImageNet net with the stem of the CIFAR nets: 3x3, stride 1, no pool. Yim et al.
+2017 take the CIFAR nets with a batch norm of the images before all else
+(`input_batch_norm`), on CIFAR-100 four times as wide (`width=4`), and the ImageNet nets
+of 34 and 20 layers.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.models import layers, pool
+from kd_heuristics.models.normalization import BatchNorm
+
+_LARGE = (64, 128, 256, 512)
+
+# What each name fixes; `shortcut` is the default of an option.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "resnet18": {"num_blocks": (2, 2, 2, 2), "channels": _LARGE},
+    **{
+        f"resnet{6 * n + 2}": {
+            "num_blocks": (n, n, n),
+            "channels": (16, 32, 64),
+            "shortcut": "padding",
+        }
+        for n in (1, 2, 3, 4, 5)
+    },
+    "resnet34_imagenet": {
+        "num_blocks": (3, 4, 6, 3),
+        "channels": _LARGE,
+        "stem": "imagenet",
+    },
+    "resnet20_imagenet": {
+        "num_blocks": (2, 2, 3, 2),
+        "channels": _LARGE,
+        "stem": "imagenet",
+    },
+}
+
+SHORTCUTS = ("padding", "projection")
+
+
+class ResNet(nn.Module):
+    """Returns `(logits, features)`.
+
+    Parameters: `input_bn`, `conv`, `bn`, `block_s_b` for block b of section s (from 0;
+    `conv_0`, `bn_0`, `conv_1`, `bn_1`, and `shortcut_conv`, `shortcut_bn` where it has
+    a projection), `fc`.
+
+    Features, in call order: "bn" of the images where there is one; conv, bn, relu and,
+    in ImageNet nets, pool; for each block conv, bn, relu, conv, bn, then shortcut_conv
+    and shortcut_bn where it has a projection, then add and block: the ReLU after the
+    addition is named "block", since it is the block's output. Last pool (the mean over
+    all pixels) and fc. `sections` finds the residual sections among them.
+
+    Attributes:
+      num_blocks: blocks of each section; all but the first section halve the map.
+      channels: channels of each section.
+      num_classes: number of logits.
+      stem: "cifar": 3x3 convolution; "imagenet": 7x7 at stride 2, then a 3x3 max-pool
+        at stride 2.
+      shortcut: what a shortcut does where a block changes the size: "padding": takes
+        every second pixel and appends channels of zeros (He et al.'s option A);
+        "projection": 1x1 convolution and batch norm (option B).
+      input_batch_norm: batch norm of the images.
+      width: multiplier of the channels, rounded, at least 1.
+      init_factor: scale of the He-normal standard deviation, for every kernel.
+      batch_norm_momentum: share of the running statistics kept at each step.
+      batch_norm_groups: parts of the batch with statistics of their own, in training.
+      dtype: compute dtype; parameters and statistics stay float32.
+    """
+
+    num_blocks: tuple[int, ...]
+    channels: tuple[int, ...]
+    num_classes: int
+    stem: str = "cifar"
+    shortcut: str = "projection"
+    input_batch_norm: bool = False
+    width: float | int = 1.0
+    init_factor: float = 1.0
+    batch_norm_momentum: float = 0.9
+    batch_norm_groups: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool):
+        halvings = len(self.num_blocks) - 1 + (2 if self.stem == "imagenet" else 0)
+        layers.check_size(images, halvings, "this ResNet")
+        kernel_init = layers.he_normal(self.init_factor)
+        conv = functools.partial(
+            layers.convolution,
+            use_bias=False,
+            kernel_init=kernel_init,
+            dtype=self.dtype,
+        )
+        norm = functools.partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.batch_norm_momentum,
+            groups=self.batch_norm_groups,
+            dtype=self.dtype,
+        )
+        record = layers.Record()
+        x = images
+        if self.input_batch_norm:
+            x = record("bn", norm(name="input_bn")(x))
+        x = self._stem(x.astype(self.dtype), record, conv, norm)
+        for section, (count, channels) in enumerate(
+            zip(self.num_blocks, self.channels, strict=True)
+        ):
+            for index in range(count):
+                x = BasicBlock(
+                    layers.scaled(channels, self.width),
+                    stride=2 if section > 0 and index == 0 else 1,
+                    shortcut=self.shortcut,
+                    conv=conv,
+                    norm=norm,
+                    name=f"block_{section}_{index}",
+                )(x, record)
+        x = record("pool", x.mean((1, 2)))
+        dense = nn.Dense(
+            self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="fc"
+        )
+        return record("fc", dense(x)), record.outputs
+
+    def _stem(self, x, record, conv, norm):
+        large = self.stem == "imagenet"
+        channels = layers.scaled(self.channels[0], self.width)
+        size, stride = (7, 2) if large else (3, 1)
+        x = record("conv", conv(channels, size, strides=stride, name="conv")(x))
+        x = record("bn", norm(name="bn")(x))
+        x = record("relu", nn.relu(x))
+        return record("pool", pool.max_pool_3x3(x)) if large else x
+
+
+class BasicBlock(nn.Module):
+    """ReLU(bn(conv(ReLU(bn(conv(x))))) + shortcut(x)), both kernels 3x3.
+
+    Attributes:
+      channels: of both convolutions.
+      stride: of the first convolution and of the shortcut.
+      shortcut: "padding" or "projection".
+      conv: `(features, kernel_size, strides=, name=) -> layer`.
+      norm: `(name=) -> layer`.
+    """
+
+    channels: int
+    stride: int
+    shortcut: str
+    conv: Any
+    norm: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, record: layers.Record) -> jax.Array:
+        first = self.conv(self.channels, 3, strides=self.stride, name="conv_0")
+        y = record("conv", first(x))
+        y = record("bn", self.norm(name="bn_0")(y))
+        y = record("relu", nn.relu(y))
+        y = record("conv", self.conv(self.channels, 3, name="conv_1")(y))
+        y = record("bn", self.norm(name="bn_1")(y))
+        y = record("add", y + self._shortcut(x, record))
+        return record("block", nn.relu(y))
+
+    def _shortcut(self, x, record):
+        added = self.channels - x.shape[-1]
+        if self.stride == 1 and added == 0:
+            return x
+        if self.shortcut == "padding":
+            x = x[:, :: self.stride, :: self.stride]
+            return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, added)))
+        layer = self.conv(self.channels, 1, strides=self.stride, name="shortcut_conv")
+        x = record("shortcut_conv", layer(x))
+        return record("shortcut_bn", self.norm(name="shortcut_bn")(x))
+
+
+def sections(features: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Names of a ResNet's features at the boundaries of its residual sections.
+
+    A section is a run of blocks whose maps have one size. Its tuple holds the name of
+    its input first, then that of each block's output: the flow matrices of Yim et al.
+    2017, figure 2, join the first and the last of each tuple. The input of a section
+    but the first is the output of the one before, which is larger and has other
+    channels.
+
+    Args:
+      features: what `network.features` returns, or its shapes by `jax.eval_shape`.
+
+    Returns: a tuple for each section.
+
+    Raises: ValueError where the features are not those of a ResNet.
+
+    >>> from kd_heuristics import models
+    >>> network = models.create("resnet14", num_classes=10)
+    >>> images = jnp.zeros((1, 32, 32, 3))
+    >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    >>> sections(jax.eval_shape(network.features, variables, images))[:2]
+    (('02_relu', '09_block', '16_block'), ('16_block', '23_block', '30_block'))
+    """
+    names = sorted(features)
+    kinds = [name.split("_", 1)[-1] for name in names]
+    if "block" not in kinds:
+        raise ValueError(
+            f"these features have no residual blocks: {', '.join(names) or '(none)'}; "
+            "sections are those of a ResNet"
+        )
+    blocks = [name for name, kind in zip(names, kinds, strict=True) if kind == "block"]
+    # The first convolution is the stem's, the second the first block's.
+    previous = names[kinds.index("conv", kinds.index("conv") + 1) - 1]
+    found = []
+    for _, run in itertools.groupby(blocks, key=lambda name: features[name].shape):
+        found.append((previous, *run))
+        previous = found[-1][-1]
+    return tuple(found)
