@@ -1,0 +1,154 @@
+"""What the losses of this package ask of their arguments, said in one way."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def floats(name: str, value: ArrayLike) -> jax.Array:
+    """The array in its own floating type.
+
+    Raises: ValueError for integers, which are labels or pixels and no activations.
+
+    >>> floats("student", np.zeros(2, np.float32)).dtype
+    dtype('float32')
+    """
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} holds {array.dtype}; wanted real floating-point values: if these "
+            "are the right ones, convert them with .astype('float32')"
+        )
+    return array
+
+
+def alike(
+    student: ArrayLike, teacher: ArrayLike, what: str, remedy: str
+) -> tuple[jax.Array, jax.Array]:
+    """Both arrays in at least float32; the teacher's lets no gradient through.
+
+    Args:
+      student: [batch, ...].
+      teacher: of the same shape.
+      what: names the arrays in the messages, "logits".
+      remedy: what to do where the shapes differ.
+
+    Raises: ValueError where they differ in shape, have no axis beside the batch's, or
+      hold no floating-point values.
+    """
+    arrays = [floats(f"student {what}", student), floats(f"teacher {what}", teacher)]
+    if arrays[0].shape != arrays[1].shape:
+        raise ValueError(
+            f"student and teacher {what} must have one shape, got {arrays[0].shape} "
+            f"and {arrays[1].shape}; {remedy}"
+        )
+    if arrays[0].ndim < 2:
+        raise ValueError(
+            f"{what} have shape {arrays[0].shape}; wanted [batch, ...]: give a single "
+            "example as x[None]"
+        )
+    student, teacher = (_at_least_float32(array) for array in arrays)
+    dtype = jnp.promote_types(student.dtype, teacher.dtype)
+    return student.astype(dtype), jax.lax.stop_gradient(teacher.astype(dtype))
+
+
+def logits(name: str, value: ArrayLike) -> jax.Array:
+    """Logits [batch, classes] in at least float32.
+
+    Raises: ValueError for another number of axes, fewer than two classes, or integers.
+    """
+    array = floats(name, value)
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise ValueError(
+            f"{name} have shape {array.shape}; wanted [batch, classes] with at least 2 "
+            "classes: give a single example as x[None], positions as further examples"
+        )
+    return _at_least_float32(array)
+
+
+def both_logits(
+    student_logits: ArrayLike, teacher_logits: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+    """Logits of student and teacher; the teacher's let no gradient through.
+
+    Raises: ValueError as of `logits`, and where the shapes differ.
+    """
+    logits("student logits", student_logits)
+    logits("teacher logits", teacher_logits)
+    return alike(
+        student_logits,
+        teacher_logits,
+        "logits",
+        "give both the same images; for other label sets compare the classes in "
+        "common, transfer.common_classes, or features",
+    )
+
+
+def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
+    """Integer labels, one an example.
+
+    Raises: ValueError for another shape or type.
+    """
+    array = jnp.asarray(labels)
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != (batch,):
+        raise ValueError(
+            f"labels are {array.dtype}{list(array.shape)}; wanted integers "
+            f"[{batch}], a class an example: of one-hot rows or logits take "
+            "x.argmax(-1)"
+        )
+    return array
+
+
+def scalar(
+    name: str,
+    value: Any,
+    lowest: float,
+    remedy: str,
+    *,
+    strict: bool = False,
+    below: float = math.inf,
+) -> None:
+    """Checks a number whose value is known; one that is being traced passes.
+
+    Args:
+      name: of the argument, for the message.
+      value: a number or a scalar array.
+      lowest: the smallest valid value; the largest invalid one where `strict`.
+      remedy: what to do instead.
+      strict: whether `lowest` itself is invalid.
+      below: the smallest value that is too large.
+
+    Raises: ValueError where it is no scalar, not finite, or out of its range.
+    """
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} must be a scalar, got shape {np.shape(value)}; for a population "
+            "of values use jax.vmap"
+        )
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = float(value)
+    above = number > lowest if strict else number >= lowest
+    if not (above and number < below):
+        words = "above" if strict else "at least"
+        words = f"{words} {lowest:g}"
+        words += f" and below {below:g}" if math.isfinite(below) else " and finite"
+        raise ValueError(f"{name} must be {words}, got {number:g}; {remedy}")
+
+
+def temperature(value: Any) -> None:
+    """Checks a softmax temperature: positive and finite."""
+    scalar("temperature", value, 0.0, "1 is the plain softmax", strict=True)
+
+
+def weight(name: str, value: Any) -> None:
+    """Checks the weight of a term: finite and not negative."""
+    scalar(name, value, 0.0, "0 leaves the term out")
+
+
+def _at_least_float32(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))

@@ -1,0 +1,278 @@
+"""Losses between the logits of a student and those of a teacher, or labels.
+
+What holds for all of them:
+
+- One value an example, [batch]: the caller reduces it. Student before teacher,
+  prediction before target.
+- Computed and returned in at least float32, whatever the logits' type.
+- No gradient reaches the teacher.
+- Temperatures and weights are numbers or traced scalars.
+- ValueError, before any computing: shapes that differ, logits that are not
+  [batch, classes], a temperature that is not positive, a negative weight.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from kd_heuristics.distill import checks
+
+
+def kl(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: ArrayLike = 1.0,
+) -> jax.Array:
+    """Kullback-Leibler divergence of softened predictions, times T squared.
+
+    T^2 * sum_i p_i (log p_i - log q_i), p = softmax(teacher_logits / T),
+    q = softmax(student_logits / T), T = temperature; in nats.
+
+    The factor T^2 keeps the size of the gradient, T (q - p), from falling with the
+    temperature (Hinton et al. 2015, sec. 2). For logits within 1e4 and temperatures
+    from 1e-2 to 1e3 the value has small relative error: it is summed from terms that
+    are not negative,
+    p_i (exp(-l_i) - 1 + l_i) with l_i = log p_i - log q_i, which is the same sum
+    because p and q both add up to 1. The plain form loses at T = 1000 all digits.
+
+    Args:
+      student_logits: float [batch, classes], finite.
+      teacher_logits: float [batch, classes], finite.
+      temperature: T, positive.
+
+    Returns: [batch], at least 0.
+
+    Raises: ValueError as the module says.
+
+    >>> student, teacher = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, jnp.log(3.0)]])
+    >>> round(float(kl(student, teacher)[0]), 4)  # 1/4 log(1/2) + 3/4 log(3/2)
+    0.1308
+    """
+    student, teacher = checks.both_logits(student_logits, teacher_logits)
+    checks.temperature(temperature)
+    scale = jnp.asarray(temperature, student.dtype)
+    student, teacher = _from_largest(student) / scale, _from_largest(teacher) / scale
+    student_sum = jax.nn.logsumexp(student, -1, keepdims=True)
+    teacher_sum = jax.nn.logsumexp(teacher, -1, keepdims=True)
+    p, q = jnp.exp(teacher - teacher_sum), jnp.exp(student - student_sum)
+    ratio = (teacher - student) - (teacher_sum - student_sum)
+    ratio = ratio - jax.lax.stop_gradient(_common_error(p, q, ratio))
+    small = jnp.abs(ratio) < 0.5
+    near = p * _exp_remainder(jnp.where(small, ratio, 0))
+    far = p * (ratio - 1) + q
+    return jnp.square(scale) * jnp.where(small, near, far).sum(-1)
+
+
+def soft_cross_entropy(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: ArrayLike = 1.0,
+) -> jax.Array:
+    """Cross-entropy of softened predictions, with no factor T squared.
+
+    - sum_i p_i log q_i, with p, q and T as in `kl`; in nats. The term H(P_T, P_S) of
+    Romero et al. 2015, eq. 4. It is kl / T^2 and the teacher's entropy, which has no
+    gradient.
+
+    Args:
+      student_logits: float [batch, classes].
+      teacher_logits: float [batch, classes].
+      temperature: T, positive.
+
+    Returns: [batch].
+
+    Raises: ValueError as the module says.
+
+    >>> student, teacher = jnp.zeros((1, 2)), jnp.array([[0.0, 5.0]])
+    >>> round(float(soft_cross_entropy(student, teacher, 3.0)[0]), 4)  # log 2
+    0.6931
+    """
+    student, teacher = checks.both_logits(student_logits, teacher_logits)
+    checks.temperature(temperature)
+    scale = jnp.asarray(temperature, student.dtype)
+    p = jax.nn.softmax(_from_largest(teacher) / scale, -1)
+    return -(p * jax.nn.log_softmax(_from_largest(student) / scale, -1)).sum(-1)
+
+
+def hinton(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike,
+    temperature: ArrayLike = 1.0,
+    *,
+    soft_weight: ArrayLike = 1.0,
+    hard_weight: ArrayLike = 0.5,
+) -> jax.Array:
+    """Soft targets and labels together (Hinton et al. 2015, sec. 2).
+
+    soft_weight * kl(student_logits, teacher_logits, temperature)
+    + hard_weight * hard_labels(student_logits, labels)
+
+    The factor T^2 is always there: a term's share does not change with the
+    temperature, nor when the other term is left out.
+
+    Args:
+      student_logits: float [batch, classes].
+      teacher_logits: float [batch, classes].
+      labels: integers [batch].
+      temperature: of the soft term, positive; the hard one is at 1.
+      soft_weight: at least 0.
+      hard_weight: at least 0; 0.5 is the paper's choice for speech (sec. 4.1).
+
+    Returns: [batch].
+
+    Raises: ValueError as the module says.
+
+    >>> same = jnp.array([[0.0, 0.0]])
+    >>> round(float(hinton(same, same, jnp.array([1]), 4.0)[0]), 4)  # 0.5 log 2
+    0.3466
+    """
+    checks.weight("soft_weight", soft_weight)
+    checks.weight("hard_weight", hard_weight)
+    soft = kl(student_logits, teacher_logits, temperature)
+    hard = hard_labels(student_logits, labels)
+    return jnp.asarray(soft_weight * soft + hard_weight * hard)
+
+
+def logit_matching(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, *, centred: bool = True
+) -> jax.Array:
+    """Squared error of logits: what `kl` becomes at high temperature.
+
+    1 / (2 C) * sum_i (d_i - mean_j d_j)^2, d = student_logits - teacher_logits, C
+    classes (Hinton et al. 2015, sec. 2.1). Centred, it is the limit of `kl` for
+    T -> infinity, and like it does not see a constant added to all logits.
+
+    Args:
+      student_logits: float [batch, classes].
+      teacher_logits: float [batch, classes].
+      centred: whether the mean is taken off; without, the logits' absolute values
+        count too (Ba and Caruana 2014, up to the factor 1 / C).
+
+    Returns: [batch].
+
+    Raises: ValueError as the module says.
+
+    >>> logit_matching(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]]))
+    Array([0.5], dtype=float32)
+    """
+    student, teacher = checks.both_logits(student_logits, teacher_logits)
+    difference = student - teacher
+    if centred:
+        difference = difference - difference.mean(-1, keepdims=True)
+    return jnp.square(difference).mean(-1) / 2
+
+
+def l2(student: ArrayLike, teacher: ArrayLike) -> jax.Array:
+    """Squared Euclidean distance of two outputs of any shape.
+
+    sum over all axes but the first of (student - teacher)^2
+
+    Args:
+      student: float [batch, ...]: logits, or activations.
+      teacher: of the same shape.
+
+    Returns: [batch].
+
+    Raises: ValueError as the module says.
+
+    >>> l2(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 0.0]]))
+    Array([10.], dtype=float32)
+    """
+    student, teacher = checks.alike(
+        student, teacher, "outputs", "compare layers of equal shape, or use a regressor"
+    )
+    return jnp.square(student - teacher).sum(range(1, student.ndim))
+
+
+def hard_labels(
+    student_logits: ArrayLike, labels: ArrayLike, smoothing: ArrayLike = 0.0
+) -> jax.Array:
+    """Softmax cross-entropy with labels, smoothed towards all classes.
+
+    - sum_i y_i log q_i, q = softmax(student_logits),
+    y = (1 - smoothing) onehot(labels) + smoothing / C with C classes (Szegedy et al.
+    2016, sec. 7). A share s given to the C - 1 wrong classes alone is
+    smoothing = s C / (C - 1).
+
+    Args:
+      student_logits: float [batch, classes].
+      labels: integers [batch] in [0, classes); NaN is returned where one is outside.
+        To learn the teacher's decisions give `teacher_logits.argmax(-1)`.
+      smoothing: in [0, 1).
+
+    Returns: [batch], in nats.
+
+    Raises: ValueError as the module says.
+
+    >>> round(float(hard_labels(jnp.zeros((1, 4)), jnp.array([0]), 0.1)[0]), 4)
+    1.3863
+    """
+    logits = checks.logits("student logits", student_logits)
+    labels = checks.class_labels(labels, len(logits))
+    checks.scalar("smoothing", smoothing, 0.0, "0 smooths nothing", below=1.0)
+    log_q = jax.nn.log_softmax(logits, -1)
+    inside = (labels >= 0) & (labels < logits.shape[1])
+    chosen = jnp.where(inside, labels, 0)[:, None]
+    picked = jnp.take_along_axis(log_q, chosen, -1)[:, 0]
+    share = jnp.asarray(smoothing, logits.dtype)
+    loss = -((1 - share) * picked + share * log_q.mean(-1))
+    return jnp.where(inside, loss, jnp.nan)
+
+
+def agreement(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, k: int = 1
+) -> jax.Array:
+    """Whether the teacher's first choice is among the student's first k.
+
+    A metric: it has no gradient. Equal logits count in the order of the classes.
+
+    Args:
+      student_logits: float [batch, classes].
+      teacher_logits: float [batch, classes].
+      k: in [1, classes].
+
+    Returns: [batch], 0 or 1.
+
+    Raises: ValueError as the module says, and where k is out of its range.
+
+    >>> agreement(jnp.array([[3.0, 2.0, 1.0]]), jnp.array([[0.0, 1.0, 0.0]]), k=2)
+    Array([1.], dtype=float32)
+    """
+    student, teacher = checks.both_logits(student_logits, teacher_logits)
+    if not 1 <= k <= student.shape[1]:
+        raise ValueError(
+            f"k must lie in [1, {student.shape[1]}], the number of classes, got {k}"
+        )
+    chosen = jax.lax.top_k(jax.lax.stop_gradient(student), k)[1]
+    found = chosen == teacher.argmax(-1, keepdims=True)
+    return found.any(-1).astype(student.dtype)
+
+
+def _from_largest(logits: jax.Array) -> jax.Array:
+    """Logits minus the largest of their row, which no softmax sees."""
+    return logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+
+
+def _common_error(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
+    """What rounding of the normalisers has added to all log p_i - log q_i of a row.
+
+    sum_i p_i (exp(-l_i) - 1) is 0 for the true ratios, and exp(-e) - 1 where each is
+    too large by e.
+    """
+    small = jnp.abs(ratio) < 0.5
+    terms = jnp.where(small, p * jnp.expm1(-jnp.where(small, ratio, 0)), q - p)
+    return -jnp.log1p(terms.sum(-1, keepdims=True))
+
+
+def _exp_remainder(x: jax.Array) -> jax.Array:
+    """exp(-x) - 1 + x for |x| <= 1/2, by its series: no difference of near values.
+
+    The first term left out is x^17 / 17!, below float64's rounding of x^2 / 2.
+    """
+    total = jnp.zeros_like(x)
+    for power in range(16, 1, -1):
+        total = total * -x + 1 / math.factorial(power)
+    return total * jnp.square(x)
