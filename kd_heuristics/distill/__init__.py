@@ -10,6 +10,7 @@ from kd_heuristics.distill.fsp import (
     fsp_matrices,
     fsp_matrix,
 )
+from kd_heuristics.distill.hints import annealed_weight, fitnet_loss, hint_loss
 from kd_heuristics.distill.losses import (
     agreement,
     hard_labels,
@@ -20,23 +21,57 @@ from kd_heuristics.distill.losses import (
     soft_cross_entropy,
 )
 from kd_heuristics.distill.pairs import matching_sections, sections, take_pairs
+from kd_heuristics.distill.parts import depends_on, merge, split
+from kd_heuristics.distill.regressors import Regressor, regressor
 from kd_heuristics.distill.shuffle import channel_orders, shuffled
+from kd_heuristics.distill.stages import (
+    fitnet_stage,
+    hint_stage,
+    joint_stage,
+    matching,
+    numbered,
+)
+from kd_heuristics.distill.teachers import (
+    Teacher,
+    mean_of_logits,
+    mean_of_probabilities,
+    store,
+    sum_of_losses,
+)
 
 __all__ = [
+    "Regressor",
+    "Teacher",
     "agreement",
+    "annealed_weight",
     "channel_orders",
+    "depends_on",
+    "fitnet_loss",
+    "fitnet_stage",
     "fsp_distance",
     "fsp_loss",
     "fsp_matrices",
     "fsp_matrix",
     "hard_labels",
+    "hint_loss",
+    "hint_stage",
     "hinton",
+    "joint_stage",
     "kl",
     "l2",
     "logit_matching",
+    "matching",
     "matching_sections",
+    "mean_of_logits",
+    "mean_of_probabilities",
+    "merge",
+    "numbered",
+    "regressor",
     "sections",
     "shuffled",
     "soft_cross_entropy",
+    "split",
+    "store",
+    "sum_of_losses",
     "take_pairs",
 ]

@@ -1,0 +1,103 @@
+"""The part of a network that lies below a layer: found, taken out, put back.
+
+A stage that trains the student up to its guided layer gives an optimiser that part
+alone: what is not in the tree is moved by no gradient, decay or noise.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+PyTree = Any
+
+
+def depends_on(function: Callable[[PyTree], Any], tree: PyTree) -> PyTree:
+    """Which leaves of a tree a function's value depends on.
+
+    By the structure of the computation, not by values: a weight behind dead units
+    counts. Loops and branches count as using all that they are given.
+
+    Args:
+      function: of the tree; a layer's output, of a network's variables. In evaluation
+        mode it depends on the running statistics below the layer too.
+      tree: arrays or their shapes (`jax.eval_shape`); nothing is computed.
+
+    Returns: a tree of bools.
+
+    >>> features = lambda v: {"first": v["a"] + 1, "second": v["a"] * v["b"]}
+    >>> depends_on(lambda v: features(v)["first"], {"a": 1.0, "b": 2.0})
+    {'a': True, 'b': False}
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    traced = jax.make_jaxpr(lambda *x: function(structure.unflatten(x)))(*leaves)
+    used = _inputs(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    return structure.unflatten(used)
+
+
+def split(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
+    """A tree as two of its form: the masked leaves and the rest, None elsewhere.
+
+    Args:
+      tree: any pytree.
+      mask: a bool for each leaf, of `depends_on`.
+
+    >>> split({"a": 1, "b": 2}, {"a": True, "b": False})
+    ({'a': 1, 'b': None}, {'a': None, 'b': 2})
+    """
+    chosen = jax.tree.map(lambda leaf, keep: leaf if keep else None, tree, mask)
+    rest = jax.tree.map(lambda leaf, keep: None if keep else leaf, tree, mask)
+    return chosen, rest
+
+
+def merge(first: PyTree, second: PyTree) -> PyTree:
+    """The leaves of the first tree, and of the second where the first has None.
+
+    >>> merge({"a": 1, "b": None}, {"a": None, "b": 2})
+    {'a': 1, 'b': 2}
+    """
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, first, second, is_leaf=lambda x: x is None
+    )
+
+
+# Primitives that call one program with their own inputs, once.
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "checkpoint",
+    "remat2",
+    "custom_jvp_call",
+    "custom_vjp_call",
+)
+
+
+def _inputs(jaxpr, wanted: list[bool]) -> list[bool]:
+    """Which inputs of a program the wanted ones of its outputs depend on."""
+    live = {
+        var
+        for var, want in zip(jaxpr.outvars, wanted, strict=True)
+        if want and not isinstance(var, core.Literal)
+    }
+    for equation in reversed(jaxpr.eqns):
+        outputs = [var in live for var in equation.outvars]
+        if any(outputs):
+            used = _inputs_of_equation(equation, outputs)
+            live |= {
+                var
+                for var, use in zip(equation.invars, used, strict=True)
+                if use and not isinstance(var, core.Literal)
+            }
+    return [var in live for var in jaxpr.invars]
+
+
+def _inputs_of_equation(equation, outputs: list[bool]) -> list[bool]:
+    if equation.primitive.name in _CALLS:
+        program = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        program = getattr(program, "jaxpr", program)
+        if program is not None and len(program.invars) == len(equation.invars):
+            return _inputs(program, outputs)
+    return [True] * len(equation.invars)

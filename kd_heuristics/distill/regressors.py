@@ -1,0 +1,119 @@
+"""What maps a student's guided layer to the shape of a teacher's hint layer."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from kd_heuristics import nearest
+
+Params = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Regressor:
+    """A linear layer, `apply(params, features)`; `regressor` makes one by shape.
+
+    Attributes:
+      kernel_shape: [k1, k2, channels in, channels out] of a convolution without
+        padding, or [units in, units out].
+      shape: of its output, without the batch's axis.
+      convolution: `jax.lax.conv_general_dilated` or one of its signature.
+    """
+
+    kernel_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    convolution: Callable = jax.lax.conv_general_dilated
+
+    def init(self, key: jax.Array) -> Params:
+        """Kernel, normal with variance 1 / fan-in, and a bias of zeros; float32."""
+        fan_in = math.prod(self.kernel_shape[:-1])
+        kernel = jax.random.normal(key, self.kernel_shape) / math.sqrt(fan_in)
+        return {"kernel": kernel, "bias": jnp.zeros(self.kernel_shape[-1])}
+
+    def apply(self, params: Params, features: ArrayLike) -> jax.Array:
+        """Features [batch, ...] in the hint layer's shape [batch, *shape].
+
+        Raises: ValueError for features of another shape than it was made for.
+        """
+        kernel, features = params["kernel"], jnp.asarray(features)
+        dtype = jnp.promote_types(features.dtype, kernel.dtype)
+        features, kernel = features.astype(dtype), kernel.astype(dtype)
+        self._check(features)
+        if kernel.ndim == 2:
+            out = features.reshape(len(features), -1) @ kernel + params["bias"][None]
+            return out.reshape(-1, *self.shape)
+        bias = params["bias"][None, None, None]
+        if kernel.shape[:2] == (1, 1):
+            return features @ kernel[0, 0] + bias
+        layout = ("NHWC", "HWIO", "NHWC")
+        out = self.convolution(features, kernel, (1, 1), "VALID", None, None, layout)
+        return out + bias
+
+    def _check(self, features):
+        if len(self.kernel_shape) == 2:
+            fits = math.prod(features.shape[1:]) == self.kernel_shape[0]
+        else:
+            rows, columns = self.kernel_shape[:2]
+            height, width, _ = self.shape
+            wanted = height + rows - 1, width + columns - 1, self.kernel_shape[2]
+            fits = features.shape[1:] == wanted
+        if not fits:
+            raise ValueError(
+                f"features of shape {features.shape} do not fit a regressor with a "
+                f"kernel of {self.kernel_shape} and an output of {self.shape}; make it "
+                "with the shapes of these layers"
+            )
+
+
+def regressor(
+    student: Any,
+    teacher: Any,
+    kind: str | None = None,
+    *,
+    convolution: Callable = jax.lax.conv_general_dilated,
+) -> Regressor:
+    """A regressor from one layer to another, made by their shapes.
+
+    "conv": the convolution of Romero et al. 2015, section 2.2, stride 1, no padding,
+    whose kernel has the size that leaves the teacher's map: k = h_student - h_teacher
+    + 1, which is 1x1 for maps of one size. "dense": each unit from all units.
+
+    Args:
+      student: the guided layer's output, [batch, ...], or the shape of it.
+      teacher: the hint layer's, likewise.
+      kind: "conv" or "dense"; None: "conv" for two maps, else "dense".
+      convolution: used for kernels larger than 1x1; `models.conv.conv_general_dilated`
+        is the faster one on CPU.
+
+    Raises: ValueError for an unknown kind, and for "conv" where a layer is no map or
+      the student's is smaller than the teacher's.
+
+    >>> guided, hint = (jax.ShapeDtypeStruct((1, n, n, n), "float32") for n in (8, 4))
+    >>> regressor(guided, hint).kernel_shape
+    (5, 5, 8, 4)
+    >>> regressor(guided, hint, "dense").kernel_shape
+    (512, 64)
+    """
+    guided, hint = tuple(student.shape[1:]), tuple(teacher.shape[1:])
+    maps = len(guided) == len(hint) == 3
+    kind = ("conv" if maps else "dense") if kind is None else kind
+    if nearest.choose(kind, ("conv", "dense"), "kind") == "dense":
+        return Regressor((math.prod(guided), math.prod(hint)), hint, convolution)
+    if not maps:
+        raise ValueError(
+            "a convolution joins maps [batch, h, w, channels], got shapes "
+            f"{student.shape} and {teacher.shape}; use kind='dense'"
+        )
+    size = tuple(a - b + 1 for a, b in zip(guided[:2], hint[:2], strict=True))
+    if min(size) < 1:
+        raise ValueError(
+            f"the student's map of {guided[0]}x{guided[1]} is smaller than the "
+            f"teacher's of {hint[0]}x{hint[1]}; guide an earlier layer, take a later "
+            "hint, or use kind='dense'"
+        )
+    return Regressor((*size, guided[2], hint[2]), hint, convolution)

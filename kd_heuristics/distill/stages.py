@@ -1,0 +1,227 @@
+"""Objectives of the stages of distillation, for any trainer that takes them.
+
+An objective is `(params, batch_stats, batch, key) -> (scalar, (batch_stats, metrics))`,
+differentiated in `params` only. They are made of
+
+- `student(params, batch_stats, batch, key) -> (outputs, batch_stats)`, in training
+  mode: what it returns first is what the stage compares;
+- `teacher(batch) -> outputs`, as of `teachers`.
+
+Each is a partial whose arrays, the teacher's too, are arguments of a compiled call;
+the same functions again reuse the program. The second stage of FSP has no teacher: it
+is supervised training.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from kd_heuristics.compiled import as_partial
+from kd_heuristics.distill import checks, hints, parts
+from kd_heuristics.distill.regressors import Regressor
+from kd_heuristics.distill.teachers import teachable
+
+PyTree = Any
+
+
+def matching(
+    student: Callable, teacher: Callable, loss: Callable
+) -> jax.tree_util.Partial:
+    """Mean over the batch of `loss(student's outputs, teacher's outputs)`.
+
+    Stage 1 of FSP: both return pairs of maps, and the loss is `fsp_loss`; or both
+    return flow matrices, and it is `fsp_distance`. Distillation without labels: both
+    return logits, and it is `kl`.
+
+    Args:
+      student: `(params, batch_stats, batch, key) -> (outputs, batch_stats)`.
+      teacher: `batch -> outputs`.
+      loss: `(student, teacher) -> [batch]`.
+
+    Returns: the objective; its metrics hold "loss".
+
+    >>> import jax.numpy as jnp
+    >>> from kd_heuristics import distill
+    >>> def student(params, batch_stats, batch, key):
+    ...     return batch["x"] * params["w"], batch_stats
+    >>> objective = matching(student, lambda batch: 2 * batch["x"], distill.l2)
+    >>> batch = {"x": jnp.array([[1.0], [3.0]])}
+    >>> float(objective({"w": 1.0}, {}, batch, None)[0])
+    5.0
+    """
+    return jax.tree_util.Partial(
+        _matching, as_partial(student), teachable(teacher), as_partial(loss)
+    )
+
+
+def hint_stage(
+    student: Callable, teacher: Callable, regressor: Regressor, rest: PyTree
+) -> jax.tree_util.Partial:
+    """Stage 1 of FitNets: mean of `hint_loss`, for the student below its guided layer.
+
+    Parameters are {"student": those below the guided layer, "regressor": of
+    `regressor.init`}; the student's others, and the running statistics of the layers
+    above, stay as they are in `rest`:
+
+        mask = distill.depends_on(guided_layer, variables)
+        below, rest = distill.split(variables, mask)
+        params = {"student": below["params"], "regressor": regressor.init(key)}
+        objective = distill.hint_stage(student, teacher, regressor, rest)
+        ...  # train it
+        params = distill.merge(params["student"], rest["params"])
+
+    Args:
+      student: `(params, batch_stats, batch, key) -> (guided layer, batch_stats)`, of
+        the student's whole trees.
+      teacher: `batch -> hint layer`.
+      regressor: from the one to the other.
+      rest: variables above the guided layer, {"params": ..., "batch_stats": ...}, the
+        second where the student has any; None in place of the others.
+
+    Returns: the objective; its metrics hold "loss".
+    """
+    return jax.tree_util.Partial(
+        _hint_stage,
+        as_partial(student),
+        teachable(teacher),
+        as_partial(regressor.apply),
+        rest,
+    )
+
+
+def fitnet_stage(
+    student: Callable, teacher: Callable, weight: Callable, temperature: float = 3.0
+) -> jax.tree_util.Partial:
+    """Stage 2 of FitNets: mean of `fitnet_loss`, for the whole student.
+
+    Args:
+      student: `(params, batch_stats, batch, key) -> (logits, batch_stats)`.
+      teacher: `batch -> logits`.
+      weight: `step -> lambda`, of `annealed_weight`.
+      temperature: tau; 3 in the paper.
+
+    Returns: the objective, of batches with "labels" and "step" (see `numbered`); its
+      metrics hold "loss", "accuracy" and "weight".
+
+    Raises: ValueError for a temperature that is not positive.
+    """
+    checks.temperature(temperature)
+    return jax.tree_util.Partial(
+        _fitnet_stage,
+        as_partial(student),
+        teachable(teacher),
+        as_partial(weight),
+        temperature,
+    )
+
+
+def joint_stage(
+    student: Callable,
+    teacher: Callable,
+    regressor: Regressor,
+    weight: Callable,
+    temperature: float = 3.0,
+    hint_weight: float = 1.0,
+) -> jax.tree_util.Partial:
+    """Hints and `fitnet_loss` at once, in one stage: not the paper's method.
+
+    mean of hint_weight * hint_loss + fitnet_loss. Romero et al. train two stages one
+    after the other; many libraries train them together, and this form is here to
+    compare with those. Parameters are {"student": all, "regressor": ...}.
+
+    Args:
+      student: `(params, batch_stats, batch, key) -> ((guided layer, logits),
+        batch_stats)`.
+      teacher: `batch -> (hint layer, logits)`.
+      regressor: from the guided layer to the hint layer.
+      weight: `step -> lambda` of the soft term.
+      temperature: of the soft term.
+      hint_weight: of the hint term; the paper has no such number.
+
+    Returns: the objective, of batches with "labels" and "step" (see `numbered`); its
+      metrics hold "loss", "hint_loss", "accuracy" and "weight".
+
+    Raises: ValueError for a temperature that is not positive, or a negative weight.
+    """
+    checks.temperature(temperature)
+    checks.weight("hint_weight", hint_weight)
+    return jax.tree_util.Partial(
+        _joint_stage,
+        as_partial(student),
+        teachable(teacher),
+        as_partial(regressor.apply),
+        as_partial(weight),
+        temperature,
+        hint_weight,
+    )
+
+
+def numbered(batches: Callable) -> jax.tree_util.Partial:
+    """The same batches, each with its "step": what an annealed weight reads.
+
+    Args:
+      batches: `(seed, step) -> batch`, a dictionary.
+
+    >>> numbered(lambda seed, step: {"x": 0.0})(0, 7)
+    {'x': 0.0, 'step': 7}
+    """
+    return jax.tree_util.Partial(_numbered, as_partial(batches))
+
+
+def _numbered(batches, seed, step):
+    return {**batches(seed, step), "step": step}
+
+
+def _matching(student, teacher, loss, params, batch_stats, batch, key):
+    outputs, batch_stats = student(params, batch_stats, batch, key)
+    value = loss(outputs, teacher(batch)).mean()
+    return value, (batch_stats, {"loss": value})
+
+
+def _hint_stage(student, teacher, regress, rest, params, batch_stats, batch, key):
+    whole = parts.merge(params["student"], rest["params"])
+    guided, moved = student(whole, batch_stats, batch, key)
+    value = hints.hint_loss(regress(params["regressor"], guided), teacher(batch)).mean()
+    # In training mode the student runs whole: the layers above keep what they had.
+    if "batch_stats" in rest:
+        moved = parts.merge(rest["batch_stats"], moved)
+    return value, (moved, {"loss": value})
+
+
+def _fitnet_stage(
+    student, teacher, weight, temperature, params, batch_stats, batch, key
+):
+    logits, batch_stats = student(params, batch_stats, batch, key)
+    value, metrics = _fitnet(logits, teacher(batch), weight, temperature, batch)
+    return value, (batch_stats, metrics)
+
+
+def _joint_stage(
+    student,
+    teacher,
+    regress,
+    weight,
+    temperature,
+    hint_weight,
+    params,
+    batch_stats,
+    batch,
+    key,
+):
+    outputs, batch_stats = student(params["student"], batch_stats, batch, key)
+    guided, logits = outputs
+    hint, teacher_logits = teacher(batch)
+    distance = hints.hint_loss(regress(params["regressor"], guided), hint).mean()
+    value, metrics = _fitnet(logits, teacher_logits, weight, temperature, batch)
+    value = value + hint_weight * distance
+    return value, (batch_stats, metrics | {"loss": value, "hint_loss": distance})
+
+
+def _fitnet(logits, teacher_logits, weight, temperature, batch):
+    current = weight(batch["step"])
+    labels = batch["labels"]
+    values = hints.fitnet_loss(logits, teacher_logits, labels, current, temperature)
+    accuracy = (logits.argmax(-1) == labels).astype(values.dtype).mean()
+    value = values.mean()
+    return value, {"loss": value, "accuracy": accuracy, "weight": current}

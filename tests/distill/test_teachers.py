@@ -1,0 +1,173 @@
+"""Teachers: ensembles by their formulas, and that nothing ever changes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kd_heuristics import data, distill, models, training
+from tests.distill import oracles
+
+CLOSE = 2e-6
+STUDENT = oracles.logits(0)
+MEMBERS = [oracles.logits(seed) for seed in (1, 2, 3)]
+INPUTS = jnp.ones(())
+
+
+def scaled(variables, inputs):
+    return variables["logits"] * inputs
+
+
+TEACHERS = [distill.Teacher(scaled, {"logits": logits}) for logits in MEMBERS]
+
+
+def softmax(logits, temperature):
+    return np.exp(np.float64(oracles.log_softmax(logits, temperature)))
+
+
+def test_mean_of_logits_is_the_geometric_mean_of_predictions():
+    found = distill.mean_of_logits(TEACHERS)(INPUTS)
+    np.testing.assert_allclose(found, np.mean(MEMBERS, 0), rtol=CLOSE, atol=1e-6)
+    geometric = np.prod([softmax(z, 4.0) for z in MEMBERS], 0) ** (1 / 3)
+    geometric /= geometric.sum(-1, keepdims=True)
+    np.testing.assert_allclose(softmax(found, 4.0), geometric, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_mean_of_probabilities_at_the_losss_temperature(temperature):
+    teacher = distill.mean_of_probabilities(TEACHERS, temperature)
+    expected = np.mean([softmax(z, temperature) for z in MEMBERS], 0)
+    found = jax.nn.softmax(teacher(INPUTS) / temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_mean_of_probabilities_of_opposite_certainties():
+    # exp(1e6) overflows, and the mean of log-probabilities would be -1e6.
+    sure = [lambda x: x, lambda x: -x]
+    logits = jnp.array([[1e4, -1e4]])
+    found = distill.mean_of_probabilities(sure, 1e-2)(logits)
+    np.testing.assert_allclose(jax.nn.softmax(found / 1e-2), [[0.5, 0.5]], rtol=1e-5)
+
+
+def test_sum_of_losses_adds_and_passes_arguments_on():
+    loss = distill.sum_of_losses(distill.kl, TEACHERS)
+    found = jax.jit(lambda loss, *arguments: loss(*arguments))(
+        loss, STUDENT, INPUTS, 2.0
+    )
+    expected = sum(oracles.kl(STUDENT, z, 2.0) for z in MEMBERS)
+    np.testing.assert_allclose(found, np.float64(expected), rtol=CLOSE)
+
+
+def test_the_three_ensembles_differ():
+    gradients = [
+        jax.grad(lambda s, t=teacher: distill.kl(s, t(INPUTS), 2.0).sum())(STUDENT)
+        for teacher in (
+            distill.mean_of_logits(TEACHERS),
+            distill.mean_of_probabilities(TEACHERS, 2.0),
+        )
+    ]
+    summed = distill.sum_of_losses(distill.kl, TEACHERS)
+    gradients.append(jax.grad(lambda s: summed(s, INPUTS, 2.0).sum())(STUDENT))
+    assert np.abs(gradients[0] - gradients[1]).max() > 1e-2
+    # Cross-entropy is linear in the targets: M times that of the mean prediction.
+    np.testing.assert_allclose(gradients[2], 3 * gradients[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda members: members[0],
+        distill.mean_of_logits,
+        distill.mean_of_probabilities,
+        lambda members: (
+            lambda x: distill.sum_of_losses(distill.kl, members)(
+                jnp.asarray(STUDENT), x
+            )
+        ),
+    ],
+)
+def test_no_gradient_reaches_variables_or_inputs(make):
+    def value(members, inputs):
+        return make(members)(inputs).sum()
+
+    gradients = jax.grad(value, argnums=(0, 1))(TEACHERS, INPUTS)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
+    # Nothing is kept for a backward pass either: no residual, no tangent.
+    program = jax.make_jaxpr(lambda x: jax.vjp(make(TEACHERS), x)[1])(INPUTS)
+    assert not program.out_avals
+
+
+def test_other_values_of_a_teacher_reuse_the_program():
+    traces = []
+
+    def apply(variables, inputs):
+        traces.append(1)
+        return variables * inputs
+
+    call = jax.jit(lambda teacher, inputs: teacher(inputs))
+    assert float(call(distill.Teacher(apply, jnp.float32(2)), INPUTS)) == 2
+    assert float(call(distill.Teacher(apply, jnp.float32(3)), INPUTS)) == 3
+    assert len(traces) == 1
+
+
+def test_training_a_student_never_updates_its_teacher():
+    network = models.create("vgg11_bn", 4, width=0.02, classifier_width=4)
+    images = np.random.RandomState(0).randint(0, 256, (8, 32, 32, 3), np.uint8)
+    dataset = data.Dataset(images, np.zeros(8, np.int32), 4)
+    example = jnp.zeros((1, 32, 32, 3))
+    variables = network.init(jax.random.key(0), example)
+    before = jax.tree.map(np.array, variables)
+    teacher = distill.Teacher(
+        lambda v, batch: network.apply(v, batch["images"].astype(jnp.float32)),
+        variables,
+    )
+
+    def student(params, batch_stats, batch, key):
+        pixels = batch["images"].reshape(len(batch["images"]), -1) / 255
+        return pixels @ params, batch_stats
+
+    state = training.fit(
+        distill.matching(student, teacher, distill.kl),
+        jnp.zeros((32 * 32 * 3, 4)),
+        {},
+        optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1)),
+        data.train_batches(dataset, 4),
+        num_steps=2,
+    )
+    assert np.any(state.params)
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    jax.tree.map(np.testing.assert_array_equal, teacher.variables, before)
+
+
+def test_stored_outputs_are_those_of_each_example():
+    inputs = np.random.default_rng(0).normal(size=(7, 4, 4, 3)).astype(np.float32)
+    batches = np.concatenate([inputs, np.full((2, 4, 4, 3), 9, np.float32)])
+    teacher = distill.Teacher(
+        lambda scale, x: distill.fsp_matrices([(scale * x, x)]), jnp.float32(2)
+    )
+    stored = distill.store(teacher, batches.reshape(3, 3, 4, 4, 3), 7)
+    (kept,) = stored.variables
+    assert kept.shape == (7, 3, 3)
+    index = np.array([6, 0, 3])
+    (found,) = jax.jit(lambda t, batch: t(batch))(stored, {"index": index})
+    np.testing.assert_allclose(found, teacher(inputs[index])[0], rtol=1e-6)
+    (outside,) = stored({"index": np.array([7])})
+    assert np.isnan(outside).all()
+
+
+def test_what_is_wrong_is_said():
+    for make in (distill.mean_of_logits, distill.mean_of_probabilities):
+        with pytest.raises(ValueError, match=r"at least one member, got none"):
+            make([])
+    with pytest.raises(ValueError, match=r"at least one member"):
+        distill.sum_of_losses(distill.kl, [])
+    with pytest.raises(ValueError, match=r"temperature must be above 0.*got -2"):
+        distill.mean_of_probabilities(TEACHERS, -2.0)
+    odd = distill.mean_of_logits([TEACHERS[0], lambda x: jnp.zeros((5, 3))])
+    with pytest.raises(ValueError, match=r"members 0 and 1 .*\(5, 7\) and \(5, 3\)"):
+        odd(INPUTS)
+    with pytest.raises(ValueError, match=r"logits of member 0 have shape \(\)"):
+        distill.mean_of_logits([lambda x: x])(INPUTS)
+    with pytest.raises(ValueError, match=r"hold 4 examples, fewer than .*=5"):
+        distill.store(lambda x: x, jnp.zeros((2, 2)), 5)
