@@ -20,6 +20,7 @@ from kd_heuristics.distill.losses import (
     logit_matching,
     soft_cross_entropy,
 )
+from kd_heuristics.distill.net2net import deepen, widen
 from kd_heuristics.distill.pairs import matching_sections, sections, take_pairs
 from kd_heuristics.distill.parts import depends_on, merge, split
 from kd_heuristics.distill.regressors import Regressor, regressor
@@ -45,6 +46,7 @@ __all__ = [
     "agreement",
     "annealed_weight",
     "channel_orders",
+    "deepen",
     "depends_on",
     "fitnet_loss",
     "fitnet_stage",
@@ -74,4 +76,5 @@ __all__ = [
     "store",
     "sum_of_losses",
     "take_pairs",
+    "widen",
 ]

@@ -1,0 +1,160 @@
+"""Which layers write and read the same units: what has to be widened together."""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Variables = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """Units that keep their order from the layers that write them to those that read.
+
+    Layers are named by their path below "params", "block_0_0/conv_1". The last axis of
+    a kernel writes, the last but one reads.
+
+    Attributes:
+      writers: layers whose every leaf, parameter or statistic, has these units as its
+        last axis; the first has a kernel. A residual sum has many.
+      readers: layers whose kernel has them as its last axis but one, or, behind a
+        flattened map, each position's channels one after the other.
+      first: name of other units that come first in these, as behind a shortcut that
+        appends channels of zeros.
+    """
+
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    first: str | None = None
+
+
+def units_of(variables: Variables) -> dict[str, Units]:
+    """The units of a VGG or a ResNet of `models`, by the names of its layers.
+
+    VGG: "conv_00", "conv_01", ..., "fc_0", "fc_1", each the outputs of that layer.
+    ResNet: "section_0", ..., the residual stream of each section, and "block_0_0", ...,
+    what is between the two convolutions of each block. Images and logits are no units.
+
+    Raises: ValueError for variables of another form.
+    """
+    layers = _layers(variables)
+    if "conv_00" in layers:
+        return dict(_vgg(layers))
+    if "block_0_0/conv_0" in layers:
+        return dict(_resnet(layers))
+    raise ValueError(
+        f"layers {', '.join(sorted(layers)[:6])}, ... are those of no VGG or ResNet of "
+        "models; describe the network's `Units` and give them to widen"
+    )
+
+
+def widths(
+    variables: Variables, units: Mapping[str, Units] | None = None
+) -> dict[str, int]:
+    """The number of units of each name.
+
+    Of a larger network's variables, or their shapes (`jax.eval_shape`), it is what
+    `widen` takes to reach that network.
+
+    Args:
+      variables: {"params": ..., ...}.
+      units: as of `units_of`, which is taken where None.
+
+    Raises: ValueError for variables of an unknown form.
+
+    >>> from types import SimpleNamespace as array  # anything that has a shape
+    >>> kernels = {"conv_00": (3, 3, 3, 64), "fc_0": (64, 512), "fc_1": (512, 10)}
+    >>> widths({"params": {k: {"kernel": array(shape=s)} for k, s in kernels.items()}})
+    {'conv_00': 64, 'fc_0': 512}
+    """
+    units = units_of(variables) if units is None else units
+    leaves = flatten(variables)
+    return {
+        name: leaves[f"params/{group.writers[0]}/kernel"].shape[-1]
+        for name, group in units.items()
+    }
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with paths such as "params/conv_00/kernel".
+
+    >>> flatten({"params": {"fc": {"kernel": 1}}})
+    {'params/fc/kernel': 1}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries of paths.
+
+    >>> unflatten({"params/fc/kernel": 1})
+    {'params': {'fc': {'kernel': 1}}}
+    """
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = value
+    return tree
+
+
+def _layers(variables: Variables) -> set[str]:
+    """Paths of all layers below "params"."""
+    if "params" not in variables:
+        raise ValueError(
+            f'variables have the keys {sorted(variables)}; wanted {{"params": ...}}, '
+            'with "batch_stats" where the network has any'
+        )
+    return {path.rsplit("/", 1)[0] for path in flatten(variables["params"])}
+
+
+def _vgg(layers: set[str]) -> Iterator[tuple[str, Units]]:
+    chain = sorted(name for name in layers if re.fullmatch(r"conv_\d+", name))
+    chain += sorted(name for name in layers if re.fullmatch(r"fc_\d+", name))
+    for name, reader in itertools.pairwise(chain):
+        norm = name.replace("conv", "bn")
+        writers = (name, norm) if norm != name and norm in layers else (name,)
+        yield name, Units(writers, (reader,))
+
+
+def _resnet(layers: set[str]) -> Iterator[tuple[str, Units]]:
+    sections = _sections(layers)
+    for number, blocks in enumerate(sections):
+        following = sections[number + 1][0] if number + 1 < len(sections) else None
+        shortcut = f"{blocks[0]}/shortcut_conv"
+        projected = shortcut in layers
+        writers = [] if number else ["conv", "bn"]
+        writers += [f"{block}/{kind}_1" for block in blocks for kind in ("conv", "bn")]
+        writers += [shortcut, f"{blocks[0]}/shortcut_bn"] if projected else []
+        # The first block of a section but the first reads the section before.
+        readers = [f"{block}/conv_0" for block in (blocks[1:] if number else blocks)]
+        readers += [f"{following}/conv_0" if following else "fc"]
+        if f"{following}/shortcut_conv" in layers:
+            readers.append(f"{following}/shortcut_conv")
+        first = f"section_{number - 1}" if number and not projected else None
+        yield f"section_{number}", Units(tuple(writers), tuple(readers), first)
+        for block in blocks:
+            yield (
+                block,
+                Units((f"{block}/conv_0", f"{block}/bn_0"), (f"{block}/conv_1",)),
+            )
+
+
+def _sections(layers: set[str]) -> list[list[str]]:
+    """Names of the blocks of each section, in order."""
+    matches = (re.fullmatch(r"block_(\d+)_(\d+)/conv_0", name) for name in layers)
+    numbers = sorted((int(match[1]), int(match[2])) for match in matches if match)
+    return [
+        [f"block_{section}_{block}" for _, block in run]
+        for section, run in itertools.groupby(numbers, key=lambda pair: pair[0])
+    ]
