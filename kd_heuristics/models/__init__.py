@@ -19,14 +19,14 @@ __all__ = ["Network", "create", "from_linen", "names", "sections"]
 def create(name: str, num_classes: int, **options: Any) -> Network:
     """The network of that name, as pure functions (see `Network`).
 
-    | names | options beside `width`, `init_factor`, `dtype` |
-    |---|---|
-    | vgg11 vgg16 | `classifier_width` `dropout_rate` |
-    | vgg11_bn vgg16_bn | the same and `batch_norm_momentum` `batch_norm_groups` |
-    | resnet18 (CIFAR form) resnet8 resnet14 resnet20 resnet26 resnet32 (CIFAR) \
-resnet34_imagenet resnet20_imagenet | `shortcut` `input_batch_norm` \
-`batch_norm_momentum` `batch_norm_groups` |
-    | shallow | `classifier_width` |
+    `width`, `init_factor` and `dtype` are options of every model. Beside them:
+
+    - vgg11, vgg16: `classifier_width`, `dropout_rate`;
+    - vgg11_bn, vgg16_bn: these, `batch_norm_momentum` and `batch_norm_groups`;
+    - resnet8, resnet14, resnet20, resnet26, resnet32 and resnet18 for CIFAR,
+      resnet20_imagenet, resnet34_imagenet: `shortcut`, `input_batch_norm`,
+      `batch_norm_momentum`, `batch_norm_groups`;
+    - shallow: `classifier_width`.
 
     Args:
       name: one of `names()`.

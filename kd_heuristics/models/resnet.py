@@ -112,7 +112,7 @@ class ResNet(nn.Module):
         x = images
         if self.input_batch_norm:
             x = record("bn", norm(name="input_bn")(x))
-        x = self._stem(x.astype(self.dtype), record, conv, norm)
+        x = self._stem(x, record, conv, norm)
         for section, (count, channels) in enumerate(
             zip(self.num_blocks, self.channels, strict=True)
         ):

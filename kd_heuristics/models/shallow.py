@@ -40,7 +40,7 @@ class Shallow(nn.Module):
         layers.check_size(images, len(_CHANNELS), "the shallow student")
         kernel_init = layers.he_normal(self.init_factor)
         record = layers.Record()
-        x = images.astype(self.dtype)
+        x = images
         for index, channels in enumerate(_CHANNELS):
             x = layers.convolution(
                 layers.scaled(channels, self.width),
