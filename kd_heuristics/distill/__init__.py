@@ -4,6 +4,7 @@ Student before teacher, prediction before target; the objective at the call site
 reduces. No gradient reaches a teacher.
 """
 
+from kd_heuristics.distill import imagenet, net2net, transfer
 from kd_heuristics.distill.fsp import (
     fsp_distance,
     fsp_loss,
@@ -58,6 +59,7 @@ __all__ = [
     "hint_loss",
     "hint_stage",
     "hinton",
+    "imagenet",
     "joint_stage",
     "kl",
     "l2",
@@ -67,6 +69,7 @@ __all__ = [
     "mean_of_logits",
     "mean_of_probabilities",
     "merge",
+    "net2net",
     "numbered",
     "regressor",
     "sections",
@@ -76,5 +79,6 @@ __all__ = [
     "store",
     "sum_of_losses",
     "take_pairs",
+    "transfer",
     "widen",
 ]
