@@ -17,16 +17,18 @@ class Task:
     """Data and network of one study.
 
     Attributes:
+      dataset: its name.
       classifier: the network with the training set's pixel statistics.
       train: the training set.
       batches: `(seed, step) -> batch` of it, augmented.
-      test: batches of the whole test set.
+      test: batches of the whole test set, or of the validation set.
       sets: "train" and "test", un-augmented, in batches, cut to `eval_examples`.
       images_per_set: the mean number of examples in `sets`.
       steps_per_epoch: of training.
       mesh: over which batches are split; None on one device.
     """
 
+    dataset: str
     classifier: training.Classifier
     train: data.Dataset
     batches: Callable
@@ -42,6 +44,14 @@ class Task:
         variables = self.classifier.network.init(jax.random.key(seed), example)
         return variables["params"], variables.get("batch_stats", {})
 
+    def with_batch_size(self, batch_size: int) -> "Task":
+        """The same task, trained in batches of another size."""
+        return dataclasses.replace(
+            self,
+            batches=_train_batches(self.dataset, self.train, batch_size),
+            steps_per_epoch=data.steps_per_epoch(len(self.train), batch_size),
+        )
+
     def place(self, tree: PyTree) -> PyTree:
         """The tree on every device that the batches are split over."""
         return tree if self.mesh is None else parallel.replicate(tree, self.mesh)
@@ -52,16 +62,16 @@ def make(config: Any) -> Task:
 
     Args:
       config: of a study, with the fields dataset, train_examples, eval_examples,
-        model, model_options, batch_size, eval_batch_size and devices.
+        model, model_options, batch_size, eval_batch_size and devices; test_split where
+        the numbers come from validation images.
 
     Raises:
       MissingDatasetError, ValueError: see their words.
     """
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
     train = data.load(config.dataset, "train").take(config.train_examples)
-    test = data.load(config.dataset, "test")
+    test = data.load(config.dataset, getattr(config, "test_split", "test"))
     network = models.create(config.model, train.num_classes, **config.model_options)
-    augmentation: dict[str, Any] = data.default_augmentation(config.dataset)
     along = {
         name: dataset.take(config.eval_examples)
         for name, dataset in (("train", train), ("test", test))
@@ -72,12 +82,18 @@ def make(config: Any) -> Task:
         return batches if mesh is None else parallel.split_batches(batches, mesh)
 
     return Task(
+        dataset=config.dataset,
         classifier=training.Classifier.of(network, train),
         train=train,
-        batches=data.train_batches(train, config.batch_size, **augmentation),
+        batches=_train_batches(config.dataset, train, config.batch_size),
         test=eval_batches(test),
         sets={name: eval_batches(dataset) for name, dataset in along.items()},
         images_per_set=sum(len(s) for s in along.values()) / len(along),
         steps_per_epoch=data.steps_per_epoch(len(train), config.batch_size),
         mesh=mesh,
     )
+
+
+def _train_batches(name: str, train: data.Dataset, batch_size: int) -> Callable:
+    augmentation: dict[str, Any] = data.default_augmentation(name)
+    return data.train_batches(train, batch_size, **augmentation)

@@ -1,5 +1,6 @@
 """Figures: pure functions of a run folder."""
 
 from kd_heuristics.plots.sgdr import sgdr
+from kd_heuristics.plots.warmup import warmup
 
-__all__ = ["sgdr"]
+__all__ = ["sgdr", "warmup"]

@@ -79,6 +79,11 @@ class Classifier:
         values = cross_entropy_and_accuracy(logits, batch["labels"])
         return {**values, "mask": batch["mask"]}
 
+    def features(self, params, batch_stats, images):
+        """Every layer's output on uint8 images, `{"00_conv": array, ...}`."""
+        variables = with_stats(params, batch_stats)
+        return self.network.features(variables, self.inputs(images))
+
 
 def with_stats(params, batch_stats):
     """The variables of a `Network`: statistics only where there are any."""

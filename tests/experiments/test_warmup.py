@@ -1,0 +1,153 @@
+"""The warmup study: the paper's rates, what each arm freezes, results and figures."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import launch, warmup
+from experiments.presets.warmup import ARMS, claims
+from kd_heuristics import runs
+
+SMOKE = warmup.PRESETS["smoke"]
+STEPS = 10  # an epoch of CIFAR-10 at batch 5000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return launch.run(warmup.STUDY, SMOKE, tmp_path_factory.mktemp("smoke") / "warmup")
+
+
+class Silent:
+    def start(self, steps):
+        pass
+
+    def stage(self, name):
+        pass
+
+    def advance(self, steps, loss=None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    return warmup.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+
+
+def test_leaves_numbers_claims_and_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["arms"]) == set(ARMS)
+    assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
+    assert len(results["claims"]) == 6
+    names = {path.name for path in (folder / "figures").glob("*.png")}
+    assert names == {"figure4.png", "figure5.png", "controls.png"}
+
+
+def test_the_papers_rate_trace():
+    """Figure 4b: .1255, .2505, ... 2.5, then divided by 10 at 60, 120 and 150."""
+    rates = warmup.PRESETS["cifar10"].rates("warmup", STEPS)
+    trace = rates["rest"][::STEPS]
+    np.testing.assert_allclose(trace[:2], [0.125475, 0.25045], rtol=1e-5)
+    np.testing.assert_allclose(trace[19:60], 2.5, rtol=1e-6)
+    np.testing.assert_allclose(
+        trace[[59, 60, 119, 120, 149, 150, 299]],
+        [2.5, 0.25, 0.25, 0.025, 0.025, 0.0025, 0.0025],
+        rtol=1e-6,
+    )
+    # Set once an epoch, and the same for all layers.
+    assert (rates["rest"].reshape(-1, STEPS) == trace[:, None]).all()
+    np.testing.assert_array_equal(rates["rest"], rates["fc"])
+
+
+def test_rates_of_the_other_arms():
+    config = warmup.PRESETS["cifar10"]
+    assert config.rates("large", STEPS)["rest"][0] == np.float32(2.5)
+    assert config.rates("low_rate", STEPS)["rest"][0] == np.float32(0.05)
+    assert config.rates("small", 500)["rest"][0] == np.float32(0.05)
+    alone = config.rates("warmup_fc", STEPS)
+    assert alone["rest"][0] == np.float32(2.5)
+    assert alone["fc"][0] == config.rates("warmup", STEPS)["fc"][0]
+
+
+def frozen_layers(lab, arm):
+    """Layers whose parameters are bit for bit those of the start after the warmup."""
+    before, after = (
+        lab.variables(arm, 0, step)["params"] for step in (0, lab.warmup_steps)
+    )
+    return {
+        name
+        for name, leaves in before.items()
+        if all(
+            np.array_equal(a, b)
+            for a, b in zip(
+                jax.tree.leaves(leaves), jax.tree.leaves(after[name]), strict=True
+            )
+        )
+    }
+
+
+def test_each_arm_freezes_its_own_layers(lab):
+    names = set(lab.starts[0][0])
+    fc = {name for name in names if name.startswith("fc")}
+    assert frozen_layers(lab, "freeze_fc") == fc
+    assert frozen_layers(lab, "freeze_conv") == names - fc
+    assert frozen_layers(lab, "freeze_random") == lab.chosen
+    for arm in ("small", "large", "warmup", "clip"):
+        assert frozen_layers(lab, arm) == set()
+
+
+def test_frozen_layers_move_after_the_warmup(lab):
+    last = lab.variables("freeze_fc", 0, lab.last_step("large"))["params"]
+    middle = lab.variables("freeze_fc", 0, lab.warmup_steps)["params"]
+    for name in ("fc_0", "fc_2"):
+        assert not np.array_equal(last[name]["kernel"], middle[name]["kernel"])
+
+
+def test_random_layers_hold_about_as_much_as_the_stack():
+    params = {
+        "fc_0": {"kernel": jnp.zeros((10, 5)), "bias": jnp.zeros(5)},
+        "conv_0": {"kernel": jnp.zeros((3, 10))},
+        "conv_1": {"kernel": jnp.zeros((4, 5))},
+        "conv_2": {"kernel": jnp.zeros((20, 20))},
+        "bn_0": {"scale": jnp.zeros(5)},
+    }
+    # Of 55: 30 + 20 + 5, in whatever order they come.
+    for seed in range(4):
+        assert warmup.random_layers(params, seed) == {"conv_0", "conv_1", "bn_0"}
+    big = {"fc": {"kernel": jnp.zeros(3)}, "a": jnp.zeros(9), "b": {"c": jnp.zeros(7)}}
+    assert warmup.random_layers({"fc": big["fc"], "b": big["b"]}, 0) == {"b"}
+
+
+def test_arms_of_a_seed_start_from_the_same_network(lab):
+    first = lab.variables("large", 0, 0)["params"]
+    for arm in ("warmup", "small"):
+        other = lab.variables(arm, 0, 0)["params"]
+        jax.tree.map(np.testing.assert_array_equal, first, other)
+
+
+def test_a_diverging_arm_has_an_empty_map(lab):
+    good = lab.variables("large", 0, 0)
+    bad = jax.tree.map(lambda leaf: leaf * jnp.nan, good)
+    assert np.isnan(lab.map(good, bad)).all()
+    assert np.isfinite(lab.map(good, good)).all()
+
+
+def test_claims_only_of_the_arms_that_run():
+    config = dataclasses.replace(SMOKE, arms=("large", "warmup"))
+    assert len(claims(config)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arms": ("large", "freez_fc")}, "did you mean 'freeze_fc'"),
+        ({"warmup_epochs": 3}, "warmup_epochs must be below epochs, got 3 of 3"),
+        ({"small_batch_size": 0}, "small_batch_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_config(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMOKE, **changes)
