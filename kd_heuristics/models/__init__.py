@@ -8,12 +8,22 @@ from typing import Any
 import jax.numpy as jnp
 
 from kd_heuristics import nearest
+from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
 from kd_heuristics.models.resnet import CONFIGS, SHORTCUTS, ResNet, sections
 from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
 
-__all__ = ["Network", "create", "from_linen", "names", "sections"]
+__all__ = [
+    "Network",
+    "create",
+    "from_equinox",
+    "from_functions",
+    "from_linen",
+    "from_nnx",
+    "names",
+    "sections",
+]
 
 
 def create(name: str, num_classes: int, **options: Any) -> Network:

@@ -55,17 +55,17 @@ def from_linen(name: str, module: nn.Module) -> Network:
 
     @once  # compiled, it leaves out the forward pass that finds the shapes
     def init(key, images):
-        _check_images(images)
+        check_images(images)
         return dict(module.init(key, images, train=False))
 
     def evaluate(variables, images) -> tuple[jax.Array, dict[str, jax.Array]]:
-        _check_images(images)
+        check_images(images)
         outputs: Any = module.apply(variables, images, train=False)
         logits, features = outputs
         return logits.astype(jnp.float32), features
 
     def train(variables, images, key):
-        _check_images(images)
+        check_images(images)
         (logits, _), updated = module.apply(
             variables,
             images,
@@ -84,7 +84,8 @@ def from_linen(name: str, module: nn.Module) -> Network:
     )
 
 
-def _check_images(images):
+def check_images(images: jax.Array) -> None:
+    """Raises ValueError where images are not float [batch, h, w, c]."""
     if images.ndim != 4:
         raise ValueError(
             f"images must be [batch, height, width, channels], got {images.shape}; a "

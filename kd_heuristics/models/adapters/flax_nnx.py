@@ -1,0 +1,167 @@
+"""Flax NNX modules as a `Network`."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.compiled import once
+from kd_heuristics.models.adapters.functions import as_logits
+from kd_heuristics.models.adapters.naming import Naming, name_of
+from kd_heuristics.models.network import Network, check_images
+from kd_heuristics.similarity import capture
+
+
+def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
+    """The `Network` of a Flax NNX module, which maps images to logits.
+
+    The module is called as `module(images)`, on float images [batch, h, w, c]. Its mode
+    is that of `module.train()` and `module.eval()`. In training, each of its random
+    streams (dropout's) starts from a key of its own, made from the step's; in
+    evaluation all streams have fixed keys.
+
+    Variables are nested dictionaries by attribute and index, "layers/0/kernel":
+    `nnx.Param`, and what is derived from it, under "params"; `nnx.BatchStat` and all
+    other variables and arrays, `nnx.Intermediate` left out, under "batch_stats", which
+    training passes on as the module leaves them. A variable that the module has in two
+    places is one.
+
+    `features` are the outputs of all submodules, named as by `similarity.capture`; the
+    logits alone, as "00_logits", where the installed Flax is older than 0.12.1.
+
+    Args:
+      name: for messages and run folders.
+      make: `nnx.Rngs -> nnx.Module`; called once for the structure, without allocating,
+        and at each `init`. A function that returns a trained module serves as well: the
+        module stays as it is.
+
+    Returns: the network; its logits are float32.
+
+    Raises: ValueError where `make` returns no module or one that cannot be called, and,
+      when the network is called, before anything is computed: the images are not float
+      [batch, h, w, c], the logits not [batch, classes], or the variables another
+      model's.
+
+    >>> from flax import nnx
+    >>> class Linear(nnx.Linear):
+    ...     def __call__(self, images):
+    ...         return super().__call__(images.reshape(len(images), -1))
+    >>> network = from_nnx("linear", lambda rngs: Linear(64, 10, rngs=rngs))
+    >>> images = jnp.ones((2, 8, 8, 1))
+    >>> variables = network.init(jax.random.key(0), images)
+    >>> sorted(variables["params"]), network.apply(variables, images).shape
+    (['bias', 'kernel'], (2, 10))
+    """
+    from flax import nnx  # a third of a second to import
+
+    train_graph, eval_graph, params, streams, rest = _structure(make)
+    param_names = Naming.of(f"parameters of {name}", params, _variable_name)
+    rest_names = Naming.of(f"statistics of {name}", rest, _variable_name)
+
+    def merge(graph, variables, key):
+        return nnx.merge(
+            graph,
+            param_names.to_tree(variables["params"]),
+            _reseeded(streams, key),
+            rest_names.to_tree(variables.get("batch_stats", {})),
+        )
+
+    @once
+    def init(key, images):
+        _, params, _, rest = _parts(make(nnx.Rngs(key)))
+        variables = {"params": param_names.to_dict(params)}
+        if rest_names.names:
+            variables["batch_stats"] = rest_names.to_dict(rest)
+        jax.eval_shape(apply, variables, images)  # raises on bad images and logits
+        return variables
+
+    def evaluation(variables, images):
+        check_images(images)
+        return merge(eval_graph, variables, jax.random.key(0))
+
+    def apply(variables, images):
+        return as_logits(name, evaluation(variables, images)(images), images)
+
+    def train(variables, images, key):
+        check_images(images)
+        module = merge(train_graph, variables, key)
+        logits = as_logits(name, module(images), images)
+        return logits, rest_names.to_dict(_parts(module)[3])
+
+    def features(variables, images):
+        if not hasattr(nnx, "capture"):
+            return {"00_logits": apply(variables, images)}
+        return dict(capture(evaluation(variables, images))(images))
+
+    return Network(name, init, apply, train, features)
+
+
+def _structure(make):
+    """Graphs in training and evaluation, and the shapes of what `_parts` says."""
+    from flax import nnx
+
+    graphs = []
+
+    def states():
+        made = make(nnx.Rngs(jax.random.key(0)))
+        _check_module(made)
+        module = nnx.merge(*nnx.split(made))  # the mode of the user's own stays
+        module.train()
+        train_graph, *states = _parts(module)
+        module.eval()
+        graphs.extend([train_graph, _parts(module)[0]])
+        return states
+
+    shapes = jax.eval_shape(states)
+    return *graphs, *shapes
+
+
+def _parts(module):
+    """Structure, parameters, random streams, and the rest but intermediates."""
+    from flax import nnx
+
+    graph, params, streams, _, rest = nnx.split(
+        module, nnx.Param, nnx.RngState, nnx.Intermediate, ...
+    )
+    return graph, params, streams, rest
+
+
+def _check_module(module):
+    from flax import nnx
+
+    if not isinstance(module, nnx.Module) or not callable(module):
+        raise ValueError(
+            "make must return an nnx.Module with a __call__ that maps images to "
+            f"logits, got {type(module).__name__}"
+        )
+    # Under jit Flax (0.12) takes a bare array for a constant, and would leak it.
+    known = {id(leaf) for leaf in jax.tree.leaves(nnx.state(module))}
+    for path, node in nnx.iter_modules(module):
+        for attribute, value in vars(node).items():
+            if isinstance(value, jax.core.Tracer) and id(value) not in known:
+                name = "/".join(map(str, (*path, attribute)))
+                raise ValueError(
+                    f"{name} is an array that Flax does not see under jit; wrap it: "
+                    "nnx.Variable(array)"
+                )
+
+
+def _variable_name(path):
+    """Without the key that leads from a variable to its value."""
+    names = name_of(path)
+    return names[:-1] if names[-1:] == ("value",) else names
+
+
+def _reseeded(streams, key):
+    """The random streams at their start; stream i has the key `fold_in(key, i)`."""
+    counter = itertools.count()
+
+    def fresh(leaf):
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(leaf.shape, leaf.dtype)  # draws so far
+        own = jax.random.fold_in(key, next(counter))
+        return jax.random.split(own, leaf.shape) if leaf.shape else own
+
+    return jax.tree.map(fresh, streams)

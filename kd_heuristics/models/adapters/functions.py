@@ -1,0 +1,103 @@
+"""Plain functions as a `Network`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.models.network import Network
+
+PyTree = Any
+
+
+def from_functions(
+    name: str,
+    init: Callable[[jax.Array, jax.Array], PyTree],
+    apply: Callable[[PyTree, jax.Array], jax.Array],
+    *,
+    train: Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
+    | None = None,
+    features: Callable[[PyTree, jax.Array], dict[str, jax.Array]] | None = None,
+) -> Network:
+    """The `Network` of plain functions, which are pure and which JAX can trace.
+
+    Args:
+      name: for messages and run folders.
+      init: `(key, images) -> {"params": tree}`, with "batch_stats" beside it where
+        the model has running statistics. Trees of nested dictionaries, whose kernels
+        are named "kernel", also suit `training.kernels`.
+      apply: `(variables, images) -> logits [batch, classes]`, in evaluation mode;
+        images are float [batch, h, w, c].
+      train: `(variables, images, key) -> (logits, batch_stats)`, in training mode;
+        None: `apply`, and the statistics stay as they are.
+      features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode;
+        None: the logits alone, as "00_logits".
+
+    Returns: the network; its logits are float32.
+
+    Raises: ValueError, when the network is called, before anything is computed: `init`
+      returns no such dictionary, or logits are not [batch, classes].
+
+    >>> def init(key, images):
+    ...     return {"params": jnp.zeros((images[0].size, 10))}
+    >>> def apply(variables, images):
+    ...     return images.reshape(len(images), -1) @ variables["params"]
+    >>> network = from_functions("linear", init, apply)
+    >>> images = jnp.ones((2, 8, 8, 1))
+    >>> network.apply(network.init(jax.random.key(0), images), images).shape
+    (2, 10)
+    """
+
+    def checked_init(key, images):
+        variables = init(key, images)
+        _check_variables(name, variables)
+        jax.eval_shape(evaluate, variables, images)  # raises on bad logits
+        return variables
+
+    def evaluate(variables, images):
+        return as_logits(name, apply(variables, images), images)
+
+    def step(variables, images, key):
+        if train is None:
+            return evaluate(variables, images), variables.get("batch_stats", {})
+        logits, batch_stats = train(variables, images, key)
+        return as_logits(name, logits, images), batch_stats
+
+    def only_logits(variables, images):
+        return {"00_logits": evaluate(variables, images)}
+
+    return Network(
+        name=name,
+        init=checked_init,
+        apply=evaluate,
+        train=step,
+        features=features or only_logits,
+    )
+
+
+def as_logits(name: str, logits: Any, images: jax.Array) -> jax.Array:
+    """The logits in float32; ValueError where they are not [batch, classes]."""
+    shape = getattr(logits, "shape", None)
+    if shape is None:
+        found = f"a {type(logits).__name__}"
+    elif len(shape) != 2 or shape[0] != images.shape[0]:
+        found = str(list(shape))
+    elif not jnp.issubdtype(logits.dtype, jnp.floating):
+        found = f"{logits.dtype}{list(shape)}"
+    else:
+        return logits.astype(jnp.float32)
+    raise ValueError(
+        f"{name} must return logits, float [batch, classes], for images "
+        f"{list(images.shape)}; it returned {found}"
+    )
+
+
+def _check_variables(name, variables):
+    keys = sorted(variables) if isinstance(variables, dict) else None
+    if keys not in (["params"], ["batch_stats", "params"]):
+        found = type(variables).__name__ if keys is None else f"the keys {keys}"
+        raise ValueError(
+            f'the init of {name} must return {{"params": tree}}, with "batch_stats" '
+            f"beside it where there are any; it returned {found}"
+        )

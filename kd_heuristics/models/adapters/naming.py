@@ -1,0 +1,66 @@
+"""Any pytree as nested dictionaries named by the path of each leaf, and back."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import traverse_util
+
+PyTree = Any
+Path = tuple[str, ...]
+
+
+def name_of(path: tuple) -> Path:
+    """The keys of a path as text: attributes, indices and dictionary keys alike."""
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """How the leaves of one kind of tree are named.
+
+    Attributes:
+      what: of the tree, for messages: "parameters of Net".
+      names: one a leaf, in the order of `jax.tree.leaves`.
+      structure: the tree's.
+    """
+
+    what: str
+    names: tuple[Path, ...]
+    structure: Any
+
+    @classmethod
+    def of(
+        cls, what: str, tree: PyTree, rename: Callable[[tuple], Path] = name_of
+    ) -> "Naming":
+        """The naming of a tree; `rename` maps a path of `jax.tree_util` to names.
+
+        >>> naming = Naming.of("the example", {"fc": [1.0, 2.0]})
+        >>> naming.to_dict({"fc": [3.0, 4.0]})
+        {'fc': {'0': 3.0, '1': 4.0}}
+        """
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        names = tuple(rename(path) for path, _ in leaves)
+        return cls(what, names, jax.tree.structure(tree))
+
+    def to_dict(self, tree: PyTree) -> dict[str, Any]:
+        """The tree's leaves in nested dictionaries."""
+        leaves = zip(self.names, jax.tree.leaves(tree), strict=True)
+        return traverse_util.unflatten_dict(dict(leaves))
+
+    def to_tree(self, nested: dict[str, Any]) -> PyTree:
+        """The inverse of `to_dict`.
+
+        Raises:
+          ValueError: the dictionaries are another model's; a leaf is named.
+        """
+        flat: dict[Any, Any] = traverse_util.flatten_dict(nested)
+        wrong = sorted({*flat} ^ {*self.names})
+        if wrong:
+            problem = "is missing" if wrong[0] in self.names else "is unknown"
+            raise ValueError(
+                f"these variables are not the {self.what}: {'/'.join(wrong[0])!r} "
+                f"{problem}; give what this network's init returned, or a tree like it"
+            )
+        return jax.tree.unflatten(self.structure, [flat[name] for name in self.names])
