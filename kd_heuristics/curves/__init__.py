@@ -4,8 +4,8 @@
     halfway = curve.at(0.5)
 
 Only floating-point leaves move; all others must agree between the points and stay. To
-fit a curve, minimise a loss of `with_bends(curve, bends).at(t)` over the bends by any
-optimiser. With free ends the parameters are the curve itself, which is a pytree.
+fit a curve, minimise `CurveLoss` over the bends, by `training.fit` or any optimiser.
+With free ends the parameters are the curve itself, which is a pytree.
 """
 
 from kd_heuristics.curves.arc import arc_integral, length, uniform_t
@@ -18,10 +18,12 @@ from kd_heuristics.curves.curve import (
     polychain,
     with_bends,
 )
+from kd_heuristics.curves.fitting import CurveLoss, sample_t
 from kd_heuristics.curves.trees import distance
 
 __all__ = [
     "Curve",
+    "CurveLoss",
     "arc_integral",
     "bends",
     "bezier",
@@ -30,6 +32,7 @@ __all__ = [
     "line",
     "midpoint",
     "polychain",
+    "sample_t",
     "uniform_t",
     "with_bends",
 ]

@@ -48,11 +48,7 @@ class Curve:
 
         Raises: ValueError where a known t is outside [0, 1], or no scalar.
         """
-        leaves, structure = jax.tree.flatten(self.points[0])
-        mixed = iter(_mix(self.coefficients(t), trees.moving(self.points)))
-        return structure.unflatten(
-            next(mixed) if trees.is_inexact(leaf) else leaf for leaf in leaves
-        )
+        return trees.combine(self.coefficients(t), self.points)
 
     def coefficients(self, t: ArrayLike) -> jax.Array:
         """The weights c_k(t) of the points, [points]; they sum to 1.
@@ -201,38 +197,3 @@ def _bezier_weights(t, num_points):
 
 
 _WEIGHTS = {"polychain": _chain_weights, "bezier": _bezier_weights}
-
-
-@jax.jit
-def _mix(weights, leaves):
-    """The weighted sum of each leaf's values at the points."""
-    return [_weighted_sum(weights, values) for values in leaves]
-
-
-@jax.custom_jvp
-def _weighted_sum(weights, values):
-    """The sum of weights[k] * values[k], and values[k] itself where a weight is 1.
-
-    Selected, not computed: a sum loses the sign of zero and flushes subnormal numbers,
-    and a product with 0 lets an infinite point spoil the others. The derivative is that
-    of the sum.
-    """
-    terms = [
-        jnp.where(weight == 0, 0, weight * trees.widened(value))
-        for weight, value in zip(weights, values, strict=True)
-    ]
-    result = sum(terms[1:], terms[0]).astype(jnp.result_type(values[0]))
-    for weight, value in zip(weights, values, strict=True):
-        result = jnp.where(weight == 1, value, result)
-    return result
-
-
-@_weighted_sum.defjvp
-def _weighted_sum_jvp(primals, tangents):
-    (weights, values), (weights_dot, values_dot) = primals, tangents
-    terms = [
-        dw * trees.widened(v) + w * trees.widened(dv)
-        for w, v, dw, dv in zip(weights, values, weights_dot, values_dot, strict=True)
-    ]
-    result = _weighted_sum(weights, values)
-    return result, sum(terms[1:], terms[0]).astype(result.dtype)

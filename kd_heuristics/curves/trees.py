@@ -77,6 +77,24 @@ def moving(trees: Sequence[PyTree]) -> list[tuple[Any, ...]]:
     return [values for values in by_tree if is_inexact(values[0])]
 
 
+def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
+    """The sum of weights[k] * trees[k] over floating-point leaves.
+
+    Sums run in float32 or wider and are rounded to the leaf's type; a tree of weight 0
+    has no part in them, and where one tree has weight 1 and the others 0 it comes back
+    bit for bit. Other leaves are the first tree's.
+
+    Args:
+      weights: [trees], of any sign, summing to 1.
+      trees: alike in structure, shapes and types.
+    """
+    leaves, structure = jax.tree.flatten(trees[0])
+    mixed = iter(_mix(weights, moving(trees)))
+    return structure.unflatten(
+        next(mixed) if is_inexact(leaf) else leaf for leaf in leaves
+    )
+
+
 def widened(leaf: Any) -> jax.Array:
     """A number or array in at least float32: sums over many entries need it."""
     leaf = jnp.asarray(leaf)
@@ -89,11 +107,61 @@ def safe_sqrt(square: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
+@jax.custom_jvp
+def pinned(value: jax.Array, where: Any, exact: Any) -> jax.Array:
+    """`exact` where the condition holds, else `value`, whose derivative it always has.
+
+    For places where a formula is known to give `exact` but for rounding.
+    """
+    return jnp.where(where, exact, value)
+
+
+@pinned.defjvp
+def _pinned_jvp(primals, tangents):
+    return pinned(*primals), tangents[0]
+
+
 @jax.jit
 def _distance(pairs):
     differences = [widened(y) - widened(x) for x, y in pairs]
     squares = [jnp.square(jnp.abs(values)).sum() for values in differences]
     return safe_sqrt(sum(squares, jnp.float32(0)))
+
+
+@jax.jit
+def _mix(weights, leaves):
+    """The weighted sum of each leaf's values at the points."""
+    return [_weighted_sum(weights, values) for values in leaves]
+
+
+@jax.custom_jvp
+def _weighted_sum(weights, values):
+    """The sum of weights[k] * values[k]; values[k] itself where only k has a part.
+
+    Selected, not computed: a sum loses the sign of zero and flushes subnormal numbers,
+    and a product with 0 lets an infinite point spoil the others. The derivative is that
+    of the sum.
+    """
+    terms = [
+        jnp.where(weight == 0, 0, weight * widened(value))
+        for weight, value in zip(weights, values, strict=True)
+    ]
+    result = sum(terms[1:], terms[0]).astype(jnp.result_type(values[0]))
+    alone = (weights != 0).sum() == 1
+    for weight, value in zip(weights, values, strict=True):
+        result = jnp.where(alone & (weight == 1), value, result)
+    return result
+
+
+@_weighted_sum.defjvp
+def _weighted_sum_jvp(primals, tangents):
+    (weights, values), (weights_dot, values_dot) = primals, tangents
+    terms = [
+        dw * widened(v) + w * widened(dv)
+        for w, v, dw, dv in zip(weights, values, weights_dot, values_dot, strict=True)
+    ]
+    result = _weighted_sum(weights, values)
+    return result, sum(terms[1:], terms[0]).astype(result.dtype)
 
 
 def _difference(a, b, constants) -> str | None:

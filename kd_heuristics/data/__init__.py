@@ -9,6 +9,7 @@ batch = batches(seed, step)  # pure: the same arguments, the same batch
 
 from kd_heuristics.data.augment import (
     augment,
+    augment_batches,
     channel_stats,
     normalize,
     random_crop,
@@ -29,6 +30,7 @@ __all__ = [
     "Dataset",
     "MissingDatasetError",
     "augment",
+    "augment_batches",
     "batch_indices",
     "channel_stats",
     "default_augmentation",

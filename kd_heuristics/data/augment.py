@@ -20,6 +20,28 @@ def augment(
     return random_flip(images, key_flip) if flip else images
 
 
+def augment_batches(
+    batches: dict[str, jax.Array], key: jax.Array, *, padding: int, flip: bool
+) -> dict[str, jax.Array]:
+    """Evaluation batches with each image cropped and flipped once, see `augment`.
+
+    For metrics on a training set as training sees it: each example still counts once.
+
+    Args:
+      batches: as of `eval_batches`, "images" uint8 [num_batches, b, h, w, c].
+      key: of the crops and flips, the same for the same key.
+      padding: of `random_crop`.
+      flip: mirrors each image with probability one half.
+    """
+    images = batches["images"]
+
+    def one(index):
+        own = jax.random.fold_in(key, index)
+        return augment(images[index], own, padding=padding, flip=flip)
+
+    return {**batches, "images": jax.lax.map(one, jnp.arange(len(images)))}
+
+
 def random_crop(
     images: UInt8[Array, "b h w c"], key: jax.Array, padding: int = 4
 ) -> UInt8[Array, "b h w c"]:

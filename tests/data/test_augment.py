@@ -159,3 +159,15 @@ def test_normalize(convert):
     images = jnp.asarray(IMAGES)
     batched = data.normalize(images[None], mean, std)
     np.testing.assert_array_equal(batched[0], data.normalize(images, mean, std))
+
+
+def test_evaluation_batches_augmented_once():
+    images = jnp.asarray(IMAGES.reshape(4, 16, 6, 5, 3))
+    batches = {"images": images, "labels": jnp.zeros((4, 16), jnp.int32)}
+    found = data.augment_batches(batches, KEY, padding=1, flip=True)
+    assert found["labels"] is batches["labels"]
+    augment = jax.jit(lambda x, key: data.augment(x, key, padding=1, flip=True))
+    for index in (0, 3):
+        alone = augment(images[index], jax.random.fold_in(KEY, index))
+        np.testing.assert_array_equal(found["images"][index], alone)
+    assert (found["images"] != images).any((1, 2, 3, 4)).all()

@@ -64,6 +64,37 @@ def test_one_program_for_every_curve():
     assert len(TRACES) == before
 
 
+def test_several_sets_share_the_points():
+    done = []
+    other = {**BATCHES, "x": BATCHES["x"] * 2}
+    found = points.evaluate_sets(
+        params_at,
+        [0.0, 0.5],
+        {"train": BATCHES, "test": other},
+        metric,
+        chunk=2,
+        progress=done.append,
+    )
+    assert set(found) == {"train_square", "test_square"}
+    np.testing.assert_allclose(found["train_square"], oracle([0.0, 0.5]), rtol=2e-6)
+    np.testing.assert_array_equal(found["test_square"], 4 * found["train_square"])
+    assert done == [2, 2]
+
+
+def test_statistics_are_made_anew_at_each_point():
+    def refresh(params):
+        return {"scale": params["w"].sum()}
+
+    def scaled(params, batch_stats, batch):
+        values = metric(params, batch_stats, batch)
+        return values | {"square": values["square"] * batch_stats["scale"]}
+
+    ts = [0.0, 0.3, 1.0]
+    found = points.evaluate(params_at, ts, BATCHES, scaled, refresh, 2)["square"]
+    sums = np.array([((1 - t) * A + t * B).sum() for t in ts])
+    np.testing.assert_allclose(found, oracle(ts) * sums, rtol=2e-6)
+
+
 def test_a_point_that_overflows_is_kept():
     values = points.evaluate(
         lambda t: jax.tree.map(lambda w: w * 1e30 * t, params_at(0.5)),
@@ -73,11 +104,6 @@ def test_a_point_that_overflows_is_kept():
     )
     assert values["square"][0] == 0
     assert np.isinf(values["square"][1])
-
-
-def test_crossing_is_of_inner_points_above_the_worse_end():
-    assert points.crossing([1.0, 3.0, 2.0]) == 1.0
-    assert points.crossing([3.0, 2.5, 1.0]) == -0.5
 
 
 @pytest.mark.parametrize(
@@ -97,7 +123,10 @@ def test_crossing_is_of_inner_points_above_the_worse_end():
             ),
             "no example",
         ),
-        (lambda: points.crossing([1.0, 2.0]), "at least 3 points, got 2"),
+        (
+            lambda: points.evaluate_sets(params_at, [0.0], {}, metric),
+            "sets is empty",
+        ),
     ],
 )
 def test_bad_input(call, words):

@@ -1,0 +1,109 @@
+"""The directions in which a training run moved most."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_heuristics.curves import trees
+from kd_heuristics.landscape.gram import gram, rounding
+from kd_heuristics.landscape.span import Span, span
+
+PyTree = Any
+
+
+class Trajectory(NamedTuple):
+    """The main axes of a trajectory.
+
+    Attributes:
+      span: the last network and the axes, of length 1 each.
+      coordinates: of each network along the axes, from the last one, float64
+        [points, axes].
+      shares: of the trajectory's variance (or squared distance from the last network,
+        where it is not centred) along each axis, float64 [axes].
+    """
+
+    span: Span
+    coordinates: np.ndarray
+    shares: np.ndarray
+
+
+def trajectory(
+    points: Sequence[PyTree], num_axes: int = 2, *, centred: bool = True
+) -> Trajectory:
+    """PCA of the differences w_i - w_n of a run's networks (Li et al. 2018, section 7).
+
+    The axes are the leading right singular vectors of the matrix whose rows are
+    w_i - w_n, i = 0 .. n, less their mean where `centred`. They are found from the
+    inner products of the rows, in float64: only one leaf a time is widened. The x of
+    the first network is not negative, and so on for each axis.
+
+    Args:
+      points: the networks in order, at least `num_axes + 1`; trees that are alike in
+        structure, shapes, types and in all leaves that are not floating-point, and that
+        are not traced.
+      num_axes: at least 1.
+      centred: about the mean, as PCA is; False: about the last network.
+
+    Raises: ValueError for too few networks, networks that span fewer axes, or that
+      names the first leaf that differs.
+
+    >>> run = [{"w": jnp.array(w)} for w in ([3.0, 4.0], [1.5, 2.0], [0.0, 0.0])]
+    >>> found = trajectory(run, num_axes=1)
+    >>> found.coordinates[:, 0].round(4).tolist(), float(found.shares[0].round(4))
+    ([5.0, 2.5, 0.0], 1.0)
+    """
+    points = list(points)
+    if num_axes < 1:
+        raise ValueError(f"num_axes must be at least 1, got {num_axes}")
+    if len(points) <= num_axes:
+        raise ValueError(
+            f"{num_axes} axes need at least {num_axes + 1} networks, got {len(points)}"
+        )
+    trees.check_alike(points)
+    inner = gram(points, origin=points[-1])
+    count = len(points)
+    centre = np.eye(count) - (1 / count if centred else 0)
+    squares, vectors = np.linalg.eigh(centre @ inner @ centre)
+    squares, vectors = squares[::-1][:num_axes], vectors[:, ::-1][:, :num_axes]
+    _check_rank(squares, rounding(points) * np.sqrt(count))
+    # An axis is the sum of shares[i, k] * (w_i - w_n) over the networks.
+    shares = centre @ vectors / np.sqrt(squares)
+    coordinates = inner @ shares
+    signs = np.where(coordinates[0] < 0, -1, 1)
+    axes = [_axis(points, column) for column in (shares * signs).T]
+    total = np.trace(centre @ inner @ centre)
+    return Trajectory(span(points[-1], *axes), coordinates * signs, squares / total)
+
+
+def _axis(points, shares) -> PyTree:
+    """The sum of shares[i] * (points[i] - points[-1])."""
+    leaves, structure = jax.tree.flatten(points[-1])
+    moved = iter(_sums(jnp.asarray(shares, jnp.float32), trees.moving(points)))
+    return structure.unflatten(
+        next(moved) if trees.is_inexact(leaf) else leaf for leaf in leaves
+    )
+
+
+@jax.jit
+def _sums(shares, values):
+    sums = []
+    for leaf in values:
+        last = trees.widened(leaf[-1])
+        steps = [
+            s * (trees.widened(x) - last) for s, x in zip(shares, leaf, strict=True)
+        ]
+        sums.append(sum(steps[1:], steps[0]).astype(jnp.result_type(leaf[-1])))
+    return sums
+
+
+def _check_rank(squares, noise) -> None:
+    lengths = np.sqrt(np.maximum(squares, 0))
+    found = int((lengths > max(4 * noise, 1e-7 * lengths[0])).sum())
+    if found < len(squares):
+        raise ValueError(
+            f"the networks move along {found} axes only, to rounding; ask for at most "
+            "so many with num_axes"
+        )

@@ -1,0 +1,237 @@
+"""Metrics at many parameter points, a chunk of points in each pass over the data.
+
+Curves, segments and planes differ only in where their points lie; all of them are
+evaluated here.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.errors
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_heuristics import parallel
+from kd_heuristics.compiled import as_partial, once
+
+PyTree = Any
+Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]
+
+CHUNK = 8  # points at once, where nothing is said
+
+
+def evaluate(
+    params_at: Callable[..., PyTree],
+    coordinates: Any,
+    batches: PyTree,
+    metric: Metric,
+    refresh_stats: Callable[[PyTree], PyTree] | None = None,
+    chunk: int | None = None,
+    *,
+    batch_stats: PyTree = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Mean of each metric over a set, at each of many parameter points.
+
+    One pass over the data serves a chunk of points. The sums of the batches are added
+    up in float64, so that a long set loses no digits. The points of a chunk run by
+    the shipped table (`parallel.strategies`): mapped on CPU, vmapped elsewhere.
+
+    Args:
+      params_at: `coordinate -> params`; `curve.at`, say, whose points are then
+        arguments of one program for all curves alike.
+      coordinates: a number a point, [points], or a vector a point, [points, d], which
+        `params_at` then takes as d arguments.
+      batches: a pytree of arrays [num_batches, batch, ...], as of `data.eval_batches`.
+      metric: `(params, batch_stats, batch) -> {name: float [batch]}`; an entry "mask"
+        ([batch], true where the example counts) is left out of the result. A method
+        or function that compares equal between calls compiles once.
+      refresh_stats: `params -> batch_stats`, called at every point: `exact`, `pooled`
+        or `cumulative`. Between two networks the statistics of neither fit.
+      chunk: points that lie in memory at once; None: 8.
+      batch_stats: running statistics given to the metric at every point instead; None:
+        `{}`.
+      progress: called with the number of points done since it was last called.
+
+    Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
+
+    Raises:
+      ValueError: no points, no examples, both `batch_stats` and `refresh_stats`, or
+        a Linen model whose batch statistics are missing.
+
+    >>> batches = {"x": jnp.array([[1.0, 2.0], [3.0, 0.0]]),
+    ...            "mask": jnp.array([[True, True], [True, False]])}
+    >>> def metric(w, _, batch):
+    ...     return {"product": w * batch["x"], "mask": batch["mask"]}
+    >>> evaluate(lambda t: 10.0 * t, [0.0, 1.0], batches, metric)["product"].tolist()
+    [0.0, 20.0]
+    """
+    found = evaluate_sets(
+        params_at,
+        coordinates,
+        {"": batches},
+        metric,
+        refresh_stats,
+        chunk,
+        batch_stats=batch_stats,
+        progress=progress,
+    )
+    return {name.removeprefix("_"): values for name, values in found.items()}
+
+
+def evaluate_sets(
+    params_at: Callable[..., PyTree],
+    coordinates: Any,
+    sets: Mapping[str, PyTree],
+    metric: Metric,
+    refresh_stats: Callable[[PyTree], PyTree] | None = None,
+    chunk: int | None = None,
+    *,
+    batch_stats: PyTree = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """`evaluate` on several sets, whose statistics are re-estimated once a point.
+
+    Args:
+      params_at: as in `evaluate`.
+      coordinates: as in `evaluate`.
+      sets: `{"train": batches, "test": batches}`, each as in `evaluate`.
+      metric: as in `evaluate`.
+      refresh_stats: as in `evaluate`.
+      chunk: as in `evaluate`.
+      batch_stats: as in `evaluate`.
+      progress: called after each set with the number of points done on it.
+
+    Returns: `{"train_loss": float64 [points], ...}`.
+
+    Raises: as `evaluate`.
+    """
+    coordinates = jnp.asarray(coordinates, float)
+    chunk = CHUNK if chunk is None else chunk
+    _check(coordinates, chunk, sets, batch_stats, refresh_stats)
+    size = min(chunk, len(coordinates))
+    stack = _stacker(params_at)
+    metric = as_partial(metric)
+    strategy = parallel.strategies()["points"]
+    shared = {} if batch_stats is None else batch_stats
+    found: dict[str, list] = {}
+    for start in range(0, len(coordinates), size):
+        part = coordinates[start : start + size]
+        # The last chunk is filled up with its last point: one shape, one program.
+        filled = jnp.concatenate([part, jnp.repeat(part[-1:], size - len(part), 0)])
+        params = stack(filled)
+        own = {}
+        if refresh_stats is not None:
+            own = refreshed(as_partial(refresh_stats), params, strategy)
+        for name, batches in sets.items():
+            with _missing_stats_named():
+                sums = chunk_sums(metric, params, own, shared, batches, strategy)
+            for key, values in _means(sums).items():
+                found.setdefault(f"{name}_{key}", []).append(values[: len(part)])
+            if progress is not None:
+                progress(len(part))
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _stacker(params_at):
+    """`coordinates -> the parameters of each point`, stacked."""
+    point_of = as_partial(params_at)
+    _check_arrays(point_of)
+    # Compiled where the arrays are arguments; a closure's would become constants.
+    stack = _stack_compiled if jax.tree.leaves(point_of) else _stack
+    return functools.partial(stack, point_of)
+
+
+def _stack(params_at, coordinates):
+    if coordinates.ndim == 1:
+        return jax.vmap(params_at)(coordinates)
+    return jax.vmap(lambda point: params_at(*point))(coordinates)
+
+
+_stack_compiled = once(_stack)
+
+
+def _each(function, points, strategy):
+    """The function of each point of a chunk, in the strategy's form."""
+    if strategy == "vmap":
+        return jax.vmap(function)(points)
+    return jax.lax.map(function, points)
+
+
+@functools.partial(jax.jit, static_argnames="strategy")
+def refreshed(refresh_stats, params, strategy):
+    return _each(refresh_stats, params, strategy)
+
+
+@functools.partial(jax.jit, static_argnames="strategy")
+def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy):
+    """Sums of each metric, {name: [num_batches, points]}.
+
+    `own_stats` has a leading axis [points]; empty, `batch_stats` stand for all points.
+    """
+
+    def point(own, batch):
+        params, own_stats = own
+        stats = own_stats if jax.tree.leaves(own_stats) else batch_stats
+        values = dict(metric(params, stats, batch))
+        first = next(iter(values.values()))
+        mask = values.pop("mask", jnp.ones_like(first, bool))
+        # where, not a product: a padded example may hold inf or NaN.
+        sums = {k: jnp.where(mask, v, 0).sum() for k, v in values.items()}
+        return sums | {"count": mask.sum()}
+
+    def one_batch(_, batch):
+        own = (params, own_stats)
+        return None, _each(functools.partial(point, batch=batch), own, strategy)
+
+    return jax.lax.scan(one_batch, None, batches)[1]
+
+
+def _means(sums) -> dict[str, np.ndarray]:
+    totals = {k: np.asarray(v, np.float64).sum(0) for k, v in sums.items()}
+    count = totals.pop("count")
+    if not count.all():
+        raise ValueError(
+            "there is no example to evaluate: the mask is false everywhere"
+        )
+    return {name: total / count for name, total in totals.items()}
+
+
+@contextlib.contextmanager
+def _missing_stats_named():
+    """Turns flax's error on absent batch statistics into one that says what to give."""
+    try:
+        yield
+    except flax.errors.ScopeCollectionNotFound as error:
+        raise ValueError(
+            "the metric's model lacks a collection of variables; where it has batch "
+            "norm, give refresh_stats (points.exact, pooled or cumulative) or "
+            f"batch_stats ({error})"
+        ) from error
+
+
+def _check(coordinates, chunk, sets, batch_stats, refresh_stats):
+    if len(coordinates) == 0:
+        raise ValueError("there is no point to evaluate: coordinates is empty")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if not sets:
+        raise ValueError("there is no set to evaluate on: sets is empty")
+    if jax.tree.leaves(batch_stats) and refresh_stats is not None:
+        raise ValueError(
+            "give batch_stats, the same at every point, or refresh_stats, not both"
+        )
+
+
+def _check_arrays(point_of):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(point_of):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"leaf {name!r} of the points is a {type(leaf).__name__}, not an array;"
+                " keep it out of the curve (equinox.partition) and combine in the "
+                "metric"
+            )

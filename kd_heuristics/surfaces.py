@@ -1,0 +1,186 @@
+"""Metrics over a grid of a plane, saved as they are found and resumed after a kill."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kd_heuristics import points, runs
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surface:
+    """Values on a grid; row i of each array lies at ys[i], column j at xs[j].
+
+    Attributes:
+      xs: float64 [columns].
+      ys: float64 [rows].
+      values: `{"train_loss": float64 [rows, columns], ...}`, with inf or NaN where a
+        point overflowed, and NaN where it is not done.
+      done: bool [rows, columns].
+    """
+
+    xs: np.ndarray
+    ys: np.ndarray
+    values: dict[str, np.ndarray]
+    done: np.ndarray
+
+    @property
+    def overflowed(self) -> np.ndarray:
+        """Where a point is done and some metric of it is infinite or NaN, bool."""
+        finite = [np.isfinite(values) for values in self.values.values()]
+        return self.done & ~np.logical_and.reduce(finite)
+
+
+def evaluate(
+    params_at: Callable[..., PyTree],
+    xs: Any,
+    ys: Any,
+    sets: Mapping[str, PyTree],
+    metric: points.Metric,
+    path: str | Path | None = None,
+    refresh_stats: Callable[[PyTree], PyTree] | None = None,
+    chunk: int | None = None,
+    *,
+    batch_stats: PyTree = None,
+    progress: Callable[[int], None] | None = None,
+) -> Surface:
+    """Metrics at every point of a grid, a chunk at a time.
+
+    After each chunk the surface is written, whole or not at all; the same call again
+    goes on where it was, and ends with the same numbers. The file knows the grid, the
+    networks at its corners, the data and the statistics, and is refused for others; it
+    does not know the metric.
+
+    Args:
+      params_at: `(x, y) -> params`: `plane.at` or `span.at`.
+      xs: ascending, [columns].
+      ys: ascending, [rows].
+      sets: `{"train": batches, "test": batches}`, as in `points.evaluate_sets`.
+      metric: as in `points.evaluate`, as is `refresh_stats`.
+      path: ".npz" file of the surface; None: it is not saved.
+      refresh_stats: as in `points.evaluate`.
+      chunk: points in memory at once, and between two writes; None: 8.
+      batch_stats: as in `points.evaluate`.
+      progress: called after each chunk with the points done since, on all sets; first
+        with those of the file.
+
+    Raises:
+      RunError: the file is damaged, or of another surface.
+      ValueError: a grid that does not ascend, and what `points.evaluate` raises.
+    """
+    xs, ys = _axis("xs", xs), _axis("ys", ys)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    store = _Store(path, _fingerprint(params_at, xs, ys, sets, batch_stats))
+    surface = store.load() or _empty(xs, ys)
+    if progress is not None and surface.done.any():
+        progress(int(surface.done.sum()))
+    size = points.CHUNK if chunk is None else chunk
+    left = np.flatnonzero(~surface.done)
+    for start in range(0, len(left), size):
+        places = left[start : start + size]
+        # Filled up by its last point: one shape, one program.
+        filled = np.append(places, np.repeat(places[-1:], size - len(places)))
+        found = points.evaluate_sets(
+            params_at,
+            grid[filled],
+            sets,
+            metric,
+            refresh_stats,
+            size,
+            batch_stats=batch_stats,
+        )
+        _put(surface, places, found)
+        store.save(surface)
+        if progress is not None:
+            progress(len(places))
+    return surface
+
+
+def load(path: str | Path) -> Surface:
+    """The surface of a file, finished or not.
+
+    Raises:
+      RunError: it is missing or damaged.
+    """
+    arrays = _read(Path(path))
+    return _surface(arrays)
+
+
+class _Store:
+    """The file of a surface, if any, and what it must be of."""
+
+    def __init__(self, path, fingerprint):
+        self.path = None if path is None else Path(path)
+        self.fingerprint = fingerprint
+
+    def load(self) -> Surface | None:
+        if self.path is None or not self.path.exists():
+            return None
+        arrays = _read(self.path)
+        if str(arrays["fingerprint"]) != self.fingerprint:
+            raise runs.RunError(
+                f"{self.path} holds a surface of another grid, of other networks or "
+                "other data; choose another file, or remove this one"
+            )
+        return _surface(arrays)
+
+    def save(self, surface: Surface) -> None:
+        if self.path is None:
+            return
+        own = {"xs": surface.xs, "ys": surface.ys, "done": surface.done}
+        values = {f"values/{name}": array for name, array in surface.values.items()}
+        fingerprint = {"fingerprint": np.array(self.fingerprint)}
+        folder = runs.RunFolder(self.path.parent)
+        folder.save_arrays(self.path.name, own | values | fingerprint)
+
+
+def _read(path):
+    return runs.RunFolder(path.parent).load_arrays(path.name)
+
+
+def _surface(arrays) -> Surface:
+    values = {
+        name.removeprefix("values/"): array
+        for name, array in arrays.items()
+        if name.startswith("values/")
+    }
+    return Surface(arrays["xs"], arrays["ys"], values, arrays["done"])
+
+
+def _empty(xs, ys) -> Surface:
+    return Surface(xs, ys, {}, np.zeros((len(ys), len(xs)), bool))
+
+
+def _put(surface: Surface, places, found) -> None:
+    for name, values in found.items():
+        array = surface.values.setdefault(name, np.full(surface.done.shape, np.nan))
+        array.flat[places] = values[: len(places)]
+    surface.done.flat[places] = True
+
+
+def _axis(name, values) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) < 1 or not (np.diff(values) > 0).all():
+        raise ValueError(f"{name} must be a list of ascending numbers, got {values}")
+    return values
+
+
+def _fingerprint(params_at, xs, ys, sets, batch_stats) -> str:
+    """SHA-256 of the grid, the networks at two of its corners, the data."""
+    corners = [params_at(xs[0], ys[0]), params_at(xs[-1], ys[-1])]
+    digest = hashlib.sha256()
+    tree = (xs, ys, corners, dict(sets), batch_stats)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(
+            f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
+        )
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
