@@ -13,7 +13,11 @@ PyTree = Any
 
 
 def linen_moments(apply: Callable[[PyTree, PyTree, PyTree], Any]) -> Callable:
-    """The moments of each `flax.linen.BatchNorm`'s input, for `points.exact`.
+    """The moments of each batch-norm layer's input, for `points.exact`.
+
+    A batch-norm layer is any module whose own part of "batch_stats" is "mean" and
+    "var": `flax.linen.BatchNorm`, `models`' own, others alike. Its channels are the
+    last axis, or what its attribute `axis` says.
 
     Args:
       apply: `(params, batch_stats, batch) -> anything`, the model in evaluation mode.
@@ -31,22 +35,27 @@ def linen_moments(apply: Callable[[PyTree, PyTree, PyTree], Any]) -> Callable:
 
 
 def _watched(apply, params, batch_stats, batch):
+    layers = {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path[:-1])
+        for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)
+    }
     found = {}
 
     def watch(call, args, kwargs, context):
         layer = context.module
-        if isinstance(layer, nn.BatchNorm) and context.method_name == "__call__":
+        if layer.path in layers and context.method_name == "__call__":
             _check(layer, kwargs, found)
             x = jnp.asarray(args[0] if args else kwargs["x"])
-            found[layer.path] = _moments(x, layer)
+            found[layer.path] = _moments(x, getattr(layer, "axis", -1))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
         apply(params, batch_stats, batch)
     if not found:
         raise ValueError(
-            "no flax.linen.BatchNorm ran: the model has none, or apply was jitted "
-            "before and is not traced again; give the function without jax.jit"
+            "no layer of batch_stats ran: the model has no flax.linen batch norm, or "
+            "apply was jitted before and is not traced again; give the function "
+            "without jax.jit"
         )
     return _nested(found)
 
@@ -55,7 +64,7 @@ def _check(layer, kwargs, found):
     name = "/".join(layer.path)
     evaluates = kwargs.get("use_running_average")
     if evaluates is None:
-        evaluates = layer.use_running_average
+        evaluates = getattr(layer, "use_running_average", True)
     if not evaluates:
         raise ValueError(
             f"batch norm {name!r} is in training mode; its input's moments are wanted "
@@ -68,9 +77,9 @@ def _check(layer, kwargs, found):
         )
 
 
-def _moments(x: jax.Array, layer: nn.BatchNorm) -> dict[str, jax.Array]:
-    own = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
-    own = {axis % x.ndim for axis in own}
+def _moments(x: jax.Array, axis: int | tuple[int, ...]) -> dict[str, jax.Array]:
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    own = {axis % x.ndim for axis in axes}
     others = tuple(axis for axis in range(x.ndim) if axis not in own)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return {"mean": x.mean(others), "var": x.var(others)}

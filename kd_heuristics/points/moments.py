@@ -9,61 +9,82 @@ import numpy as np
 PyTree = Any
 
 
-def own_moments(train, batch_stats, parts, params):
-    """`batch -> the batch's own moments`, whatever the momentum m.
+def own_moments(train, batch_stats, batch, params):
+    """`batch -> the batch's own moments`, whatever the momentum m; and `batch`'s.
 
     New statistics are m * old + (1 - m) * the batch's: from old = 0, (1 - m) times the
-    batch's. What a large old adds is m of it; one example is enough to see that.
-    Differentiation would be, too, but NNX stops the gradient.
+    batch's. What a large old adds is m of it. Differentiation would tell m, too, but
+    NNX stops the gradient.
+
+    Args:
+      train: `(params, batch_stats, batch) -> batch_stats`.
+      batch_stats: of any network alike.
+      batch: on which m is found; XLA merges the two passes.
+      params: the network's.
     """
 
     def new(old, batch):
         stats = train(params, _with_moving(batch_stats, old), batch)
         return _moving_like(batch_stats, stats)
 
+    def without_momentum(new):
+        own = [x / (1 - m) for x, m in zip(new, momenta, strict=True)]
+        return _with_moving(batch_stats, own)
+
     zeros = jax.tree.map(jnp.zeros_like, _moving(batch_stats))
     large = [jnp.full_like(x, float(jnp.finfo(x.dtype).max) ** 0.5) for x in zeros]
-    one = jax.tree.map(lambda x: x[0, :1], parts[0])
+    from_zero, from_large = new(zeros, batch), new(large, batch)
     momenta = [
-        (with_old - without) / old
-        for with_old, without, old in zip(
-            new(large, one), new(zeros, one), large, strict=True
-        )
+        (y - x) / old for x, y, old in zip(from_zero, from_large, large, strict=True)
     ]
-
-    def own(batch):
-        shares = zip(new(zeros, batch), momenta, strict=True)
-        return _with_moving(batch_stats, [x / (1 - m) for x, m in shares])
-
-    return own
+    return lambda batch: without_momentum(new(zeros, batch)), without_momentum(
+        from_zero
+    )
 
 
-def moments_of_all(moments, like, parts, pool):
+def moments_of_all(moments, like, parts, pool, first=None):
     """The moments of all batches of all parts together, as a tree like `like`.
+
+    Args:
+      moments: `batch -> tree like `like``, of a batch.
+      like: batch statistics.
+      parts: batches of equal size in each, [num_batches, batch, ...].
+      pool: whether what lies between the batches' means enters the variance.
+      first: the moments of the first batch, where they are known.
+    """
+    pairs = mean_of(like)
+    carry = (jnp.int32(0), jax.tree.map(jnp.zeros_like, _moving(like)))
+    for number, part in enumerate(parts):
+        count, size = jax.tree.leaves(part)[0].shape[:2]
+        known = number == 0 and first is not None
+        if known:
+            carry = _merged(carry, size, _moving_like(like, first), pairs, pool)
+
+        def add(index, carry, part=part, size=size):
+            batch = jax.tree.map(lambda x: x[index], part)
+            return _merged(carry, size, _moving_like(like, moments(batch)), pairs, pool)
+
+        if count > known:
+            carry = jax.lax.fori_loop(int(known), count, add, carry)
+    return _with_moving(like, carry[1])
+
+
+def _merged(carry, size, other, pairs, pool):
+    """The moments of the examples so far and of `size` more.
 
     Merged batch by batch, not summed: squares of large means would cancel in float32.
     """
-    pairs = mean_of(like)
-
-    def add(carry, batch):
-        done, total = carry
-        size = jax.tree.leaves(batch)[0].shape[0]
-        share = size / (done + size)
-        other = _moving_like(like, moments(batch))
-        merged = []
-        for place, (x, y) in enumerate(zip(total, other, strict=True)):
-            weight = share.astype(x.dtype)
-            new = x + weight * (y - x)
-            if pool and place in pairs:
-                apart = other[pairs[place]] - total[pairs[place]]
-                new = new + weight * (1 - weight) * jnp.square(apart)
-            merged.append(new)
-        return (done + size, merged), None
-
-    carry = (jnp.int32(0), jax.tree.map(jnp.zeros_like, _moving(like)))
-    for part in parts:
-        carry, _ = jax.lax.scan(add, carry, part)
-    return _with_moving(like, carry[1])
+    done, total = carry
+    share = size / (done + size)
+    merged = []
+    for place, (x, y) in enumerate(zip(total, other, strict=True)):
+        weight = share.astype(x.dtype)
+        new = x + weight * (y - x)
+        if pool and place in pairs:
+            apart = other[pairs[place]] - total[pairs[place]]
+            new = new + weight * (1 - weight) * jnp.square(apart)
+        merged.append(new)
+    return done + size, merged
 
 
 def mean_of(stats) -> dict[int, int]:

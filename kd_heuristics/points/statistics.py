@@ -143,11 +143,15 @@ def _exact(moments, batch_stats, parts, params):
 
 @jax.jit
 def _pooled(train, batch_stats, parts, params):
-    own = own_moments(train, batch_stats, parts, params)
-    return moments_of_all(own, batch_stats, parts, pool=True)
+    return _by_batch(train, batch_stats, parts, params, pool=True)
 
 
 @jax.jit
 def _cumulative(train, batch_stats, parts, params):
-    own = own_moments(train, batch_stats, parts, params)
-    return moments_of_all(own, batch_stats, parts, pool=False)
+    return _by_batch(train, batch_stats, parts, params, pool=False)
+
+
+def _by_batch(train, batch_stats, parts, params, pool):
+    batch = jax.tree.map(lambda x: x[0], parts[0])
+    own, first = own_moments(train, batch_stats, batch, params)
+    return moments_of_all(own, batch_stats, parts, pool, first)

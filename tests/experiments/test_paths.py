@@ -8,6 +8,7 @@ import pytest
 
 from experiments import paths
 from kd_heuristics import curves, models, training
+from kd_heuristics.models import normalization
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (3, 8, 4, 4, 3)).astype(np.uint8)
 BATCHES = {
@@ -21,7 +22,7 @@ class Tiny(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         x = nn.Dense(4)(images.mean((1, 2)))
-        x = nn.BatchNorm(use_running_average=not train, use_fast_variance=False)(x)
+        x = normalization.BatchNorm(use_running_average=not train)(x)
         return nn.Dense(3)(nn.relu(x)), {}
 
 

@@ -240,7 +240,7 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
                 STATS,
                 BATCHES,
             )(A),
-            "no flax.linen.BatchNorm ran",
+            "no layer of batch_stats ran",
         ),
         (
             lambda: points.exact(points.linen_moments(train), STATS, BATCHES)(A),
