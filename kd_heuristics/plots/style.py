@@ -48,7 +48,7 @@ def band(axes: Axes, x, values, **options) -> None:
     """The mean over seeds of `values` [seeds, points], and their range shaded."""
     values = np.atleast_2d(values)
     (line,) = axes.plot(x, values.mean(0), **options)
-    if len(values) > 1:
+    if len(values) > 1 and np.isfinite(values).any():
         axes.fill_between(
             x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, lw=0
         )

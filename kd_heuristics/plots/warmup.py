@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from kd_heuristics import paper
 from kd_heuristics.plots import style
@@ -88,6 +89,7 @@ def _accuracy(ax, config, arrays, arms, table):
             ax.plot(found["epoch"] + 1, found[_PAPER[arm]], **style.PAPER)
         ax.plot([], [], **style.PAPER, label="paper (grey)")
     ax.set(xlabel="epochs trained", ylabel="accuracy (%)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
 
 
@@ -174,6 +176,7 @@ def _controls(folder, config, arrays, words):
     axes[0, 0].legend(loc="best")
     for arm in arms:
         change = arrays[f"{arm}/change"]
+        change = np.where(change > 0, change, np.nan)  # frozen: off a log scale
         style.band(
             axes[0, 1],
             np.arange(change.shape[1]),
@@ -190,7 +193,8 @@ def _controls(folder, config, arrays, words):
         )
     kernels = arrays["kernels"]
     axes[0, 1].set_xticks(np.arange(len(kernels)), kernels, rotation=90, fontsize=7)
-    axes[0, 1].set(ylabel="change of the kernel / its norm before", yscale="log")
+    axes[0, 1].set(ylabel="relative change of the kernel (log scale)")
+    style.log_scale(axes[0, 1])
     layers = [name.partition("_")[2] for name in arrays["layers"]]
     axes[0, 2].set_xticks(np.arange(len(layers)), layers, rotation=90, fontsize=5)
     axes[0, 2].set(ylabel=f"similarity ({config['measure']})", ylim=(0, 1))
