@@ -9,7 +9,7 @@ a grid, on validation images and seeds that no result reports, and prints accura
 
 import dataclasses
 import tempfile
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import rich.console
@@ -47,6 +47,10 @@ def run(arguments: Arguments) -> rich.table.Table:
     prefix = "small_" if arguments.group == "small" else ""
     for batch_size in arguments.batch_sizes:
         for rate in arguments.rates:
+            grid: dict[str, Any] = {
+                f"{prefix}batch_size": batch_size,
+                f"{prefix}rate": rate,
+            }
             config = dataclasses.replace(
                 base,
                 seeds=arguments.seeds,
@@ -54,7 +58,7 @@ def run(arguments: Arguments) -> rich.table.Table:
                 test_split="validation",
                 arms=ARMS[arguments.group],
                 epochs=arguments.epochs or base.epochs,
-                **{f"{prefix}batch_size": batch_size, f"{prefix}rate": rate},
+                **grid,
             )
             for arm, accuracies in accuracy(config, arguments.group).items():
                 early = accuracies[:, config.warmup_epochs - 1]

@@ -1,6 +1,7 @@
 """Figures: pure functions of a run folder."""
 
+from kd_heuristics.plots.schedules import schedule_gallery
 from kd_heuristics.plots.sgdr import sgdr
 from kd_heuristics.plots.warmup import warmup
 
-__all__ = ["sgdr", "warmup"]
+__all__ = ["schedule_gallery", "sgdr", "warmup"]
