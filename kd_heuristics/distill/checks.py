@@ -51,7 +51,7 @@ def alike(
             f"{what} have shape {arrays[0].shape}; wanted [batch, ...]: give a single "
             "example as x[None]"
         )
-    student, teacher = (_at_least_float32(array) for array in arrays)
+    student, teacher = (at_least_float32(array) for array in arrays)
     dtype = jnp.promote_types(student.dtype, teacher.dtype)
     return student.astype(dtype), jax.lax.stop_gradient(teacher.astype(dtype))
 
@@ -67,7 +67,7 @@ def logits(name: str, value: ArrayLike) -> jax.Array:
             f"{name} have shape {array.shape}; wanted [batch, classes] with at least 2 "
             "classes: give a single example as x[None], positions as further examples"
         )
-    return _at_least_float32(array)
+    return at_least_float32(array)
 
 
 def both_logits(
@@ -150,5 +150,6 @@ def weight(name: str, value: Any) -> None:
     scalar(name, value, 0.0, "0 leaves the term out")
 
 
-def _at_least_float32(array: jax.Array) -> jax.Array:
+def at_least_float32(array: jax.Array) -> jax.Array:
+    """The array in float32, or in its own type where that is wider."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

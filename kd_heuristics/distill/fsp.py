@@ -40,6 +40,7 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
     """
     nearest.choose(pool, _POOLS, "pool")
     f1, f2 = checks.floats("f1", f1), checks.floats("f2", f2)
+    dtype = jnp.promote_types(jnp.promote_types(f1.dtype, f2.dtype), jnp.float32)
     _check_maps(f1, f2)
     size = [min(sizes) for sizes in zip(f1.shape[1:3], f2.shape[1:3], strict=True)]
     f1, f2 = (_pooled(array, size, pool) for array in (f1, f2))
@@ -47,9 +48,7 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
         "bsi,bsj->bij",
         *(array.reshape(len(array), -1, array.shape[-1]) for array in (f1, f2)),
         precision="highest",
-        preferred_element_type=jnp.promote_types(
-            jnp.promote_types(f1.dtype, f2.dtype), jnp.float32
-        ),
+        preferred_element_type=dtype,
     )
     return total / (size[0] * size[1])
 
@@ -109,11 +108,7 @@ def fsp_distance(
     36.0
     """
     nearest.choose(reduction, _REDUCTIONS, "reduction")
-    if len(student_matrices) != len(teacher_matrices) or not len(student_matrices):
-        raise ValueError(
-            f"the student has {len(student_matrices)} pairs and the teacher "
-            f"{len(teacher_matrices)}; give both the same sections, at least one"
-        )
+    _check_count(student_matrices, teacher_matrices)
     total = jnp.float32(0)
     rows = zip(
         _weights(weights, len(student_matrices)),
@@ -167,6 +162,7 @@ def fsp_loss(
     >>> float(fsp_loss([(one, one)], [(one, two)])[0])  # four elements, 1 - 2 each
     4.0
     """
+    _check_count(student_pairs, teacher_pairs)
     return fsp_distance(
         fsp_matrices(student_pairs, pool=pool),
         fsp_matrices(jax.lax.stop_gradient(teacher_pairs), pool=pool),
@@ -175,13 +171,25 @@ def fsp_loss(
     )
 
 
-_POOLS = {"max": jnp.max, "mean": jnp.mean}
+_POOLS = {
+    "max": jnp.max,
+    # Half precision holds a maximum, but no mean.
+    "mean": lambda windows, axis: checks.at_least_float32(windows).mean(axis),
+}
 
 _REDUCTIONS = {
     "sum": lambda difference: jnp.square(difference).sum((1, 2)),
     "mean": lambda difference: jnp.square(difference).mean((1, 2)),
     "column_norms": lambda difference: safe_sqrt(jnp.square(difference).sum(1)).sum(-1),
 }
+
+
+def _check_count(student, teacher):
+    if len(student) != len(teacher) or not student:
+        raise ValueError(
+            f"the student has {len(student)} pairs and the teacher {len(teacher)}; "
+            "give both the same sections, at least one"
+        )
 
 
 def _check_maps(f1, f2):

@@ -131,8 +131,8 @@ def hinton(
     """
     checks.weight("soft_weight", soft_weight)
     checks.weight("hard_weight", hard_weight)
-    soft = kl(student_logits, teacher_logits, temperature)
     hard = hard_labels(student_logits, labels)
+    soft = kl(student_logits, teacher_logits, temperature)
     return jnp.asarray(soft_weight * soft + hard_weight * hard)
 
 

@@ -1,7 +1,26 @@
-"""Networks with nothing at its initial value, and what they compute."""
+"""Small networks with nothing at its initial value, and what they compute."""
+
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from kd_heuristics import models
+from kd_heuristics.models.vgg import VGG
+
+# Programs that run once take longer to compile than to run.
+quick = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+# A VGG of two sections halves these twice: its classifier reads 2x2 positions.
+IMAGES = jnp.asarray(np.random.RandomState(0).normal(size=(6, 8, 8, 3)), jnp.float32)
+
+
+def vgg(stages=((3,), (4, 5)), classifier_width=6, **options):
+    sizes = {"classifier_width": classifier_width, "dropout_rate": 0.0}
+    return models.from_linen("vgg", VGG(stages, 4, **sizes, **options))
 
 
 def randomised(variables, seed=0):
@@ -19,7 +38,7 @@ def randomised(variables, seed=0):
 def outputs(network, variables, images):
     """Logits in evaluation and in training mode."""
 
-    @jax.jit
+    @quick
     def run(variables):
         trained, _ = network.train(variables, images, jax.random.key(0))
         return {"evaluation": network.apply(variables, images), "training": trained}

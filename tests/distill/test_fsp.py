@@ -7,10 +7,17 @@ import pytest
 
 from kd_heuristics import distill
 from tests.distill import oracles
+from tests.distill.nets import quick
 
 STUDENT, TEACHER = oracles.pairs(0), oracles.pairs(1)
 # Sums of up to 24 float32 products, each within 1e-7 of its size.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+fsp_matrix = quick(distill.fsp_matrix, static_argnames="pool")
+fsp_matrices = quick(distill.fsp_matrices)
+fsp_loss = quick(distill.fsp_loss, static_argnames=("reduction", "pool"))
+fsp_distance = quick(distill.fsp_distance)
+shuffled = quick(distill.shuffled)
 
 # h = w = 2 and m = 2 against n = 1; by hand:
 # G[0, 0] = (1*1 + 2*0 + 0*3 - 1*2) / 4, G[1, 0] = (0*1 + 1*0 + 1*3 + 2*2) / 4
@@ -20,13 +27,13 @@ BY_HAND = [[[-0.25], [1.75]]]
 
 
 def test_a_matrix_by_hand():
-    assert distill.fsp_matrix(F1, F2).tolist() == BY_HAND
+    assert fsp_matrix(F1, F2).tolist() == BY_HAND
     # Each entry of the larger map twice or not the largest: pooling finds F2.
     larger = np.repeat(np.repeat(F2, 2, 1), 3, 2)
     larger[:, ::2, ::3] -= 5
-    assert distill.fsp_matrix(F1, larger).tolist() == BY_HAND
+    assert fsp_matrix(F1, larger).tolist() == BY_HAND
     # (-0.25 - 1)^2 + (1.75 - 1)^2: squares, summed; not their mean, not their root.
-    found = distill.fsp_distance([np.float32(BY_HAND)], [np.ones((1, 2, 1))])
+    found = fsp_distance([np.float32(BY_HAND)], [np.ones((1, 2, 1))])
     assert found.tolist() == [2.125]
 
 
@@ -40,20 +47,20 @@ def test_matrices_of_any_two_sizes(sizes):
         rng.normal(size=(2, *size, c)).astype(np.float32)
         for size, c in zip(sizes, (3, 5), strict=True)
     )
-    found = distill.fsp_matrix(f1, f2)
+    found = fsp_matrix(f1, f2)
     assert found.shape == (2, 3, 5)
     np.testing.assert_allclose(found, oracles.fsp_matrix(f1, f2), **CLOSE)
 
 
 def test_loss_is_the_papers_sum():
-    found = jax.jit(distill.fsp_loss)(STUDENT, TEACHER)
+    found = fsp_loss(STUDENT, TEACHER)
     expected = oracles.fsp_loss(STUDENT, TEACHER)
     assert found.shape == (oracles.BATCH,)
     np.testing.assert_allclose(found, expected, **CLOSE)
-    weighted = distill.fsp_loss(STUDENT, TEACHER, weights=[0.5, 2.0])
+    weighted = fsp_loss(STUDENT, TEACHER, weights=[0.5, 2.0])
     expected = oracles.fsp_loss(STUDENT, TEACHER, [0.5, 2.0])
     np.testing.assert_allclose(weighted, expected, **CLOSE)
-    tripled = distill.fsp_loss(STUDENT, TEACHER, weights=3.0)
+    tripled = fsp_loss(STUDENT, TEACHER, weights=3.0)
     np.testing.assert_allclose(tripled, 3 * found, **CLOSE)
 
 
@@ -63,7 +70,7 @@ def test_gradient_is_that_of_the_formula():
     (f1, f2), teacher = STUDENT[0], TEACHER[0]
     difference = oracles.fsp_matrix(f1, f2) - oracles.fsp_matrix(*teacher)
     expected = 2 / 16 * np.einsum("bij,bstj->bsti", difference, f2)
-    found = jax.grad(lambda f: distill.fsp_loss([(f, f2)], [teacher]).sum())(f1)
+    found = quick(jax.grad(lambda f: distill.fsp_loss([(f, f2)], [teacher]).sum()))(f1)
     np.testing.assert_allclose(found, expected, **CLOSE)
 
 
@@ -73,11 +80,11 @@ def test_a_teacher_with_other_map_sizes_and_stored_matrices():
         tuple(rng.normal(size=(oracles.BATCH, 8, 8, c)).astype(np.float32) for c in cs)
         for cs in ((2, 3), (3, 5))
     ]
-    found = distill.fsp_loss(STUDENT, teacher)
+    found = fsp_loss(STUDENT, teacher)
     np.testing.assert_allclose(found, oracles.fsp_loss(STUDENT, teacher), **CLOSE)
-    stored = distill.fsp_matrices(teacher)
+    stored = fsp_matrices(teacher)
     assert [matrix.shape for matrix in stored] == [(5, 2, 3), (5, 3, 5)]
-    again = distill.fsp_distance(distill.fsp_matrices(STUDENT), stored)
+    again = fsp_distance(fsp_matrices(STUDENT), stored)
     np.testing.assert_array_equal(again, found)
 
 
@@ -90,14 +97,14 @@ def test_other_reductions_by_name():
         "mean": sum((d**2).mean((1, 2)) for d in differences),
         "column_norms": sum(np.linalg.norm(d, axis=1).sum(-1) for d in differences),
     }.items():
-        found = distill.fsp_loss(STUDENT, TEACHER, reduction=reduction)
+        found = fsp_loss(STUDENT, TEACHER, reduction=reduction)
         np.testing.assert_allclose(found, expected, **CLOSE)
 
 
 def test_mean_pooling_by_name():
     f1, f2 = STUDENT[1]
     pooled = np.float64(f1).reshape(5, 2, 2, 2, 3, 3).mean((2, 4))
-    found = distill.fsp_matrix(f1, f2, pool="mean")
+    found = fsp_matrix(f1, f2, pool="mean")
     np.testing.assert_allclose(found, oracles.fsp_matrix(pooled, f2), **CLOSE)
 
 
@@ -106,22 +113,22 @@ def test_column_norms_of_equal_matrices_have_a_gradient():
         pairs = [(f1, STUDENT[0][1])]
         return distill.fsp_loss(pairs, [STUDENT[0]], reduction="column_norms").sum()
 
-    assert not jax.grad(loss)(STUDENT[0][0]).any()
+    assert not quick(jax.grad(loss))(STUDENT[0][0]).any()
 
 
 def test_bfloat16_maps_are_summed_in_float32():
     rng = np.random.default_rng(0)
     maps = [rng.normal(size=(1, 32, 32, 4)).astype(jnp.bfloat16) for _ in range(2)]
-    found = distill.fsp_matrix(*maps)
+    found = fsp_matrix(*maps)
     assert found.dtype == jnp.float32
     # Products of bfloat16 are exact in float32; a bfloat16 sum would be 4e-3 off.
     np.testing.assert_allclose(found, oracles.fsp_matrix(*maps), atol=1e-5)
 
 
 def test_shuffling_permutes_what_it_says_and_keeps_the_set_of_entries():
-    matrices = distill.fsp_matrices(TEACHER[:1])
+    matrices = fsp_matrices(TEACHER[:1])
     orders = distill.channel_orders(jax.random.key(0), matrices)
-    found = distill.shuffled(matrices, orders)
+    found = shuffled(matrices, orders)
     for matrix, (rows, columns), out in zip(matrices, orders, found, strict=True):
         np.testing.assert_array_equal(
             out, np.asarray(matrix)[:, rows][:, :, np.asarray(columns)]
@@ -129,7 +136,7 @@ def test_shuffling_permutes_what_it_says_and_keeps_the_set_of_entries():
         assert sorted(out.ravel().tolist()) == sorted(matrix.ravel().tolist())
     # The teacher with its channels in that order has these very matrices.
     (rows, columns), (f1, f2) = orders[0], TEACHER[0]
-    moved = distill.fsp_matrix(f1[..., rows], f2[..., columns])
+    moved = fsp_matrix(f1[..., rows], f2[..., columns])
     np.testing.assert_allclose(moved, found[0], **CLOSE)
 
 

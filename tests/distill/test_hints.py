@@ -8,6 +8,7 @@ import pytest
 from kd_heuristics import distill
 from kd_heuristics.models import conv
 from tests.distill import oracles
+from tests.distill.nets import quick
 from tests.distill.oracles import LABELS
 
 CLOSE = 2e-6
@@ -29,13 +30,13 @@ def test_hint_loss_is_half_the_square_summed_over_units():
 def test_fitnet_loss_is_the_papers_sum_without_t_squared():
     hard = oracles.hard_labels(STUDENT, LABELS)
     soft = oracles.soft_cross_entropy(STUDENT, TEACHER, 3.0)
-    found = distill.fitnet_loss(STUDENT, TEACHER, LABELS, 4.0)
+    found = quick(distill.fitnet_loss)(STUDENT, TEACHER, LABELS, 4.0)
     np.testing.assert_allclose(found, np.float64(hard + 4 * soft), rtol=CLOSE)
 
 
 def test_the_weight_goes_from_four_to_one_on_a_line():
     steps = np.arange(1000)
-    found = jax.vmap(distill.annealed_weight(1000))(steps)
+    found = quick(jax.vmap(distill.annealed_weight(1000)))(steps)
     np.testing.assert_allclose(found, 4 - 3 * steps / 999, rtol=1e-6)
     assert (found[0], found[-1]) == (4, 1)
     assert distill.annealed_weight(10, 2.0, 0.5)(10**6) == 0.5
@@ -59,7 +60,7 @@ def test_a_regressor_has_the_shape_of_the_hint_and_is_linear(
     assert params["kernel"].shape == layer.kernel_shape == kernel
     params["bias"] = params["bias"] + jnp.arange(kernel[-1])
     x = np.random.default_rng(0).normal(size=student).astype(np.float32)
-    found = jax.jit(layer.apply)(params, x)
+    found = quick(layer.apply)(params, x)
     assert found.shape == teacher
     weights = np.asarray(params["kernel"], np.float64)
     if len(kernel) == 2:
@@ -80,7 +81,7 @@ def test_a_regressor_starts_with_outputs_of_the_inputs_size():
     params = layer.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(4, 1000)).astype(np.float32)
     # 2000 outputs: their standard deviation is known to 2 %.
-    np.testing.assert_allclose(layer.apply(params, x).std(), 1, atol=0.08)
+    np.testing.assert_allclose(quick(layer.apply)(params, x).std(), 1, atol=0.08)
     assert not params["bias"].any()
 
 
@@ -91,7 +92,7 @@ def test_a_regressor_takes_our_convolution_and_other_types():
     params = layer.init(jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(jnp.bfloat16)
     plain = distill.regressor(struct(2, 6, 6, 3), struct(2, 4, 4, 2))
-    found, expected = layer.apply(params, x), plain.apply(params, x)
+    found, expected = (quick(each.apply)(params, x) for each in (layer, plain))
     assert found.dtype == expected.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 

@@ -8,6 +8,7 @@ import pytest
 
 from kd_heuristics import distill
 from tests.distill import oracles
+from tests.distill.nets import quick
 from tests.distill.oracles import LABELS
 
 STUDENT, TEACHER = oracles.logits(0), oracles.logits(1)
@@ -65,9 +66,10 @@ def test_kl_is_below_infinity_for_opposite_certainties():
 
 def test_soft_cross_entropy_is_kl_and_the_teachers_entropy():
     expected = oracles.soft_cross_entropy(STUDENT, TEACHER, 3.0)
-    found = distill.soft_cross_entropy(STUDENT, TEACHER, 3.0)
+    soft_cross_entropy = quick(distill.soft_cross_entropy)
+    found = soft_cross_entropy(STUDENT, TEACHER, 3.0)
     np.testing.assert_allclose(found, np.float64(expected), rtol=CLOSE)
-    entropy = distill.soft_cross_entropy(TEACHER, TEACHER, 3.0)
+    entropy = soft_cross_entropy(TEACHER, TEACHER, 3.0)
     np.testing.assert_allclose(
         found, kl(STUDENT, TEACHER, 3.0) / 9 + entropy, rtol=CLOSE
     )
@@ -75,7 +77,7 @@ def test_soft_cross_entropy_is_kl_and_the_teachers_entropy():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_hard_labels(smoothing):
-    found = distill.hard_labels(STUDENT, LABELS, smoothing)
+    found = quick(distill.hard_labels)(STUDENT, LABELS, smoothing)
     expected = np.float64(oracles.hard_labels(STUDENT, LABELS, smoothing))
     np.testing.assert_allclose(found, expected, rtol=CLOSE)
     one_hot = jax.nn.one_hot(LABELS, STUDENT.shape[1])
@@ -95,11 +97,16 @@ def test_hinton_weighs_both_terms_and_keeps_t_squared():
     soft = oracles.kl(STUDENT, TEACHER, 4.0)
     hard = oracles.hard_labels(STUDENT, LABELS)
 
-    def found(**weights):
+    @quick
+    def found(soft_weight=1.0, hard_weight=0.5):
+        weights = {"soft_weight": soft_weight, "hard_weight": hard_weight}
         return distill.hinton(STUDENT, TEACHER, LABELS, 4.0, **weights)
 
+    default = quick(distill.hinton)(STUDENT, TEACHER, LABELS, 4.0)
+    np.testing.assert_allclose(default, found(), rtol=CLOSE)
+
     for weights, expected in (
-        ({}, soft + 0.5 * hard),
+        ({"soft_weight": 1.0, "hard_weight": 0.5}, soft + 0.5 * hard),
         ({"soft_weight": 0.9, "hard_weight": 0.1}, 0.9 * soft + 0.1 * hard),
         ({"hard_weight": 0.0}, soft),
         ({"soft_weight": 0.0, "hard_weight": 1.0}, hard),

@@ -1,10 +1,12 @@
 """Pairs of layers by name and by resolution."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kd_heuristics import distill, models
+from tests.distill.nets import IMAGES, quick, vgg
 
 
 def shapes(**sizes):
@@ -25,32 +27,32 @@ def test_input_or_first_layer_and_last_layer_of_each_resolution():
 
 
 def test_the_input_of_a_vggs_section_is_pooled_as_its_own_pool_does():
-    network = models.create("vgg11", 10, width=0.1, classifier_width=4)
-    images = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
-
-    @jax.jit
-    def features(key):
-        return network.features(network.init(key, images), images)
-
-    maps = features(jax.random.key(0))
-    ends = ["01_relu", "04_relu", "09_relu", "14_relu", "19_relu"]
-    sizes = [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]  # none of 1x1
-    starts = ["00_conv", *ends[:-1]]
+    network = vgg(((3,), (4, 5), (6,)))
+    maps = quick(network.features)(network.init(jax.random.key(0), IMAGES), IMAGES)
     found = distill.sections(maps)
-    assert found == dict(zip(sizes, zip(starts, ends, strict=True), strict=True))
+    assert found == {
+        (8, 8): ("00_conv", "01_relu"),
+        (4, 4): ("01_relu", "06_relu"),
+        (2, 2): ("06_relu", "09_relu"),  # and no map of 1x1
+    }
     inside = distill.sections(maps, start="first")
-    assert [first for first, _ in inside.values()][1:] == [
-        "02_pool",
-        "05_pool",
-        "10_pool",
-        "15_pool",
+    assert [first for first, _ in inside.values()] == ["00_conv", "02_pool", "07_pool"]
+    matrices = [
+        quick(distill.fsp_matrices)(distill.take_pairs(maps, [*names.values()]))
+        for names in (found, inside)
     ]
-    for first, second in zip(
-        distill.fsp_matrices(distill.take_pairs(maps, [*found.values()])),
-        distill.fsp_matrices(distill.take_pairs(maps, [*inside.values()])),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(first, second)
+    for first, second in zip(*matrices, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+def test_the_sections_of_a_resnet_are_those_of_the_paper():
+    network = models.create("resnet14", 10)
+    images = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    features = jax.eval_shape(network.features, variables, images)
+    found = distill.sections(features, lambda name: name.endswith(("relu", "block")))
+    expected = [(names[0], names[-1]) for names in models.sections(features)]
+    assert [*found.values()] == expected
 
 
 def test_student_and_teacher_of_other_depth():

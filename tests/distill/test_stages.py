@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from kd_heuristics import distill, training
+from tests.distill.nets import quick
 from tests.distill.oracles import fsp_loss, hard_labels, soft_cross_entropy, square
 
 UNITS = 6
@@ -25,7 +26,7 @@ def variables(seed):
     return {"params": params, "batch_stats": dict.fromkeys(params, jnp.zeros(UNITS))}
 
 
-def forward(v, x, train):
+def _forward(v, x, train):
     """Outputs of all layers, and the running means after the batch."""
     outputs, stats = {}, {}
     for name, weights in v["params"].items():
@@ -36,14 +37,17 @@ def forward(v, x, train):
     return outputs, stats
 
 
+forward = jax.jit(_forward, static_argnums=2)
+
+
 def student(read, params, batch_stats, batch, key):
     whole = {"params": params, "batch_stats": batch_stats}
-    outputs, moved = forward(whole, batch["x"], train=True)
+    outputs, moved = forward(whole, batch["x"], True)
     return read(outputs), moved
 
 
 def teach(read, v, batch):
-    return read(forward(v, batch["x"], train=False)[0])
+    return read(forward(v, batch["x"], False)[0])
 
 
 def both(read):
@@ -97,7 +101,7 @@ def test_hints_train_the_student_below_its_guided_layer_alone(tmp_path):
     regressor, params, rest = hint_setting()
     assert params["student"]["c"] == {"kernel": None}
     objective = distill.hint_stage(*both(guided), regressor, rest)
-    start, _ = objective(params, STUDENT["batch_stats"], BATCH, None)
+    start, _ = quick(objective)(params, STUDENT["batch_stats"], BATCH, None)
     run = functools.partial(
         training.fit,
         objective,
@@ -109,7 +113,7 @@ def test_hints_train_the_student_below_its_guided_layer_alone(tmp_path):
     )
     run(num_steps=5)
     state = run(num_steps=30)  # resumed: the checkpoint holds the part alone
-    end, _ = objective(state.params, state.batch_stats, BATCH, None)
+    end, _ = quick(objective)(state.params, state.batch_stats, BATCH, None)
     assert end < 0.5 * start
     whole = distill.merge(state.params["student"], rest["params"])
     assert bits(whole["c"]) == bits(STUDENT["params"]["c"])
@@ -122,13 +126,13 @@ def test_hints_train_the_student_below_its_guided_layer_alone(tmp_path):
 def test_the_hint_stages_value():
     regressor, params, rest = hint_setting()
     objective = distill.hint_stage(*both(guided), regressor, rest)
-    value, (_, metrics) = objective(params, STUDENT["batch_stats"], BATCH, None)
+    value, (_, metrics) = quick(objective)(params, STUDENT["batch_stats"], BATCH, None)
     here = forward(STUDENT, X, True)[0]["b"]
     there = forward(variables(1), X, False)[0]["b"]
     kernel = np.asarray(params["regressor"]["kernel"])
     expected = square(np.asarray(here) @ kernel, np.asarray(there)).mean() / 2
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    assert metrics == {"loss": value}
+    assert metrics["loss"] == value
 
 
 def test_a_student_without_running_statistics():
@@ -154,7 +158,7 @@ def test_the_second_stage_anneals_by_the_batchs_step():
     numbered = distill.numbered(batches)
     assert numbered(0, 3)["step"] == 3
     objective = distill.fitnet_stage(*both(logits), distill.annealed_weight(7))
-    value, (moved, metrics) = objective(
+    value, (moved, metrics) = quick(objective)(
         STUDENT["params"], STUDENT["batch_stats"], BATCH, None
     )
     assert metrics["weight"] == 2.5
@@ -173,7 +177,7 @@ def test_the_second_stage_anneals_by_the_batchs_step():
 
 def test_the_joint_form_adds_both_stages():
     regressor, params, rest = hint_setting()
-    hint_value = distill.hint_stage(*both(guided), regressor, rest)(
+    hint_value = quick(distill.hint_stage(*both(guided), regressor, rest))(
         params, STUDENT["batch_stats"], BATCH, None
     )[0]
     objective = distill.joint_stage(
@@ -183,7 +187,7 @@ def test_the_joint_form_adds_both_stages():
         hint_weight=0.5,
     )
     whole = {"student": STUDENT["params"], "regressor": params["regressor"]}
-    value, (_, metrics) = objective(whole, STUDENT["batch_stats"], BATCH, None)
+    value, (_, metrics) = quick(objective)(whole, STUDENT["batch_stats"], BATCH, None)
     np.testing.assert_allclose(value, fitnet_value(2.5) + 0.5 * hint_value, rtol=1e-5)
     np.testing.assert_allclose(metrics["hint_loss"], hint_value, rtol=1e-6)
 
@@ -191,7 +195,8 @@ def test_the_joint_form_adds_both_stages():
 def test_fsp_stage_one_and_its_stored_form():
     student, teacher = both(maps)
     whole = STUDENT["params"], STUDENT["batch_stats"]
-    value, _ = distill.matching(student, teacher, distill.fsp_loss)(*whole, BATCH, None)
+    objective = distill.matching(student, teacher, distill.fsp_loss)
+    value, _ = quick(objective)(*whole, BATCH, None)
     pairs = [
         [tuple(map(np.asarray, pair)) for pair in maps(forward(v, X, train)[0])]
         for v, train in ((STUDENT, True), (variables(1), False))
@@ -204,7 +209,7 @@ def test_fsp_stage_one_and_its_stored_form():
     student, teacher = both(matrices)
     stored = distill.store(teacher, {"x": X.reshape(4, 2, UNITS)})
     objective = distill.matching(student, stored, distill.fsp_distance)
-    again, _ = objective(*whole, BATCH | {"index": jnp.arange(8)}, None)
+    again, _ = quick(objective)(*whole, BATCH | {"index": jnp.arange(8)}, None)
     np.testing.assert_allclose(again, value, rtol=1e-6)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import data, distill, models, training
+from kd_heuristics import data, distill, training
 from tests.distill import oracles
+from tests.distill.nets import IMAGES, quick, vgg
 
 CLOSE = 2e-6
 STUDENT = oracles.logits(0)
@@ -38,7 +39,7 @@ def test_mean_of_logits_is_the_geometric_mean_of_predictions():
 def test_mean_of_probabilities_at_the_losss_temperature(temperature):
     teacher = distill.mean_of_probabilities(TEACHERS, temperature)
     expected = np.mean([softmax(z, temperature) for z in MEMBERS], 0)
-    found = jax.nn.softmax(teacher(INPUTS) / temperature)
+    found = quick(lambda: jax.nn.softmax(teacher(INPUTS) / temperature))()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -46,29 +47,30 @@ def test_mean_of_probabilities_of_opposite_certainties():
     # exp(1e6) overflows, and the mean of log-probabilities would be -1e6.
     sure = [lambda x: x, lambda x: -x]
     logits = jnp.array([[1e4, -1e4]])
-    found = distill.mean_of_probabilities(sure, 1e-2)(logits)
+    found = quick(distill.mean_of_probabilities(sure, 1e-2))(logits)
     np.testing.assert_allclose(jax.nn.softmax(found / 1e-2), [[0.5, 0.5]], rtol=1e-5)
 
 
 def test_sum_of_losses_adds_and_passes_arguments_on():
     loss = distill.sum_of_losses(distill.kl, TEACHERS)
-    found = jax.jit(lambda loss, *arguments: loss(*arguments))(
-        loss, STUDENT, INPUTS, 2.0
-    )
+    found = quick(lambda loss, *arguments: loss(*arguments))(loss, STUDENT, INPUTS, 2.0)
     expected = sum(oracles.kl(STUDENT, z, 2.0) for z in MEMBERS)
     np.testing.assert_allclose(found, np.float64(expected), rtol=CLOSE)
 
 
 def test_the_three_ensembles_differ():
-    gradients = [
-        jax.grad(lambda s, t=teacher: distill.kl(s, t(INPUTS), 2.0).sum())(STUDENT)
-        for teacher in (
-            distill.mean_of_logits(TEACHERS),
-            distill.mean_of_probabilities(TEACHERS, 2.0),
-        )
-    ]
+    logits = distill.mean_of_logits(TEACHERS)
+    probabilities = distill.mean_of_probabilities(TEACHERS, 2.0)
     summed = distill.sum_of_losses(distill.kl, TEACHERS)
-    gradients.append(jax.grad(lambda s: summed(s, INPUTS, 2.0).sum())(STUDENT))
+
+    def losses(student):
+        return [
+            distill.kl(student, logits(INPUTS), 2.0).sum(),
+            distill.kl(student, probabilities(INPUTS), 2.0).sum(),
+            summed(student, INPUTS, 2.0).sum(),
+        ]
+
+    gradients = quick(jax.jacrev(losses))(STUDENT)
     assert np.abs(gradients[0] - gradients[1]).max() > 1e-2
     # Cross-entropy is linear in the targets: M times that of the mean prediction.
     np.testing.assert_allclose(gradients[2], 3 * gradients[1], atol=1e-5)
@@ -105,18 +107,17 @@ def test_other_values_of_a_teacher_reuse_the_program():
         traces.append(1)
         return variables * inputs
 
-    call = jax.jit(lambda teacher, inputs: teacher(inputs))
+    call = quick(lambda teacher, inputs: teacher(inputs))
     assert float(call(distill.Teacher(apply, jnp.float32(2)), INPUTS)) == 2
     assert float(call(distill.Teacher(apply, jnp.float32(3)), INPUTS)) == 3
     assert len(traces) == 1
 
 
 def test_training_a_student_never_updates_its_teacher():
-    network = models.create("vgg11_bn", 4, width=0.02, classifier_width=4)
-    images = np.random.RandomState(0).randint(0, 256, (8, 32, 32, 3), np.uint8)
+    network = vgg(use_batch_norm=True)
+    images = np.random.RandomState(0).randint(0, 256, (8, 8, 8, 3), np.uint8)
     dataset = data.Dataset(images, np.zeros(8, np.int32), 4)
-    example = jnp.zeros((1, 32, 32, 3))
-    variables = network.init(jax.random.key(0), example)
+    variables = network.init(jax.random.key(0), IMAGES)
     before = jax.tree.map(np.array, variables)
     teacher = distill.Teacher(
         lambda v, batch: network.apply(v, batch["images"].astype(jnp.float32)),
@@ -129,7 +130,7 @@ def test_training_a_student_never_updates_its_teacher():
 
     state = training.fit(
         distill.matching(student, teacher, distill.kl),
-        jnp.zeros((32 * 32 * 3, 4)),
+        jnp.zeros((8 * 8 * 3, 4)),
         {},
         optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1)),
         data.train_batches(dataset, 4),
@@ -150,9 +151,9 @@ def test_stored_outputs_are_those_of_each_example():
     (kept,) = stored.variables
     assert kept.shape == (7, 3, 3)
     index = np.array([6, 0, 3])
-    (found,) = jax.jit(lambda t, batch: t(batch))(stored, {"index": index})
+    (found,) = quick(lambda t, batch: t(batch))(stored, {"index": index})
     np.testing.assert_allclose(found, teacher(inputs[index])[0], rtol=1e-6)
-    (outside,) = stored({"index": np.array([7])})
+    (outside,) = quick(lambda t, batch: t(batch))(stored, {"index": np.array([7])})
     assert np.isnan(outside).all()
 
 
