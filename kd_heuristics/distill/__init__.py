@@ -30,7 +30,7 @@ from kd_heuristics.distill.stages import (
     fitnet_stage,
     hint_stage,
     joint_stage,
-    matching,
+    matching_stage,
     numbered,
 )
 from kd_heuristics.distill.teachers import (
@@ -64,8 +64,8 @@ __all__ = [
     "kl",
     "l2",
     "logit_matching",
-    "matching",
     "matching_sections",
+    "matching_stage",
     "mean_of_logits",
     "mean_of_probabilities",
     "merge",

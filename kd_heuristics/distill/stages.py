@@ -25,7 +25,7 @@ from kd_heuristics.distill.teachers import teachable
 PyTree = Any
 
 
-def matching(
+def matching_stage(
     student: Callable, teacher: Callable, loss: Callable
 ) -> jax.tree_util.Partial:
     """Mean over the batch of `loss(student's outputs, teacher's outputs)`.
@@ -45,7 +45,7 @@ def matching(
     >>> from kd_heuristics import distill
     >>> def student(params, batch_stats, batch, key):
     ...     return batch["x"] * params["w"], batch_stats
-    >>> objective = matching(student, lambda batch: 2 * batch["x"], distill.l2)
+    >>> objective = matching_stage(student, lambda batch: 2 * batch["x"], distill.l2)
     >>> batch = {"x": jnp.array([[1.0], [3.0]])}
     >>> float(objective({"w": 1.0}, {}, batch, None)[0])
     5.0

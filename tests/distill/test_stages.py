@@ -195,7 +195,7 @@ def test_the_joint_form_adds_both_stages():
 def test_fsp_stage_one_and_its_stored_form():
     student, teacher = both(maps)
     whole = STUDENT["params"], STUDENT["batch_stats"]
-    objective = distill.matching(student, teacher, distill.fsp_loss)
+    objective = distill.matching_stage(student, teacher, distill.fsp_loss)
     value, _ = quick(objective)(*whole, BATCH, None)
     pairs = [
         [tuple(map(np.asarray, pair)) for pair in maps(forward(v, X, train)[0])]
@@ -208,7 +208,7 @@ def test_fsp_stage_one_and_its_stored_form():
 
     student, teacher = both(matrices)
     stored = distill.store(teacher, {"x": X.reshape(4, 2, UNITS)})
-    objective = distill.matching(student, stored, distill.fsp_distance)
+    objective = distill.matching_stage(student, stored, distill.fsp_distance)
     again, _ = quick(objective)(*whole, BATCH | {"index": jnp.arange(8)}, None)
     np.testing.assert_allclose(again, value, rtol=1e-6)
 
