@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import checkpoints, distill
+from kd_heuristics import checkpoints, distill, models
 from kd_heuristics.distill import imagenet, transfer
 
 
@@ -105,6 +105,42 @@ def test_torchvisions_layout_becomes_ours():
     same(params["block_3_2"]["bn_1"]["scale"], arrays["layer4.2.bn2.weight"])
     assert params["block_2_0"]["shortcut_conv"]["kernel"].shape == (1, 1, 2, 4)
     assert list(stats["block_2_0"]["shortcut_bn"]) == ["var"]
+
+
+def torchvision_resnet34():
+    """Names and shapes of torchvision's state dictionary, as zeros."""
+    shapes = {"conv1": (64, 3, 7, 7), "bn1": (64,), "fc": (1000, 512)}
+    before = 64
+    for section, (blocks, channels) in enumerate(
+        zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=1
+    ):
+        for block in range(blocks):
+            name = f"layer{section}.{block}"
+            shapes[f"{name}.conv1"] = (channels, before, 3, 3)
+            shapes[f"{name}.conv2"] = (channels, channels, 3, 3)
+            shapes[f"{name}.bn1"] = shapes[f"{name}.bn2"] = (channels,)
+            if before != channels:
+                shapes[f"{name}.downsample.0"] = (channels, before, 1, 1)
+                shapes[f"{name}.downsample.1"] = (channels,)
+            before = channels
+    leaves = {1: ("weight", "bias", "running_mean", "running_var"), 4: ("weight",)}
+    arrays = {
+        f"{layer}.{leaf}": np.broadcast_to(0.0, shape)
+        for layer, shape in shapes.items()
+        for leaf in leaves.get(len(shape), ("weight",))
+    }
+    return arrays | {"fc.bias": np.zeros(1000)}
+
+
+def test_torchvisions_resnet34_is_ours():
+    network = models.create("resnet34_imagenet", 1000)
+    images = jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    found = imagenet.from_torchvision(torchvision_resnet34())
+    assert jax.tree.map(np.shape, found) == jax.tree.map(jnp.shape, variables)
+    # The number that torchvision documents.
+    count = sum(leaf.size for leaf in jax.tree.leaves(found["params"]))
+    assert count == 21_797_672
 
 
 def test_what_is_wrong_is_said(tmp_path):
