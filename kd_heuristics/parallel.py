@@ -11,12 +11,13 @@ import jax
 PyTree = Any
 P = jax.sharding.PartitionSpec
 
-# "map": one after the other in one program; "vmap": all at once. On CPU several
-# networks at once turn convolutions into grouped ones, which are slower than one
-# network after another (quarter-width VGG-16, 4 networks: 2,060 against 1,045
-# net-images a second); on GPU and TPU one small network leaves the device idle.
+# "map": one after the other in one program; "loop": one after the other, a call each;
+# "vmap": all at once. On CPU several networks at once turn convolutions into grouped
+# ones, which are slower than one network after another (quarter-width VGG-16, 4
+# networks: 2,060 against 1,045 net-images a second); on GPU and TPU one small network
+# leaves the device idle.
 _STRATEGIES = {
-    "cpu": {"points": "map", "population": "map"},
+    "cpu": {"points": "loop", "population": "map"},
     "gpu": {"points": "vmap", "population": "vmap"},
     "tpu": {"points": "vmap", "population": "vmap"},
 }
@@ -28,7 +29,7 @@ def strategies(backend: str | None = None) -> dict[str, str]:
     """The strategy of each repeated computation on a backend (default: this one's).
 
     >>> strategies("cpu")
-    {'points': 'map', 'population': 'map'}
+    {'points': 'loop', 'population': 'map'}
     """
     backend = backend or jax.default_backend()
     return dict(_STRATEGIES.get(backend, _STRATEGIES["gpu"]))

@@ -85,11 +85,9 @@ def evaluate(
     left = np.flatnonzero(~surface.done)
     for start in range(0, len(left), size):
         places = left[start : start + size]
-        # Filled up by its last point: one shape, one program.
-        filled = np.append(places, np.repeat(places[-1:], size - len(places)))
         found = points.evaluate_sets(
             params_at,
-            grid[filled],
+            grid[places],
             sets,
             metric,
             refresh_stats,

@@ -33,7 +33,7 @@ def oracle(ts):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 8])
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_equals_numpy_with_a_ragged_last_batch(monkeypatch, strategy, chunk):
     monkeypatch.setattr(parallel, "strategies", lambda: {"points": strategy})
     ts = [0.0, 0.3, 0.5, 0.9, 1.0]
@@ -78,7 +78,7 @@ def test_several_sets_share_the_points():
     assert set(found) == {"train_square", "test_square"}
     np.testing.assert_allclose(found["train_square"], oracle([0.0, 0.5]), rtol=2e-6)
     np.testing.assert_array_equal(found["test_square"], 4 * found["train_square"])
-    assert done == [2, 2]
+    assert sum(done) == 4
 
 
 def test_statistics_are_made_anew_at_each_point():

@@ -140,7 +140,7 @@ def test_one_batch_of_the_whole_set_is_exact(method):
     assert_close(refresher(method, whole)(B), oracle(B, "exact"))
 
 
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_the_ends_of_a_curve_are_the_networks_re_estimated(monkeypatch, strategy):
     monkeypatch.setattr(parallel, "strategies", lambda: {"points": strategy})
     curve = curves.bezier([A, network(3), B])
@@ -198,7 +198,7 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
         return chunk_sums(as_partial(metric), params, stats, {}, BATCHES, "vmap")
 
     exported = jax.export.export(chunk, platforms=["cuda", "tpu"])(shapes)
-    assert {leaf.shape for leaf in exported.out_avals} == {(3, 4)}
+    assert {leaf.shape for leaf in exported.out_avals} == {(4, 3)}
 
 
 @pytest.mark.parametrize(

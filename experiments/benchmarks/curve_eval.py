@@ -1,0 +1,357 @@
+"""How long, and how much memory, many points of a curve take to evaluate.
+
+    python -m experiments.benchmarks.curve_eval [--width 0.25] [--points 61] ...
+
+At each point of a segment between two batch-norm networks: a pass over the training set
+that re-estimates the statistics (cumulative averages, as Garipov et al. 2018), and a
+pass over the test set for loss and accuracy. Each contender has a process of its own
+and both cores; they take turns, so that a slow minute of the machine slows all.
+
+    ours      points.evaluate
+    loop      the same two passes of one point as one jitted program, in a Python loop
+    torch     PyTorch eager, channels last, inference mode, point by point; its threads
+              wait passively, without which it is 10 times slower on a shared machine
+    ours, 8   ours with 8 points, for its memory
+
+Seconds are medians of the turns (least to most); CPU seconds, the median of what all
+threads used, bear a busy machine better. Peak memory is that of the resident set while
+a contender runs, compilation left out; it needs Linux. PyTorch's running variances are
+unbiased, ours are not, so losses agree to a per cent only.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is evaluated, and how often."""
+
+    model: str = "vgg16_bn"
+    width: float = 0.25
+    classifier_width: int = 128
+    points: int = 61
+    chunk: int = 8
+    examples: int = 128  # of each set
+    batch_size: int = 128
+    repeats: int = 3  # after a short run that compiles
+    threads: int = 2  # PyTorch's; JAX takes all cores
+
+
+def main(config: Config) -> None:
+    """Runs all contenders and prints the table."""
+    few = dataclasses.replace(config, points=config.chunk)
+    contenders = {
+        "ours": (_ours, config),
+        "loop": (_loop, config),
+        "torch": (_torch, config),
+        f"ours, {few.points}": (_ours, few),
+    }
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "networks.npz"
+        _run(spawn.Process(target=_prepare, args=(config, path)))
+        workers = {
+            name: _Worker(spawn, make, own, path)
+            for name, (make, own) in contenders.items()
+        }
+        for worker in workers.values():
+            worker.turn(2)  # compiles
+        turns = {name: [] for name in workers}
+        for _ in range(config.repeats):
+            for name, worker in workers.items():
+                turns[name].append(worker.turn(contenders[name][1].points))
+        for worker in workers.values():
+            worker.stop()
+    _print(config, turns)
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One run: seconds, peak resident memory in MB, loss at each point, versions."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    losses: np.ndarray
+    versions: str
+
+
+class _Worker:
+    """A contender's process, which runs when told to."""
+
+    def __init__(self, spawn, make, config, path):
+        self.pipe, other = spawn.Pipe()
+        self.process = spawn.Process(target=_serve, args=(other, make, config, path))
+        self.process.start()
+
+    def turn(self, num_points) -> Turn:
+        self.pipe.send(num_points)
+        return self.pipe.recv()
+
+    def stop(self):
+        self.pipe.send(None)
+        self.process.join()
+
+
+def _serve(pipe, make, config, path):
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    run, versions = make(config, path)
+    while (num_points := pipe.recv()) is not None:
+        _forget_peak()
+        start, cpu = time.perf_counter(), time.process_time()
+        losses = run(np.linspace(0, 1, config.points)[:num_points])
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        pipe.send(Turn(seconds, cpu, _peak_mb(), np.asarray(losses), versions))
+
+
+def _run(process):
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"a process of the benchmark ended with {process.exitcode}")
+
+
+def _forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line for line in lines if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
+
+
+def _prepare(config, path):
+    """Two networks at random, and the images, as NumPy arrays in a file."""
+    import jax
+    import jax.numpy as jnp
+
+    from kd_heuristics import data
+
+    sets = {
+        name: data.load("digits_photo", name).take(config.examples)
+        for name in ("train", "test")
+    }
+    network = _network(config)
+    arrays: dict[str, Any] = {}
+    for end in (0, 1):
+        images = jnp.zeros((1, 32, 32, 3))
+        variables = network.init(jax.random.key(end), images)
+        for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+            name = jax.tree_util.keystr(leaf_path, simple=True, separator="/")
+            arrays[f"{end}/{name}"] = np.asarray(leaf)
+    for name, dataset in sets.items():
+        arrays |= {f"{name}_images": dataset.images, f"{name}_labels": dataset.labels}
+    mean, std = data.channel_stats(sets["train"])
+    np.savez(path, mean=np.array(mean), std=np.array(std), **arrays)
+
+
+def _network(config):
+    from kd_heuristics import models
+
+    return models.create(
+        config.model,
+        10,
+        width=config.width,
+        classifier_width=config.classifier_width,
+        dropout_rate=0.0,
+    )
+
+
+def _ours(config, path):
+    from kd_heuristics import points
+
+    curve, test, metric, refresh, versions = _jax_parts(config, path)
+
+    def run(ts):
+        found = points.evaluate(curve.at, ts, test, metric, refresh, config.chunk)
+        return found["loss"]
+
+    return run, versions
+
+
+def _loop(config, path):
+    """What one would write by hand: a jitted point, called point after point."""
+    import jax
+
+    curve, test, metric, refresh, versions = _jax_parts(config, path)
+
+    @jax.jit
+    def point(curve, t, refresh, batches):
+        params = curve.at(t)
+        stats = refresh(params)
+
+        def add(total, batch):
+            return total + metric(params, stats, batch)["loss"].sum(), None
+
+        total, _ = jax.lax.scan(add, 0.0, batches)
+        return total / config.examples
+
+    return lambda ts: [float(point(curve, t, refresh, test)) for t in ts], versions
+
+
+def _jax_parts(config, path):
+    import jax
+
+    from experiments import paths
+    from kd_heuristics import curves, data, training
+
+    with np.load(path) as file:
+        arrays = dict(file)
+    ends = [_tree(arrays, f"{end}/") for end in (0, 1)]
+    classifier = training.Classifier(
+        _network(config), tuple(arrays["mean"]), tuple(arrays["std"])
+    )
+    train, test = (
+        data.eval_batches(
+            data.Dataset(arrays[f"{name}_images"], arrays[f"{name}_labels"], 10, name),
+            config.batch_size,
+        )
+        for name in ("train", "test")
+    )
+    refresh = paths.statistics(classifier, ends[0]["batch_stats"], train, "cumulative")
+    curve = curves.line(*(end["params"] for end in ends))
+    return curve, test, classifier.metric, refresh, f"jax {jax.__version__}"
+
+
+def _tree(arrays, prefix):
+    """A nested dictionary of the arrays whose names begin so."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        if name.startswith(prefix):
+            *folders, last = name.removeprefix(prefix).split("/")
+            level = tree
+            for folder in folders:
+                level = level.setdefault(folder, {})
+            level[last] = array
+    return tree
+
+
+def _torch(config, path):
+    import torch
+
+    torch.set_num_threads(config.threads)
+    with np.load(path) as file:
+        arrays = dict(file)
+    ends = [_torch_weights(arrays, f"{end}/params/") for end in (0, 1)]
+    # Loading keeps the memory format of what it is loaded into.
+    network: Any = _torch_vgg(ends[0])
+    network = network.to(memory_format=torch.channels_last)
+    sets = {name: _torch_set(arrays, name) for name in ("train", "test")}
+
+    def point(t):
+        weights = {k: (1 - t) * a + t * ends[1][k] for k, a in ends[0].items()}
+        network.load_state_dict(weights, strict=False)
+        network.train()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.reset_running_stats()
+        for images in sets["train"][0].split(config.batch_size):
+            network(images)
+        network.eval()
+        images, labels = (x.split(config.batch_size) for x in sets["test"])
+        losses = [
+            torch.nn.functional.cross_entropy(network(x), y, reduction="sum")
+            for x, y in zip(images, labels, strict=True)
+        ]
+        return float(sum(losses)) / config.examples
+
+    def run(ts):
+        with torch.inference_mode():
+            return [point(float(t)) for t in ts]
+
+    return run, f"torch {torch.__version__}"
+
+
+def _torch_weights(arrays, prefix):
+    """Our VGG's parameters by the names and axes of `_torch_vgg`."""
+    import torch
+
+    weights = {}
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    for name, array in arrays.items():
+        if name.startswith(prefix):
+            layer, kind = name.removeprefix(prefix).split("/")
+            axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[array.ndim]
+            value = torch.from_numpy(array.transpose(axes).copy())
+            if value.ndim == 4:
+                value = value.contiguous(memory_format=torch.channels_last)
+            weights[f"{layer}.{names[kind]}"] = value
+    return weights
+
+
+def _torch_vgg(weights):
+    """The same network; `momentum=None` is PyTorch's cumulative average."""
+    import collections
+
+    from torch import nn
+
+    from kd_heuristics.models.vgg import STAGES
+
+    depth = sum(name.startswith("conv") for name in weights) // 2 + 3
+    layers: dict[str, nn.Module] = {}
+    index = 0
+    for number, stage in enumerate(STAGES[depth]):
+        for _ in stage:
+            out, into = weights[f"conv_{index:02d}.weight"].shape[:2]
+            layers[f"conv_{index:02d}"] = nn.Conv2d(into, out, 3, padding=1)
+            layers[f"bn_{index:02d}"] = nn.BatchNorm2d(out, momentum=None)
+            layers[f"relu_{index:02d}"] = nn.ReLU(inplace=True)
+            index += 1
+        layers[f"pool_{number}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    for number in range(3):
+        out, into = weights[f"fc_{number}.weight"].shape
+        layers[f"fc_{number}"] = nn.Linear(into, out)
+        if number < 2:
+            layers[f"fc_relu_{number}"] = nn.ReLU(inplace=True)
+    return nn.Sequential(collections.OrderedDict(layers))
+
+
+def _torch_set(arrays, name):
+    import torch
+
+    pixels = arrays[f"{name}_images"].astype(np.float32)
+    images = ((pixels - arrays["mean"]) / arrays["std"]).astype(np.float32)
+    tensor = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    labels = torch.from_numpy(arrays[f"{name}_labels"].astype(np.int64))
+    return tensor.contiguous(memory_format=torch.channels_last), labels
+
+
+def _print(config, turns):
+    ours = turns["ours"][0].losses
+    print(f"{config}\n")
+    print("| contender | seconds | CPU seconds | against ours | peak MB | loss apart |")
+    print("|---|---|---|---|---|---|")
+    base = [statistics.median(values) for values in _times(turns["ours"])]
+    for name, own in turns.items():
+        wall, cpu = _times(own)
+        medians = [statistics.median(values) for values in (wall, cpu)]
+        ratio, apart = "–", "–"
+        if len(own[0].losses) == len(ours):
+            first, second = (x / y for x, y in zip(medians, base, strict=True))
+            ratio = f"{first:.2f}, CPU {second:.2f}"
+            apart = f"{np.abs(own[0].losses / ours - 1).max():.1e}"
+        print(
+            f"| {name} ({own[0].versions}) | {medians[0]:.1f} ({min(wall):.1f} to "
+            f"{max(wall):.1f}) | {medians[1]:.1f} | {ratio} | "
+            f"{max(turn.peak_mb for turn in own):.0f} | {apart} |"
+        )
+
+
+def _times(turns):
+    return [t.seconds for t in turns], [t.cpu_seconds for t in turns]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
