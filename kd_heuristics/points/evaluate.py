@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import parallel
+from kd_heuristics import curves, parallel
 from kd_heuristics.compiled import as_partial, once
 
 PyTree = Any
@@ -61,8 +61,9 @@ def evaluate(
     Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
 
     Raises:
-      ValueError: no points, no examples, both `batch_stats` and `refresh_stats`, or
-        a Linen model whose batch statistics are missing.
+      ValueError: no points, no examples, a curve's t outside [0, 1], both
+        `batch_stats` and `refresh_stats`, or a Linen model whose batch statistics are
+        missing.
 
     >>> batches = {"x": jnp.array([[1.0, 2.0], [3.0, 0.0]]),
     ...            "mask": jnp.array([[True, True], [True, False]])}
@@ -115,6 +116,7 @@ def evaluate_sets(
     coordinates = np.asarray(jnp.asarray(coordinates, float))
     size = min(CHUNK, len(coordinates)) if chunk is None else chunk
     _check(coordinates, size, sets, batch_stats, refresh_stats)
+    _check_on_curve(params_at, coordinates)
     strategy = parallel.strategies()["points"]
     size = 1 if strategy == "loop" else size
     stack = _stacker(params_at)
@@ -237,6 +239,14 @@ def _check(coordinates, size, sets, batch_stats, refresh_stats):
         raise ValueError(
             "give batch_stats, the same at every point, or refresh_stats, not both"
         )
+
+
+def _check_on_curve(params_at, coordinates):
+    # `Curve.at` checks its t only where it is not traced, as it is here.
+    if isinstance(getattr(params_at, "__self__", None), curves.Curve):
+        outside = coordinates[~((coordinates >= 0) & (coordinates <= 1))]
+        if len(outside):
+            raise ValueError(f"t must be in [0, 1], got {outside.tolist()}")
 
 
 def _check_arrays(point_of):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import parallel, points
+from kd_heuristics import curves, parallel, points
 
 X = np.random.RandomState(1).normal(size=(11, 4))
 PADDED = np.concatenate([X, np.full((4, 4), np.nan)]).astype(np.float32)
@@ -122,6 +122,15 @@ def test_a_point_that_overflows_is_kept():
                 metric,
             ),
             "no example",
+        ),
+        (
+            lambda: points.evaluate(
+                curves.line(params_at(0), params_at(1)).at,
+                [0.5, 1.5, np.nan],
+                BATCHES,
+                metric,
+            ),
+            r"in \[0, 1\], got \[1.5, nan\]",
         ),
         (
             lambda: points.evaluate_sets(params_at, [0.0], {}, metric),
