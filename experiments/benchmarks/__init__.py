@@ -1,0 +1,1 @@
+"""Measured against the systems that one would take instead, in one run."""

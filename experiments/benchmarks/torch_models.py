@@ -1,0 +1,149 @@
+"""The networks of `train_step` in PyTorch, with its best settings for a CPU.
+
+Channels last, the fused optimiser, gradients set to None, inference mode; the number
+of threads is chosen by `best_threads`.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd_heuristics.models.resnet import CONFIGS
+from kd_heuristics.models.vgg import STAGES
+
+
+class Rival:
+    """A network with its optimiser and one batch.
+
+    Args:
+      name: as in `models.create`: a VGG without batch norm, or a ResNet.
+      options: `width`, `classifier_width`.
+      images: float32 [batch, h, w, c].
+      labels: int32 [batch].
+    """
+
+    def __init__(
+        self, name: str, options: dict, images: np.ndarray, labels: np.ndarray
+    ):
+        torch.manual_seed(0)
+        network = _vgg if name.startswith("vgg") else _resnet
+        self.model: nn.Module = network(name, **options)
+        self.model.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self._optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.01, momentum=0.9, fused=True
+        )
+        self._images = torch.from_numpy(images).permute(0, 3, 1, 2)
+        self._images = self._images.contiguous(memory_format=torch.channels_last)
+        self._labels = torch.from_numpy(labels).long()
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def train(self, steps: int) -> None:
+        """So many steps of SGD with momentum on the batch."""
+        self.model.train()
+        for _ in range(steps):
+            self._optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(self.model(self._images), self._labels).backward()
+            self._optimizer.step()
+
+    def infer(self, steps: int) -> None:
+        """So many forward passes in evaluation mode."""
+        self.model.eval()
+        with torch.inference_mode():
+            for _ in range(steps):
+                self.model(self._images)
+
+    def flops(self) -> int:
+        """Floating-point operations of a training step's convolutions and products."""
+        with FlopCounterMode(display=False) as counter:
+            self.train(1)
+        return counter.get_total_flops()
+
+
+def best_threads(run: Callable[[], object], most: int) -> int:
+    """The number of threads, a power of two or `most`, for which `run` is fastest."""
+    seconds = {}
+    for threads in sorted({2**n for n in range(most.bit_length())} | {most}):
+        if threads > most:
+            continue
+        torch.set_num_threads(threads)
+        run()
+        start = time.perf_counter()
+        run()
+        seconds[threads] = time.perf_counter() - start
+    return min(seconds, key=lambda threads: seconds[threads])
+
+
+def _vgg(name, width=1.0, classifier_width=512, num_classes=10):
+    layers: list[nn.Module] = []
+    into = 3
+    for stage in STAGES[int(name.removeprefix("vgg"))]:
+        for channels in stage:
+            out = max(1, round(channels * width))
+            layers += [nn.Conv2d(into, out, 3, padding=1), nn.ReLU(inplace=True)]
+            into = out
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(into, classifier_width),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(classifier_width, classifier_width),
+        nn.ReLU(inplace=True),
+        nn.Linear(classifier_width, num_classes),
+    )
+
+
+def _resnet(name, width=1.0, num_classes=10):
+    config = CONFIGS[name]
+    into = round(config["channels"][0] * width)
+    layers: list[nn.Module] = [_conv(3, into, 3, 1)]
+    layers += [nn.BatchNorm2d(into), nn.ReLU(inplace=True)]
+    sections = zip(config["num_blocks"], config["channels"], strict=True)
+    for section, (count, channels) in enumerate(sections):
+        out = round(channels * width)
+        for index in range(count):
+            stride = 2 if section > 0 and index == 0 else 1
+            pads = config.get("shortcut") == "padding"
+            layers.append(_Block(into, out, stride, pads))
+            into = out
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(into, num_classes)]
+    return nn.Sequential(*layers)
+
+
+def _conv(into, out, size, stride):
+    return nn.Conv2d(into, out, size, stride, padding=size // 2, bias=False)
+
+
+class _Block(nn.Module):
+    """Two convolutions and the shortcut, as `models.resnet.BasicBlock`."""
+
+    def __init__(self, into, out, stride, pads):
+        super().__init__()
+        self.conv_0, self.bn_0 = _conv(into, out, 3, stride), nn.BatchNorm2d(out)
+        self.conv_1, self.bn_1 = _conv(out, out, 3, 1), nn.BatchNorm2d(out)
+        self.stride, self.added = stride, out - into
+        self.shortcut = None
+        if (stride != 1 or into != out) and not pads:
+            self.shortcut = nn.Sequential(
+                _conv(into, out, 1, stride), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        y = F.relu(self.bn_0(self.conv_0(x)), inplace=True)
+        y = self.bn_1(self.conv_1(y))
+        if self.shortcut is not None:
+            x = self.shortcut(x)
+        elif self.stride != 1 or self.added:
+            x = x[:, :, :: self.stride, :: self.stride]
+            x = F.pad(x, (0, 0, 0, 0, 0, self.added))
+        return F.relu(y.add_(x), inplace=True)

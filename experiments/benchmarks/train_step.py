@@ -1,0 +1,279 @@
+"""A training step and inference of our networks on a CPU, against PyTorch.
+
+    python -m experiments.benchmarks.train_step [--models vgg16 resnet20] [--repeats 5]
+
+Needs the extra `[bench]` (PyTorch). The whole table takes about half an hour on 2
+cores; the README beside this file has the last one.
+
+    scan      our step in `jax.lax.scan`, several a call: what `training.fit` compiles
+    loop      the same step, jitted, called in a Python loop
+    PyTorch   eager, channels last, fused SGD, the number of threads that suits it best
+
+All three do the same: forward pass in training mode, mean cross-entropy, gradient, SGD
+with momentum, float32, one batch that stays in memory. They take turns, so that a slow
+minute of the machine slows all; ratios are those of medians. In the same run, a matrix
+product shows what the cores can do at all.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from kd_heuristics import models, training
+
+QUARTER = {"width": 0.25, "classifier_width": 128}
+
+# name in the table -> name of the network, its options
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "vgg11": ("vgg11", {}),
+    "vgg11_quarter": ("vgg11", QUARTER),
+    "vgg16": ("vgg16", {}),
+    "vgg16_quarter": ("vgg16", QUARTER),
+    "resnet18": ("resnet18", {}),
+    "resnet20": ("resnet20", {}),
+}
+
+_MATRIX = 2048  # side of the matrix product
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured, and how often.
+
+    Attributes:
+      models: which of `CASES`.
+      batch: images a step.
+      repeats: turns of each contender, after one that compiles.
+      seconds: a turn takes about so long; the number of steps follows.
+      processor_time: measure the processor's time over all threads, in place of time
+        that passes: with one core (`taskset -c 0 python ...`) other programs on the
+        machine then hardly count.
+    """
+
+    models: tuple[str, ...] = tuple(CASES)
+    batch: int = 128
+    repeats: int = 7
+    seconds: float = 1.0
+    processor_time: bool = False
+
+
+class Ours:
+    """A network of ours with its optimiser and one batch; as `torch_models.Rival`."""
+
+    def __init__(
+        self, name: str, options: dict, images: np.ndarray, labels: np.ndarray
+    ):
+        self._network = models.create(name, 10, **options)
+        self._images, self._labels = jnp.asarray(images), jnp.asarray(labels)
+        variables = self._network.init(jax.random.key(0), self._images[:1])
+        self._optimizer = training.sgd(0.01, momentum=0.9)
+        opt_state = self._optimizer.init(variables["params"])
+        stats = variables.get("batch_stats", {})
+        self.state = variables["params"], stats, opt_state
+        self._turns = 0
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.state[0]))
+
+    def scan(self, steps: int) -> None:
+        """So many steps in one compiled call."""
+        self.state = jax.block_until_ready(self._scanned(self.state, self._keys(steps)))
+
+    def loop(self, steps: int) -> None:
+        """So many calls of one compiled step, waiting for the last only."""
+        for key in self._keys(steps):
+            self.state = self._single(self.state, key)
+        jax.block_until_ready(self.state)
+
+    def infer(self, steps: int) -> None:
+        """So many forward passes in evaluation mode."""
+        variables = training.with_stats(*self.state[:2])
+        outputs = [self._forward(variables, self._images) for _ in range(steps)]
+        jax.block_until_ready(outputs)
+
+    def _keys(self, steps):
+        self._turns += 1
+        return jax.random.split(jax.random.key(self._turns), steps)
+
+    @functools.cached_property
+    def _scanned(self):
+        def run(state, keys):
+            return jax.lax.scan(lambda s, key: (self._step(s, key), None), state, keys)
+
+        return jax.jit(lambda state, keys: run(state, keys)[0], donate_argnums=0)
+
+    @functools.cached_property
+    def _single(self):
+        return jax.jit(self._step, donate_argnums=0)
+
+    @functools.cached_property
+    def _forward(self):
+        return jax.jit(self._network.apply)
+
+    def _step(self, state, key):
+        params, stats, opt_state = state
+
+        def objective(params):
+            variables = training.with_stats(params, stats)
+            logits, moved = self._network.train(variables, self._images, key)
+            losses = training.cross_entropy_and_accuracy(logits, self._labels)["loss"]
+            return losses.mean(), moved
+
+        gradient, stats = jax.grad(objective, has_aux=True)(params)
+        updates, opt_state = self._optimizer.update(gradient, opt_state, params)
+        return optax.apply_updates(params, updates), stats, opt_state
+
+
+def main(config: Config) -> None:
+    """Measures, and prints a table in Markdown."""
+    try:
+        from experiments.benchmarks import torch_models
+    except ImportError as error:
+        raise SystemExit(
+            "this benchmark needs PyTorch: pip install 'kd_heuristics[bench]'"
+        ) from error
+    unknown = sorted({*config.models} - {*CASES})
+    if unknown:
+        raise SystemExit(f"unknown models {unknown}; there are {', '.join(CASES)}")
+    cores = len(os.sched_getaffinity(0))
+    print(f"`python -m experiments.benchmarks.train_step {' '.join(sys.argv[1:])}`\n")
+    print(f"{_versions(torch_models.torch)}, {cores} cores ({_processor()})\n")
+    print("\n".join(HEADER), flush=True)
+    for label in config.models:
+        row = measure_case(config, label, torch_models, cores)
+        print("| " + " | ".join([label, *row]) + " |", flush=True)
+
+
+HEADER = (
+    "| network | scan, loop, PyTorch: images/s | scan : PyTorch | scan : loop "
+    "| inference, PyTorch: images/s | ratio | compilation s "
+    "| GF/s: scan, PyTorch, product | threads |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def measure_case(config: Config, label: str, torch_models: Any, cores: int) -> list:
+    """The cells of one network's row."""
+    name, options = CASES[label]
+    random = np.random.default_rng(0)
+    images = random.normal(size=(config.batch, 32, 32, 3)).astype(np.float32)
+    labels = random.integers(0, 10, config.batch).astype(np.int32)
+    ours = Ours(name, options, images, labels)
+    rival = torch_models.Rival(name, options, images, labels)
+    if ours.num_parameters != rival.num_parameters:
+        raise RuntimeError(
+            f"{label} is not the same network: {ours.num_parameters} parameters here, "
+            f"{rival.num_parameters} in PyTorch"
+        )
+    threads = torch_models.best_threads(lambda: rival.train(1), cores)
+    torch_models.torch.set_num_threads(threads)
+    steps = steps_for(config.seconds, lambda: rival.train(1))
+    passes = steps_for(config.seconds, lambda: rival.infer(1))
+    start = time.perf_counter()
+    ours.scan(steps)
+    compilation = time.perf_counter() - start
+    seconds = take_turns(
+        {
+            "scan": lambda: ours.scan(steps),
+            "loop": lambda: ours.loop(steps),
+            "torch": lambda: rival.train(steps),
+            "infer": lambda: ours.infer(passes),
+            "torch infer": lambda: rival.infer(passes),
+            "product": _product(),
+        },
+        config.repeats,
+        time.process_time if config.processor_time else time.perf_counter,
+    )
+    middle = {key: statistics.median(values) for key, values in seconds.items()}
+    rate = {
+        key: config.batch * (passes if "infer" in key else steps) / value
+        for key, value in middle.items()
+    }
+    speed = rival.flops() * steps / 1e9
+    product = 2 * _MATRIX**3 / 1e9 / middle["product"]
+    return [
+        f"{rate['scan']:,.0f}, {rate['loop']:,.0f}, {rate['torch']:,.0f}",
+        ratio(seconds["torch"], seconds["scan"]),
+        ratio(seconds["loop"], seconds["scan"]),
+        f"{rate['infer']:,.0f}, {rate['torch infer']:,.0f}",
+        ratio(seconds["torch infer"], seconds["infer"]),
+        f"{compilation - middle['scan']:.0f}",
+        f"{speed / middle['scan']:.0f}, {speed / middle['torch']:.0f}, {product:.0f}",
+        str(threads),
+    ]
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each contender's turns, after a first one that does not count.
+
+    >>> seconds = take_turns({"a": lambda: None, "b": lambda: None}, 3)
+    >>> [len(values) for values in seconds.values()]
+    [3, 3]
+    """
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> str:
+    """Of medians, and the range of the turns' own ratios.
+
+    >>> ratio([2.0, 3.0, 4.0], [2.0, 2.0, 2.0])
+    '1.50 (1.00 to 2.00)'
+    """
+    own = [a / b for a, b in zip(slow, fast, strict=True)]
+    middle = statistics.median(slow) / statistics.median(fast)
+    return f"{middle:.2f} ({min(own):.2f} to {max(own):.2f})"
+
+
+def steps_for(seconds: float, run: Callable[[], Any]) -> int:
+    """How often to run to fill so many seconds, at least twice."""
+    run()
+    start = time.perf_counter()
+    run()
+    return max(2, math.ceil(seconds / (time.perf_counter() - start)))
+
+
+def _product() -> Callable[[], Any]:
+    a = jax.random.normal(jax.random.key(0), (_MATRIX, _MATRIX))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(multiply(a, a))
+
+
+def _versions(torch):
+    python = platform.python_version()
+    return f"Python {python}, jax {jax.__version__}, PyTorch {torch.__version__}"
+
+
+def _processor():
+    with open("/proc/cpuinfo") as lines:
+        names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
