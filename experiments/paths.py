@@ -50,13 +50,22 @@ class Chain:
             raise ValueError(f"bend_decay must not be negative, got {self.bend_decay}")
         self._loss()  # checks the others
 
-    def optimizer(self, steps_per_epoch: int):
-        """SGD by this chain's schedule; make it once for all chains of a study."""
+    def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
+        """SGD by this chain's schedule; make it once for all chains of a study.
+
+        Args:
+          steps_per_epoch: of the study's batches.
+          bend_decay: another than the chain's own, as an array, so that the members of
+            a population may differ in it (`training.bind`).
+        """
         boundaries = [epoch * steps_per_epoch for epoch in self.drops_epochs]
         rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
-        return training.sgd(rate, self.momentum, self.bend_decay, self.clip_norm)
+        decay = self.bend_decay if bend_decay is None else bend_decay
+        return training.sgd(rate, self.momentum, decay, self.clip_norm)
 
-    def objective(self, ends: tuple, objective: Callable) -> jax.tree_util.Partial:
+    def objective(
+        self, ends: tuple, objective: Callable, kind: str = "polychain"
+    ) -> jax.tree_util.Partial:
         """The loss of a bend: E over t ~ U(0, 1) of the network's at phi(t).
 
         Args:
@@ -64,13 +73,16 @@ class Chain:
             every chain.
           objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
             metrics))`, of one network.
+          kind: "polychain", or "bezier" for the curve through the ends with the same
+            one bend.
         """
         return jax.tree_util.Partial(
-            _BendLoss(self._loss()), ends, as_partial(objective)
+            _BendLoss(self._loss(kind)), ends, as_partial(objective)
         )
 
-    def _loss(self) -> curves.CurveLoss:
+    def _loss(self, kind: str = "polychain") -> curves.CurveLoss:
         return curves.CurveLoss(
+            kind=kind,
             num_t=self.num_t,
             stratified=self.stratified,
             weight_decay=self.path_decay,

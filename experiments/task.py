@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_heuristics import data, models, parallel, training
 
@@ -54,7 +55,11 @@ class Task:
 
     def place(self, tree: PyTree) -> PyTree:
         """The tree on every device that the batches are split over."""
-        return tree if self.mesh is None else parallel.replicate(tree, self.mesh)
+        if self.mesh is not None:
+            return parallel.replicate(tree, self.mesh)
+        # Fresh arrays: those of a checkpoint are bound to their device, and a training
+        # that mixes bound and free ones compiles twice.
+        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 
 
 def make(config: Any) -> Task:

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments import launch, sgdr
+from experiments import launch, mode_connectivity, sgdr
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 
@@ -30,6 +30,18 @@ CASES = {
             "chain": dataclasses.replace(
                 sgdr.PRESETS["cifar10"].chain, epochs=2, drops_epochs=(1,)
             ),
+        },
+    ),
+    "mode_connectivity": (
+        mode_connectivity.STUDY,
+        {
+            "drops_epochs": (1,),
+            "large_batch_size": 40,
+            "intervals": 3,
+            "curve": dataclasses.replace(
+                mode_connectivity.PRESETS["cifar10"].curve, epochs=2, drops_epochs=(1,)
+            ),
+            "curve_epochs": (1, 2),
         },
     ),
 }

@@ -1,0 +1,314 @@
+"""Mode connectivity: what each mode changes, the curves, numbers, claims, figures."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import launch, mode_connectivity, paths
+from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS, claims
+from kd_heuristics import curves, models, plots, runs, training
+
+SMOKE = PRESETS["smoke"]
+PAPER = PRESETS["cifar10"]
+STEPS = 500  # an epoch of CIFAR-10 at batch 100
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return launch.run(
+        mode_connectivity.STUDY,
+        SMOKE,
+        tmp_path_factory.mktemp("smoke") / "mode_connectivity",
+    )
+
+
+class Silent:
+    def start(self, steps):
+        pass
+
+    def stage(self, name):
+        pass
+
+    def advance(self, steps, loss=None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    return mode_connectivity.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+
+
+def test_leaves_numbers_claims_and_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["modes"]) == ["G", "A", "D", "E"]
+    assert list(results["pairs"]) == ["GA", "GD", "GE"]
+    assert len(results["pairs"]["GA"]["worst accuracy, chain"]) == 2  # curve epochs
+    assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
+    assert len(results["claims"]) == 3 + 1 + 3 + 3
+    names = {path.stem for path in (folder / "figures").glob("*.png")}
+    figures = {f"figure{number}" for number in (1, 7, 8, 9, 10)}
+    assert names == figures | {"kinds", "epochs"}
+
+
+def test_curves_end_at_the_networks_own_metrics(folder, lab):
+    with np.load(folder / "arrays.npz") as arrays:
+        for pair in SMOKE.pairs:
+            for index, params in (
+                (0, lab.ends(pair, 0)[0]),
+                (-1, lab.ends(pair, 0)[1]),
+            ):
+                own = training.evaluate(
+                    lab.task.classifier.metric, params, {}, lab.task.sets["test"]
+                )
+                along = [arrays[f"{pair}/segment/test_loss"][0, index]]
+                for kind in KINDS:
+                    along += list(arrays[f"{pair}/{kind}/test_loss"][0, :, index])
+                np.testing.assert_allclose(along, own["loss"], rtol=1e-6)
+
+
+def test_curves_pass_where_they_should_at_one_half(folder, lab):
+    """The chain through its bend; the Bezier through (a + 2 bend + b) / 4."""
+    half = int(np.searchsorted(lab.t, 0.5))
+    a, b = lab.ends("GA", 0)
+    with np.load(folder / "arrays.npz") as arrays:
+        for kind in KINDS:
+            bend = lab.bend(kind, "GA", 0, epoch=2)
+            at = bend
+            if kind == "bezier":
+                at = jax.tree.map(lambda x, y, z: (x + 2 * y + z) / 4, a, bend, b)
+            own = training.evaluate(
+                lab.task.classifier.metric, at, {}, lab.task.sets["train"]
+            )
+            found = arrays[f"GA/{kind}/train_loss"][0, 1, half]
+            np.testing.assert_allclose(found, own["loss"], rtol=1e-5)  # other rounding
+
+
+def test_a_decayed_bend_is_that_of_a_chain_fitted_alone_with_decay(lab):
+    """Fitted with the others it has their program and its own decay."""
+    strong = dataclasses.replace(SMOKE.curve, bend_decay=SMOKE.bend_decay)
+    ends = lab.ends("GD", 0)
+    objective = jax.tree_util.Partial(lab.task.classifier.supervised)
+    state = training.fit(
+        strong.objective(ends, objective),
+        curves.midpoint(*ends),
+        {},
+        strong.optimizer(lab.task.steps_per_epoch),
+        lab.task.batches,
+        num_steps=2 * lab.task.steps_per_epoch,
+        seed=0,
+    )
+    decayed, plain = (lab.bend(kind, "GD", 0, 2) for kind in ("decayed", "chain"))
+
+    def largest(other):
+        pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(other), strict=True)
+        return max(float(jnp.abs(a - b).max()) for a, b in pairs)
+
+    # Sums in another order: float32 rounding of weights of order 1. The decay moves
+    # them by 8 steps * rate 0.01 * decay 5e-4, with momentum some times more.
+    assert largest(decayed) < 1e-6 < 1e-5 < largest(plain)
+
+
+def test_modes_of_the_paper():
+    """Section 2.1: each mode changes one thing."""
+    trace = {mode: PAPER.rates(mode, STEPS)[::STEPS] for mode in MODES}
+    epochs = [0, 59, 60, 119, 120, 159, 160, 199]
+    expected = [0.05, 0.05, 0.01, 0.01, 0.002, 0.002, 0.0004, 0.0004]
+    for mode in "GADEF":
+        np.testing.assert_allclose(trace[mode][epochs], expected, rtol=1e-6)
+    np.testing.assert_allclose(trace["C"], 0.05 * (1 - np.arange(200) / 200), rtol=1e-5)
+    assert PAPER.rates("C", STEPS)[1] < trace["C"][0]  # set every step
+    assert trace["B"][0] == np.float32(1e-3)
+    assert [PAPER.decay(mode) for mode in "GD"] == [5e-4, 5e-6]
+    assert [PAPER.largest_norm(mode) for mode in "GE"] == [np.inf, 1.0]
+    assert len(PAPER.rates("A", 12)) == 2400
+
+
+def test_adam_of_mode_b():
+    """Two steps against Kingma and Ba 2015, algorithm 1, clipped and then decayed."""
+    rates, decay, largest = np.array([0.1, 0.05]), 0.5, 1.0
+    optimizer = mode_connectivity.adam(*map(jnp.float32, (rates, decay, largest)))
+    gradients = [np.array([3.0, -4.0]), np.array([0.3, 0.1])]
+    params = {"kernel": jnp.array([1.0, 2.0])}
+    state = optimizer.init(params)
+    weights, first, second = np.array([1.0, 2.0]), np.zeros(2), np.zeros(2)
+    for step, gradient in enumerate(gradients):
+        updates, state = optimizer.update(
+            {"kernel": jnp.array(gradient)}, state, params
+        )
+        params = jax.tree.map(jnp.add, params, updates)
+        norm = np.linalg.norm(gradient)
+        g = gradient * min(1, largest / norm) + decay * weights
+        first = 0.9 * first + 0.1 * g
+        second = 0.999 * second + 0.001 * g**2
+        mean = first / (1 - 0.9 ** (step + 1))
+        square = second / (1 - 0.999 ** (step + 1))
+        weights = weights - rates[step] * mean / (np.sqrt(square) + 1e-8)
+        np.testing.assert_allclose(params["kernel"], weights, rtol=1e-5)  # float32
+
+
+def test_only_mode_e_starts_wide(lab):
+    wide = models.create(SMOKE.model, 10, init_factor=3.0, **SMOKE.model_options)
+    seed = lab.member_seed("E", 0)
+    images = jnp.zeros((1, 32, 32, 3))
+    expected = wide.init(jax.random.key(seed), images)["params"]
+    found = lab.start("E", 0)[0]
+    # One rounding more than a draw at three times the scale.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected
+    )
+    first, other = (lab.start(mode, 0)[0]["fc_0"]["kernel"] for mode in "GD")
+    np.testing.assert_allclose(first.std(), other.std(), rtol=0.1)
+    assert not np.array_equal(first, other)
+
+
+def test_modes_may_share_their_start(folder):
+    config = dataclasses.replace(SMOKE, same_start=True)
+    lab = mode_connectivity.Laboratory(config, runs.RunFolder(folder), Silent())
+    starts = [lab.start(mode, 0)[0] for mode in "GF"]
+    jax.tree.map(np.testing.assert_array_equal, *starts)
+    assert lab.member_seed("G", 0) != lab.member_seed("F", 0)  # of the batches
+
+
+def test_batches_of_the_modes(folder):
+    config = dataclasses.replace(SMOKE, modes=("G", "A", "F"))
+    lab = mode_connectivity.Laboratory(config, runs.RunFolder(folder), Silent())
+    first, large, plain = (
+        lab.tasks[group].batches(0, 0)["images"] for group in ("sgd", "large", "plain")
+    )
+    assert len(first) == SMOKE.batch_size
+    assert len(large) == SMOKE.large_batch_size
+    known = {image.tobytes() for image in lab.task.train.images}
+    assert all(np.asarray(image).tobytes() in known for image in plain)
+    assert not all(np.asarray(image).tobytes() in known for image in first)
+
+
+def test_train_metrics_on_augmented_images(folder, lab):
+    config = dataclasses.replace(SMOKE, train_metrics="augmented")
+    other = mode_connectivity.Laboratory(config, runs.RunFolder(folder), Silent())
+    mine, seen = lab.sets["train"], other.sets["train"]
+    np.testing.assert_array_equal(mine["labels"], seen["labels"])
+    changed = (mine["images"] != seen["images"]).any(axis=(2, 3, 4))
+    assert changed.mean() > 0.9
+    np.testing.assert_array_equal(
+        lab.sets["test"]["images"], other.sets["test"]["images"]
+    )
+
+
+def arrays_of(values):
+    """Made-up arrays of one pair, two seeds, two curve epochs and t = 0, 1/2, 1."""
+    along = np.array(values["accuracy"])  # [curve epochs, t]
+    arrays = {
+        "t": np.array([0.0, 0.5, 1.0]),
+        "distances": np.array([[[0.0, 4.0], [4.0, 0.0]]] * 2),
+        "GA/segment/test_accuracy": np.array([values["segment"]] * 2),
+    }
+    for mode in "GA":
+        arrays |= {
+            f"{mode}/test_{name}": np.zeros((2, 1)) for name in ("accuracy", "loss")
+        }
+    for kind in KINDS:
+        shift = 0.1 if kind == "bezier" else 0.0
+        loss = np.array(values["loss"]) - (0.5 if kind == "decayed" else 0.0)
+        arrays[f"GA/{kind}/test_accuracy"] = np.stack([along, along + shift])
+        arrays[f"GA/{kind}/test_loss"] = np.stack([loss, loss])
+        arrays[f"GA/{kind}/train_loss"] = np.stack([loss, loss])
+    return arrays
+
+
+def test_statistics_of_made_up_curves():
+    config = dataclasses.replace(SMOKE, modes=("G", "A"), perplexity=2.0)
+    arrays = arrays_of(
+        {
+            "segment": [0.9, 0.3, 0.8],
+            "accuracy": [[0.9, 0.6, 0.8], [0.9, 0.75, 0.8]],
+            "loss": [[0.1, 1.0, 0.2], [0.1, 3.0, 0.2]],
+        }
+    )
+    results = mode_connectivity.results(config, arrays, [0, 1])
+    values = {claim["statistic"]: claim["values"] for claim in results["claims"]}
+    expected = {
+        "worst accuracy minus worse end, GA": [-0.05, -0.05],
+        "worst accuracy, chain minus segment, GA": [0.45, 0.45],
+        "worst accuracy minus worse end, least of the Bezier curves": [-0.05, 0.05],
+        "worst accuracy, last minus first curve epoch, mean": [0.15, 0.15],
+        "test loss at the bend, last minus first curve epoch, mean": [2.0, 2.0],
+        "test loss at the bend, without minus with decay, mean": [0.5, 0.5],
+    }
+    assert set(values) == set(expected)
+    for name, numbers in expected.items():
+        np.testing.assert_allclose(values[name], numbers, atol=1e-12, err_msg=name)
+    assert results["pairs"]["GA"]["distance"]["mean"] == 4.0
+
+
+def test_the_papers_numbers_stand_beside_the_claims():
+    """Minima at curve epoch 80 less the worse visible end, from Figure 1."""
+    found = {claim.statistic: claim.paper for claim in claims(PAPER)}
+    worst = [found[f"worst accuracy minus worse end, {pair}"] for pair in PAPER.pairs]
+    np.testing.assert_allclose(
+        worst, [0.0, -0.0004, -0.0213, -0.0045, -0.0047, 0.0], atol=1e-4
+    )
+    grown = [
+        8641 - 8178,
+        8620 - 7925,
+        9080 - 8363,
+        9040 - 8330,
+        7743 - 6871,
+        9070 - 8615,
+    ]
+    np.testing.assert_allclose(
+        found["worst accuracy, last minus first curve epoch, mean"],
+        np.mean(grown) / 1e4,
+        atol=1e-3,
+    )
+
+
+def test_the_papers_curves_lie_behind_a_cifar10_figure(folder, tmp_path):
+    sizes = {}
+    for dataset in ("digits_photo", "cifar10"):
+        copy = tmp_path / dataset / "mode_connectivity"
+        copy.mkdir(parents=True)
+        shutil.copy(folder / "arrays.npz", copy)
+        described = json.loads((folder / "config.json").read_text())
+        described["config"] |= {"dataset": dataset, "modes": ["G", "A"]}
+        (copy / "config.json").write_text(json.dumps(described))
+        plots.mode_connectivity(copy)
+        sizes[dataset] = (copy / "figures" / "figure1.pdf").stat().st_size
+    assert sizes["cifar10"] > sizes["digits_photo"] + 500  # four curves more
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modes": ("G", "H")}, "unknown mode 'H'"),
+        ({"modes": ("A", "B")}, "modes must be G and then others"),
+        ({"modes": ("G",)}, "modes must be G and then others"),
+        ({"modes": ("G", "A", "A")}, "each once"),
+        ({"curve_epochs": (1,)}, "to the curve's last epoch, 2, got \\(1,\\)"),
+        ({"curve_epochs": (2, 1)}, "must ascend"),
+        ({"perplexity": 7.0}, "number of points, 7"),
+        ({"large_batch_size": 0}, "large_batch_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_config(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMOKE, **changes)
+
+
+def test_paths_chain_fits_a_bezier_too():
+    """The objective is the loss at phi(t) of the curve that is asked for."""
+    ends, bend = (jnp.float32(1), jnp.float32(2)), jnp.float32(5)
+    chain = paths.Chain(epochs=1, rate=0.1, drops_epochs=())
+    key = jax.random.key(0)
+    t = float(jax.random.uniform(jax.random.split(key)[0]))
+
+    def identity(w, batch_stats, batch, key):
+        return w, (batch_stats, {"loss": w})
+
+    found = chain.objective(ends, identity, "bezier")(bend, {}, None, key)[0]
+    expected = (1 - t) ** 2 * 1 + 2 * t * (1 - t) * 5 + t**2 * 2
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
