@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import launch, mode_connectivity, paths
-from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS, claims
+from experiments import launch, mode_connectivity, mode_results, paths
+from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS
 from kd_heuristics import curves, models, plots, runs, training
 
 SMOKE = PRESETS["smoke"]
@@ -229,7 +229,7 @@ def test_statistics_of_made_up_curves():
             "loss": [[0.1, 1.0, 0.2], [0.1, 3.0, 0.2]],
         }
     )
-    results = mode_connectivity.results(config, arrays, [0, 1])
+    results = mode_results.results(config, arrays, [0, 1])
     values = {claim["statistic"]: claim["values"] for claim in results["claims"]}
     expected = {
         "worst accuracy minus worse end, GA": [-0.05, -0.05],
@@ -247,7 +247,7 @@ def test_statistics_of_made_up_curves():
 
 def test_the_papers_numbers_stand_beside_the_claims():
     """Minima at curve epoch 80 less the worse visible end, from Figure 1."""
-    found = {claim.statistic: claim.paper for claim in claims(PAPER)}
+    found = {claim.statistic: claim.paper for claim in mode_results.claims(PAPER)}
     worst = [found[f"worst accuracy minus worse end, {pair}"] for pair in PAPER.pairs]
     np.testing.assert_allclose(
         worst, [0.0, -0.0004, -0.0213, -0.0045, -0.0047, 0.0], atol=1e-4
