@@ -12,10 +12,10 @@ from pathlib import Path
 
 import tyro
 
-from experiments import launch, mode_connectivity, sgdr
+from experiments import launch, mode_connectivity, sgdr, warmup
 from kd_heuristics import nearest, report
 
-STUDIES = (sgdr.STUDY, mode_connectivity.STUDY)
+STUDIES = (sgdr.STUDY, mode_connectivity.STUDY, warmup.STUDY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments import launch, mode_connectivity, sgdr
+from experiments import launch, mode_connectivity, sgdr, warmup
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 
@@ -42,6 +42,16 @@ CASES = {
                 mode_connectivity.PRESETS["cifar10"].curve, epochs=2, drops_epochs=(1,)
             ),
             "curve_epochs": (1, 2),
+        },
+    ),
+    "warmup": (
+        warmup.STUDY,
+        {
+            "small_batch_size": 10,
+            "warmup_epochs": 1,
+            "drops_epochs": (1,),
+            "map_examples": 200,
+            "arms": ("small", "large", "warmup", "freeze_fc"),
         },
     ),
 }
