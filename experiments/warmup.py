@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import launch, task
+from experiments import launch, maps, task
 from experiments.presets.warmup import (
     ARMS,
     NEVER,
@@ -28,7 +28,7 @@ from experiments.presets.warmup import (
     claims,
     difference,
 )
-from kd_heuristics import checkpoints, freezing, plots, similarity, training
+from kd_heuristics import checkpoints, freezing, plots, training
 from kd_heuristics.report import judge_all, summary
 
 
@@ -252,34 +252,29 @@ class Laboratory:
             values["similarity_later"] = self.map(middle, last)
         return values
 
-    def map(self, a, b) -> np.ndarray:
+    def map(self, a, b, *, shuffle: bool = False) -> np.ndarray:
         """Similarity of every layer of one network to every layer of another."""
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((a, b))):
-            return np.full((len(self.layers),) * 2, np.nan)  # of a run that diverged
-        moments = similarity.stream(
-            self.features(a),
-            self.features(b),
+        return maps.between(
+            self.large.classifier,
+            a,
+            b,
             self.images,
+            self.config.measure,
             batch_size=self.config.eval_batch_size,
+            shuffle=shuffle,
         )
-        return np.asarray(moments.result(self.config.measure))
 
-    def features(self, variables) -> Callable:
-        """`images -> {layer: activations}` of a network."""
-        return jax.tree_util.Partial(
-            self.large.classifier.features,
-            variables["params"],
-            variables.get("batch_stats", {}),
-        )
+    def floor(self) -> dict[str, np.ndarray]:
+        """Similarities of layers that have nothing in common, at the start of a run."""
+        self.progress.stage("noise floor")
+        start = self.variables(self.config.arms[0], self.config.first_seed, 0)
+        return {"similarity_floor": self.map(start, start, shuffle=True)}
 
     @functools.cached_property
     def layers(self) -> list[str]:
         """Names of the layers in the maps, "00_conv" first."""
-        params, batch_stats = self.starts[self.config.first_seed]
-        variables = training.with_stats(params, batch_stats)
-        images = jax.ShapeDtypeStruct((1, *self.large.train.images.shape[1:]), float)
-        features = self.large.classifier.network.features
-        return sorted(jax.eval_shape(features, variables, images))
+        start = training.with_stats(*self.starts[self.config.first_seed])
+        return maps.layers(self.large.classifier, start, self.images)
 
 
 def relative_change(before: Any, after: Any) -> np.ndarray:
@@ -325,6 +320,7 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
         rates = config.rates(arm, lab.task_of(lab.group(arm)).steps_per_epoch)
         every = len(rates["rest"]) // config.epochs
         arrays |= {f"{arm}/rate_{k}": table[::every] for k, table in rates.items()}
+    arrays |= folder.stage("floor", lab.floor)
     arrays["layers"] = np.array(lab.layers)
     arrays["kernels"] = np.array(list(kernels(lab.starts[config.first_seed][0])))
     return results(config, arrays, lab), arrays

@@ -114,6 +114,8 @@ def _diagonals(ax, config, arrays, arms):
         style.band(
             ax, np.arange(len(layers)), values, color=_COLORS[arm], label=_SHORT[arm]
         )
+    floor = np.diagonal(arrays["similarity_floor"])
+    ax.plot(floor, color="k", ls=":", lw=0.9, label="noise floor")
     if _is_papers(config):
         found = paper.table("closer_look/fig4c_cca")
         for arm in arms:
