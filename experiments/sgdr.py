@@ -1,4 +1,4 @@
-"""Do warm restarts carry SGD from one minimum to another? (Figure 2 and section 3)
+"""Do warm restarts carry SGD from one minimum to another? (Figures 2, 3 and 11 to 13)
 
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics".
 Command: python -m experiments.sgdr --preset demo | digits | cifar10
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, paths, task
+from experiments import launch, paths, planes, task
 from experiments.presets.sgdr import ARMS, PRESETS, Config, Pair, claims
 from kd_heuristics import checkpoints, curves, plots, points, training
 from kd_heuristics.report import judge_all, summary
@@ -59,13 +59,19 @@ class Laboratory:
         """The length of the bar, a training step being its unit."""
         epochs = len(self.runs) * self.config.epochs
         epochs += len(self.paths) * self.config.chain.epochs
-        points = 2 * len(self.task.sets) * len(self.paths) * len(self.t)
+        on_paths = 2 * len(self.paths) * len(self.t)
+        on_planes = len(self.config.planes) * np.prod(self.config.plane_grid)
+        points = len(self.task.sets) * (on_paths + on_planes)
         return round(epochs * self.task.steps_per_epoch + points * self._point_steps)
 
     @property
     def _point_steps(self) -> float:
         """A point on one set: a forward pass costs about a third of a step's passes."""
         return self.task.images_per_set / self.config.batch_size / 3
+
+    def advance_points(self, count: int) -> None:
+        """Moves the bar by so many points, each on all sets."""
+        self.progress.advance(count * len(self.task.sets) * self._point_steps)
 
     def _train(self, members, epochs: int, directory: str, **options):
         """Trains a population, or what is left of it."""
@@ -117,7 +123,8 @@ class Laboratory:
             for arm, seed in self.runs
         ]
         pairs = [pair for arm in ARMS for pair in self.config.pairs(arm)]
-        keep = {self.step_of(epoch) for pair in pairs for epoch in pair}
+        epochs = {epoch for pair in pairs for epoch in pair}
+        keep = {self.step_of(epoch) for epoch in epochs | {*self.config.plane_iterates}}
         self._train(
             members, self.config.epochs, "train", evaluate=test, keep_steps=keep
         )
@@ -215,6 +222,12 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
         for name, array in path.items():
             found.setdefault(f"{arm}/{pair[0]}-{pair[1]}/{name}", []).append(array)
     arrays |= {name: np.stack(values) for name, values in found.items()}
+    for pair in config.planes:
+        index = lab.paths.index((planes.ARM, config.first_seed, pair))
+        bend = jax.tree.map(operator.itemgetter(index), bends)
+        compute_plane = functools.partial(planes.evaluate, lab, pair, bend)
+        plane = folder.stage(planes.name(pair), compute_plane)
+        arrays |= {f"{planes.name(pair)}/{name}": v for name, v in plane.items()}
     arrays["t"] = lab.t
     every = max(1, lab.task.steps_per_epoch // 20)
     for arm, rates in lab.rates.items():

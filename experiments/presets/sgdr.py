@@ -49,6 +49,12 @@ class Config:
     step_pairs: tuple[Pair, ...] = ((55, 65), (145, 155), (55, 155))
     chain: paths.Chain = _PAPER_CHAIN
     intervals: int = 29
+    # Planes of a pair and its bend (Figure 3, then 12 and 13), and which iterates are
+    # projected onto them; of the first seed. Columns and rows are about the paper's.
+    planes: tuple[Pair, ...] = ((70, 150), (30, 70))
+    plane_iterates: tuple[int, ...] = (40, 50, 60, 80, 90, 100, 110, 130)
+    plane_grid: tuple[int, int] = (72, 90)
+    plane_margin: float = 0.25  # around the networks, a share of their extent
     eval_batch_size: int = 500
     # A barrier counts from 5 % of the worse end's loss on.
     smallest_effect: float = 0.05
@@ -69,6 +75,22 @@ class Config:
                     f"a pair must be ascending within epochs 0..{self.epochs - 1}, "
                     f"got {pair}"
                 )
+
+        for pair in self.planes:
+            if pair not in self.sgdr_pairs:
+                raise ValueError(
+                    f"planes must be among sgdr_pairs, {self.sgdr_pairs}, whose chains "
+                    f"are fitted; got {pair}"
+                )
+        if not all(0 <= epoch < self.epochs for epoch in self.plane_iterates):
+            raise ValueError(
+                f"plane_iterates must be within epochs 0..{self.epochs - 1}, got "
+                f"{self.plane_iterates}"
+            )
+        if min(self.plane_grid) < 2:
+            raise ValueError(
+                f"plane_grid must be at least 2 by 2, got {self.plane_grid}"
+            )
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -125,6 +147,9 @@ _SMALL = Config(
     sgdr_pairs=((5, 13), (13, 29), (5, 29)),
     step_pairs=((7, 10), (20, 23), (7, 23)),
     chain=_CHAIN,
+    planes=((13, 29), (5, 13)),
+    plane_iterates=(7, 9, 11, 14, 15, 17, 19, 21, 25),
+    plane_grid=(15, 15),
     eval_batch_size=200,
 )
 PRESETS = {
@@ -142,6 +167,9 @@ PRESETS = {
         step_pairs=((0, 1),),
         chain=paths.Chain(epochs=1, rate=0.02, drops_epochs=()),
         intervals=4,
+        planes=((0, 2),),
+        plane_iterates=(1,),
+        plane_grid=(3, 3),
     ),
     "demo": dataclasses.replace(
         _SMALL,
@@ -153,6 +181,9 @@ PRESETS = {
         sgdr_pairs=((1, 5), (5, 13), (1, 13)),
         step_pairs=((2, 5), (8, 11), (2, 11)),
         chain=dataclasses.replace(_CHAIN, epochs=2, drops_epochs=(1,)),
+        planes=((5, 13), (1, 5)),
+        plane_iterates=(2, 3, 4, 6, 7, 9, 11),
+        plane_grid=(11, 11),
     ),
     "digits": _SMALL,
     "cifar10": Config(),

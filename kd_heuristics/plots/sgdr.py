@@ -1,4 +1,4 @@
-"""Figure 2 of Gotmare et al. 2019, and the barriers beside the weight distances."""
+"""Figures of the SGDR study, and the barriers beside the weight distances."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from kd_heuristics import paper
-from kd_heuristics.plots import style
+from kd_heuristics.plots import planes, style
 
 _ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
+_PLANES = ("Figure 3", "Figures 12 and 13")  # of the pairs in this order
 _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 
 
 def sgdr(folder: Path) -> None:
-    """Draws figures/figure2 and figures/barriers from a run folder of the study."""
+    """Draws figure2, barriers, figure11 and the planes into figures of a run folder."""
     folder = Path(folder)
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = described["config"]
@@ -24,6 +25,9 @@ def sgdr(folder: Path) -> None:
     with style.context():
         _figure2(folder, config, arrays, words)
         _barriers(folder, config, arrays, words)
+        planes.figure11(folder, config, arrays, words)
+        for title, pair in zip(_PLANES, config["planes"], strict=False):
+            planes.plane(folder, pair, title, config, arrays, words)
 
 
 def _figure2(folder, config, arrays, words):

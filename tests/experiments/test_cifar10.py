@@ -27,6 +27,9 @@ CASES = {
             "step_pairs": ((0, 1),),
             "drops_epochs": (1,),
             "intervals": 3,
+            "planes": ((0, 1),),
+            "plane_iterates": (),
+            "plane_grid": (2, 2),
             "chain": dataclasses.replace(
                 sgdr.PRESETS["cifar10"].chain, epochs=2, drops_epochs=(1,)
             ),

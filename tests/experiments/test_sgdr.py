@@ -46,6 +46,10 @@ def test_leaves_what_the_run_folder_promises(folder):
         "figure2.pdf",
         "barriers.png",
         "barriers.pdf",
+        "figure3.png",
+        "figure3.pdf",
+        "figure11.png",
+        "figure11.pdf",
     }
 
 
