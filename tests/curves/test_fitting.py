@@ -30,8 +30,7 @@ def value(loss, params, ends=(A, B)):
     return loss(ends, network, params, STATS, BATCH, KEY)
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("kind", ["polychain", "bezier"])
+@pytest.mark.parametrize(("kind", "at_once"), [("polychain", False), ("bezier", True)])
 def test_the_mean_over_several_points(kind, at_once):
     options = {"kind": kind, "num_t": 4, "stratified": True, "at_once": at_once}
     found, (stats, metrics) = jax.jit(
