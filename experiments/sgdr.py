@@ -1,4 +1,4 @@
-"""Do warm restarts carry SGD from one minimum to another? (Figures 2, 3 and 11 to 13)
+"""Do warm restarts carry SGD from one minimum to another? (Figures 2, 3 and 11 to 14)
 
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics".
 Command: python -m experiments.sgdr --preset demo | digits | cifar10
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, paths, planes, task
+from experiments import launch, maps, paths, planes, task
 from experiments.presets.sgdr import ARMS, PRESETS, Config, Pair, claims
 from kd_heuristics import checkpoints, curves, plots, points, training
 from kd_heuristics.report import judge_all, summary
@@ -124,6 +124,7 @@ class Laboratory:
         ]
         pairs = [pair for arm in ARMS for pair in self.config.pairs(arm)]
         epochs = {epoch for pair in pairs for epoch in pair}
+        epochs |= {epoch for pair in self.config.map_pairs for epoch in pair}
         keep = {self.step_of(epoch) for epoch in epochs | {*self.config.plane_iterates}}
         self._train(
             members, self.config.epochs, "train", evaluate=test, keep_steps=keep
@@ -199,6 +200,49 @@ class Laboratory:
         }
         return values | {"distance": np.float64(curves.distance(a, b))}
 
+    def compare(self, seed: int) -> dict[str, np.ndarray]:
+        """Figure 14: what a restart changes, a whole training, and another seed."""
+        self.progress.stage(f"seed {seed}: similarities")
+        restart, whole = self.config.map_pairs
+        return {
+            "restart": self.map((seed, restart[0]), (seed, restart[1])),
+            "first-last": self.map((seed, whole[0]), (seed, whole[1])),
+            # As unlike as two trainings make it: the same epoch of the next seed.
+            "seeds": self.map((seed, restart[0]), (self.next(seed), restart[0])),
+            "floor": self.map((seed, restart[0]), (seed, restart[0]), shuffle=True),
+        }
+
+    def next(self, seed: int) -> int:
+        """The seed after this one, the first after the last."""
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+
+    def map(self, first, second, *, shuffle: bool = False) -> np.ndarray:
+        """Similarities of SGDR's iterates (seed, epoch); NaN between equal ones."""
+        a, b = ({"params": self.iterate("sgdr", *which)} for which in (first, second))
+        if first == second and not shuffle:  # there is only one seed
+            return np.full((len(self.layers),) * 2, np.nan)
+        return maps.between(
+            self.task.classifier,
+            a,
+            b,
+            self.images,
+            self.config.measure,
+            batch_size=self.config.eval_batch_size,
+            shuffle=shuffle,
+        )
+
+    @functools.cached_property
+    def images(self) -> jax.Array:
+        """The images of the maps, on the device."""
+        images = self.task.train.take(self.config.map_examples).images
+        return self.task.place(jnp.asarray(images))
+
+    @functools.cached_property
+    def layers(self) -> list[str]:
+        """Names of the layers in the maps."""
+        start = training.with_stats(*self.task.start(self.config.first_seed))
+        return maps.layers(self.task.classifier, start, self.images)
+
 
 def path_name(arm: str, seed: int, pair: Pair) -> str:
     """The stage of one chain.
@@ -228,6 +272,13 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
         compute_plane = functools.partial(planes.evaluate, lab, pair, bend)
         plane = folder.stage(planes.name(pair), compute_plane)
         arrays |= {f"{planes.name(pair)}/{name}": v for name, v in plane.items()}
+    compared = [
+        folder.stage(f"maps-seed{seed}", functools.partial(lab.compare, seed))
+        for seed in lab.seeds
+    ]
+    for name in compared[0]:
+        arrays[f"maps/{name}"] = np.stack([values[name] for values in compared])
+    arrays["layers"] = np.array(lab.layers)
     arrays["t"] = lab.t
     every = max(1, lab.task.steps_per_epoch // 20)
     for arm, rates in lab.rates.items():
@@ -258,11 +309,32 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
     statistics["final test accuracy, cosine minus SGDR"] = (
         final["cosine"] - final["sgdr"]
     )
+    statistics |= _similarities(arrays)
     return {
         "seeds": seeds,
         "final_test_accuracy": {arm: summary(value) for arm, value in final.items()},
         "pairs": pairs,
+        "similarities": {k: summary(v) for k, v in _similarities(arrays).items()},
         "claims": judge_all(claims(config), statistics),
+    }
+
+
+def _similarities(arrays: dict) -> dict[str, np.ndarray]:
+    """The numbers of Figure 14, [seeds] each; NaN for what needs two seeds."""
+    diagonal = {
+        name: np.diagonal(arrays[f"maps/{name}"], axis1=1, axis2=2)
+        for name in ("restart", "seeds")
+    }
+    kinds = np.array([name.partition("_")[2] for name in arrays["layers"]])
+    convolutions = diagonal["restart"][:, kinds == "conv"]
+    half = convolutions.shape[1] // 2
+    return {
+        "similarity of the shallow less the deep convolutions": (
+            convolutions[:, :half].mean(1) - convolutions[:, half:].mean(1)
+        ),
+        "similarity over a restart less that of two seeds": (
+            (diagonal["restart"] - diagonal["seeds"]).mean(1)
+        ),
     }
 
 

@@ -55,6 +55,10 @@ class Config:
     plane_iterates: tuple[int, ...] = (40, 50, 60, 80, 90, 100, 110, 130)
     plane_grid: tuple[int, int] = (72, 90)
     plane_margin: float = 0.25  # around the networks, a share of their extent
+    # Figure 14: SGDR's iterates before and after a restart, then a first and a last.
+    map_pairs: tuple[Pair, Pair] = ((150, 155), (10, 150))
+    map_examples: int = 10_000  # of the training set, un-augmented
+    measure: Literal["google_cca", "cca", "svcca", "cka"] = "google_cca"
     eval_batch_size: int = 500
     # A barrier counts from 5 % of the worse end's loss on.
     smallest_effect: float = 0.05
@@ -69,7 +73,7 @@ class Config:
                 raise ValueError(
                     f"{name} must be at least 1, got {getattr(self, name)}"
                 )
-        for pair in self.sgdr_pairs + self.step_pairs:
+        for pair in self.sgdr_pairs + self.step_pairs + self.map_pairs:
             if not 0 <= pair[0] < pair[1] < self.epochs:
                 raise ValueError(
                     f"a pair must be ascending within epochs 0..{self.epochs - 1}, "
@@ -148,6 +152,8 @@ _SMALL = Config(
     step_pairs=((7, 10), (20, 23), (7, 23)),
     chain=_CHAIN,
     planes=((13, 29), (5, 13)),
+    map_pairs=((13, 15), (1, 29)),
+    map_examples=600,
     plane_iterates=(7, 9, 11, 14, 15, 17, 19, 21, 25),
     plane_grid=(15, 15),
     eval_batch_size=200,
@@ -168,6 +174,8 @@ PRESETS = {
         chain=paths.Chain(epochs=1, rate=0.02, drops_epochs=()),
         intervals=4,
         planes=((0, 2),),
+        map_pairs=((0, 1), (0, 2)),
+        map_examples=128,
         plane_iterates=(1,),
         plane_grid=(3, 3),
     ),
@@ -182,6 +190,7 @@ PRESETS = {
         step_pairs=((2, 5), (8, 11), (2, 11)),
         chain=dataclasses.replace(_CHAIN, epochs=2, drops_epochs=(1,)),
         planes=((5, 13), (1, 5)),
+        map_pairs=((5, 7), (1, 13)),
         plane_iterates=(2, 3, 4, 6, 7, 9, 11),
         plane_grid=(11, 11),
     ),
@@ -226,5 +235,22 @@ def claims(config: Config) -> tuple[Claim, ...]:
             smallest_effect=0.0,
             margin=0.01,
             unit="accuracy",
+        ),
+        Claim(
+            statement="shallow layers stay more alike than deep ones over a restart",
+            statistic="similarity of the shallow less the deep convolutions",
+            direction="above",
+            smallest_effect=0.05,
+            margin=0.05,
+            unit="similarity",
+            paper=0.29,  # Figure 14a: convolutions 1 to 4 and 5 to 8
+        ),
+        Claim(
+            statement="a restart changes less than a new seed does",
+            statistic="similarity over a restart less that of two seeds",
+            direction="above",
+            smallest_effect=0.05,
+            margin=0.05,
+            unit="similarity",
         ),
     )

@@ -21,6 +21,21 @@ def table(name: str) -> dict[str, np.ndarray]:
     return {key: _column([row[key] for row in rows]) for key in rows[0]}
 
 
+def similarity_map(name: str) -> tuple[list[str], np.ndarray]:
+    """A similarity map of the paper: layer names, and values [layers, layers].
+
+    Figures 5 and 14 are exactly symmetric: only one triangle was computed, and the
+    other is its mirror image.
+
+    >>> layers, values = similarity_map("closer_look/fig14a_sgdr_150_155")
+    >>> layers[:3], values.shape
+    (['00Conv', '01BN', '02ReLU'], (36, 36))
+    """
+    columns = table(name)
+    layers = [key for key in columns if key]
+    return layers, np.stack([columns[key] for key in layers], axis=1)
+
+
 def _column(cells: list[str]) -> np.ndarray:
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])

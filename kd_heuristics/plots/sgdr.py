@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_heuristics import paper
-from kd_heuristics.plots import planes, style
+from kd_heuristics.plots import planes, similarity, style
 
 _ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
 _PLANES = ("Figure 3", "Figures 12 and 13")  # of the pairs in this order
@@ -14,7 +14,7 @@ _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 
 
 def sgdr(folder: Path) -> None:
-    """Draws figure2, barriers, figure11 and the planes into figures of a run folder."""
+    """Draws figures 2, 3, 11 to 14 and the barriers into a run folder's figures."""
     folder = Path(folder)
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = described["config"]
@@ -28,6 +28,7 @@ def sgdr(folder: Path) -> None:
         planes.figure11(folder, config, arrays, words)
         for title, pair in zip(_PLANES, config["planes"], strict=False):
             planes.plane(folder, pair, title, config, arrays, words)
+        similarity.figure14(folder, config, arrays, words)
 
 
 def _figure2(folder, config, arrays, words):

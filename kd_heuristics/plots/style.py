@@ -67,7 +67,18 @@ def heat_map(axes: Axes, values, rows, columns):
 
     Values that are not finite stay grey.
     """
-    image = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", vmin=0, vmax=1)
+    return _map(axes, values, rows, columns, cmap="viridis", vmin=0, vmax=1)
+
+
+def difference_map(axes: Axes, values, rows, columns):
+    """A map of signed differences, white at 0; the image, for a colour bar."""
+    finite = np.abs(values[np.isfinite(values)])
+    highest = finite.max() if finite.size else 1.0
+    return _map(axes, values, rows, columns, cmap="RdBu_r", vmin=-highest, vmax=highest)
+
+
+def _map(axes, values, rows, columns, **options):
+    image = axes.imshow(np.ma.masked_invalid(values), **options)
     axes.set_facecolor("0.8")
     axes.grid(visible=False)
     axes.set_xticks(np.arange(len(columns)), columns, rotation=90, fontsize=5)

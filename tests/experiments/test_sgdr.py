@@ -50,6 +50,8 @@ def test_leaves_what_the_run_folder_promises(folder):
         "figure3.pdf",
         "figure11.png",
         "figure11.pdf",
+        "figure14.png",
+        "figure14.pdf",
     }
 
 
