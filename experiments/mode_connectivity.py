@@ -3,6 +3,9 @@
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics", section 2.1.
 Command: python -m experiments.mode_connectivity --preset demo | digits | cifar10
 
+Hardware and time: `demo`, one seed and three curves, 2.5 minutes of CPU time; `digits`
+and `cifar10` not run yet.
+
 Seven networks (modes), each but the first, G, trained with one change. From G to each
 other one: a chain with one bend, the same with weight decay on the bend, a Bezier curve
 and, as a control, the straight segment. Accuracies and losses along them, at several

@@ -147,6 +147,8 @@ def _epochs(folder, pairs, config, arrays, words):
             )
         ax.set(xlabel="epochs of fitting", ylabel=f"{part} loss at t = 1/2 (nats)")
         ax.legend()
+    if config["dataset"] == "cifar10":
+        axes[0, 0].plot([], [], **style.PAPER, label="paper")
     axes[0, 0].set(xlabel="epochs of fitting", ylabel="worst test accuracy (%)")
     axes[0, 0].legend(ncols=2)
     titles = (

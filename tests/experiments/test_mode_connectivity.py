@@ -109,8 +109,8 @@ def test_a_decayed_bend_is_that_of_a_chain_fitted_alone_with_decay(lab):
         return max(float(jnp.abs(a - b).max()) for a, b in pairs)
 
     # Sums in another order: float32 rounding of weights of order 1. The decay moves
-    # them by 8 steps * rate 0.01 * decay 5e-4, with momentum some times more.
-    assert largest(decayed) < 1e-6 < 1e-5 < largest(plain)
+    # them by 8 steps * rate 0.05 * decay 5e-4, with momentum some times more.
+    assert largest(decayed) < 3e-6 < 3e-5 < largest(plain)
 
 
 def test_modes_of_the_paper():
@@ -152,12 +152,12 @@ def test_adam_of_mode_b():
 
 
 def test_only_mode_e_starts_wide(lab):
-    wide = models.create(SMOKE.model, 10, init_factor=3.0, **SMOKE.model_options)
+    wide = models.create(SMOKE.model, 10, init_factor=1.5, **SMOKE.model_options)
     seed = lab.member_seed("E", 0)
     images = jnp.zeros((1, 32, 32, 3))
     expected = wide.init(jax.random.key(seed), images)["params"]
     found = lab.start("E", 0)[0]
-    # One rounding more than a draw at three times the scale.
+    # One rounding more than a draw at the wider scale.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected
     )
