@@ -70,7 +70,8 @@ def _surface(figure, ax, found, part):
         cmap="viridis",
     )
     ticks = LogLocator(subs=(1, 2, 3, 5))
-    figure.colorbar(filled, ax=ax, label="nats, log scale", ticks=ticks, format="{x:g}")
+    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:g}"}
+    figure.colorbar(filled, ax=ax, ticks=ticks, **bar)
     ax.grid(visible=False)
     ax.set_aspect("equal", adjustable="box")
 
@@ -94,7 +95,7 @@ def _name(ax, text, place, color, size):
         text,
         place,
         textcoords="offset points",
-        xytext=(4, 4),
+        xytext=(5, -10),  # the bend lies near the upper edge
         color=color,
         fontsize=size,
     )
