@@ -1,7 +1,7 @@
-"""What every model of ours is to the rest of the code: four pure functions.
+"""What every model of ours is to the rest of the code: a few pure functions.
 
 Studies and tools call a `Network` and never the module behind it, so a model of
-another library fits in by giving the same four functions.
+another library fits in by giving the same functions.
 """
 
 import dataclasses
@@ -11,10 +11,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_heuristics.compiled import once
 
 PyTree = Any
+
+
+def _no_train_features(variables, images, key):
+    raise ValueError(
+        "this network has no train_features, which hints and flow matrices of a "
+        "student need; give dataclasses.replace(network, train_features=...), "
+        "(variables, images, key) -> (features, batch_stats) in training mode"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,9 @@ class Network:
       features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode,
         every layer's output; the zero-padded index keeps the order under jit, which
         sorts keys.
+      train_features: `(variables, images, key) -> (features, batch_stats)`, in training
+        mode: what a student learns hints and flow matrices by. A network made without
+        it raises ValueError there.
     """
 
     name: str
@@ -41,6 +53,9 @@ class Network:
     apply: Callable[[PyTree, jax.Array], jax.Array]
     train: Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
     features: Callable[[PyTree, jax.Array], dict[str, jax.Array]]
+    train_features: Callable[
+        [PyTree, jax.Array, jax.Array], tuple[dict[str, jax.Array], PyTree]
+    ] = _no_train_features
 
 
 def from_linen(name: str, module: nn.Module) -> Network:
@@ -64,16 +79,24 @@ def from_linen(name: str, module: nn.Module) -> Network:
         logits, features = outputs
         return logits.astype(jnp.float32), features
 
-    def train(variables, images, key):
+    def run(variables, images, key):
         check_images(images)
-        (logits, _), updated = module.apply(
+        outputs, updated = module.apply(
             variables,
             images,
             train=True,
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        return logits.astype(jnp.float32), updated.get("batch_stats", {})
+        return outputs, updated.get("batch_stats", {})
+
+    def train(variables, images, key):
+        (logits, _), batch_stats = run(variables, images, key)
+        return logits.astype(jnp.float32), batch_stats
+
+    def train_features(variables, images, key):
+        (_, features), batch_stats = run(variables, images, key)
+        return features, batch_stats
 
     return Network(
         name=name,
@@ -81,10 +104,11 @@ def from_linen(name: str, module: nn.Module) -> Network:
         apply=lambda variables, images: evaluate(variables, images)[0],
         train=train,
         features=lambda variables, images: evaluate(variables, images)[1],
+        train_features=train_features,
     )
 
 
-def check_images(images: jax.Array) -> None:
+def check_images(images: jax.Array | np.ndarray) -> None:
     """Raises ValueError where images are not float [batch, h, w, c]."""
     if images.ndim != 4:
         raise ValueError(

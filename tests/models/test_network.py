@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import models
+from kd_heuristics.compiled import once
 
 IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
@@ -31,6 +32,7 @@ def test_other_images_are_refused_by_every_function(network, images, words):
         lambda: network.apply(zeros, images),
         lambda: network.features(zeros, images),
         lambda: network.train(zeros, images, jax.random.key(0)),
+        lambda: network.train_features(zeros, images, jax.random.key(0)),
     ):
         with pytest.raises(ValueError, match=words):
             call()
@@ -41,3 +43,25 @@ def test_other_images_are_refused_by_every_function(network, images, words):
 def test_too_few_classes_are_refused(name, classes):
     with pytest.raises(ValueError, match=f"must be at least 2, got {classes}"):
         models.create(name, classes)
+
+
+def test_features_in_training_mode_are_those_of_the_same_pass():
+    network = models.create("resnet8", 10, width=0.0625)
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+    variables, key = network.init(jax.random.key(0), images), jax.random.key(2)
+    logits, batch_stats = once(network.train)(variables, images, key)
+    features, moved = once(network.train_features)(variables, images, key)
+    last = max(features)
+    # One program and another: float32 rounding.
+    np.testing.assert_allclose(features[last], logits, rtol=1e-4, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(batch_stats), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    evaluated = once(network.features)(variables, images)
+    assert list(evaluated) == list(features)
+    assert not np.allclose(evaluated[last], features[last], rtol=1e-2)
+
+
+def test_a_network_without_features_in_training_mode_says_so():
+    plain = models.from_functions("plain", lambda k, x: {}, lambda v, x: x)
+    with pytest.raises(ValueError, match="this network has no train_features"):
+        plain.train_features({}, jnp.zeros((1, 8, 8, 3)), jax.random.key(0))
