@@ -12,10 +12,10 @@ from pathlib import Path
 
 import tyro
 
-from experiments import launch, mode_connectivity, sgdr, warmup
+from experiments import distillation, launch, mode_connectivity, sgdr, warmup
 from kd_heuristics import nearest, report
 
-STUDIES = (sgdr.STUDY, mode_connectivity.STUDY, warmup.STUDY)
+STUDIES = (sgdr.STUDY, mode_connectivity.STUDY, warmup.STUDY, distillation.STUDY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,11 @@ class Task:
             steps_per_epoch=data.steps_per_epoch(len(self.train), batch_size),
         )
 
+    def with_network(self, network: models.Network) -> "Task":
+        """The same task for another network."""
+        classifier = training.Classifier.of(network, self.train)
+        return dataclasses.replace(self, classifier=classifier)
+
     def place(self, tree: PyTree) -> PyTree:
         """The tree on every device that the batches are split over."""
         if self.mesh is not None:
@@ -68,14 +73,15 @@ def make(config: Any) -> Task:
     Args:
       config: of a study, with the fields dataset, train_examples, eval_examples,
         model, model_options, batch_size, eval_batch_size and devices; test_split where
-        the numbers come from validation images.
+        the numbers come from validation images, image_size where it is not the set's.
 
     Raises:
       MissingDatasetError, ValueError: see their words.
     """
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
-    train = data.load(config.dataset, "train").take(config.train_examples)
-    test = data.load(config.dataset, getattr(config, "test_split", "test"))
+    size = getattr(config, "image_size", None)
+    train = data.load(config.dataset, "train", size).take(config.train_examples)
+    test = data.load(config.dataset, getattr(config, "test_split", "test"), size)
     network = models.create(config.model, train.num_classes, **config.model_options)
     along = {
         name: dataset.take(config.eval_examples)
@@ -100,5 +106,6 @@ def make(config: Any) -> Task:
 
 
 def _train_batches(name: str, train: data.Dataset, batch_size: int) -> Callable:
-    augmentation: dict[str, Any] = data.default_augmentation(name)
+    side = train.images.shape[1]
+    augmentation: dict[str, Any] = data.default_augmentation(name, side)
     return data.train_batches(train, batch_size, **augmentation)

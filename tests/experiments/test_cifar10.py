@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments import launch, mode_connectivity, sgdr, warmup
+from experiments import distillation, launch, mode_connectivity, sgdr, warmup
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 
@@ -55,6 +55,16 @@ CASES = {
             "drops_epochs": (1,),
             "map_examples": 200,
             "arms": ("small", "large", "warmup", "freeze_fc"),
+        },
+    ),
+    "distillation": (
+        distillation.STUDY,
+        {
+            "teacher_width": 0.0625,
+            "teacher_epochs": 2,
+            "first_stage_epochs": 1,
+            "map_examples": 60,
+            "temperatures": (5.0,),
         },
     ),
 }

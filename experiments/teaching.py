@@ -1,0 +1,118 @@
+"""Students and teachers as the stages of `distill` take them: layers by name.
+
+Equal readers of equal classifiers are equal functions, so that all seeds and teachers
+share one compiled program.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics import distill, training
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Reads one layer of the features."""
+
+    name: str
+
+    def __call__(self, features):
+        return features[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Reads pairs of layers, as `distill.fsp_loss` takes them."""
+
+    names: tuple[tuple[str, str], ...]
+
+    def __call__(self, features):
+        return distill.take_pairs(features, self.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrices:
+    """Reads the flow matrices of pairs of layers."""
+
+    names: tuple[tuple[str, str], ...]
+
+    def __call__(self, features):
+        return distill.fsp_matrices(distill.take_pairs(features, self.names))
+
+
+def logits(features: dict[str, jax.Array]) -> jax.Array:
+    """The last layer, in float32."""
+    return features[max(features)].astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """`(params, batch_stats, batch, key) -> (read(layers), batch_stats)`, training."""
+
+    classifier: training.Classifier
+    read: Callable
+
+    def __call__(self, params, batch_stats, batch, key):
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.classifier.inputs(batch["images"])
+        network = self.classifier.network
+        features, moved = network.train_features(variables, inputs, key)
+        return self.read(features), moved
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """`(variables, batch) -> read(layers)` in evaluation mode, of a teacher."""
+
+    classifier: training.Classifier
+    read: Callable
+
+    def __call__(self, variables, batch):
+        inputs = self.classifier.inputs(batch["images"])
+        return self.read(self.classifier.network.features(variables, inputs))
+
+
+def shapes(classifier: training.Classifier, images: Any) -> dict[str, Any]:
+    """The shapes of a network's layers, in order.
+
+    Args:
+      classifier: of the network.
+      images: [n, h, w, c], or anything of that shape.
+    """
+    images = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    network = classifier.network
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    return dict(sorted(jax.eval_shape(network.features, variables, images).items()))
+
+
+def relu_maps(shapes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The ReLUs with maps, a ResNet's blocks too, and their shapes [1, h, w, c]."""
+    return {
+        name: tuple(value.shape)
+        for name, value in shapes.items()
+        if name.endswith(("relu", "block")) and len(value.shape) == 4
+    }
+
+
+def below(classifier: training.Classifier, variables: PyTree, layer: str, images: Any):
+    """`distill.split` of the variables: those that a layer depends on, and the rest."""
+    example = jnp.zeros((1, *images.shape[1:]))
+    mask = distill.depends_on(
+        lambda tree: classifier.network.features(tree, example)[layer], variables
+    )
+    return distill.split(variables, mask)
+
+
+def members_of(state: training.TrainState, names: Any) -> dict[Any, tuple]:
+    """`{name: (params, batch_stats)}` of the members of a population's state."""
+    found = [training.member(state, index) for index in range(len(names))]
+    return {
+        name: (own.params, own.batch_stats)
+        for name, own in zip(names, found, strict=True)
+    }

@@ -1,0 +1,180 @@
+"""Figure 6 of Gotmare et al. 2019, its nulls, temperatures, kinds of knowledge."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from kd_heuristics import paper
+from kd_heuristics.plots import style
+
+_WORDS = {
+    "independent": "labels",
+    "hint": "hints, then labels",
+    "fsp": "flow matrices, then labels",
+    "null": "null: two independent students",
+    "second teacher": "null: towards another teacher",
+}
+
+
+def distillation(folder: Path) -> None:
+    """Draws figures/figure6, layers and temperatures."""
+    folder = Path(folder)
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = described["config"]
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    words = f"{folder.parent.name} preset, {config['teacher']} teaches "
+    words += f"{config['model']} on {config['dataset']}"
+    words += f", {style.seeds_words(config['seeds'])}"
+    arm = f"soft-{config['temperature']:g}"
+    with style.context():
+        _figure6(folder, config, arrays, arm, words)
+        _layers(folder, config, arrays, arm, words)
+        _temperatures(folder, config, arrays, words)
+
+
+def _short(names):
+    return [name.partition("_")[2] for name in names]
+
+
+def _is_papers(config):
+    return config["dataset"] == "cifar10" and (config["teacher"], config["model"]) == (
+        "vgg16",
+        "shallow",
+    )
+
+
+def _changes(arrays, arm):
+    """The signed differences of an arm and of both nulls, [seeds, rows, columns]."""
+    independent = arrays["map/independent"]
+    return {
+        arm: arrays[f"map/{arm}"] - independent,
+        "null": arrays["map/other_independent"] - independent,
+        "second teacher": arrays["map/second/distilled"]
+        - arrays["map/second/independent"],
+    }
+
+
+def _figure6(folder, config, arrays, arm, words):
+    rows, columns = _short(arrays["teacher_layers"]), _short(arrays["layers"])
+    found = _changes(arrays, arm)
+    maps = (
+        (f"(a) {_name(arm)}", arrays[f"map/{arm}"].mean(0)),
+        ("(b) labels", arrays["map/independent"].mean(0)),
+    )
+    differences = (
+        ("(c) |a - b|", np.abs(found[arm]).mean(0)),
+        ("(d) a - b", found[arm].mean(0)),
+        ("(e) |b - another b|", np.abs(found["null"]).mean(0)),
+        ("(f) a - b, another teacher", found["second teacher"].mean(0)),
+    )
+    limit = max(float(np.abs(values).max()) for _, values in differences)
+    figure, axes = style.panels(1, 6, width=12.0, height=6.0)
+    for ax, (title, values) in zip(axes[0, :2], maps, strict=True):
+        similar = style.heat_map(ax, values, rows, columns)
+        ax.set_title(title, loc="left")
+    for ax, (title, values) in zip(axes[0, 2:], differences, strict=True):
+        change = style.heat_map(ax, values, rows, columns)
+        change.set(cmap="RdBu_r", clim=(-limit, limit))
+        ax.set_title(title, loc="left", fontsize=8)
+    for ax in axes[0]:
+        ax.set(aspect="auto", xlabel="student's layer")
+    axes[0, 0].set_ylabel("teacher's layer")
+    figure.colorbar(similar, ax=list(axes[0, :2]), label=config["measure"], shrink=0.5)
+    label = f"difference of {config['measure']}"
+    figure.colorbar(change, ax=list(axes[0, 2:]), label=label, shrink=0.5)
+    figure.suptitle(f"Figure 6, mean over seeds - {words}", fontsize=9)
+    style.save(figure, folder, "figure6")
+
+
+def _name(arm):
+    temperature = arm.removeprefix("soft-")
+    known = _WORDS.get(arm)
+    return known if known else f"soft targets, T = {temperature}"
+
+
+def _layers(folder, config, arrays, arm, words):
+    """Each student layer's change, for each kind of knowledge and for the nulls."""
+    independent = arrays["map/independent"]
+    kinds = _changes(arrays, arm) | {
+        kind: arrays[f"map/{kind}"] - independent for kind in config["kinds"]
+    }
+    columns = _short(arrays["layers"])
+    places = np.arange(len(columns))
+    figure, axes = style.panels(1, 2, width=9.5, height=3.8)
+    colors = dict(zip((arm, *config["kinds"]), style.COLORS, strict=False))
+    colors |= {"null": "#999999", "second teacher": "#000000"}
+    for kind, values in kinds.items():
+        options = {"color": colors[kind], "label": _name(kind), "marker": "."}
+        options["ls"] = "--" if kind in ("null", "second teacher") else "-"
+        style.band(axes[0, 0], places, np.abs(values).mean(1), **options)
+        style.band(axes[0, 1], places, values.mean(1), **options)
+    if _is_papers(config):
+        change = _papers_change()
+        axes[0, 0].plot(places, np.abs(change).mean(0), **style.PAPER)
+        axes[0, 1].plot(places, change.mean(0), **style.PAPER, label="paper (grey)")
+    titles = (
+        "(a) Absolute change against labels",
+        "(b) Signed change: above 0, more like the teacher",
+    )
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, loc="left")
+        ax.set_xticks(places, columns, rotation=90, fontsize=7)
+        ax.set(
+            xlabel="student's layer", ylabel=f"{config['measure']}, mean over teacher"
+        )
+    handles = axes[0, 1].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=7)
+    figure.suptitle(f"Where knowledge lands - {words}", fontsize=9)
+    style.save(figure, folder, "layers")
+
+
+def _papers_change():
+    a = paper.table("closer_look/fig6a_distilled_T")
+    b = paper.table("closer_look/fig6b_indep_T")
+    return np.stack([a[name] - b[name] for name in a if name != "teacher"], 1)
+
+
+def _temperatures(folder, config, arrays, words):
+    figure, axes = style.panels(1, 2, width=9.5, height=3.6)
+    ax, final = axes[0, 0], {}
+    temperatures = config["temperatures"]
+    for arm in ("independent", *config["kinds"], "teacher"):
+        final[arm] = 100 * arrays[f"{arm}/test_accuracy"][:, -1]
+    found = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in temperatures]
+    style.band(
+        ax,
+        temperatures,
+        np.stack(found, 1),
+        color=style.COLORS[0],
+        marker="o",
+        label="soft targets",
+    )
+    for color, (arm, values) in zip(style.COLORS[1:], final.items(), strict=False):
+        label = "the teacher" if arm == "teacher" else _name(arm)
+        level = np.repeat(values[:, None], 2, 1)
+        ends = (min(temperatures), max(temperatures))
+        style.band(ax, ends, level, color=color, label=label, ls="--")
+    ax.set(xscale="log", xlabel="temperature (log scale)", ylabel="test accuracy (%)")
+    ax.set_xticks(temperatures, [f"{t:g}" for t in temperatures], minor=False)
+    ax.minorticks_off()
+    ax.legend(fontsize=7)
+    ax.set_title("(a) Final test accuracy", loc="left")
+    ax = axes[0, 1]
+    columns = _short(arrays["layers"])
+    for color, t in zip(style.COLORS, temperatures, strict=False):
+        change = arrays[f"map/soft-{t:g}"] - arrays["map/independent"]
+        style.band(
+            ax,
+            np.arange(len(columns)),
+            np.abs(change).mean(1),
+            color=color,
+            label=f"T = {t:g}",
+        )
+    ax.set_xticks(np.arange(len(columns)), columns, rotation=90, fontsize=7)
+    ax.set(xlabel="student's layer", ylabel=f"|change| of {config['measure']}")
+    ax.legend(fontsize=7)
+    ax.set_title("(b) Change against labels, by layer", loc="left")
+    figure.suptitle(f"Temperatures - {words}", fontsize=9)
+    style.save(figure, folder, "temperatures")

@@ -1,0 +1,166 @@
+"""The distillation study: what each student learns from, the nulls, the statistics."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import distillation, launch
+from experiments.presets.distillation import (
+    PRESETS,
+    claims,
+    deep,
+    late_minus_early,
+    papers_maps,
+)
+from kd_heuristics import runs
+
+SMOKE = PRESETS["smoke"]
+
+
+class Silent:
+    def start(self, steps):
+        pass
+
+    def stage(self, name):
+        pass
+
+    def advance(self, steps, loss=None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("smoke") / "distillation"
+    return launch.run(distillation.STUDY, SMOKE, target)
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    return distillation.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+
+
+def test_leaves_numbers_claims_and_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
+    assert len(results["claims"]) == 5
+    assert set(results["final_test_accuracy"]) == {"teacher", *SMOKE.arms}
+    names = {path.name for path in (folder / "figures").glob("*.png")}
+    assert names == {"figure6.png", "layers.png", "temperatures.png"}
+
+
+def test_every_student_takes_equally_many_steps(folder):
+    lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = {line["stage"]: line["step"] for line in lines}
+    for arm in SMOKE.arms:
+        assert last[f"{arm}-seed0"] == SMOKE.epochs * 4  # 128 images by 32
+
+
+def moved(before, after):
+    """Layers of which some parameter changed."""
+    return {
+        name
+        for name in before
+        if not all(
+            np.array_equal(a, b)
+            for a, b in zip(
+                jax.tree.leaves(before[name]), jax.tree.leaves(after[name]), strict=True
+            )
+        )
+    }
+
+
+def test_hints_train_what_lies_below_the_guided_layer(lab):
+    """From the checkpoint: nothing is trained twice."""
+    start, after = lab.starts[0][0], lab._hinted()[0][0]
+    assert moved(start, after) == {"conv_00", "conv_01"}
+
+
+def test_flow_matrices_only_decay_the_layers_above(lab):
+    start, after = lab.starts[0][0], lab._flowed()[0][0]
+    assert moved(start, after) >= {"conv_00", "conv_01"}
+    for name in ("fc_0", "fc_1", "fc_2"):
+        ratio = after[name]["kernel"] / start[name]["kernel"]
+        # Rates of up to 1e-3 times a decay of 5e-4, in 4 steps; float32.
+        np.testing.assert_allclose(ratio, 1, atol=3e-6)
+        np.testing.assert_array_equal(after[name]["bias"], start[name]["bias"])
+
+
+def test_students_of_a_seed_learn_from_their_own_teacher(lab):
+    assert set(lab.teachers) == {0, 1}
+    assert lab.other(0) == 1
+    assert lab.other(1) == 0
+    own, other = (lab.teachers[seed]["params"]["fc_2"]["kernel"] for seed in (0, 1))
+    assert not np.allclose(own, other)
+    own = lab.teacher(distillation.teaching.logits, 0).variables
+    np.testing.assert_array_equal(
+        own["params"]["fc_2"]["kernel"], lab.teachers[0]["params"]["fc_2"]["kernel"]
+    )
+
+
+def test_statistics_follow_from_the_maps():
+    """A student whose last FC layer alone is .3 more like the teacher's late layers."""
+    config = dataclasses.replace(SMOKE, kinds=(), temperatures=(5.0,))
+    layers = np.array(["00_conv", "01_relu", "02_fc", "03_fc"])
+    flat = np.full((2, 4, 4), 0.5)
+    distilled, other = flat.copy(), flat.copy()
+    distilled[:, 2:, 3] += 0.3
+    other[:, :, 2] -= 0.1
+    arrays = {
+        "layers": layers,
+        "map/independent": flat,
+        "map/soft-5": distilled,
+        "map/other_independent": other,
+        "map/second/distilled": flat + 0.01,
+        "map/second/independent": flat,
+        "independent/test_accuracy": np.array([[0.1, 0.5], [0.1, 0.6]]),
+        "soft-5/test_accuracy": np.array([[0.1, 0.6], [0.1, 0.8]]),
+    }
+    found = list(distillation.statistics(config, arrays).values())
+    np.testing.assert_allclose(found[0], [0.1, 0.2])
+    np.testing.assert_allclose(found[1], [0.075, 0.075])  # .3 in 2 of 8 cells
+    np.testing.assert_allclose(found[2], [0.1, 0.1])  # late 2 of 6 cells, early 0
+    np.testing.assert_allclose(found[3], [0.025, 0.025])  # the null's .1 in 4 of 8
+    np.testing.assert_allclose(found[4], [0.065, 0.065])
+
+
+def test_the_papers_maps_say_what_the_paper_reports():
+    found = papers_maps()
+    change = np.abs(found["distilled"] - found["independent"])
+    assert found["distilled"].shape == (38, 10)
+    fc = deep(["00_conv"] * 6 + ["06_fc", "07_relu", "08_fc", "09_fc"])
+    assert change[:, fc].mean() > 4 * change[:, ~fc].mean()
+    assert np.unravel_index(change.argmax(), change.shape) == (37, 9)
+    # Read off the drawing of the difference itself, to the width of its colours.
+    np.testing.assert_allclose(change.max(), 0.113, atol=1e-3)
+    values = [claim.paper for claim in claims(SMOKE)]
+    np.testing.assert_allclose(values[0], 0.0217)
+    assert values[1] > 0.01
+    assert values[2] > 0.01
+
+
+def test_late_minus_early_counts_a_quarter_as_early():
+    change = np.zeros((38, 2))
+    change[:10] = 1.0
+    assert late_minus_early(change) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kinds": ("hints",)}, "did you mean 'hint'"),
+        ({"temperatures": (1.0,)}, r"hold the temperature 5, got \(1.0,\)"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+    ],
+)
+def test_bad_config(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMOKE, **changes)
+
+
+def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
+    config = dataclasses.replace(SMOKE, width=0.1)
+    with pytest.raises(ValueError, match="two ReLUs with 6 channels"):
+        distillation.Laboratory(config, runs.RunFolder(folder), Silent())
