@@ -1,9 +1,10 @@
 """How alike two networks' representations are: CCA, CKA and their relatives."""
 
-from kd_heuristics.similarity.activations import capture, stream
+from kd_heuristics.similarity.activations import capture
 from kd_heuristics.similarity.checks import SaturationWarning
 from kd_heuristics.similarity.floor import above_floor, noise_floor, shuffled_floor
 from kd_heuristics.similarity.layers import matrix
+from kd_heuristics.similarity.over_data import stream
 from kd_heuristics.similarity.pairs import (
     cca,
     cka,

@@ -1,16 +1,12 @@
-"""Named activations of anyone's network, and their similarity over a data set."""
+"""Named activations of anyone's network."""
 
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.similarity.streaming import Accumulator
 
 PyTree = Any
 Features = Callable[[Any], Mapping[str, jax.Array]]
@@ -28,7 +24,8 @@ def capture(
     | model | variables | what is captured |
     |---|---|---|
     | `models.create(...)` of ours | of `network.init` | `network.features` |
-    | a Flax Linen module | of `module.init` | the output of every submodule |
+    | a Flax Linen module | of `module.init` | the output of every submodule, and what
+      it `sow`s |
     | a Flax NNX module | none: they are in the model | the same, where the installed
       Flax has `nnx.capture` (0.12.1 and newer); older ones: what the model `sow`s as
       `nnx.Intermediate` |
@@ -38,9 +35,11 @@ def capture(
     Names of modules are numbered in the order in which the values are computed, and
     zero-padded, so that the order survives jit, which sorts keys: "00_conv",
     "07_block/dense", a second call of the same module as "08_block/dense#1". The
-    output of the network itself is "..._output". Only floating-point arrays with an
-    axis of examples and one of units are kept. Put an NNX model into evaluation mode
-    before.
+    output of the network itself is "..._output". Of modules only floating-point arrays
+    [examples, ..., units] with at most two axes between are kept: what a scan or a vmap
+    over layers stacks in front of the examples is left out; give a function that takes
+    it apart. Evaluation mode only: put an NNX model into it before, give a Linen module
+    its option.
 
     Args:
       model: as in the table.
@@ -58,15 +57,15 @@ def capture(
     >>> features(jnp.ones((4, 3)))["hidden"].shape
     (4, 2)
     """
-    if callable(getattr(model, "features", None)) and hasattr(model, "train"):
-        function = _Function(model.features, include)
-    elif (module := _flax_kind(model)) == "linen":
+    if (module := _flax_kind(model)) == "linen":
         function = _Linen(model, include, tuple(sorted(call_options.items())))
     elif module == "nnx":
         from flax import nnx
 
         graph, variables = nnx.split(model)
         function = _NNX(graph, include, tuple(sorted(call_options.items())))
+    elif callable(getattr(model, "features", None)) and hasattr(model, "train"):
+        function = _Function(model.features, include)
     elif callable(model):
         function = _Function(model, include, takes_variables=variables is not None)
     else:
@@ -76,66 +75,6 @@ def capture(
             "returns a dictionary of activations"
         )
     return jax.tree_util.Partial(function, variables)
-
-
-def stream(
-    features_a: Features,
-    features_b: Features | None,
-    images: PyTree,
-    *,
-    batch_size: int = 256,
-    conv: str = "dft",
-    debiased: bool = False,
-) -> Accumulator:
-    """The accumulated moments of two networks over a data set on the device.
-
-    One compiled loop; the activations of one batch are in memory at a time. For data
-    that does not fit on the device call `Accumulator.update` with each batch.
-
-    Args:
-      features_a: `images -> {name: activations}`, as of `capture`.
-      features_b: the other network's; None: the first against itself.
-      images: array [examples, ...], or a pytree of such arrays, given to the functions
-        in batches as it is (scale uint8 images there).
-      batch_size: examples a step; each example counts exactly once.
-      conv: as in `Accumulator.init`.
-      debiased: as in `Accumulator.init`.
-
-    Returns: the accumulator; `.result(measure)` is the map.
-
-    >>> x = jax.random.normal(jax.random.key(0), (50, 3))
-    >>> acc = stream(lambda x: {"twice": 2 * x}, None, x, batch_size=16, conv="mean")
-    >>> acc.count.item(), acc.names_a
-    (50, ('twice',))
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    functions = as_partial(features_a), features_b and as_partial(features_b)
-    size = min(batch_size, len(jax.tree.leaves(images)[0]))
-    return _streamed(*functions, images, size, conv, debiased)
-
-
-@partial(jax.jit, static_argnames=("size", "conv", "debiased"))
-def _streamed(features_a, features_b, images, size, conv, debiased):
-    total = len(jax.tree.leaves(images)[0])
-
-    def batch(start):
-        return jax.tree.map(
-            lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), images
-        )
-
-    def both(start):
-        part = batch(start)
-        return features_a(part), None if features_b is None else features_b(part)
-
-    def step(acc, index):
-        # The last batch starts early enough to be full; what was seen is masked.
-        start = jnp.minimum(index * size, total - size)
-        fresh = start + jnp.arange(size) >= index * size
-        return acc.update(*both(start), fresh), None
-
-    empty = Accumulator.init(*jax.eval_shape(both, 0), conv=conv, debiased=debiased)
-    return jax.lax.scan(step, empty, jnp.arange(-(-total // size)))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +165,9 @@ def _flat(tree, path=()):
 
 
 def _numbered(run, variables, images, include):
-    found = {k: v for k, v in run(variables, images).items() if _is_activation(v)}
+    examples = jnp.shape(jax.tree.leaves(images)[0])[:1]
+    found = run(variables, images)
+    found = {k: v for k, v in found.items() if _is_activation(v, examples)}
     names = _chosen(found, include)
     order = [name for name in _order(run, variables, images) if name in names]
     width = len(str(max(len(order) - 1, 10)))
@@ -242,18 +183,42 @@ def _order(run, variables, images):
         names.extend(found)
         return list(found.values())
 
-    jaxpr = jax.make_jaxpr(listed)(variables, images).jaxpr
-    made = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in eqn.outvars}
-    when = [made.get(out, -1) if _hashable(out) else -1 for out in jaxpr.outvars]
+    when = _times(jax.make_jaxpr(listed)(variables, images).jaxpr)
     # A module's output may be its last submodule's: the submodule goes first.
     depth = [-name.count("/") if name != "output" else 1 for name in names]
     ranked = sorted(zip(when, depth, range(len(names)), strict=True))
     return [names[index] for _, _, index in ranked]
 
 
-def _hashable(value):
-    # Literals, which no equation makes, are not.
-    return type(value).__hash__ is not None
+def _times(jaxpr):
+    """When each output is computed: the number of its equation, and so on inside it.
+
+    >>> _times(jax.make_jaxpr(lambda x: (jnp.sin(jnp.cos(x)), jnp.cos(x)))(1.0).jaxpr)
+    [(1,), (2,)]
+    """
+    made = {}
+    for index, equation in enumerate(jaxpr.eqns):
+        inside = _inside(equation)
+        within = [()] * len(equation.outvars) if inside is None else _times(inside)
+        made |= {
+            var: (index, *time)
+            for var, time in zip(equation.outvars, within, strict=True)
+        }
+    # Literals, which no equation makes, have no hash.
+    return [
+        made.get(out, ()) if type(out).__hash__ is not None else ()
+        for out in jaxpr.outvars
+    ]
+
+
+def _inside(equation):
+    """The program that an equation (jit, remat, ...) runs, where its outputs are."""
+    for value in equation.params.values():
+        jaxpr = getattr(value, "jaxpr", value)
+        outputs = getattr(jaxpr, "outvars", ())
+        if hasattr(jaxpr, "eqns") and len(outputs) == len(equation.outvars):
+            return jaxpr
+    return None
 
 
 def _chosen(found, include):
@@ -266,7 +231,10 @@ def _chosen(found, include):
     return kept
 
 
-def _is_activation(value):
-    if not hasattr(value, "dtype"):
-        return False
-    return 2 <= value.ndim <= 4 and jnp.issubdtype(value.dtype, jnp.inexact)
+def _is_activation(value, examples):
+    return (
+        hasattr(value, "dtype")
+        and 2 <= value.ndim <= 4
+        and value.shape[:1] == examples
+        and jnp.issubdtype(value.dtype, jnp.inexact)
+    )

@@ -1,16 +1,15 @@
 """Canonical correlations of two bases, and their projection-weighted mean."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from kd_heuristics.similarity import singular
-from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul, squares
+from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
 from kd_heuristics.similarity.measure import Layer
 
 
 def unit_columns(
-    x: Inexact[Array, "n p"], noise: Float[Array, " p"], top: Float[Array, " p"]
+    x: Inexact[Array, "n p"], noise: Float[Array, " p"], norm: Float[Array, " p"]
 ) -> tuple[Inexact[Array, "n p"], Float[Array, " p"]]:
     """Columns of norm 1, or 0: rank is then judged apart from the units' scales.
 
@@ -19,13 +18,9 @@ def unit_columns(
     Args:
       x: centred examples.
       noise: norm of the rounding error of each column.
-      top: largest entry of each column.
+      norm: of each column.
     """
-    # By the largest entry first, so that tiny units do not vanish when squared.
-    inverse = divide_where(top > jnp.finfo(top.dtype).tiny, 1.0, top)
-    x, noise = x * inverse[None, :], noise * inverse
-    norm = jnp.sqrt(jnp.sum(squares(jax.lax.stop_gradient(x)), axis=0))
-    inverse = divide_where(norm > 0, 1.0, norm)
+    inverse = divide_where(norm > jnp.finfo(norm.dtype).tiny, 1.0, norm)
     return x * inverse[None, :], noise * inverse
 
 

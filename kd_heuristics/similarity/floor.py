@@ -116,8 +116,8 @@ def shuffled_floor(
     Returns: float [layers_a, layers_b].
 
     >>> x = jax.random.normal(jax.random.key(0), (500, 4))
-    >>> floor = shuffled_floor({"fc": x}, None, jax.random.key(1), "cca", repeats=8)
-    >>> bool(abs(floor[0, 0] / noise_floor(500, 4, 4) - 1) < 0.3)
+    >>> floor = shuffled_floor({"fc": x}, None, jax.random.key(1), "cka", repeats=8)
+    >>> bool(abs(floor[0, 0] / noise_floor(500, 4, 4, measure="cka") - 1) < 0.3)
     True
     """
     acts_b = acts_a if acts_b is None else acts_b

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from kd_heuristics.similarity import bases, canonical, google, hsic
-from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
+from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul, squares
 from kd_heuristics.similarity.measure import Layer, Measure
 
 
@@ -23,13 +23,13 @@ def prepare(
 
     Args:
       measure: which.
-      x: examples, shifted so that constant units are exactly zero.
-      origin: size of what was subtracted from each unit, whose rounding x carries.
+      x: examples, shifted so that constant units are zero up to rounding.
+      origin: size of the numbers whose rounding each unit of x carries.
     """
     n, units = x.shape
     x = x - jnp.mean(x, axis=0, keepdims=True)
     noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
-    finite, x, noise, top = _scaled(x, noise)
+    finite, x, noise, norm = _scaled(x, noise)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
         w, rank = google.whitening(covariance, measure.epsilon)
@@ -40,7 +40,7 @@ def prepare(
     if measure.name == "svcca":
         q, rank = bases.basis(x, noise, measure.keep)
         return Layer(finite, q, rank, rank)
-    q, rank = bases.basis(*canonical.unit_columns(x, noise, top), measure.keep)
+    q, rank = bases.basis(*canonical.unit_columns(x, noise, norm), measure.keep)
     if measure.name == "pwcca":
         return Layer(finite, q, rank, rank, loadings=matmul(adjoint(q), x))
     return Layer(finite, q, rank, jnp.full_like(rank, units))
@@ -64,6 +64,10 @@ def prepare_moments(
     """
     finite = jnp.all(jnp.isfinite(second))
     second = jnp.where(finite, second, 0)
+    norm = jnp.sqrt(jnp.maximum(jnp.real(jnp.diagonal(second)), 0))
+    noise = jnp.sqrt(count) * jnp.finfo(norm.dtype).eps * origin
+    varies = norm > noise
+    second = jnp.where(varies[:, None] & varies[None, :], second, 0)
     if measure.name == "google_cca":
         degrees = jnp.maximum(count - 1, 1)
         w, rank = google.whitening(second / degrees, measure.epsilon)
@@ -74,12 +78,10 @@ def prepare_moments(
         else:
             layer = hsic.biased_moment_layer(second)
         return layer._replace(finite=finite)
-    norm = jnp.sqrt(jnp.maximum(jnp.real(jnp.diagonal(second)), 0))
-    noise = jnp.sqrt(count) * jnp.finfo(norm.dtype).eps * origin
     if measure.name == "svcca":
         w, rank = bases.whitening(second, noise, measure.keep)
         return Layer(finite, w, rank, rank)
-    inverse = divide_where(norm > 0, 1.0, norm)
+    inverse = divide_where(varies, 1.0, norm)
     scaled = second * inverse[:, None] * inverse[None, :]
     w, rank = bases.whitening(scaled, noise * inverse, measure.keep)
     w = inverse[:, None] * w
@@ -114,17 +116,23 @@ def _scaled(x, noise):
 
     All measures are blind to a common scale: dividing by it spares the squares from
     overflow, and the derivative may take it for a constant. Decompositions of NaN may
-    not return, so a layer that is not finite becomes 0 until the end.
+    not return, so a layer that is not finite becomes 0 until the end. So do units that
+    are constant up to rounding.
 
-    Returns: whether it is finite, the layer, its noise, the largest entry a column.
+    Returns: whether it is finite, the layer, its noise, the norm of each column.
     """
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=0))
     scale = jnp.max(top)
     finite = jnp.isfinite(scale)
     usable = finite & (scale > jnp.finfo(scale.dtype).tiny)
     inverse = divide_where(usable, 1.0, scale)
-    x, top, noise = (jnp.where(finite, part, 0) for part in (x, top, noise))
-    return finite, x * inverse, noise * inverse, top * inverse
+    # By the largest entry first, so that tiny units do not vanish when squared.
+    relative = jax.lax.stop_gradient(x) * divide_where(top > 0, 1.0, top)[None, :]
+    norm = top * inverse * jnp.sqrt(jnp.sum(squares(relative), axis=0))
+    noise = noise * inverse
+    varies = finite & (norm > noise)
+    noise, norm = (jnp.where(varies, part, 0) for part in (noise, norm))
+    return finite, jnp.where(varies[None, :], x * inverse, 0), noise, norm
 
 
 def _value(measure, cross, a, b, fourth):

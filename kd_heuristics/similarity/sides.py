@@ -17,7 +17,7 @@ from kd_heuristics.similarity.moments import Moments
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["shifts", "means", "own"],
+    data_fields=["shifts", "norms", "means", "own"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Side:
 
     Attributes:
       shifts: what is subtracted from each layer's activations [1, ..., channels].
+      norms: `views.norm` of the rest of each layer [channels].
       means: mean of the rest, for each group [slots, channels].
       own: each layer's own moments, for each group.
     """
 
     shifts: tuple[jax.Array, ...]
+    norms: tuple[jax.Array, ...]
     means: tuple[jax.Array, ...]
     own: tuple[Moments, ...]
 
@@ -40,6 +42,7 @@ def empty_side(
 ) -> Side:
     """The side of no examples."""
     shifts, means, own = [], [], []
+    norms = tuple(jnp.zeros(shape[-1], dtype) for shape in shapes)
     for shape in shapes:
         ones = jax.eval_shape(lambda x: views.shift(x, conv), _spec(shape, dtype))
         shifts.append(jnp.zeros(ones.shape, dtype))
@@ -57,7 +60,7 @@ def empty_side(
         slots, channels = len(layout.layers(group)), shape[-1]
         means.append(jnp.zeros((slots, channels), part.dtype))
         own.append(_empty(slots, channels, channels, part.dtype, higher))
-    return Side(tuple(shifts), tuple(means), tuple(own))
+    return Side(tuple(shifts), norms, tuple(means), tuple(own))
 
 
 def empty_pairs(
@@ -86,6 +89,7 @@ def of_batch(
         jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x - shift, 0)
         for x, shift in zip(arrays, shifts, strict=True)
     ]
+    norms = tuple(views.norm(x, mask.astype(x.dtype)) for x in shifted)
     means, own, examples = [], [], []
     for group, members in enumerate(layout.groups):
         chosen = [layout.views[index] for index in members]
@@ -98,7 +102,7 @@ def of_batch(
         own.append(mapped(one, centred, stack[0].size))
         means.append(mean)
         examples.append(centred)
-    return Side(tuple(shifts), tuple(means), tuple(own)), examples
+    return Side(tuple(shifts), norms, tuple(means), tuple(own)), examples
 
 
 def pairs_of_batch(
@@ -136,7 +140,7 @@ def shifted_to(
             full = jnp.broadcast_to(moved, (1, *shapes[view.layer][1:]))
             parts.append(views.extract(view, full, conv)[:, 0])
         means.append(mean + jnp.concatenate(parts))
-    return Side(tuple(shifts), tuple(means), side.own)
+    return Side(tuple(shifts), side.norms, tuple(means), side.own)
 
 
 def moved_to(

@@ -60,13 +60,20 @@ def merged(one: Any, other: Any) -> Any:
         )
         for x, y in zip(*both, strict=True)
     )
+    norms = [
+        tuple(
+            jnp.hypot(p * jnp.sqrt(1 - share), q * jnp.sqrt(share)).astype(p.dtype)
+            for p, q in zip(x.norms, y.norms, strict=True)
+        )
+        for x, y in zip(*both, strict=True)
+    ]
     moved = [
         sides.moved_to(layout, acc.count, pair, acc.pairs, means)
         for acc, pair in zip((one, other), both, strict=True)
     ]
     (own_a, own_b), pairs = jax.tree.map(jnp.add, *moved)
-    side_a = sides.Side(both[0][0].shifts, means[0], own_a)
-    side_b = sides.Side(both[0][1].shifts, means[1], own_b)
+    side_a = sides.Side(both[0][0].shifts, norms[0], means[0], own_a)
+    side_b = sides.Side(both[0][1].shifts, norms[1], means[1], own_b)
     if one.side_b is None:
         side_b = None
     return dataclasses.replace(
@@ -94,17 +101,19 @@ def _aligned(layout, acc, one, other):
 def result(acc: Any, kind: Measure) -> tuple[jax.Array, comparing.Report]:
     """The map, and what is to be looked at."""
     layout = acc.layout
-    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, acc.side_a, kind)
+    a, b = (acc.side_a, acc.shapes_a), (acc.side_b, acc.shapes_b)
+    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, *a, kind)
     if acc.side_b is not None:
-        stacks_b = _prepared(acc.count, layout.side_b, acc.side_b, kind)
+        stacks_b = _prepared(acc.count, layout.side_b, *b, kind)
     return comparing.all_pairs(kind, layout, stacks_a, stacks_b, acc.count, acc.pairs)
 
 
-def _prepared(examples, layout, side, kind):
+def _prepared(examples, layout, side, shapes, kind):
     levels = [views.level(shift) for shift in side.shifts]
     stacks = []
     for group, own in enumerate(side.own):
-        noise = jnp.stack([levels[layer] for layer in layout.layers(group)])
+        chosen = [layout.views[index] for index in layout.groups[group]]
+        noise = views.rounding(chosen, shapes, levels, side.norms)
         count = jnp.asarray(examples * layout.multiplicity[group], noise.dtype)
 
         def one(item, count=count):

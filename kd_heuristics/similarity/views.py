@@ -7,13 +7,14 @@ A layer without positions counts as a 1 x 1 map in all of them.
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
-from kd_heuristics.similarity.algebra import squares
+from kd_heuristics.similarity.algebra import divide_where, squares
 
 TREATMENTS = ("dft", "positions", "mean")
 
@@ -100,8 +101,50 @@ def shift(x: Inexact[Array, "n ..."], conv: str, index: jax.Array | int = 0):
 
 def level(origin: Inexact[Array, "1 ... c"]) -> Float[Array, " c"]:
     """Root mean square of a shift over positions, a number a channel."""
-    flat = origin.reshape(-1, origin.shape[-1])
-    return jnp.sqrt(jnp.mean(squares(flat), axis=0))
+    positions = origin.size // origin.shape[-1]
+    return _root_sum(origin) * positions**-0.5
+
+
+def norm(
+    x: Inexact[Array, "n ... c"], weight: Float[Array, " n"]
+) -> Float[Array, " c"]:
+    """Norm of a channel's map, root mean square over the examples that count.
+
+    Args:
+      x: activations, shifted; those that do not count are 0.
+      weight: 1 for each example that counts, else 0.
+    """
+    count = jnp.maximum(jnp.sum(weight), 1)
+    return _root_sum(jax.lax.stop_gradient(x)) / jnp.sqrt(count)
+
+
+def rounding(
+    chosen: Sequence[View],
+    shapes: Sequence[tuple[int, ...]],
+    levels: Sequence[jax.Array],
+    norms: Sequence[jax.Array],
+) -> Float[Array, "slots c"]:
+    """Size of the numbers whose rounding the slots of some views carry.
+
+    The shift is one of them. Sums over positions have another: where the activations
+    hold nothing of a frequency, their spectrum is not 0 but what rounding leaves, seen
+    at up to 0.6 eps of the norm of the map.
+
+    Args:
+      chosen: the views.
+      shapes: of each layer.
+      levels: of each layer's shift.
+      norms: of each layer's shifted activations.
+    """
+    out = []
+    for view in chosen:
+        h, w = map_size(shapes[view.layer])
+        size = levels[view.layer]
+        if (h, w) != (1, 1) and (view.frequencies or (h, w) != view.size):
+            share = 1 if view.frequencies else (h * w) ** -0.5
+            size = jnp.hypot(size, 2 * share * norms[view.layer])
+        out.append(jnp.tile(size, (view.slots, 1)))
+    return jnp.concatenate(out)
 
 
 def extract(
@@ -118,6 +161,14 @@ def extract(
     if (h, w) != view.size:
         maps = _pool(maps, view.size)
     return maps.reshape(1, -1, x.shape[-1])
+
+
+def _root_sum(x):
+    """Norm of each channel; relative to the largest entry, or huge squares overflow."""
+    flat = x.reshape(-1, x.shape[-1])
+    top = jnp.max(jnp.abs(flat), axis=0)
+    relative = flat * divide_where(top > 0, 1.0, top)[None, :]
+    return top * jnp.sqrt(jnp.sum(squares(relative), axis=0))
 
 
 def _spectrum(maps, frequencies):
@@ -140,7 +191,9 @@ def _spectrum(maps, frequencies):
 
 
 def _fourier(frequencies, size, dtype):
-    angle = -2 * np.pi * np.outer(frequencies, np.arange(size)) / size
+    # Whole turns are dropped as integers: an angle of many turns has few digits.
+    turns = np.outer(frequencies, np.arange(size)) % size
+    angle = -2 * np.pi * turns / size
     parts = np.cos(angle) / size**0.5, np.sin(angle) / size**0.5
     return tuple(jnp.asarray(part, dtype) for part in parts)
 

@@ -1,5 +1,7 @@
 """Activations of every kind of model, and streaming them over a data set."""
 
+import warnings
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,37 @@ class Linen(nn.Module):
         for width in (5, 4):
             x = Block(width)(x)
         return nn.Dense(3, name="B_last")(x)
+
+
+class Inner(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        # The names sort the other way round than the calls.
+        return nn.Dense(4, name="a")(nn.relu(nn.Dense(5, name="z")(x)))
+
+
+class Transformed(nn.Module):
+    """What Flax's transformations hide inside one operation, and names of ours."""
+
+    train: bool = False
+
+    def features(self, x):
+        return {"not": "ours"}
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.remat(Inner)(name="remat")(x)
+        x = nn.jit(Inner)(name="jit")(x)
+        x = nn.BatchNorm(use_running_average=not self.train)(x)
+        self.sow("intermediates", "negative", -x)
+        stacked = nn.vmap(
+            nn.Dense,
+            in_axes=None,
+            axis_size=3,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True},
+        )(4, name="stacked")(x)
+        return {"sum": jnp.sum(stacked, 0), "scalar": jnp.sum(x)}
 
 
 class NNX(nnx.Module):
@@ -75,6 +108,26 @@ def test_linen_outputs_in_the_order_of_the_calls():
         np.testing.assert_allclose(compiled[name], value, atol=1e-5, err_msg=name)
 
 
+def test_linen_transformations_and_what_is_not_examples_by_units():
+    model = Transformed()
+
+    def run(images):
+        variables = model.init(jax.random.key(0), images)
+        return similarity.capture(model, variables)(images)
+
+    assert list(jax.eval_shape(run, IMAGES)) == [
+        "00_remat/z",
+        "01_remat/a",
+        "02_remat",
+        "03_jit/z",
+        "04_jit/a",
+        "05_jit",
+        "06_BatchNorm_0",
+        "07_negative",
+        "08_output#1",  # keys of a dictionary are sorted: "scalar" is the first
+    ]
+
+
 def test_chosen_layers_are_numbered_among_themselves():
     features = similarity.capture(*LINEN, include=lambda name: "Dense" not in name)
     names = list(features(IMAGES))
@@ -110,6 +163,23 @@ def test_nnx_outputs_in_the_order_of_the_calls():
     np.testing.assert_allclose(found["02_output"], model(IMAGES), atol=1e-5)
     hidden = model.a_second(nnx.relu(found["00_z_first"]))
     np.testing.assert_allclose(found["01_a_second"], hidden, atol=1e-5)
+
+
+def test_nnx_of_a_flax_without_capture_gives_what_is_sown(monkeypatch):
+    class Sowing(NNX):
+        def __call__(self, x):
+            hidden = nnx.relu(self.z_first(x))
+            self.sow(nnx.Intermediate, "hidden", hidden)
+            return self.a_second(hidden)
+
+    monkeypatch.delattr(nnx, "capture", raising=False)
+    model = Sowing(nnx.Rngs(0))
+    with warnings.catch_warnings():
+        # Newer versions want sowing inside nnx.capture.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = similarity.capture(model)(IMAGES)
+    assert list(found) == ["00_hidden"]
+    np.testing.assert_array_equal(found["00_hidden"], nnx.relu(model.z_first(IMAGES)))
 
 
 def test_our_networks_give_their_features():
@@ -149,13 +219,22 @@ def test_streaming_counts_every_example_once():
     assert acc.count == 50
     # A compiled dictionary is sorted.
     assert acc.names_a == ("raw", "tanh")
-    memory = [jax.jit(net)(IMAGES) for net in (a, b)]
-    for measure in ("cka", "google_cca"):
-        np.testing.assert_allclose(
-            acc.result(measure), similarity.matrix(*memory, measure), atol=1e-4
-        )
+    memory = similarity.matrix(*(jax.jit(net)(IMAGES) for net in (a, b)), "cka")
+    np.testing.assert_allclose(acc.result("cka"), memory, atol=1e-5)
     itself = similarity.stream(a, None, IMAGES, batch_size=64, conv="mean")
     assert itself.count == 50
     np.testing.assert_allclose(jnp.diagonal(itself.result("cka")), 1, atol=1e-5)
+
+
+def test_streaming_says_what_is_wrong():
+    def features(images):
+        return {"twice": 2 * images}
+
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        similarity.stream(a, b, IMAGES, batch_size=0)
+        similarity.stream(features, None, IMAGES, batch_size=0)
+    with pytest.raises(ValueError, match=r"images must be arrays.*got \[3, 50\]"):
+        similarity.stream(features, None, (IMAGES, IMAGES[:3]))
+    bad = np.where(np.arange(6) == 2, np.nan, IMAGES)
+    acc = similarity.stream(features, None, bad, batch_size=16)
+    with pytest.raises(ValueError, match=r"^acts_a\['twice'\]: NaN or infinite"):
+        acc.result("cka")

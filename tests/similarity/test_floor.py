@@ -27,7 +27,7 @@ def simulated(n, p, q, repeats, rng, spectral=False):
         (60, 1, 7, 2000, 0),
         (80, 2, 3, 2000, 0.04),
         (80, 6, 6, 500, 0.01),
-        (200, 4, 64, 100, 0.01),
+        (120, 4, 40, 100, 0.01),
         (90, 20, 50, 100, 0.01),
         (60, 30, 40, 100, 0.01),
     ],
@@ -57,6 +57,10 @@ def test_other_measures_of_noise():
     rng = np.random.default_rng(0)
     n, p, q = 100, 20, 30
     x, y = (rng.normal(size=(40, n, k)).astype(np.float32) for k in (p, q))
+    debiased = jax.vmap(lambda x, y: similarity.cka(x, y, debiased=True))(x, y)
+    # 40 values of spread about 0.02 around 0.
+    assert abs(np.mean(debiased)) < 0.01
+    assert (debiased < 0).any()
     for name in ("google_cca", "cka", "pwcca"):
         floor = similarity.noise_floor(n, p, q, measure=name)
         found = jax.vmap(getattr(similarity, name))(x, y)

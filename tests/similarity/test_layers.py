@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kd_heuristics import similarity
+from kd_heuristics.similarity import plan, views
 from tests.similarity import oracles
 
 N = 60
@@ -108,6 +109,18 @@ def test_many_shapes_in_one_program():
     np.testing.assert_allclose(value, rows, atol=1e-4)
 
 
+def test_each_layer_is_prepared_once_and_equal_shapes_together():
+    shapes = tuple((1, 512) for _ in range(16))
+    layout = plan.make(shapes, shapes[:9], "dft")
+    # 16 + 9 layers in one stack a side, 144 pairs in one.
+    assert [len(layout.side_a.layers(0)), len(layout.side_b.layers(0))] == [16, 9]
+    assert [len(group.slot_a) for group in layout.pair_groups] == [16 * 9]
+    maps = plan.make(((1, 4, 4, 8), (1, 2, 2, 8)), None, "dft")
+    # The larger map's spectrum serves at the smaller one's frequencies too.
+    large, small = (set(views.half_spectrum((k, k))) for k in (4, 2))
+    assert len(maps.side_a.layers(0)) == len(large | small) + len(small)
+
+
 def test_mirrored_upper_triangle_is_an_option():
     full = np.asarray(similarity.matrix(P, Q, "pwcca"))
     mirrored = np.asarray(similarity.matrix(P, Q, "pwcca", mirror=True))
@@ -127,7 +140,8 @@ def test_checkpoints_against_checkpoints():
     for t, s in ((0, 0), (2, 0), (2, 1)):
         one = similarity.matrix(run[t], (Q, P)[s], "cka")
         np.testing.assert_allclose(whole[t, s], one, atol=1e-6)
-    assert similarity.matrix(run, P, "cka").shape == (3, 2, 2)
+    mixed = jax.eval_shape(lambda a, b: similarity.matrix(a, b, "cka"), run, P)
+    assert mixed.shape == (3, 2, 2)
     itself = similarity.matrix([P, Q], measure="cka")
     one = similarity.matrix(P, Q, "cka")
     np.testing.assert_allclose(itself[0, 1], one, atol=1e-6)

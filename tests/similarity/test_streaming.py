@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kd_heuristics import similarity
 from kd_heuristics.similarity import Accumulator
@@ -71,14 +71,20 @@ def test_spectra_of_maps_are_streamed():
     rng = np.random.default_rng(3)
     shared = rng.normal(size=(N, 4, 3, 2))
     x = np.float32(1000 + shared + rng.normal(size=shared.shape))
+    # Maps that are flat hold frequency 0 alone: the rest is rounding.
+    flat = np.broadcast_to(x[:, :1, :1], x.shape)
     y = np.float32(shared @ rng.normal(size=(2, 2)) + 0.5 * rng.normal(size=x.shape))
-    acc = Accumulator.init(x, y)
+    acc = Accumulator.init({"0": x, "1": flat}, {"y": y})
     for start in range(0, N, BATCH):
-        acc = acc.update(x[start : start + BATCH], y[start : start + BATCH])
-    value = acc.result("cca")
-    assert value.shape == ()
-    exact = oracles.over_frequencies(oracles.mean_cca, np.float64(x), np.float64(y))
-    np.testing.assert_allclose(value, exact, atol=1e-5)
+        part = slice(start, start + BATCH)
+        acc = acc.update({"0": x[part], "1": flat[part]}, {"y": y[part]})
+    x, y = np.float64(x), np.float64(y)
+    for measure, oracle in (("cca", oracles.mean_cca), ("pwcca", oracles.pwcca)):
+        value = acc.result(measure)
+        exact = oracles.over_frequencies(oracle, x, y)
+        np.testing.assert_allclose(value[0, 0], exact, atol=1e-5)
+        zeroth = oracle(x[:, 0, 0], y.mean((1, 2))) / 12
+        np.testing.assert_allclose(value[1, 0], zeroth, atol=1e-5)
 
 
 def test_positions_are_examples():
@@ -135,6 +141,15 @@ def test_devices_merge_inside_shard_map():
     )
     acc = jax.jit(everywhere)(A, B)
     assert acc.count == N
+    np.testing.assert_allclose(acc.result("cca"), WHOLE.result("cca"), atol=1e-5)
+
+
+def test_batches_sharded_over_a_mesh_count_globally():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    acc = Accumulator.init(A, B, conv="mean", debiased=True)
+    for one, other in zip(batches(A), batches(B), strict=True):
+        acc = acc.update(*jax.device_put((one, other), rows))
     np.testing.assert_allclose(acc.result("cca"), WHOLE.result("cca"), atol=1e-5)
 
 
