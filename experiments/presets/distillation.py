@@ -183,7 +183,6 @@ def claims(config: Config) -> tuple[Claim, ...]:
     """What the paper says of this study, and what a null would have to leave of it."""
     found = papers_maps()
     rules = {
-        "direction": "above",
         "smallest_effect": config.smallest_effect,
         "margin": config.margin,
     }
@@ -225,6 +224,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             statistic=statistic,
             unit=unit,
             paper=None if value is None else round(value, 4),
+            direction="above",
             **rules,
         )
         for statement, statistic, unit, value in table

@@ -28,6 +28,8 @@ CASES = {
             "drops_epochs": (1,),
             "intervals": 3,
             "planes": ((0, 1),),
+            "map_pairs": ((0, 1), (0, 1)),
+            "map_examples": 200,
             "plane_iterates": (),
             "plane_grid": (2, 2),
             "chain": dataclasses.replace(
