@@ -91,7 +91,9 @@ class _Worker:
 
     def __init__(self, spawn, make, config, path):
         self.pipe, other = spawn.Pipe()
-        self.process = spawn.Process(target=_serve, args=(other, make, config, path))
+        arguments = (other, make, config, path)
+        # A daemon: it ends with the benchmark, however that ends.
+        self.process = spawn.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
 
     def turn(self, num_points) -> Turn:

@@ -156,7 +156,7 @@ def _stack(params_at, coordinates):
     return jax.vmap(lambda point: params_at(*point))(coordinates)
 
 
-_stack_compiled = once(_stack)
+_stack_compiled = once(_stack, effort=1)
 
 
 def _each(function, points, strategy):

@@ -9,40 +9,36 @@ import numpy as np
 PyTree = Any
 
 
-def own_moments(train, batch_stats, batch, params):
-    """`batch -> the batch's own moments`, whatever the momentum m; and `batch`'s.
+def own_moments(train, batch_stats, params):
+    """`batch -> the batch's own moments`, whatever the momentum m.
 
     New statistics are m * old + (1 - m) * the batch's: from old = 0, (1 - m) times the
-    batch's. What a large old adds is m of it. Differentiation would tell m, too, but
-    NNX stops the gradient.
-
-    Args:
-      train: `(params, batch_stats, batch) -> batch_stats`.
-      batch_stats: of any network alike.
-      batch: on which m is found; XLA merges the two passes.
-      params: the network's.
+    batch's; what a large old adds is m of it. Under vmap over the two, all that does
+    not depend on old, the network's pass, is computed once. (Differentiation would tell
+    m as well, but NNX stops the gradient.)
     """
 
     def new(old, batch):
         stats = train(params, _with_moving(batch_stats, old), batch)
         return _moving_like(batch_stats, stats)
 
-    def without_momentum(new):
-        own = [x / (1 - m) for x, m in zip(new, momenta, strict=True)]
-        return _with_moving(batch_stats, own)
-
-    zeros = jax.tree.map(jnp.zeros_like, _moving(batch_stats))
-    large = [jnp.full_like(x, float(jnp.finfo(x.dtype).max) ** 0.5) for x in zeros]
-    from_zero, from_large = new(zeros, batch), new(large, batch)
-    momenta = [
-        (y - x) / old for x, y, old in zip(from_zero, from_large, large, strict=True)
+    large = [float(jnp.finfo(x.dtype).max) ** 0.5 for x in _moving(batch_stats)]
+    probes = [
+        jnp.stack([jnp.zeros_like(x), jnp.full_like(x, value)])
+        for x, value in zip(_moving(batch_stats), large, strict=True)
     ]
-    return lambda batch: without_momentum(new(zeros, batch)), without_momentum(
-        from_zero
-    )
+
+    def own(batch):
+        found = jax.vmap(new, in_axes=(0, None))(probes, batch)
+        momenta = [(x[1] - x[0]) / old for x, old in zip(found, large, strict=True)]
+        return _with_moving(
+            batch_stats, [x[0] / (1 - m) for x, m in zip(found, momenta, strict=True)]
+        )
+
+    return own
 
 
-def moments_of_all(moments, like, parts, pool, first=None):
+def moments_of_all(moments, like, parts, pool):
     """The moments of all batches of all parts together, as a tree like `like`.
 
     Args:
@@ -50,22 +46,17 @@ def moments_of_all(moments, like, parts, pool, first=None):
       like: batch statistics.
       parts: batches of equal size in each, [num_batches, batch, ...].
       pool: whether what lies between the batches' means enters the variance.
-      first: the moments of the first batch, where they are known.
     """
     pairs = mean_of(like)
+
+    def add(carry, batch):
+        size = jax.tree.leaves(batch)[0].shape[0]
+        other = _moving_like(like, moments(batch))
+        return _merged(carry, size, other, pairs, pool), None
+
     carry = (jnp.int32(0), jax.tree.map(jnp.zeros_like, _moving(like)))
-    for number, part in enumerate(parts):
-        count, size = jax.tree.leaves(part)[0].shape[:2]
-        known = number == 0 and first is not None
-        if known:
-            carry = _merged(carry, size, _moving_like(like, first), pairs, pool)
-
-        def add(index, carry, part=part, size=size):
-            batch = jax.tree.map(lambda x: x[index], part)
-            return _merged(carry, size, _moving_like(like, moments(batch)), pairs, pool)
-
-        if count > known:
-            carry = jax.lax.fori_loop(int(known), count, add, carry)
+    for part in parts:
+        carry, _ = jax.lax.scan(add, carry, part)
     return _with_moving(like, carry[1])
 
 

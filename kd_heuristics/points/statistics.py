@@ -143,15 +143,11 @@ def _exact(moments, batch_stats, parts, params):
 
 @jax.jit
 def _pooled(train, batch_stats, parts, params):
-    return _by_batch(train, batch_stats, parts, params, pool=True)
+    own = own_moments(train, batch_stats, params)
+    return moments_of_all(own, batch_stats, parts, pool=True)
 
 
 @jax.jit
 def _cumulative(train, batch_stats, parts, params):
-    return _by_batch(train, batch_stats, parts, params, pool=False)
-
-
-def _by_batch(train, batch_stats, parts, params, pool):
-    batch = jax.tree.map(lambda x: x[0], parts[0])
-    own, first = own_moments(train, batch_stats, batch, params)
-    return moments_of_all(own, batch_stats, parts, pool, first)
+    own = own_moments(train, batch_stats, params)
+    return moments_of_all(own, batch_stats, parts, pool=False)
