@@ -205,36 +205,3 @@ def test_functions_and_what_is_none():
         similarity.capture(lambda images: images)(IMAGES)
     with pytest.raises(TypeError, match="activations of a int"):
         similarity.capture(3)
-
-
-def test_streaming_counts_every_example_once():
-    ours, theirs = jnp.ones((6, 3)) + jnp.eye(6, 3), jnp.arange(12.0).reshape(6, 2) % 5
-
-    def features(weights, images):
-        return {"tanh": jnp.tanh(images @ weights), "raw": images @ weights}
-
-    a, b = (similarity.capture(features, weights) for weights in (ours, theirs))
-    # 50 examples: the last batch of 16 overlaps the one before.
-    acc = similarity.stream(a, b, IMAGES, batch_size=16, conv="mean")
-    assert acc.count == 50
-    # A compiled dictionary is sorted.
-    assert acc.names_a == ("raw", "tanh")
-    memory = similarity.matrix(*(jax.jit(net)(IMAGES) for net in (a, b)), "cka")
-    np.testing.assert_allclose(acc.result("cka"), memory, atol=1e-5)
-    itself = similarity.stream(a, None, IMAGES, batch_size=64, conv="mean")
-    assert itself.count == 50
-    np.testing.assert_allclose(jnp.diagonal(itself.result("cka")), 1, atol=1e-5)
-
-
-def test_streaming_says_what_is_wrong():
-    def features(images):
-        return {"twice": 2 * images}
-
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        similarity.stream(features, None, IMAGES, batch_size=0)
-    with pytest.raises(ValueError, match=r"images must be arrays.*got \[3, 50\]"):
-        similarity.stream(features, None, (IMAGES, IMAGES[:3]))
-    bad = np.where(np.arange(6) == 2, np.nan, IMAGES)
-    acc = similarity.stream(features, None, bad, batch_size=16)
-    with pytest.raises(ValueError, match=r"^acts_a\['twice'\]: NaN or infinite"):
-        acc.result("cka")
