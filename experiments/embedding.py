@@ -42,7 +42,8 @@ def map_2d(distances: np.ndarray, perplexity: float) -> np.ndarray:
         init=(1e-4 * start / start[:, 0].std()).astype(np.float32),
         method="exact",
     )
-    return tsne.fit_transform(distances).astype(np.float64)
+    # A copy: scikit-learn squares the distances where they lie.
+    return tsne.fit_transform(distances.copy()).astype(np.float64)
 
 
 def scaled(distances: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ def test_two_clusters_stay_apart_and_the_map_is_the_same_again():
     points = noise + np.repeat([[0.0], [100.0]], 6, axis=0)
     distances = distances_of(points)
     found = embedding.map_2d(distances, perplexity=3.0)
+    np.testing.assert_array_equal(distances, distances_of(points))  # left as they were
     np.testing.assert_array_equal(found, embedding.map_2d(distances, perplexity=3.0))
     between = distances_of(found)
     nearest = np.where(np.eye(12, dtype=bool), np.inf, between).argmin(1)

@@ -71,6 +71,18 @@ def test_curves_end_at_the_networks_own_metrics(folder, lab):
                 np.testing.assert_allclose(along, own["loss"], rtol=1e-6)
 
 
+def test_distances_are_those_of_the_networks(folder, lab):
+    a, b = (
+        np.concatenate(
+            [np.ravel(leaf) for leaf in jax.tree.leaves(params)], dtype=float
+        )
+        for params in lab.ends("GE", 0)
+    )
+    results = json.loads((folder / "results.json").read_text())
+    found = results["pairs"]["GE"]["distance"]["mean"]
+    np.testing.assert_allclose(found, np.linalg.norm(a - b), rtol=1e-5)
+
+
 def test_curves_pass_where_they_should_at_one_half(folder, lab):
     """The chain through its bend; the Bezier through (a + 2 bend + b) / 4."""
     half = int(np.searchsorted(lab.t, 0.5))
