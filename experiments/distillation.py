@@ -31,6 +31,7 @@ from kd_heuristics import distill, models, plots, similarity, training
 from kd_heuristics.report import judge_all, summary
 
 PyTree = Any
+TEACHERS = 10_000  # added to a seed: a teacher shares neither start nor batches
 
 
 def last_map(shapes: dict[str, Any], size: tuple[int, ...]) -> str:
@@ -156,7 +157,7 @@ class Laboratory:
         config = self.config
         members = []
         for seed in self.drawn:
-            params, batch_stats = self.school.start(seed)
+            params, batch_stats = self.school.start(TEACHERS + seed)
             members.append(
                 training.Member(
                     objective=self.school.classifier.supervised,
@@ -165,7 +166,7 @@ class Laboratory:
                     optimizer=self.optimizer(
                         config.teacher_rate, config.teacher_epochs
                     ),
-                    seed=seed,
+                    seed=TEACHERS + seed,
                     stage=f"teacher-seed{seed}",
                 )
             )
@@ -367,7 +368,10 @@ def changes(config: Config, maps: dict[str, np.ndarray]) -> dict[str, np.ndarray
         if arm != "independent"
     }
     return arms | {
+        # A student shares start and batches with the independent one of its seed. The
+        # null does not, so that it is to be set against "unpaired", which has neither.
         "null": maps["map/other_independent"] - independent,
+        "unpaired": maps["map/other_independent"] - maps[f"map/{config.distilled}"],
         "second teacher": maps["map/second/distilled"] - maps["map/second/independent"],
     }
 
@@ -376,7 +380,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     """The numbers of the claims, a value a seed."""
     found = changes(config, arrays)
     fc = deep(list(arrays["layers"]))
-    change, null = found[config.distilled], found["null"]
+    change = found[config.distilled]
     final = {
         arm: arrays[f"{arm}/test_accuracy"][:, -1]
         for arm in ("independent", config.distilled)
@@ -398,8 +402,8 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
         "FC layers: change towards late minus towards early layers": late_minus_early(
             change[..., fc]
         ),
-        "change of FC layers, minus that between independent students": (
-            size(change, fc) - size(null, fc)
+        "FC layers: distance to another start, distilled minus independent": (
+            size(found["unpaired"], fc) - size(found["null"], fc)
         ),
         "FC layers: change towards the teacher minus towards another": (
             signed(change) - signed(found["second teacher"])

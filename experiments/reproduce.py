@@ -12,10 +12,16 @@ from pathlib import Path
 
 import tyro
 
-from experiments import distillation, launch, mode_connectivity, sgdr, warmup
+from experiments import distillation, fsp, launch, mode_connectivity, sgdr, warmup
 from kd_heuristics import nearest, report
 
-STUDIES = (sgdr.STUDY, mode_connectivity.STUDY, warmup.STUDY, distillation.STUDY)
+STUDIES = (
+    sgdr.STUDY,
+    mode_connectivity.STUDY,
+    warmup.STUDY,
+    distillation.STUDY,
+    fsp.STUDY,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -169,9 +169,11 @@ PRESETS: Mapping[str, Config] = {
         _SMALL,
         seeds=1,
         train_examples=2400,
-        teacher_epochs=10,
-        epochs=5,
+        teacher="vgg11",
+        teacher_epochs=8,
+        epochs=4,
         first_stage_epochs=1,
+        temperatures=(1.0, 5.0),
         map_examples=300,
     ),
     "digits": _SMALL,
@@ -182,10 +184,7 @@ PRESETS: Mapping[str, Config] = {
 def claims(config: Config) -> tuple[Claim, ...]:
     """What the paper says of this study, and what a null would have to leave of it."""
     found = papers_maps()
-    rules = {
-        "smallest_effect": config.smallest_effect,
-        "margin": config.margin,
-    }
+    rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
     table: tuple[tuple[str, str, str, float | None], ...] = (
         (
             "soft targets make a better student than labels",
@@ -206,8 +205,8 @@ def claims(config: Config) -> tuple[Claim, ...]:
             found["FC layers: change towards late minus towards early layers"],
         ),
         (
-            "the deep layers change more than between two independent students",
-            "change of FC layers, minus that between independent students",
+            "the deep layers' maps differ more than those of two independent students",
+            "FC layers: distance to another start, distilled minus independent",
             "similarity",
             None,
         ),
@@ -222,9 +221,9 @@ def claims(config: Config) -> tuple[Claim, ...]:
         Claim(
             statement=statement,
             statistic=statistic,
+            direction="above",
             unit=unit,
             paper=None if value is None else round(value, 4),
-            direction="above",
             **rules,
         )
         for statement, statistic, unit, value in table

@@ -1,9 +1,17 @@
 """Figures: pure functions of a run folder."""
 
 from kd_heuristics.plots.distillation import distillation
+from kd_heuristics.plots.fsp import fsp
 from kd_heuristics.plots.mode_connectivity import mode_connectivity
 from kd_heuristics.plots.schedules import schedule_gallery
 from kd_heuristics.plots.sgdr import sgdr
 from kd_heuristics.plots.warmup import warmup
 
-__all__ = ["distillation", "mode_connectivity", "schedule_gallery", "sgdr", "warmup"]
+__all__ = [
+    "distillation",
+    "fsp",
+    "mode_connectivity",
+    "schedule_gallery",
+    "sgdr",
+    "warmup",
+]

@@ -12,7 +12,8 @@ _WORDS = {
     "independent": "labels",
     "hint": "hints, then labels",
     "fsp": "flow matrices, then labels",
-    "null": "null: two independent students",
+    "null": "null: labels, another start",
+    "unpaired": "soft targets, another start",
     "second teacher": "null: towards another teacher",
 }
 
@@ -51,6 +52,7 @@ def _changes(arrays, arm):
     return {
         arm: arrays[f"map/{arm}"] - independent,
         "null": arrays["map/other_independent"] - independent,
+        "unpaired": arrays["map/other_independent"] - arrays[f"map/{arm}"],
         "second teacher": arrays["map/second/distilled"]
         - arrays["map/second/independent"],
     }
@@ -66,14 +68,14 @@ def _figure6(folder, config, arrays, arm, words):
     differences = (
         ("(c) |a - b|", np.abs(found[arm]).mean(0)),
         ("(d) a - b", found[arm].mean(0)),
-        ("(e) |b - another b|", np.abs(found["null"]).mean(0)),
+        ("(e) |b - another start's b|", np.abs(found["null"]).mean(0)),
         ("(f) a - b, another teacher", found["second teacher"].mean(0)),
     )
     limit = max(float(np.abs(values).max()) for _, values in differences)
     figure, axes = style.panels(1, 6, width=12.0, height=6.0)
     for ax, (title, values) in zip(axes[0, :2], maps, strict=True):
         similar = style.heat_map(ax, values, rows, columns)
-        ax.set_title(title, loc="left")
+        ax.set_title(title, loc="left", fontsize=8)
     for ax, (title, values) in zip(axes[0, 2:], differences, strict=True):
         change = style.heat_map(ax, values, rows, columns)
         change.set(cmap="RdBu_r", clim=(-limit, limit))
@@ -104,16 +106,19 @@ def _layers(folder, config, arrays, arm, words):
     places = np.arange(len(columns))
     figure, axes = style.panels(1, 2, width=9.5, height=3.8)
     colors = dict(zip((arm, *config["kinds"]), style.COLORS, strict=False))
-    colors |= {"null": "#999999", "second teacher": "#000000"}
+    colors |= {"null": "#999999", "unpaired": "#8C510A", "second teacher": "#000000"}
     for kind, values in kinds.items():
         options = {"color": colors[kind], "label": _name(kind), "marker": "."}
-        options["ls"] = "--" if kind in ("null", "second teacher") else "-"
+        null = kind not in (arm, *config["kinds"])
+        options["ls"] = "--" if null else "-"
         style.band(axes[0, 0], places, np.abs(values).mean(1), **options)
-        style.band(axes[0, 1], places, values.mean(1), **options)
+        if kind not in ("null", "unpaired"):  # whose signs are the order of a pair
+            style.band(axes[0, 1], places, values.mean(1), **options)
     if _is_papers(config):
         change = _papers_change()
-        axes[0, 0].plot(places, np.abs(change).mean(0), **style.PAPER)
-        axes[0, 1].plot(places, change.mean(0), **style.PAPER, label="paper (grey)")
+        absolute = np.abs(change).mean(0)
+        axes[0, 0].plot(places, absolute, **style.PAPER, label="paper (grey)")
+        axes[0, 1].plot(places, change.mean(0), **style.PAPER)
     titles = (
         "(a) Absolute change against labels",
         "(b) Signed change: above 0, more like the teacher",
@@ -124,7 +129,7 @@ def _layers(folder, config, arrays, arm, words):
         ax.set(
             xlabel="student's layer", ylabel=f"{config['measure']}, mean over teacher"
         )
-    handles = axes[0, 1].get_legend_handles_labels()
+    handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=7)
     figure.suptitle(f"Where knowledge lands - {words}", fontsize=9)
     style.save(figure, folder, "layers")

@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from experiments import distillation, launch, mode_connectivity, sgdr, warmup
+from experiments import distillation, fsp, launch, mode_connectivity, sgdr, warmup
+from experiments.presets.fsp import Phase
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 
@@ -69,6 +70,14 @@ CASES = {
             "temperatures": (5.0,),
         },
     ),
+    "fsp": (
+        fsp.STUDY,
+        {"nets": 1, "teacher": "resnet8", "points": 2}
+        | {
+            f"{name}_phase": Phase(steps=4, rate=0.01, drops=(2,))
+            for name in ("teacher", "fast", "fsp", "hint", "transfer", "transfer_fsp")
+        },
+    ),
 }
 
 
@@ -77,7 +86,10 @@ CASES = {
 def test_two_epochs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(FIXTURES))
     study, changes = CASES[name]
-    config = dataclasses.replace(study.presets["cifar10"], **SMALL, **changes)
+    config = study.presets["cifar10"]
+    known = {field.name for field in dataclasses.fields(config)}
+    small = {key: value for key, value in SMALL.items() if key in known}
+    config = dataclasses.replace(config, **small, **changes)
     folder = launch.run(study, config, tmp_path / name)
     results = json.loads((folder / "results.json").read_text())
     assert results["seeds"] == [0]

@@ -1,0 +1,520 @@
+"""Does the flow between a teacher's layers make its student faster and better?
+
+Paper: Yim et al. 2017, "A Gift from Knowledge Distillation", tables 1 to 5, figure 3.
+Command: python -m experiments.fsp --preset demo | digits | cifar10 | cifar100
+
+Table 1: nets of one form, trained in full, in a third of the steps, again from a full
+training, or after a first stage that gives them a teacher's hints or flow matrices;
+singly and as ensembles. Table 3: a smaller net, taught likewise; beside the paper's
+rows soft targets, alone and after flow matrices. Table 5, on other sets than the
+paper's: a teacher of half of the classes is tuned to the other half and teaches a
+smaller net there. Not here: the row of three hints in table 1.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import launch, task, teaching
+from experiments.presets.fsp import (
+    FAST,
+    NEVER,
+    PRESETS,
+    ROWS,
+    SMALL,
+    TRANSFER,
+    Config,
+    Phase,
+    claims,
+    difference,
+    papers_table,
+)
+from kd_heuristics import data, distill, models, plots, training
+from kd_heuristics.report import judge_all, summary
+
+Net = tuple[int, int]  # seed, number
+Starts = dict[Net, tuple]  # of each net: params, batch_stats
+
+
+def is_map(name: str) -> bool:
+    """Whether a layer is one that a flow matrix may join."""
+    return name.endswith(("relu", "block"))
+
+
+class Laboratory:
+    """What a run shares: data, networks, and each row of the tables."""
+
+    def __init__(self, config: Config, folder, progress):
+        self.config, self.folder, self.progress = config, folder, progress
+        self.tasks = make_tasks(config)
+        self.batches = {
+            part: data.train_batches(
+                of.train, config.batch_size, padding=config.padding
+            )
+            for (part, size), of in self.tasks.items()
+            if size == "large"
+        }
+        self.seeds = range(config.first_seed, config.first_seed + config.seeds)
+        self.all_nets = [
+            (seed, net) for seed in self.seeds for net in range(config.nets)
+        ]
+        self.first_nets = [(seed, 0) for seed in self.seeds]
+        self.metrics = training.MetricsFile(folder.path / "metrics.jsonl")
+        self.shapes = {
+            size: teaching.shapes(of.classifier, of.train.images)
+            for (part, size), of in self.tasks.items()
+            if part == "all"
+        }
+        progress.start(config.seeds * self._steps_of_a_seed())
+
+    def _steps_of_a_seed(self) -> int:
+        """Of all rows; a first stage that rows share is trained once."""
+        config, steps = self.config, 0
+        for arm in config.arms:
+            phase = config.first_phase(arm)
+            again = phase is not None and first_row(arm) != arm
+            steps += config.iterations(arm) - (phase.steps if again and phase else 0)
+        return steps
+
+    def nets(self, arm: str) -> list[Net]:
+        """The nets of a row."""
+        return self.all_nets if arm in FAST else self.first_nets
+
+    def task_of(self, arm: str) -> task.Task:
+        """The task of a row."""
+        return self.tasks[ROWS[arm].part, ROWS[arm].size]
+
+    def starts(self, arm: str, nets: list[Net]) -> Starts:
+        """Fresh nets."""
+        return {net: self.task_of(arm).start(number(net)) for net in nets}
+
+    def optimizer(self, phase: Phase, clipped: bool):
+        """SGD whose rate drops; one program for all phases."""
+        drops = np.full(4, NEVER, np.int32)
+        drops[: len(phase.drops)] = phase.drops
+        return training.bind(
+            self._make,
+            jnp.float32(phase.rate),
+            jnp.asarray(drops),
+            jnp.float32(
+                self.config.clip_norm if clipped and self.config.clip_norm else np.inf
+            ),
+        )
+
+    @functools.cached_property
+    def _make(self) -> Callable:
+        config = self.config
+
+        def make(rate, drops, clip_norm):
+            return training.sgd(
+                lambda step: rate * config.drop_factor ** (step >= drops).sum(),
+                config.momentum,
+                config.weight_decay,
+                clip_norm,
+            )
+
+        return make
+
+    def train(
+        self,
+        name: str,
+        phase: Phase,
+        batches: Callable,
+        objectives: Mapping[Net, Callable],
+        starts: Starts,
+        tested: task.Task | None = None,
+    ) -> Starts:
+        """Trains a population, or what is left of it; where its nets end."""
+        self.progress.stage(f"training {len(starts)} networks, {name}")
+        members = [
+            training.Member(
+                objective=objectives[net],
+                params=params,
+                batch_stats=batch_stats,
+                optimizer=self.optimizer(phase, clipped=tested is None),
+                seed=number(net),
+                stage=stage_name(name, net),
+            )
+            for net, (params, batch_stats) in starts.items()
+        ]
+
+        def test(state):
+            assert tested is not None
+            values = training.evaluate_members(
+                tested.classifier.metric, state, tested.test
+            )
+            return {f"test_{key}": value for key, value in values.items()}
+
+        state = training.population(
+            members,
+            batches,
+            num_steps=phase.steps,
+            at_once=self.config.members_at_once,
+            mesh=self.tasks["all", "large"].mesh,
+            log_every_steps=self.config.log_every_steps,
+            evaluate=None if tested is None else test,
+            metrics=self.metrics,
+            directory=self.folder.checkpoints(name),
+            progress=self.progress.advance,
+        )
+        return teaching.members_of(state, list(starts))
+
+    def row(self, arm: str) -> Starts:
+        """The trained nets of a row."""
+        if arm not in self._rows:
+            self._rows[arm] = self._last_stage(arm, self._before(arm))
+        return self._rows[arm]
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, Starts]:
+        return {}
+
+    def _before(self, arm: str) -> Starts:
+        """What a row's last stage starts from."""
+        start, nets = ROWS[arm].start, self.nets(arm)
+        if start == "fresh":
+            return self.starts(arm, nets)
+        if start == "shuffled":
+            return self.flowed(arm)
+        if start in ("hints", "flow"):
+            # One first stage for all nets of a seed, as in the paper.
+            first = first_row(arm)
+            shared = self.hinted(first) if start == "hints" else self.flowed(first)
+            return {net: shared[net[0], 0] for net in nets}
+        before = {net: self.row(start)[net] for net in nets}
+        if ROWS[arm].part == ROWS[start].part:
+            return before
+        return {net: self._adapted(arm, net, *own) for net, own in before.items()}
+
+    def _adapted(self, arm: str, net: Net, params, batch_stats) -> tuple:
+        """A net of other classes, with a fresh last layer."""
+        fresh = self.starts(arm, [net])[net][0]
+        adapted, _ = distill.transfer.adapt(
+            fresh, params, lambda path: path.startswith("fc/")
+        )
+        return adapted, batch_stats
+
+    def _last_stage(self, arm: str, starts: Starts) -> Starts:
+        """Labels alone, or the second stage of FitNets: labels and soft targets."""
+        row, of, phase = ROWS[arm], self.task_of(arm), self.config.last_phase(arm)
+        batches = self.batches[row.part]
+        if not row.soft:
+            objectives = dict.fromkeys(starts, of.classifier.supervised)
+            return self.train(arm, phase, batches, objectives, starts, of)
+        weight = distill.annealed_weight(phase.steps)
+        student = teaching.Student(of.classifier, teaching.logits)
+        objectives = {
+            net: distill.fitnet_stage(
+                student,
+                self.teacher(arm, teaching.logits, net),
+                weight,
+                self.config.temperature,
+            )
+            for net in starts
+        }
+        batches = distill.numbered(batches)
+        return self.train(arm, phase, batches, objectives, starts, of)
+
+    def teacher(self, arm: str, read: Callable, net: Net) -> distill.Teacher:
+        """`read(layers)` of what teaches a net: the first net of its teacher's row."""
+        name = ROWS[arm].teacher
+        taught = teaching.Taught(self.task_of(name).classifier, read)
+        variables = training.with_stats(*self.row(name)[net[0], 0])
+        return distill.Teacher(taught, variables)
+
+    @functools.cache  # noqa: B019 - a run has one laboratory
+    def flowed(self, arm: str) -> Starts:
+        """Nets after the first stage of FSP: one a seed; all of them where shuffled."""
+        row, of = ROWS[arm], self.task_of(arm)
+        mine, theirs = distill.matching_sections(
+            self.shapes[row.size], self.shapes["large"], is_map
+        )
+        student = teaching.Student(of.classifier, teaching.Matrices(tuple(mine)))
+        taught = Shuffled(
+            self.task_of(row.teacher).classifier, teaching.Matrices(tuple(theirs))
+        )
+        loss = jax.tree_util.Partial(_distance, jnp.float32(self.config.pair_weight))
+        nets = self.all_nets if arm == "shuffled" else self.first_nets
+        objectives = {}
+        for net in nets:
+            teacher = self.teacher(arm, teaching.logits, net).variables
+            orders = self.orders(theirs, net if arm == "shuffled" else None)
+            objectives[net] = distill.matching_stage(
+                student, distill.Teacher(taught, (teacher, orders)), loss
+            )
+        phase, batches = self.config.first_phase(arm), self.batches[row.part]
+        assert phase is not None
+        starts = self.starts(arm, nets)
+        return self.train(f"{arm}-stage", phase, batches, objectives, starts)
+
+    def orders(self, pairs, net: Net | None) -> tuple:
+        """The teacher's channels in a net's own order, or as they are."""
+        shapes = self.shapes["large"]
+        sizes = [tuple(shapes[name].shape[-1] for name in pair) for pair in pairs]
+        if net is None:
+            return tuple((jnp.arange(m), jnp.arange(n)) for m, n in sizes)
+        matrices = [jax.ShapeDtypeStruct((1, *size), jnp.float32) for size in sizes]
+        return distill.channel_orders(jax.random.key(number(net)), matrices)
+
+    @functools.cache  # noqa: B019
+    def hinted(self, arm: str) -> Starts:
+        """Nets after the first stage of FitNets, one a seed: of the middle section."""
+        row, of = ROWS[arm], self.task_of(arm)
+        mine, theirs = self.shapes[row.size], self.shapes["large"]
+        guided, hint = middle(mine), middle(theirs)
+        regressor = distill.regressor(mine[guided], theirs[hint])
+        student = teaching.Student(of.classifier, teaching.Layer(guided))
+        objectives, starts, rests = {}, {}, {}
+        for net, (params, batch_stats) in self.starts(arm, self.first_nets).items():
+            below, rests[net] = teaching.below(
+                of.classifier,
+                training.with_stats(params, batch_stats),
+                guided,
+                of.train.images,
+            )
+            key = jax.random.key(number(net))
+            own = {"student": below["params"], "regressor": regressor.init(key)}
+            starts[net] = own, batch_stats
+            objectives[net] = distill.hint_stage(
+                student,
+                self.teacher(arm, teaching.Layer(hint), net),
+                regressor,
+                rests[net],
+            )
+        phase, batches = self.config.hint_phase, self.batches[row.part]
+        found = self.train(f"{arm}-stage", phase, batches, objectives, starts)
+        return {
+            net: (distill.merge(params["student"], rests[net]["params"]), batch_stats)
+            for net, (params, batch_stats) in found.items()
+        }
+
+    def ensemble(self, arm: str) -> dict[str, np.ndarray]:
+        """Test accuracy of each seed's nets voting together, [seeds]."""
+        of, found = self.task_of(arm), []
+        labels, mask = np.asarray(of.test["labels"]), np.asarray(of.test["mask"])
+        for seed in self.seeds:
+            nets = [own for net, own in self.row(arm).items() if net[0] == seed]
+            votes = [_probabilities(of.classifier, *own, of.test) for own in nets]
+            found.append(vote(np.stack(votes), labels, mask))
+        return {f"{arm}/ensemble": np.array(found)}
+
+    def curves(self, arm: str) -> dict[str, np.ndarray]:
+        """Steps and metrics of a row's last stage, [seeds, nets, points]."""
+        nets = [[net for net in self.nets(arm) if net[0] == s] for s in self.seeds]
+        lines = [
+            [self.metrics.read(stage_name(arm, net)) for net in own] for own in nets
+        ]
+        steps = np.array([line["step"] for line in lines[0][0]])
+        return {f"{arm}/step": steps} | {
+            f"{arm}/{name}": np.array(
+                [[[line[name] for line in net] for net in own] for own in lines]
+            )
+            for name in ("loss", "test_loss", "test_accuracy")
+        }
+
+
+def make_tasks(config: Config) -> dict[tuple[str, str], task.Task]:
+    """The tasks by part of the classes and size of the net.
+
+    All parts have the pixel statistics of the whole set: a teacher sees what its
+    student sees. Nets of one form are one network, so that they share programs.
+    """
+    made = task.make(config)
+    parts = {"all": made}
+    if config.transfer:
+        size, first = config.image_size, config.source_classes
+        test = data.load(config.dataset, config.test_split, size)
+        count = made.train.num_classes
+        for part, low, high, examples in (
+            ("source", 0, first, None),
+            ("target", first, count, config.target_examples),
+        ):
+            parts[part] = dataclasses.replace(
+                made,
+                train=of_classes(made.train, low, high).take(examples),
+                test=data.eval_batches(
+                    of_classes(test, low, high), config.eval_batch_size
+                ),
+            )
+    create = functools.cache(
+        functools.partial(models.create, **config.model_options)  # by name and classes
+    )
+    return {
+        (part, size): dataclasses.replace(
+            of,
+            classifier=dataclasses.replace(
+                made.classifier, network=create(name, of.train.num_classes)
+            ),
+        )
+        for part, of in parts.items()
+        for size, name in (("small", config.model), ("large", config.teacher))
+    }
+
+
+def of_classes(dataset: data.Dataset, low: int, high: int) -> data.Dataset:
+    """The examples of the classes low..high-1, which become 0..high-low-1."""
+    chosen = (dataset.labels >= low) & (dataset.labels < high)
+    return data.Dataset(
+        dataset.images[chosen],
+        dataset.labels[chosen] - np.int32(low),
+        high - low,
+        dataset.name,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """`((variables, orders), batch) -> flow matrices` of a teacher, in that order."""
+
+    classifier: training.Classifier
+    read: teaching.Matrices
+
+    def __call__(self, variables, batch):
+        variables, orders = variables
+        matrices = teaching.Taught(self.classifier, self.read)(variables, batch)
+        return distill.shuffled(matrices, orders)
+
+
+def first_row(arm: str) -> str:
+    """The first row with the same first stage.
+
+    >>> first_row("small_fsp_kd")
+    'small_fsp'
+    """
+    own = ROWS[arm]
+    return next(
+        name
+        for name, row in ROWS.items()
+        if (row.size, row.start, row.part) == (own.size, own.start, own.part)
+    )
+
+
+def middle(shapes: Mapping[str, Any]) -> str:
+    """The output of a ResNet's middle section, where FitNets' hints are."""
+    found = models.sections(shapes)
+    return found[len(found) // 2][-1]
+
+
+def number(net: Net) -> int:
+    """The seed of one net: its start, batches and order.
+
+    >>> number((2, 1))
+    201
+    """
+    return 100 * net[0] + net[1]
+
+
+def stage_name(arm: str, net: Net) -> str:
+    """The name of one training.
+
+    >>> stage_name("teacher", (2, 1))
+    'teacher-seed2-net1'
+    """
+    return f"{arm}-seed{net[0]}-net{net[1]}"
+
+
+def vote(probabilities: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
+    """Accuracy of the mean of predictions [nets, batches, batch, classes]."""
+    right = np.asarray(probabilities, np.float64).mean(0).argmax(-1) == labels
+    return float(right[mask].mean())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(classifier, params, batch_stats, batches):
+    variables = training.with_stats(params, batch_stats)
+
+    def one(images):
+        return classifier.network.apply(variables, classifier.inputs(images))
+
+    return jax.nn.softmax(jax.lax.map(one, batches["images"]), -1)
+
+
+def _distance(weight, student, teacher):
+    return distill.fsp_distance(student, teacher, weights=weight)
+
+
+def share_of_steps(steps: np.ndarray, loss: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """The share of a stage's steps until its loss is at a goal; 1 where it never is.
+
+    Args:
+      steps: [points].
+      loss: [..., points], the mean since the point before.
+      goal: [...].
+    """
+    there = loss <= goal[..., None]
+    first = np.where(there.any(-1), there.argmax(-1), len(steps) - 1)
+    return steps[first] / steps[-1]
+
+
+def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+    """Trains all rows and judges; `(results, arrays)` of the run folder."""
+    lab = Laboratory(config, folder, progress)
+    arrays: dict[str, np.ndarray] = {}
+    for arm in config.arms:
+        lab.row(arm)
+        arrays |= lab.curves(arm)
+        if arm in FAST:
+            together = functools.partial(lab.ensemble, arm)
+            arrays |= folder.stage(f"ensemble-{arm}", together)
+    return results(config, arrays), arrays
+
+
+def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
+    """The numbers of the claims, a value a seed."""
+    final = {
+        arm: arrays[f"{arm}/test_accuracy"][..., -1].mean(1) for arm in config.arms
+    }
+    final |= {
+        f"{arm} ensemble": arrays[f"{arm}/ensemble"] for arm in ("student", "shuffled")
+    }
+    goal = arrays["teacher_fast/loss"][..., -1]
+    share = share_of_steps(arrays["student/step"], arrays["student/loss"], goal)
+    return {difference(a, b): final[a] - final[b] for a in final for b in final} | {
+        "share of steps to the final loss of teacher_fast": share.mean(1)
+    }
+
+
+def results(config: Config, arrays: dict) -> dict[str, Any]:
+    """The tables, ours beside the paper's, and the verdicts."""
+
+    def row(arm):
+        final = arrays[f"{arm}/test_accuracy"][..., -1]
+        values = {
+            "nets": final.tolist(),
+            "average": summary(final.mean(1)),
+            "iterations": config.iterations(arm),
+        }
+        if f"{arm}/ensemble" in arrays:
+            values["ensemble"] = summary(arrays[f"{arm}/ensemble"])
+        return values
+
+    found = statistics(config, arrays)
+    return {
+        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+        "fast": {arm: row(arm) for arm in FAST},
+        "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
+        "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
+        "share_of_steps_to_the_fast_teachers_loss": summary(
+            found["share of steps to the final loss of teacher_fast"]
+        ),
+        "paper": {name: papers_table(name) for name in config.paper_tables},
+        "claims": judge_all(claims(config), found),
+    }
+
+
+STUDY = launch.Study(
+    name="fsp",
+    question="Does a teacher's flow make its student faster and better?",
+    presets=PRESETS,
+    compute=compute,
+    draw=plots.fsp,
+    claims=claims,
+)
+
+if __name__ == "__main__":
+    launch.main(STUDY)

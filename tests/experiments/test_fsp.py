@@ -1,0 +1,179 @@
+"""The FSP study: the rows of its tables, what each starts from, the claims."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import fsp, launch
+from experiments.presets.fsp import PRESETS, claims, papers_table
+from kd_heuristics import runs
+
+SMOKE = PRESETS["smoke"]
+
+
+class Silent:
+    def start(self, steps):
+        pass
+
+    def stage(self, name):
+        pass
+
+    def advance(self, steps, loss=None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return launch.run(fsp.STUDY, SMOKE, tmp_path_factory.mktemp("smoke") / "fsp")
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    """All of it trained: rows are read from the checkpoints."""
+    return fsp.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+
+
+def test_leaves_tables_claims_and_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert tuple(results["fast"]) == tuple(fsp.FAST)
+    assert tuple(results["small"]) == tuple(fsp.SMALL)
+    assert results["transfer"] == {}
+    assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
+    assert len(results["claims"]) == 7
+    assert set(results["paper"]) == {"table1", "table3", "table5"}
+    names = {path.name for path in (folder / "figures").glob("*.png")}
+    assert names == {"figure3.png", "tables.png"}
+    for row in results["fast"].values():  # an ensemble of one net is that net
+        np.testing.assert_allclose(row["ensemble"]["mean"], row["average"]["mean"])
+
+
+def test_iterations_are_counted_as_the_paper_counts_them():
+    for preset in ("cifar10", "cifar100"):
+        config = PRESETS[preset]
+        table = papers_table(config.paper_tables[0])
+        for arm in set(table) & set(fsp.FAST):
+            assert config.iterations(arm) == table[arm]["iterations"], (preset, arm)
+
+
+def steps_of(folder):
+    lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["stage"]: line["step"] for line in lines}
+
+
+def test_phases_have_their_lengths(folder):
+    last = steps_of(folder)
+    full, fast = SMOKE.teacher_phase.steps, SMOKE.fast_phase.steps
+    short = {"teacher_fast", "teacher_more", "fitnet", "student", "shuffled"}
+    for arm in SMOKE.arms:
+        assert last[f"{arm}-seed0-net0"] == (fast if arm in short else full)
+    assert last["student-stage-seed0-net0"] == SMOKE.fsp_phase.steps
+    assert last["small_fitnet-stage-seed0-net0"] == SMOKE.hint_phase.steps
+    # Trained once, for both rows that start there.
+    assert "small_fsp-stage-seed0-net0" in last
+    assert "small_fsp_kd-stage-seed0-net0" not in last
+
+
+def same(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_hints_leave_the_layers_above_alone(lab):
+    start = lab.starts("small_fitnet", [(0, 0)])[0, 0][0]
+    after = lab.hinted("small_fitnet")[0, 0][0]
+    moved = {name for name in start if not same(start[name], after[name])}
+    assert {"block_2_0", "fc"}.isdisjoint(moved)
+    assert {"conv", "block_0_0", "block_1_0"} <= moved
+
+
+def test_shuffled_nets_have_targets_of_their_own(lab):
+    pairs = [("03_relu", "10_block")]
+    plain = lab.orders(pairs, None)
+    one, two = (lab.orders(pairs, (0, net)) for net in (0, 1))
+    np.testing.assert_array_equal(plain[0][0], np.arange(4))
+    assert not same(one, two)
+    for rows, columns in (*one, *two):
+        assert sorted(rows.tolist()) == sorted(columns.tolist()) == [0, 1, 2, 3]
+
+
+TRANSFER = dataclasses.replace(SMOKE, transfer=True, train_examples=160)
+
+
+def test_the_transfer_has_disjoint_classes():
+    tasks = fsp.make_tasks(TRANSFER)
+    source, target = (tasks[part, "small"].train for part in ("source", "target"))
+    whole = tasks["all", "small"].train
+    assert source.num_classes == target.num_classes == 5
+    assert len(target) == SMOKE.target_examples
+    wanted = whole.images[whole.labels >= 5][: len(target)]
+    np.testing.assert_array_equal(target.images, wanted)
+    labels = whole.labels[whole.labels >= 5][: len(target)]
+    np.testing.assert_array_equal(target.labels, labels - 5)
+
+
+def test_a_tuned_teacher_starts_with_all_but_the_last_layer(tmp_path):
+    lab = fsp.Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
+    before = lab.task_of("transfer_source").start(7)
+    lab._rows["transfer_source"] = {(0, 0): before}
+    start, batch_stats = lab._before("transfer_teacher")[0, 0]
+    assert same(batch_stats, before[1])
+    differing = {name for name in start if not same(start[name], before[0][name])}
+    assert differing == {"fc"}
+
+
+def test_the_ensemble_votes_by_mean_probabilities():
+    """Two of three nets prefer class 0, but the third is sure."""
+    nets = np.array([[0.6, 0.4], [0.6, 0.4], [0.0, 1.0]])[:, None, None]
+    nets = np.tile(nets, (1, 1, 2, 1))
+    mask = np.array([[True, False]])
+    assert fsp.vote(nets, np.array([[1, 0]]), mask) == 1.0
+    assert fsp.vote(nets, np.array([[0, 1]]), mask) == 0.0
+
+
+def test_share_of_steps():
+    steps = np.array([10, 20, 30, 40])
+    loss = np.array([[4.0, 2.0, 1.0, 1.0], [4.0, 4.0, 4.0, 3.0]])
+    found = fsp.share_of_steps(steps, loss, np.array([2.0, 1.0]))
+    np.testing.assert_array_equal(found, [0.5, 1.0])
+
+
+@pytest.mark.long
+def test_the_transfer_end_to_end(tmp_path):
+    config = dataclasses.replace(TRANSFER, small=False)
+    folder = launch.run(fsp.STUDY, config, tmp_path / "fsp")
+    results = json.loads((folder / "results.json").read_text())
+    assert tuple(results["transfer"]) == tuple(fsp.TRANSFER)
+    assert len(results["claims"]) == 6
+    last = steps_of(folder)
+    assert last["transfer_source-seed0-net0"] == config.teacher_phase.steps
+    assert last["transfer_fsp-seed0-net0"] == config.transfer_phase.steps
+    assert last["transfer_fsp-stage-seed0-net0"] == config.transfer_fsp_phase.steps
+
+
+def test_claims_carry_the_papers_numbers():
+    found = {claim.statistic: claim.paper for claim in claims(PRESETS["cifar10"])}
+    assert found["student minus teacher"] == 0.0039
+    assert found["small_fsp minus small"] == 0.0079
+    found = {claim.statistic: claim.paper for claim in claims(PRESETS["cifar100"])}
+    assert found["small_fsp minus small_fitnet"] == 0.0205
+    assert found["shuffled ensemble minus student ensemble"] is None
+    assert found["transfer_fsp minus transfer_scratch"] == 0.2653
+    alone = dataclasses.replace(SMOKE, small=False, transfer=False)
+    assert len(claims(alone)) == 4
+    assert alone.arms == tuple(fsp.FAST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "vgg11"}, "input_batch_norm"),
+        ({"teacher": "resnet15"}, "did you mean"),
+        ({"nets": 0}, "nets must be at least 1, got 0"),
+    ],
+)
+def test_bad_config(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMOKE, **changes)
