@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics import checkpoints, data, models, parallel, training
 from kd_heuristics.models import layers
+from kd_heuristics.models.normalization import BatchNorm
 
 
 class ConvNet(nn.Module):
@@ -18,7 +19,7 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         x = layers.convolution(6, 3)(images)
-        x = nn.relu(layers.batch_norm(use_running_average=not train)(x))
+        x = nn.relu(BatchNorm(use_running_average=not train)(x))
         return nn.Dense(4)(x.mean((1, 2))), {}
 
 
