@@ -108,21 +108,22 @@ class Laboratory:
         epochs += kinds * (config.first_stage_epochs + config.epochs)
         return epochs * self.task.steps_per_epoch
 
-    def optimizer(self, peak: float, epochs: int):
+    def optimizer(self, peak: float, epochs: int, clip_norm: float | None):
         """SGD with its rates as a table."""
         rates = self.config.rates(peak, epochs * self.task.steps_per_epoch)
-        return training.bind(self._make, jnp.asarray(rates))
+        largest = np.inf if clip_norm is None else clip_norm
+        return training.bind(self._make, jnp.asarray(rates), jnp.float32(largest))
 
     @functools.cached_property
     def _make(self) -> Callable:
         config = self.config
 
-        def make(rates):
+        def make(rates, clip_norm):
             return training.sgd(
                 lambda step: rates[step],
                 config.momentum,
                 config.weight_decay,
-                config.clip_norm,
+                clip_norm,
             )
 
         return make
@@ -164,7 +165,7 @@ class Laboratory:
                     params=params,
                     batch_stats=batch_stats,
                     optimizer=self.optimizer(
-                        config.teacher_rate, config.teacher_epochs
+                        config.teacher_rate, config.teacher_epochs, config.clip_norm
                     ),
                     seed=TEACHERS + seed,
                     stage=f"teacher-seed{seed}",
@@ -189,7 +190,9 @@ class Laboratory:
             objective=objective,
             params=params,
             batch_stats=batch_stats,
-            optimizer=self.optimizer(self.config.rate, self.config.epochs),
+            optimizer=self.optimizer(
+                self.config.rate, self.config.epochs, self.config.clip_norm
+            ),
             seed=seed,
             stage=f"{arm}-seed{seed}",
         )
@@ -232,7 +235,11 @@ class Laboratory:
 
     def _first_optimizer(self):
         config = self.config
-        return self.optimizer(config.first_stage_rate, config.first_stage_epochs)
+        return self.optimizer(
+            config.first_stage_rate,
+            config.first_stage_epochs,
+            config.first_stage_clip_norm,
+        )
 
     def _flowed(self) -> dict[int, Any]:
         """Students after the first stage of FSP, a start a seed."""

@@ -53,6 +53,7 @@ class Config:
     kinds: tuple[str, ...] = KINDS
     first_stage_epochs: int = 10
     first_stage_rate: float = 1e-3
+    first_stage_clip_norm: float = 1.0  # sums over units are large at the start
     measure: Literal["svcca", "cca", "pwcca", "cka", "google_cca"] = "svcca"
     eval_batch_size: int = 500
     # Accuracies count from half a per cent on, similarities from 0.005: the paper's own
@@ -148,6 +149,7 @@ _SMALL = Config(
     clip_norm=1.0,
     temperatures=(1.0, 5.0, 20.0),
     first_stage_epochs=3,
+    first_stage_rate=0.01,  # as in the FSP study
     eval_batch_size=200,
 )
 PRESETS: Mapping[str, Config] = {

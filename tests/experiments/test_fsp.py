@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fsp, launch
+from experiments import fsp, fsp_tasks, launch
 from experiments.presets.fsp import PRESETS, claims, papers_table
 from kd_heuristics import runs
 
@@ -103,7 +103,7 @@ TRANSFER = dataclasses.replace(SMOKE, transfer=True, train_examples=160)
 
 
 def test_the_transfer_has_disjoint_classes():
-    tasks = fsp.make_tasks(TRANSFER)
+    tasks = fsp_tasks.make(TRANSFER)
     source, target = (tasks[part, "small"].train for part in ("source", "target"))
     whole = tasks["all", "small"].train
     assert source.num_classes == target.num_classes == 5
