@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, launch
+from experiments import distillation, launch, teaching
 from experiments.presets.distillation import (
     PRESETS,
     claims,
@@ -15,7 +15,7 @@ from experiments.presets.distillation import (
     late_minus_early,
     papers_maps,
 )
-from kd_heuristics import runs
+from kd_heuristics import models, runs, training
 
 SMOKE = PRESETS["smoke"]
 
@@ -96,7 +96,7 @@ def test_students_of_a_seed_learn_from_their_own_teacher(lab):
     assert not np.allclose(own, other)
     # The smoke preset's teacher has the student's form, but not its start.
     assert not np.allclose(own, lab.starts[0][0]["fc_2"]["kernel"], atol=0.1)
-    own = lab.teacher(distillation.teaching.logits, 0).variables
+    own = lab.teacher(teaching.logits, 0).variables
     np.testing.assert_array_equal(
         own["params"]["fc_2"]["kernel"], lab.teachers[0]["params"]["fc_2"]["kernel"]
     )
@@ -161,6 +161,26 @@ def test_late_minus_early_counts_a_quarter_as_early():
 def test_bad_config(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(SMOKE, **changes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_layers_to_compare(name):
+    config = PRESETS[name]
+    mine, theirs = (
+        teaching.shapes(
+            training.Classifier(models.create(net, 10, **options), (0.0,), (1.0,)),
+            np.zeros((1, 32, 32, 3)),
+        )
+        for net, options in (
+            (config.model, config.model_options),
+            (config.teacher, config.teacher_options),
+        )
+    )
+    guided = list(teaching.relu_maps(mine).values())[-1]
+    assert theirs[distillation.last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
+    if "fsp" in config.kinds:
+        for layer in distillation.flow(theirs, guided[-1]):
+            assert theirs[layer].shape[-1] == guided[-1]
 
 
 def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
