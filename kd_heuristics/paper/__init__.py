@@ -7,6 +7,7 @@ tables 1 to 5, accuracies in per cent.
 
 import csv
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,19 +23,39 @@ def table(name: str) -> dict[str, np.ndarray]:
     return {key: _column([row[key] for row in rows]) for key in rows[0]}
 
 
-def similarity_map(name: str) -> tuple[list[str], np.ndarray]:
-    """A similarity map of the paper: layer names, and values [layers, layers].
+class SimilarityMap(NamedTuple):
+    """A heat map of the paper, read off its colours, which leaves steps of 0.004.
 
-    Figures 5 and 14 are exactly symmetric: only one triangle was computed, and the
-    other is its mirror image.
-
-    >>> layers, values = similarity_map("closer_look/fig14a_sgdr_150_155")
-    >>> layers[:3], values.shape
-    (['00Conv', '01BN', '02ReLU'], (36, 36))
+    Attributes:
+      rows: layers of the first network, "00Conv" first.
+      columns: layers of the second.
+      values: [rows, columns]; means of google/svcca, of 10,000 training images.
+      mirrored: whether the map is exactly symmetric, as Figures 5 and 14 are although
+        the two networks differ: only the entries with row <= column were computed,
+        and the others are their copies (`similarity.matrix` has `mirror=True`).
     """
-    columns = table(name)
-    layers = [key for key in columns if key]
-    return layers, np.stack([columns[key] for key in layers], axis=1)
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: np.ndarray
+    mirrored: bool
+
+
+def similarity_map(name: str) -> SimilarityMap:
+    """One of the files fig5*, fig6* and fig14*.
+
+    >>> found = similarity_map("closer_look/fig14a_sgdr_150_155")
+    >>> found.rows[:3], found.values.shape, found.mirrored
+    (('00Conv', '01BN', '02ReLU'), (36, 36), True)
+    >>> similarity_map("closer_look/fig6a_distilled_T").mirrored
+    False
+    """
+    (_, rows), *columns = table(name).items()
+    values = np.stack([column for _, column in columns], axis=1)
+    names = tuple(layer for layer, _ in columns)
+    return SimilarityMap(
+        tuple(map(str, rows)), names, values, np.array_equal(values, values.T)
+    )
 
 
 def _column(cells: list[str]) -> np.ndarray:

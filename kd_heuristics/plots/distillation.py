@@ -7,6 +7,7 @@ import numpy as np
 
 from kd_heuristics import paper
 from kd_heuristics.plots import style
+from kd_heuristics.plots.maps import absolute_map, difference_map, heat_map, short
 
 _WORDS = {
     "independent": "labels",
@@ -35,10 +36,6 @@ def distillation(folder: Path) -> None:
         _temperatures(folder, config, arrays, words)
 
 
-def _short(names):
-    return [name.partition("_")[2] for name in names]
-
-
 def _is_papers(config):
     return config["dataset"] == "cifar10" and (config["teacher"], config["model"]) == (
         "vgg16",
@@ -59,26 +56,30 @@ def _changes(arrays, arm):
 
 
 def _figure6(folder, config, arrays, arm, words):
-    rows, columns = _short(arrays["teacher_layers"]), _short(arrays["layers"])
+    rows, columns = list(arrays["teacher_layers"]), list(arrays["layers"])
     found = _changes(arrays, arm)
     maps = (
         (f"(a) {_name(arm)}", arrays[f"map/{arm}"].mean(0)),
         ("(b) labels", arrays["map/independent"].mean(0)),
     )
-    differences = (
+    sizes = (
         ("(c) |a - b|", np.abs(found[arm]).mean(0)),
-        ("(d) a - b", found[arm].mean(0)),
         ("(e) |b - another start's b|", np.abs(found["null"]).mean(0)),
+    )
+    signed = (
+        ("(d) a - b", found[arm].mean(0)),
         ("(f) a - b, another teacher", found["second teacher"].mean(0)),
     )
-    limit = max(float(np.abs(values).max()) for _, values in differences)
+    limit = max(float(np.abs(values).max()) for _, values in (*sizes, *signed))
     figure, axes = style.panels(1, 6, width=12.0, height=6.0)
     for ax, (title, values) in zip(axes[0, :2], maps, strict=True):
-        similar = style.heat_map(ax, values, rows, columns)
+        similar = heat_map(ax, values, rows, columns)
         ax.set_title(title, loc="left", fontsize=8)
-    for ax, (title, values) in zip(axes[0, 2:], differences, strict=True):
-        change = style.heat_map(ax, values, rows, columns)
-        change.set(cmap="RdBu_r", clim=(-limit, limit))
+    for ax, (title, values) in zip(axes[0, 2::2], sizes, strict=True):
+        size = absolute_map(ax, values, rows, columns, limit=limit)
+        ax.set_title(title, loc="left", fontsize=8)
+    for ax, (title, values) in zip(axes[0, 3::2], signed, strict=True):
+        change = difference_map(ax, values, rows, columns, limit=limit)
         ax.set_title(title, loc="left", fontsize=8)
     for ax in axes[0]:
         ax.set(aspect="auto", xlabel="student's layer")
@@ -86,6 +87,7 @@ def _figure6(folder, config, arrays, arm, words):
     figure.colorbar(similar, ax=list(axes[0, :2]), label=config["measure"], shrink=0.5)
     label = f"difference of {config['measure']}"
     figure.colorbar(change, ax=list(axes[0, 2:]), label=label, shrink=0.5)
+    figure.colorbar(size, ax=list(axes[0, 2:]), label="size of it (c, e)", shrink=0.5)
     figure.suptitle(f"Figure 6, mean over seeds - {words}", fontsize=9)
     style.save(figure, folder, "figure6")
 
@@ -102,7 +104,7 @@ def _layers(folder, config, arrays, arm, words):
     kinds = _changes(arrays, arm) | {
         kind: arrays[f"map/{kind}"] - independent for kind in config["kinds"]
     }
-    columns = _short(arrays["layers"])
+    columns = short(list(arrays["layers"]))
     places = np.arange(len(columns))
     figure, axes = style.panels(1, 2, width=9.5, height=3.8)
     colors = dict(zip((arm, *config["kinds"]), style.COLORS, strict=False))
@@ -136,9 +138,11 @@ def _layers(folder, config, arrays, arm, words):
 
 
 def _papers_change():
-    a = paper.table("closer_look/fig6a_distilled_T")
-    b = paper.table("closer_look/fig6b_indep_T")
-    return np.stack([a[name] - b[name] for name in a if name != "teacher"], 1)
+    a, b = (
+        paper.similarity_map(f"closer_look/{name}").values
+        for name in ("fig6a_distilled_T", "fig6b_indep_T")
+    )
+    return a - b
 
 
 def _temperatures(folder, config, arrays, words):
@@ -167,7 +171,7 @@ def _temperatures(folder, config, arrays, words):
     ax.legend(fontsize=7)
     ax.set_title("(a) Final test accuracy", loc="left")
     ax = axes[0, 1]
-    columns = _short(arrays["layers"])
+    columns = short(list(arrays["layers"]))
     for color, t in zip(style.COLORS, temperatures, strict=False):
         change = arrays[f"map/soft-{t:g}"] - arrays["map/independent"]
         style.band(

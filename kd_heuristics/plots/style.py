@@ -62,30 +62,6 @@ def log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def heat_map(axes: Axes, values, rows, columns):
-    """A map of similarities in [0, 1] with layer names; the image, for a colour bar.
-
-    Values that are not finite stay grey.
-    """
-    return _map(axes, values, rows, columns, cmap="viridis", vmin=0, vmax=1)
-
-
-def difference_map(axes: Axes, values, rows, columns):
-    """A map of signed differences, white at 0; the image, for a colour bar."""
-    finite = np.abs(values[np.isfinite(values)])
-    highest = finite.max() if finite.size else 1.0
-    return _map(axes, values, rows, columns, cmap="RdBu_r", vmin=-highest, vmax=highest)
-
-
-def _map(axes, values, rows, columns, **options):
-    image = axes.imshow(np.ma.masked_invalid(values), **options)
-    axes.set_facecolor("0.8")
-    axes.grid(visible=False)
-    axes.set_xticks(np.arange(len(columns)), columns, rotation=90, fontsize=5)
-    axes.set_yticks(np.arange(len(rows)), rows, fontsize=5)
-    return image
-
-
 def seeds_words(count: int) -> str:
     """How the reader is told the number of seeds.
 

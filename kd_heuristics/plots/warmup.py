@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from kd_heuristics import paper
-from kd_heuristics.plots import style
+from kd_heuristics.plots import maps, style
 
 # The arms of the paper, by the names of its columns.
 _PAPER = {
@@ -108,43 +108,40 @@ def _rates(ax, config, arrays, arms):
 
 
 def _diagonals(ax, config, arrays, arms):
-    layers = [name.partition("_")[2] for name in arrays["layers"]]
-    for arm in arms:
-        values = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
-        style.band(
-            ax, np.arange(len(layers)), values, color=_COLORS[arm], label=_SHORT[arm]
-        )
-    floor = np.diagonal(arrays["similarity_floor"])
-    ax.plot(floor, color="k", ls=":", lw=0.9, label="noise floor")
+    maps.diagonals(
+        ax,
+        {_SHORT[arm]: arrays[f"{arm}/similarity"] for arm in arms},
+        list(arrays["layers"]),
+        colors={_SHORT[arm]: _COLORS[arm] for arm in arms},
+        floor=np.diagonal(arrays["similarity_floor"]),
+    )
     if _is_papers(config):
         found = paper.table("closer_look/fig4c_cca")
         for arm in arms:
             ax.plot(found["idx"], found[_PAPER[arm]], **style.PAPER)
-    ax.set_xticks(np.arange(len(layers)), layers, rotation=90, fontsize=6)
-    ax.set(ylabel=f"similarity ({config['measure']})", ylim=(0, 1))
+    ax.set(ylabel=f"similarity ({config['measure']})")
     ax.legend()
 
 
 def _figure5(folder, config, arrays, words):
-    layers = [name.partition("_")[2] for name in arrays["layers"]]
-    maps = {
+    found = {
         f"{_SHORT[arm]}: before against after": arrays[f"{arm}/similarity"].mean(0)
         for arm in _arms(config, "small", "large", "warmup")
     }
     if "warmup" in config["arms"]:
         later = arrays["warmup/similarity_later"].mean(0)
-        maps["warmup: after it against the end"] = later
+        found["warmup: after it against the end"] = later
+    floor = arrays["similarity_floor"]
+    label = f"{config['measure']} (dots: not above the noise floor)"
     figure, axes = style.panels(2, 2, width=9.0, height=4.2)
-    for ax in axes.flat[len(maps) :]:
+    for ax in axes.flat[len(found) :]:
         ax.remove()
     for letter, ax, (title, values) in zip(
-        "abcd", axes.flat, maps.items(), strict=False
+        "abcd", axes.flat, found.items(), strict=False
     ):
-        image = style.heat_map(ax, values, layers, layers)
+        image = maps.heat_map(ax, values, list(arrays["layers"]), floor=floor)
         ax.set_title(f"({letter}) {title}", loc="left")
-    figure.colorbar(
-        image, ax=list(axes.flat[: len(maps)]), label=config["measure"], shrink=0.6
-    )
+    figure.colorbar(image, ax=list(axes.flat[: len(found)]), label=label, shrink=0.6)
     figure.suptitle(f"Figure 5, mean over seeds - {words}", fontsize=9)
     style.save(figure, folder, "figure5")
 
