@@ -25,7 +25,9 @@ def between(
     """Similarity of every layer of network a to every layer of b, [layers, layers].
 
     Streamed over the images with second moments only, so that memory does not grow
-    with their number. Maps go through the Fourier transform, as in the paper.
+    with their number, and in blocks of the map where the moments of all layers are too
+    many at a time (8.8 GB for VGG-16). Maps go through the Fourier transform, as in
+    the paper.
 
     Args:
       classifier: of both networks.
@@ -47,13 +49,14 @@ def between(
         order = jax.random.permutation(jax.random.key(0), order)
     bound = jax.tree_util.Partial(classifier.features)
     # One program with and without shuffling: the second network has images of its own.
-    moments = similarity.stream(
+    found = similarity.stream_matrix(
         jax.tree_util.Partial(_first, bound, *_trees(a)),
         jax.tree_util.Partial(_second, bound, *_trees(b)),
         {"a": images, "b": images[order]},
+        measure,
         batch_size=batch_size,
     )
-    return np.asarray(moments.result(measure))
+    return np.asarray(found)
 
 
 def layers(
