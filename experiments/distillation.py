@@ -315,13 +315,14 @@ class Laboratory:
 
     def map(self, teacher: PyTree, student: PyTree) -> np.ndarray:
         """[teacher's layers, student's layers]."""
-        moments = similarity.stream(
+        found = similarity.stream_matrix(
             features(self.school, teacher),
             features(self.task, student),
             self.images,
+            self.config.measure,
             batch_size=self.config.eval_batch_size,
         )
-        return np.asarray(moments.result(self.config.measure))
+        return np.asarray(found)
 
     def curves(self, arm: str) -> dict[str, np.ndarray]:
         """Metrics after each epoch, [seeds, epochs]."""
