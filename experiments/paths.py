@@ -105,12 +105,6 @@ def _is_kernel(name: str) -> bool:
     return name.rsplit("/", 1)[-1] == "kernel"
 
 
-def chain_objective(ends, objective, bend, batch_stats, batch, key):
-    """`Chain.objective` with one t a step, as in Gotmare et al. 2019, section 2.1."""
-    loss = _BendLoss(curves.CurveLoss())
-    return loss(ends, objective, bend, batch_stats, batch, key)
-
-
 def statistics(
     classifier: training.Classifier, batch_stats: PyTree, batches: PyTree, method: str
 ) -> Callable[[PyTree], PyTree] | None:

@@ -170,9 +170,7 @@ class Laboratory:
             ends = self.ends(arm, seed, pair)
             members.append(
                 training.Member(
-                    objective=jax.tree_util.Partial(
-                        paths.chain_objective, ends, objective
-                    ),
+                    objective=self.config.chain.objective(ends, objective),
                     params=curves.midpoint(*ends),
                     batch_stats={},
                     optimizer=optimizer,

@@ -56,8 +56,6 @@ def test_the_plain_chain_is_the_papers_one_t_a_step():
     expected = np.square(np.asarray(at["kernel"], float)).sum() + float(at["bias"])
     found = loss_of(CHAIN.objective(ENDS, quadratic))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    shared = jax.tree_util.Partial(paths.chain_objective, ENDS, quadratic)
-    assert loss_of(shared) == found
 
 
 def test_decays_and_points_reach_the_loss_and_the_optimiser():
