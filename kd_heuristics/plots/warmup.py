@@ -16,6 +16,12 @@ _PAPER = {
     "warmup": "LB+warmup",
     "freeze_fc": "LB+FC freeze",
 }
+_PAPER_MAPS = {
+    "fig5a_SB_nowarm_0_200": "small batch: iterations 0 and 200",
+    "fig5b_LB_nowarm_0_200": "large batch: iterations 0 and 200",
+    "fig5c_LB_warm_0_200": "warmup: iterations 0 and 200",
+    "fig5d_LB_warm_200_2990": "warmup: iterations 200 and 2990",
+}
 _SHORT = {
     "small": "small batch",
     "large": "large batch",
@@ -131,19 +137,32 @@ def _figure5(folder, config, arrays, words):
     if "warmup" in config["arms"]:
         later = arrays["warmup/similarity_later"].mean(0)
         found["warmup: after it against the end"] = later
-    floor = arrays["similarity_floor"]
+    title = f"Figure 5, mean over seeds - {words}"
     label = f"{config['measure']} (dots: not above the noise floor)"
+    floor = arrays["similarity_floor"]
+    _maps(folder, "figure5", title, label, found, list(arrays["layers"]), floor)
+    if _is_papers(config):
+        theirs = [paper.similarity_map(f"closer_look/{name}") for name in _PAPER_MAPS]
+        layers = list(theirs[0].rows)
+        values = [one.values for one in theirs]
+        found = dict(zip(_PAPER_MAPS.values(), values, strict=True))
+        title = "Figure 5 as the paper has it: one triangle, mirrored"
+        _maps(folder, "figure5_paper", title, "similarity", found, layers, None)
+
+
+def _maps(folder, name, title, label, found, layers, floor):
+    """Up to four maps in a file."""
     figure, axes = style.panels(2, 2, width=9.0, height=4.2)
     for ax in axes.flat[len(found) :]:
         ax.remove()
-    for letter, ax, (title, values) in zip(
+    for letter, ax, (words, values) in zip(
         "abcd", axes.flat, found.items(), strict=False
     ):
-        image = maps.heat_map(ax, values, list(arrays["layers"]), floor=floor)
-        ax.set_title(f"({letter}) {title}", loc="left")
+        image = maps.heat_map(ax, values, layers, floor=floor)
+        ax.set_title(f"({letter}) {words}", loc="left")
     figure.colorbar(image, ax=list(axes.flat[: len(found)]), label=label, shrink=0.6)
-    figure.suptitle(f"Figure 5, mean over seeds - {words}", fontsize=9)
-    style.save(figure, folder, "figure5")
+    figure.suptitle(title, fontsize=9)
+    style.save(figure, folder, name)
 
 
 def _controls(folder, config, arrays, words):

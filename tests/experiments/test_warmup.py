@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from experiments import launch, warmup
 from experiments.presets.warmup import ARMS, claims
-from kd_heuristics import runs
+from kd_heuristics import plots, runs
 
 SMOKE = warmup.PRESETS["smoke"]
 STEPS = 10  # an epoch of CIFAR-10 at batch 5000
@@ -44,6 +45,20 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert len(results["claims"]) == 6
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"figure4.png", "figure5.png", "controls.png"}
+
+
+def test_the_papers_figures_stand_beside_its_own_protocol(folder, tmp_path):
+    copy = tmp_path / "cifar10" / "warmup"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints"))
+    described = json.loads((copy / "config.json").read_text())
+    described["config"] |= {"dataset": "cifar10", "model": "vgg11_bn"}
+    (copy / "config.json").write_text(json.dumps(described))
+    plots.warmup(copy)
+    assert (copy / "figures" / "figure5_paper.png").exists()
+    described["config"]["model"] = "resnet18"
+    (copy / "config.json").write_text(json.dumps(described))
+    plots.warmup(copy)
+    assert (copy / "figures" / "figure15.png").exists()
 
 
 def test_the_papers_rate_trace():
