@@ -104,8 +104,8 @@ class Config:
 
     @property
     def eval_examples(self) -> int:
-        """Examples of the similarity maps."""
-        return self.map_examples
+        """Of the sets along paths, which this study does not have."""
+        return 1
 
     @property
     def model_options(self) -> dict[str, Any]:
