@@ -13,7 +13,7 @@ help:
 	@echo "make lint       format, lint and types"
 
 demo: .venv/installed
-	@echo "== The studies of the demo preset; about 12 minutes on 2 cores."
+	@echo "== The studies of the demo preset; under 15 minutes on 2 cores."
 	$(BIN)/python -m experiments.reproduce --preset demo --workdir $(WORKDIR)
 
 reproduce: .venv/installed
