@@ -141,8 +141,8 @@ class Config:
 # and rate 0.1, 57 and 85 % against 70 and 91 %; at 0.2, 8 and 9 % against 62 and 90 %;
 # at batch 400 and rates from 0.5 to 8 neither gets far from chance. So 0.2 at 200 is
 # unstable without warmup and trains well with it. Small batches of 40: at 0.04 seed 0
-# stayed at chance in a first, broken-off run of `digits`, so the rate was lowered: 81 to
-# 84 % at 0.01 and at 0.02 (validation images, seeds 100 to 102, 6 epochs).
+# stayed at chance in a first, broken-off run of `digits`, so the rate was lowered: 81
+# to 84 % at 0.01 and at 0.02 (validation images, seeds 100 to 102, 6 epochs).
 _SMALL = Config(
     dataset="digits_photo",
     train_examples=4000,
