@@ -27,6 +27,16 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Layers:
+    """Reads several layers of the features, as a tuple."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, features):
+        return tuple(features[name] for name in self.names)
+
+
+@dataclasses.dataclass(frozen=True)
 class Pairs:
     """Reads pairs of layers, as `distill.fsp_loss` takes them."""
 

@@ -1,9 +1,13 @@
 """What every compiled call of ours shares."""
 
+import functools
 import inspect
 from collections.abc import Callable
 
 import jax
+
+# XLA's YNNPACK kernels are slower than Eigen's for convolutions: kept to products.
+_NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 def as_partial(function: Callable) -> jax.tree_util.Partial:
@@ -42,11 +46,50 @@ def once(function: Callable, effort: int = 0) -> Callable:
     )
 
     def call(*arguments):
-        # Options are for a whole program: inside another one jax refuses them.
-        leaves = jax.tree.leaves(arguments)
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        return (plain if traced or jax.default_backend() != "cpu" else quick)(
-            *arguments
-        )
+        return (quick if _on_cpu(arguments) else plain)(*arguments)
 
     return call
+
+
+def jit(function: Callable, **settings) -> Callable:
+    """`jax.jit` for programs that run networks: on CPU, with faster convolutions.
+
+    The choice is XLA's experimental option, taken where this XLA knows it. Training
+    steps and forward passes of VGG at a quarter of the width then take 0.76 to 0.80 of
+    the time (jax 0.10.2, 2 cores).
+
+    Args:
+      function: as of `jax.jit`.
+      **settings: as of `jax.jit`.
+
+    >>> jit(lambda x, sign: sign * x, static_argnames="sign")(2.0, sign=-1)
+    Array(-2., dtype=float32, weak_type=True)
+    """
+    plain = jax.jit(function, **settings)
+    tuned = jax.jit(function, **settings, compiler_options=_NETWORKS)
+
+    @functools.wraps(function)
+    def call(*arguments, **named):
+        on_cpu = _on_cpu((arguments, named)) and _knows_the_option()
+        return (tuned if on_cpu else plain)(*arguments, **named)
+
+    return call
+
+
+def _on_cpu(arguments) -> bool:
+    """Whether a call compiles for CPU, and a program of its own.
+
+    Options are for a whole program: inside another one jax refuses them.
+    """
+    leaves = jax.tree.leaves(arguments)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    return not traced and jax.default_backend() == "cpu"
+
+
+@functools.cache
+def _knows_the_option() -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options=_NETWORKS)()
+    except jax.errors.JaxRuntimeError:  # no such option
+        return False
+    return True

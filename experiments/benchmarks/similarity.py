@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -125,7 +126,7 @@ def zoo_pairs(networks: Networks, pairs: Pairs, measure: str) -> np.ndarray:
     a, b = (list(network.values()) for network in networks)
     found = []
     for i, j in pairs:
-        both = [a[i], b[j]]
+        both: list[Any] = [a[i], b[j]]
         width = min(layer.shape[1] for layer in both)
         found.append(CCA(n_components=width).fit(both).score(both))
     return np.array(found)

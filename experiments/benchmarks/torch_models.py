@@ -4,6 +4,7 @@ Channels last, the fused optimiser, gradients set to None, inference mode; the n
 of threads is chosen by `best_threads`.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -68,16 +69,18 @@ class Rival:
 
 
 def best_threads(run: Callable[[], object], most: int) -> int:
-    """The number of threads, a power of two or `most`, for which `run` is fastest."""
-    seconds = {}
-    for threads in sorted({2**n for n in range(most.bit_length())} | {most}):
-        if threads > most:
-            continue
-        torch.set_num_threads(threads)
-        run()
-        start = time.perf_counter()
-        run()
-        seconds[threads] = time.perf_counter() - start
+    """The number of threads, a power of two or `most`, for which `run` is fastest.
+
+    By the shortest of several runs in turn: a single one is at the mercy of the machine.
+    """
+    choices = sorted({2**n for n in range(most.bit_length()) if 2**n <= most} | {most})
+    seconds = dict.fromkeys(choices, math.inf)
+    for _ in range(6):
+        for threads in choices:
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            run()
+            seconds[threads] = min(seconds[threads], time.perf_counter() - start)
     return min(seconds, key=lambda threads: seconds[threads])
 
 

@@ -33,6 +33,7 @@ import optax
 import tyro
 
 from kd_heuristics import models, training
+from kd_heuristics.compiled import jit
 
 QUARTER = {"width": 0.25, "classifier_width": 128}
 
@@ -114,15 +115,15 @@ class Ours:
         def run(state, keys):
             return jax.lax.scan(lambda s, key: (self._step(s, key), None), state, keys)
 
-        return jax.jit(lambda state, keys: run(state, keys)[0], donate_argnums=0)
+        return jit(lambda state, keys: run(state, keys)[0], donate_argnums=0)
 
     @functools.cached_property
     def _single(self):
-        return jax.jit(self._step, donate_argnums=0)
+        return jit(self._step, donate_argnums=0)
 
     @functools.cached_property
     def _forward(self):
-        return jax.jit(self._network.apply)
+        return jit(self._network.apply)
 
     def _step(self, state, key):
         params, stats, opt_state = state

@@ -16,8 +16,8 @@ class Row:
 
     Attributes:
       size: "large": of the teacher's form; "small": of the student's.
-      start: "fresh"; "hints" or "flow": after that first stage, one a seed, or
-        "shuffled": with one for each net; else the row whose nets are trained on.
+      start: "fresh"; a key of `HINTS`, or "flow": after that first stage, one a seed,
+        or "shuffled": with one for each net; else the row whose nets are trained on.
       soft: the last stage has soft targets beside labels, as the second of FitNets.
       phase: of the last stage.
       part: of the classes: "all", or "source" or "target" of the transfer.
@@ -32,11 +32,15 @@ class Row:
     teacher: str = "teacher"
 
 
+# Starts with hints: how many of the sections give one, from the middle out. The paper
+# does not say which "3 middle layers" its second FitNet had.
+HINTS = {"hints": 1, "three_hints": 3}
 FAST = {
     "teacher": Row(phase="teacher"),
     "teacher_fast": Row(),
     "teacher_more": Row(start="teacher"),
     "fitnet": Row(start="hints", soft=True),
+    "fitnet_3_hints": Row(start="three_hints", soft=True),
     "student": Row(start="flow"),
     "shuffled": Row(start="shuffled"),
 }
@@ -168,7 +172,7 @@ class Config:
         row = ROWS[arm]
         nets = self.nets if arm in FAST else 1
         first = self.first_phase(arm)
-        shared = 1 if row.start in ("hints", "flow") else nets
+        shared = 1 if row.start in (*HINTS, "flow") else nets
         return nets * self.last_phase(arm).steps + (
             shared * first.steps if first else 0
         )
@@ -180,7 +184,7 @@ class Config:
     def first_phase(self, arm: str) -> Phase | None:
         """The first stage of a row; None where it has one stage alone."""
         row = ROWS[arm]
-        if row.start == "hints":
+        if row.start in HINTS:
             return self.hint_phase
         if row.start not in ("flow", "shuffled"):
             return None

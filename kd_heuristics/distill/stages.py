@@ -12,7 +12,7 @@ the same functions again reuse the program. The second stage of FSP has no teach
 is supervised training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,7 +56,10 @@ def matching_stage(
 
 
 def hint_stage(
-    student: Callable, teacher: Callable, regressor: Regressor, rest: PyTree
+    student: Callable,
+    teacher: Callable,
+    regressor: Regressor | Sequence[Regressor],
+    rest: PyTree,
 ) -> jax.tree_util.Partial:
     """Stage 1 of FitNets: mean of `hint_loss`, for the student below its guided layer.
 
@@ -71,22 +74,28 @@ def hint_stage(
         ...  # train it
         params = distill.merge(params["student"], rest["params"])
 
+    Several hints at once, as Yim et al. 2017 compare with: tuples of layers, of
+    regressors and of their parameters, and the sum of the losses. The paper of FitNets
+    has one.
+
     Args:
       student: `(params, batch_stats, batch, key) -> (guided layer, batch_stats)`, of
-        the student's whole trees.
-      teacher: `batch -> hint layer`.
-      regressor: from the one to the other.
+        the student's whole trees; or a tuple of layers.
+      teacher: `batch -> hint layer`, or a tuple of layers.
+      regressor: from the one to the other, or one for each hint.
       rest: variables above the guided layer, {"params": ..., "batch_stats": ...}, the
         second where the student has any; None in place of the others.
 
     Returns: the objective; its metrics hold "loss".
     """
+    one = isinstance(regressor, Regressor)
+    regress = (
+        as_partial(regressor.apply)
+        if one
+        else tuple(as_partial(each.apply) for each in regressor)
+    )
     return jax.tree_util.Partial(
-        _hint_stage,
-        as_partial(student),
-        teachable(teacher),
-        as_partial(regressor.apply),
-        rest,
+        _hint_stage, as_partial(student), teachable(teacher), regress, rest
     )
 
 
@@ -182,11 +191,19 @@ def _matching(student, teacher, loss, params, batch_stats, batch, key):
 def _hint_stage(student, teacher, regress, rest, params, batch_stats, batch, key):
     whole = parts.merge(params["student"], rest["params"])
     guided, moved = student(whole, batch_stats, batch, key)
-    value = hints.hint_loss(regress(params["regressor"], guided), teacher(batch)).mean()
+    value = _distance(regress, params["regressor"], guided, teacher(batch))
     # In training mode the student runs whole: the layers above keep what they had.
     if "batch_stats" in rest:
         moved = parts.merge(rest["batch_stats"], moved)
     return value, (moved, {"loss": value})
+
+
+def _distance(regress, params, guided, hint):
+    """The mean hint loss, or the sum of those of several hints."""
+    if not isinstance(regress, tuple):
+        return hints.hint_loss(regress(params, guided), hint).mean()
+    each = zip(regress, params, guided, hint, strict=True)
+    return sum(_distance(*one) for one in each)
 
 
 def _fitnet_stage(
@@ -212,7 +229,7 @@ def _joint_stage(
     outputs, batch_stats = student(params["student"], batch_stats, batch, key)
     guided, logits = outputs
     hint, teacher_logits = teacher(batch)
-    distance = hints.hint_loss(regress(params["regressor"], guided), hint).mean()
+    distance = _distance(regress, params["regressor"], guided, hint)
     value, metrics = _fitnet(logits, teacher_logits, weight, temperature, batch)
     value = value + hint_weight * distance
     return value, (batch_stats, metrics | {"loss": value, "hint_loss": distance})

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import curves, parallel
+from kd_heuristics import compiled, curves, parallel
 from kd_heuristics.compiled import as_partial, once
 
 PyTree = Any
@@ -170,13 +170,13 @@ def _each(function, points, strategy):
     return jax.tree.map(lambda leaf: leaf[None], found)
 
 
-@functools.partial(jax.jit, static_argnames="strategy")
+@functools.partial(compiled.jit, static_argnames="strategy")
 def refreshed(refresh_stats, params, strategy):
     """The statistics of each point, stacked."""
     return _each(refresh_stats, params, strategy)
 
 
-@functools.partial(jax.jit, static_argnames="strategy")
+@functools.partial(compiled.jit, static_argnames="strategy")
 def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy):
     """Sums of each metric, {name: [points, num_batches]}.
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import compiled
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
@@ -122,7 +123,7 @@ def stream_matrix(
     return value
 
 
-@partial(jax.jit, static_argnames=("size", "conv", "debiased"))
+@partial(compiled.jit, static_argnames=("size", "conv", "debiased"))
 def _streamed(features_a, features_b, images, size, conv, debiased):
     total = len(jax.tree.leaves(images)[0])
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics import parallel
+from kd_heuristics import compiled, parallel
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
@@ -42,7 +42,7 @@ class Form:
     mesh: jax.sharding.Mesh | None = None
 
 
-@functools.partial(jax.jit, static_argnames="form", donate_argnames="state")
+@functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
 def advance(recipe, state, batches, last_step, form):
     """Steps until `last_step`; the new state, and the sums of metrics and objective.
 

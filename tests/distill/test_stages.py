@@ -135,6 +135,23 @@ def test_the_hint_stages_value():
     assert metrics["loss"] == value
 
 
+def test_several_hints_add_up():
+    regressor, params, rest = hint_setting()
+
+    def twice(outputs):
+        return guided(outputs), 2 * guided(outputs)
+
+    objective = distill.hint_stage(*both(twice), (regressor, regressor), rest)
+    own = params | {"regressor": (params["regressor"], params["regressor"])}
+    value, _ = quick(objective)(own, STUDENT["batch_stats"], BATCH, None)
+    single = distill.hint_stage(*both(guided), regressor, rest)
+    once, _ = quick(single)(params, STUDENT["batch_stats"], BATCH, None)
+    # No bias at the start, so that twice the layers are at four times the distance.
+    np.testing.assert_allclose(value, 5 * once, rtol=1e-5)
+    with pytest.raises(ValueError, match="shorter"):
+        objective(own | {"regressor": (params["regressor"],)}, {}, BATCH, None)
+
+
 def test_a_student_without_running_statistics():
     regressor, params, rest = hint_setting()
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fsp, fsp_tasks, launch
+from experiments import fsp, fsp_nets, fsp_rows, fsp_tasks, launch
 from experiments.presets.fsp import PRESETS, claims, papers_table
 from kd_heuristics import runs
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab(folder):
     """All of it trained: rows are read from the checkpoints."""
-    return fsp.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+    return fsp_rows.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
 
 
 def test_leaves_tables_claims_and_figures(folder):
@@ -66,7 +66,7 @@ def steps_of(folder):
 def test_phases_have_their_lengths(folder):
     last = steps_of(folder)
     full, fast = SMOKE.teacher_phase.steps, SMOKE.fast_phase.steps
-    short = {"teacher_fast", "teacher_more", "fitnet", "student", "shuffled"}
+    short = {*fsp.FAST} - {"teacher"}
     for arm in SMOKE.arms:
         assert last[f"{arm}-seed0-net0"] == (fast if arm in short else full)
     assert last["student-stage-seed0-net0"] == SMOKE.fsp_phase.steps
@@ -87,6 +87,18 @@ def test_hints_leave_the_layers_above_alone(lab):
     moved = {name for name in start if not same(start[name], after[name])}
     assert {"block_2_0", "fc"}.isdisjoint(moved)
     assert {"conv", "block_0_0", "block_1_0"} <= moved
+
+
+def test_three_hints_reach_the_last_section(lab):
+    """And the single one is the middle section's."""
+    shapes = lab.shapes["large"]
+    assert fsp_nets.guides(shapes, 1) == (fsp_nets.guides(shapes, 3)[1],)
+    start = lab.starts("fitnet_3_hints", [(0, 0)])[0, 0][0]
+    after = lab.hinted("fitnet_3_hints")[0, 0][0]
+    moved = {name for name in start if not same(start[name], after[name])}
+    assert moved == set(start) - {"fc"}
+    with pytest.raises(ValueError, match="2 hints"):
+        fsp_nets.guides(shapes, 2)
 
 
 def test_shuffled_nets_have_targets_of_their_own(lab):
@@ -115,7 +127,7 @@ def test_the_transfer_has_disjoint_classes():
 
 
 def test_a_tuned_teacher_starts_with_all_but_the_last_layer(tmp_path):
-    lab = fsp.Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
+    lab = fsp_rows.Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
     before = lab.task_of("transfer_source").start(7)
     lab._rows["transfer_source"] = {(0, 0): before}
     start, batch_stats = lab._before("transfer_teacher")[0, 0]
@@ -129,8 +141,8 @@ def test_the_ensemble_votes_by_mean_probabilities():
     nets = np.array([[0.6, 0.4], [0.6, 0.4], [0.0, 1.0]])[:, None, None]
     nets = np.tile(nets, (1, 1, 2, 1))
     mask = np.array([[True, False]])
-    assert fsp.vote(nets, np.array([[1, 0]]), mask) == 1.0
-    assert fsp.vote(nets, np.array([[0, 1]]), mask) == 0.0
+    assert fsp_nets.vote(nets, np.array([[1, 0]]), mask) == 1.0
+    assert fsp_nets.vote(nets, np.array([[0, 1]]), mask) == 0.0
 
 
 def test_share_of_steps():

@@ -10,9 +10,14 @@ import pytest
 from kd_heuristics import points
 
 TEXT = (pathlib.Path(__file__).parents[2] / "docs" / "landscape.md").read_text()
-COMMON, *SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(COMMON,), *SECTIONS = [
+    re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for section in TEXT.split("\n## ")
+]
 NAMES = ("plain", "linen", "nnx", "equinox", "equinox_norm")
-EXAMPLES = dict(zip(NAMES, SNIPPETS, strict=True))
+EXAMPLES = {
+    name: "\n".join(blocks) for name, blocks in zip(NAMES, SECTIONS, strict=True)
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,6 +33,12 @@ def example(request):
     code = EXAMPLES[request.param]
     exec(compile(code, f"docs/landscape.md, {request.param}", "exec"), names)
     return request.param, names
+
+
+def test_examples_are_short():
+    """Beside the module, which is the user's own."""
+    for *_, tools in SECTIONS:
+        assert len([line for line in tools.splitlines() if line.strip()]) <= 15
 
 
 def own_params(name, names, end):

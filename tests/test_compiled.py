@@ -1,0 +1,55 @@
+"""Compiled calls that choose their options: alone, nested, without the option."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_heuristics import compiled
+
+
+def scaled(x, factor):
+    return factor * x
+
+
+WRAPPERS = [compiled.jit, compiled.once]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_works_alone_and_inside_other_transformations(wrap):
+    call = wrap(lambda x: jnp.sin(x) ** 2)
+    x = jnp.arange(4.0)
+    expected = np.sin(np.arange(4.0)) ** 2
+    slope = np.sin(2 * np.arange(4.0))
+    np.testing.assert_allclose(call(x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(call)(x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(call)(x), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(call))(x), slope, atol=1e-6)
+
+
+def test_takes_the_settings_of_jit():
+    call = compiled.jit(scaled, static_argnames="factor", donate_argnames="x")
+    x = jnp.ones(3)
+    np.testing.assert_array_equal(call(x, factor=3), [3.0, 3.0, 3.0])
+    assert x.is_deleted()
+    assert call.__name__ == "scaled"
+
+
+def test_does_without_an_option_that_xla_does_not_know(monkeypatch):
+    monkeypatch.setattr(compiled, "_NETWORKS", {"xla_no_such_option": "1"})
+    compiled._knows_the_option.cache_clear()
+    try:
+        call = compiled.jit(scaled)
+        assert not compiled._knows_the_option()
+        np.testing.assert_array_equal(call(jnp.ones(2), 2.0), [2.0, 2.0])
+    finally:
+        compiled._knows_the_option.cache_clear()
+
+
+def test_nothing_is_compiled_at_decoration(monkeypatch):
+    def fail():
+        raise AssertionError("a backend was asked for")
+
+    monkeypatch.setattr(jax, "default_backend", fail)
+    compiled.jit(scaled)
+    compiled.once(scaled)
