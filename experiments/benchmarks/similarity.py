@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.similarity [--layers 16] [--units 512] ...
 
-Needs the extra `[bench]` (cca-zoo). About a quarter of an hour on 2 cores; the README
+Needs the extra `[bench]` (cca-zoo). About a quarter of an hour on 2 cores; RESULTS.md
 beside this file has the last table.
 
     ours      similarity.matrix: each layer is whitened once, all pairs in one program
@@ -170,7 +170,7 @@ CONTENDERS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
 def table(
     config: Config, pairs: Pairs, first: dict[str, Turn], turns: dict[str, list[Turn]]
 ) -> str:
-    """The table of the README."""
+    """The table of RESULTS.md."""
     lines = [
         "| measure, contender | seconds for the map | CPU seconds | against ours | "
         "memory (MB) | first turn (s) | values apart |",

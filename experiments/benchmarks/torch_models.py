@@ -71,7 +71,7 @@ class Rival:
 def best_threads(run: Callable[[], object], most: int) -> int:
     """The number of threads, a power of two or `most`, for which `run` is fastest.
 
-    By the shortest of several runs in turn: a single one is at the mercy of the machine.
+    By the shortest of several runs in turn: other programs disturb a single one.
     """
     choices = sorted({2**n for n in range(most.bit_length()) if 2**n <= most} | {most})
     seconds = dict.fromkeys(choices, math.inf)

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.train_step [--models vgg16 resnet20] [--repeats 5]
 
 Needs the extra `[bench]` (PyTorch). The whole table takes about half an hour on 2
-cores; the README beside this file has the last one.
+cores; RESULTS.md beside this file has the last one.
 
     scan      our step in `jax.lax.scan`, several a call: what `training.fit` compiles
     loop      the same step, jitted, called in a Python loop
@@ -151,12 +151,20 @@ def main(config: Config) -> None:
     if unknown:
         raise SystemExit(f"unknown models {unknown}; there are {', '.join(CASES)}")
     cores = len(os.sched_getaffinity(0))
-    print(f"`python -m experiments.benchmarks.train_step {' '.join(sys.argv[1:])}`\n")
-    print(f"{_versions(torch_models.torch)}, {cores} cores ({_processor()})\n")
+    print(describe("train_step", torch_models.torch))
     print("\n".join(HEADER), flush=True)
     for label in config.models:
         row = measure_case(config, label, torch_models, cores)
         print("| " + " | ".join([label, *row]) + " |", flush=True)
+
+
+def describe(name: str, torch: Any) -> str:
+    """The command, versions and machine, for the head of a table."""
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"`python -m experiments.benchmarks.{name} {' '.join(sys.argv[1:])}`\n\n"
+        f"{_versions(torch)}, {cores} cores ({_processor()})\n"
+    )
 
 
 HEADER = (

@@ -10,7 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import checks, comparing, measures, plan, views
+from kd_heuristics.similarity import (
+    checks,
+    comparing,
+    decompositions,
+    measures,
+    plan,
+    views,
+)
 from kd_heuristics.similarity.batching import mapped
 from kd_heuristics.similarity.measure import Measure
 
@@ -123,8 +130,10 @@ def compare(
     checks.enough_examples(kind, len(next(iter(every.values()))))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
-    value, report = _program(a, b, kind, conv, pairs)
-    if checks.all_concrete(list(every.values())):
+    program = partial(_program, kind=kind, conv=conv, pairs=pairs)
+    known = checks.all_concrete(list(every.values()))
+    value, report = decompositions.now(program, a, b) if known else program(a, b)
+    if known:
         names = list(named_a), list(named_a if named_b is None else named_b)
         checks.look(jax.device_get(report), names, kind.saturates, 4)
     return value

@@ -24,6 +24,7 @@ from kd_heuristics.similarity import (
     canonical,
     checks,
     comparing,
+    decompositions,
     layers,
     measures,
     views,
@@ -212,13 +213,16 @@ def _compared(kind: Measure, x, y, spectrum=False):
                 "take dft_cca, or matrix with conv='positions' or 'mean'"
             )
     checks.enough_examples(kind, len(both["x"]))
-    value, report = _program(*both.values(), kind, spectrum)
-    if checks.all_concrete(list(both.values())):
+    program = partial(_program, kind=kind, spectrum=spectrum)
+    x, y = both.values()
+    known = checks.all_concrete([x, y])
+    value, report = decompositions.now(program, x, y) if known else program(x, y)
+    if known:
         checks.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
     return value
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnames=("kind", "spectrum"))
 def _program(x, y, kind, spectrum):
     a, b = (_prepared(kind, array) for array in (x, y))
     cross = matmul(adjoint(a.factor), b.factor)

@@ -8,7 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import checks, layers, moments, plan, sides, states, views
+from kd_heuristics.similarity import (
+    checks,
+    decompositions,
+    layers,
+    moments,
+    plan,
+    sides,
+    states,
+    views,
+)
 from kd_heuristics.similarity.measure import Measure
 
 Shapes = plan.Shapes
@@ -190,7 +199,8 @@ class Accumulator:
         known = checks.all_concrete(jax.tree.leaves(self))
         if known:
             checks.enough_examples(kind, int(self.count))
-        value, report = states.result(self, kind)
+        program = partial(states.result, kind=kind)
+        value, report = decompositions.now(program, self) if known else program(self)
         if known:
             checks.look(jax.device_get(report), self._labels(), kind.saturates, 3)
         return value[0, 0] if self.names_a == ("",) else value
