@@ -149,7 +149,8 @@ def test_several_hints_add_up():
     # No bias at the start, so that twice the layers are at four times the distance.
     np.testing.assert_allclose(value, 5 * once, rtol=1e-5)
     with pytest.raises(ValueError, match="shorter"):
-        objective(own | {"regressor": (params["regressor"],)}, {}, BATCH, None)
+        short = own | {"regressor": (params["regressor"],)}
+        objective(short, STUDENT["batch_stats"], BATCH, None)
 
 
 def test_a_student_without_running_statistics():
