@@ -7,6 +7,7 @@ batches = data.train_batches(train, 128, **data.default_augmentation(train.name)
 batch = batches(seed, step)  # pure: the same arguments, the same batch
 """
 
+from kd_heuristics.data import views
 from kd_heuristics.data.augment import (
     augment,
     augment_batches,
@@ -15,25 +16,28 @@ from kd_heuristics.data.augment import (
     random_crop,
     random_flip,
 )
-from kd_heuristics.data.dataset import UNLABELLED, Dataset
-from kd_heuristics.data.sets import default_augmentation, load, names
-from kd_heuristics.data.stream import (
+from kd_heuristics.data.batches import (
     batch_indices,
     eval_batches,
     steps_per_epoch,
     train_batches,
 )
+from kd_heuristics.data.dataset import UNLABELLED, Dataset
+from kd_heuristics.data.sets import default_augmentation, load, names
+from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
 
 __all__ = [
     "UNLABELLED",
     "Dataset",
     "MissingDatasetError",
+    "TargetsError",
     "augment",
     "augment_batches",
     "batch_indices",
     "channel_stats",
     "default_augmentation",
+    "ensemble_targets",
     "eval_batches",
     "load",
     "names",
@@ -42,4 +46,5 @@ __all__ = [
     "random_flip",
     "steps_per_epoch",
     "train_batches",
+    "views",
 ]

@@ -86,14 +86,14 @@ def random_flip(
 
 
 def normalize(
-    images: UInt8[Array, "*batch h w c"],
+    images: UInt8[Array, "*batch h w c"] | Float32[Array, "*batch h w c"],
     mean: Float[Array, " c"] | Sequence,
     std: Float[Array, " c"] | Sequence,
 ) -> Float32[Array, "*batch h w c"]:
     """(images - mean) / std a channel, in float32: units of the set's deviation.
 
     Args:
-      images: uint8 pixels, channels last.
+      images: pixels, channels last: uint8, or float32 in the same units, as of views.
       mean: a value a channel, in units of uint8 pixels, as of `channel_stats`.
       std: as `mean`, positive.
 

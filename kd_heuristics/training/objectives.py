@@ -60,7 +60,7 @@ class Classifier:
             )
 
     def inputs(self, images: jax.Array) -> jax.Array:
-        """Float32 inputs of uint8 images [batch, h, w, c]."""
+        """Float32 inputs of images [batch, h, w, c], in units of uint8 pixels."""
         return data.normalize(images, jnp.asarray(self.mean), jnp.asarray(self.std))
 
     def supervised(self, params, batch_stats, batch, key):

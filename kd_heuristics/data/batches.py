@@ -20,7 +20,12 @@ _ORDER, _AUGMENT = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 
 def train_batches(
-    dataset: Dataset, batch_size: int, *, padding: int = 0, flip: bool = False
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    padding: int = 0,
+    flip: bool = False,
+    index: bool = False,
 ) -> Callable[..., Batch]:
     """The endless stream of training batches of a set, `(seed, step) -> batch`.
 
@@ -37,6 +42,8 @@ def train_batches(
       batch_size: examples a batch, at most as many as the set has.
       padding: of `augment.random_crop`, in pixels.
       flip: mirrors each image with probability one half.
+      index: batches also hold "index", int32 [b]: the examples' places in the set, for
+        targets that were stored (`ensemble_targets`, `distill.store`).
 
     Raises:
       ValueError: the batch is empty or larger than the set.
@@ -48,7 +55,7 @@ def train_batches(
     steps_per_epoch(len(dataset), batch_size)
     if padding < 0:
         raise ValueError(f"padding must not be negative, got {padding}")
-    sample = _Sample(batch_size, padding, flip)
+    sample = _Sample(batch_size, padding, flip, index)
     arrays = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     return jax.tree_util.Partial(sample, *arrays)
 
@@ -60,6 +67,7 @@ class _Sample:
     batch_size: int
     padding: int
     flip: bool
+    index: bool
 
     def __call__(self, images, labels, seed, step) -> Batch:
         chosen = batch_indices(seed, step, len(images), self.batch_size)
@@ -71,6 +79,7 @@ class _Sample:
                 images[chosen], key, padding=self.padding, flip=self.flip
             ),
             "labels": labels[chosen],
+            **({"index": chosen} if self.index else {}),
         }
 
 

@@ -86,6 +86,12 @@ def test_batches_hold_the_examples_of_their_indices():
         assert batch["labels"].dtype == jnp.int32
 
 
+def test_batches_can_hold_the_places_of_their_examples():
+    batches = data.train_batches(numbered(30), 7, index=True)
+    batch = call(batches, 3, 5)
+    np.testing.assert_array_equal(batch["index"], batch["labels"])
+
+
 def test_augmented_batches():
     dataset = numbered(30, side=8)
     batches = data.train_batches(dataset, 10, padding=2, flip=True)
