@@ -23,12 +23,14 @@ from kd_heuristics.data.batches import (
     train_batches,
 )
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
+from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import default_augmentation, load, names
 from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
 
 __all__ = [
     "UNLABELLED",
+    "BadRecordError",
     "Dataset",
     "MissingDatasetError",
     "TargetsError",

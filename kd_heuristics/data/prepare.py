@@ -1,5 +1,6 @@
 """Downloads a set and writes it in the format that is read without TensorFlow."""
 
+import importlib
 import os
 import shutil
 import tarfile
@@ -12,10 +13,29 @@ from etils import epath
 from kd_heuristics import nearest
 from kd_heuristics.data import tfds
 
-# Download in megabytes, for the message before it starts.
-DOWNLOADS = {"cifar10": 170, "cifar100": 169}
+# Download in megabytes, for the message before it starts; None: by hand.
+DOWNLOADS: dict[str, int | None] = {
+    "cifar10": 170,
+    "cifar100": 169,
+    "oxford_flowers102": 345,
+    "oxford_iiit_pet": 811,
+    "food101": 4_996,
+    "sun397": 39_096,
+    "imagenet2012": None,
+    "caltech_birds2011": 1_190,
+}
 
-# The labels of a record, in the order of the bytes.
+# What tfds' builders of the others import, beside what is installed with us.
+_NEEDS = dict.fromkeys(DOWNLOADS, ("tensorflow",)) | {
+    "cifar10": (),
+    "cifar100": (),
+    "sun397": ("tensorflow", "cv2"),
+    "caltech_birds2011": ("tensorflow", "cv2"),
+}
+
+_SIDE = 32  # pixels of CIFAR
+
+# The labels of a record of CIFAR, in the order of the bytes.
 _LABELS = {"cifar10": ("label",), "cifar100": ("coarse_label", "label")}
 
 
@@ -35,8 +55,9 @@ def prepare(
     (a finished download is kept). Do not prepare one set in two processes at once.
 
     Args:
-      name_or_builder: "cifar10" or "cifar100", for which TensorFlow is not needed; or
-        a `tfds.core.DatasetBuilder`, for which tfds may need it.
+      name_or_builder: one of `DOWNLOADS`: TensorFlow is not needed for "cifar10" and
+        "cifar100", and is for the others; the archives of "imagenet2012" are to be put
+        by hand into the folder that the error names. Or a `tfds.core.DatasetBuilder`.
       data_dir: of tfds; None: TFDS_DATA_DIR, else ~/tensorflow_datasets. A builder has
         its own.
       log: told what is about to happen, and where the set lies in the end.
@@ -50,6 +71,8 @@ def prepare(
     """
     builder = _builder(name_or_builder, data_dir)
     target = epath.Path(builder.data_dir)
+    # Above the name, the configuration where there is one, and the version.
+    where = _where(target.parents[builder.info.full_name.count("/")])
     _clean(target)
     if target.exists():
         if not tfds.is_array_record(target):
@@ -57,15 +80,17 @@ def prepare(
                 f"{target} holds {builder.name} in another format than array_record; "
                 "move that folder away, or prepare into another one with --data-dir"
             )
-        log(f"{builder.name} is prepared already, in {target}{_where(target)}")
+        log(f"{builder.name} is prepared already, in {target}{where}")
         return target
+    if isinstance(name_or_builder, str):
+        _check_packages(builder.name)
     log(_announcement(builder.name, target))
     try:
         builder.download_and_prepare(file_format="array_record")
     # tfds raises whatever happened below it: sockets, archives, checksums, packages.
     except Exception as error:
         raise PrepareError(_explain(builder.name, error)) from error
-    log(f"{builder.name} lies in {target}{_where(target)}")
+    log(f"{builder.name} lies in {target}{where}")
     return target
 
 
@@ -87,7 +112,7 @@ def _builder(name_or_builder, data_dir):
         raise PrepareError(
             f"{folder / name} is damaged ({error}); delete it and prepare it again"
         ) from error
-    return _without_tensorflow(builder)
+    return _without_tensorflow(builder) if name in _LABELS else builder
 
 
 def _without_tensorflow(builder):
@@ -112,9 +137,9 @@ def _examples(prefix: str, paths: Iterable[str], labels: Sequence[str]):
     key = 0
     for path in paths:
         records = np.frombuffer(epath.Path(path).read_bytes(), np.uint8)
-        for record in records.reshape(-1, len(labels) + 3 * tfds.SIDE**2):
+        for record in records.reshape(-1, len(labels) + 3 * _SIDE**2):
             values, pixels = np.split(record, [len(labels)])
-            pixels = pixels.reshape(3, tfds.SIDE, tfds.SIDE).transpose(1, 2, 0)
+            pixels = pixels.reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)
             # tfds leaves an image of Pillow to be encoded by Pillow.
             image = Image.fromarray(np.ascontiguousarray(pixels))
             yield (
@@ -159,17 +184,26 @@ def _clean(target: epath.Path) -> None:
 
 
 def _announcement(name: str, target: epath.Path) -> str:
-    if name not in DOWNLOADS:
+    megabytes = DOWNLOADS.get(name)
+    if megabytes is None:
         return f"preparing {name} in {target}"
     return (
-        f"preparing {name} in {target}: {DOWNLOADS[name]} MB to download, then about a "
-        "minute to write as much again"
+        f"preparing {name} in {target}: {megabytes} MB to download, then about "
+        f"{-(-megabytes // 200)} minutes to write as much again"
     )
 
 
-def _where(target: epath.Path) -> str:
+def _check_packages(name: str) -> None:
+    """Raises PrepareError before a download that could not be read afterwards."""
+    for module in _NEEDS[name]:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise PrepareError(_missing(module, name)) from error
+
+
+def _where(folder: epath.Path) -> str:
     """How `data.load` is told of a folder of tfds that it does not look into."""
-    folder = target.parent.parent
     if folder == tfds.data_dir():
         return ""
     return f"; set TFDS_DATA_DIR={folder} for it to be found there"

@@ -1,10 +1,11 @@
 """The sets by name, and what is known of each without reading it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from kd_heuristics import nearest
-from kd_heuristics.data import digits, photo, tfds
+from kd_heuristics.data import digits, photo, prepared, records
 from kd_heuristics.data.dataset import Dataset
 
 
@@ -21,29 +22,26 @@ class _Set:
 
 
 _EMBEDDED = tuple(digits.SPLITS)
+_SHOWN = range(8, 513)  # pixels a side, of sets whose images vary in size
 _NO_VALIDATION = (
-    "{name} has the papers' protocol, all 50,000 images in train, so it has no "
-    "validation split; {name}_holdout keeps the last 5,000 of them apart for it"
+    "{name} has the papers' protocol, all images but those of the test set in train, "
+    "so it has no validation split; {holdout} keeps the last tenth of them apart for it"
 )
 
 
-def _cifar(name: str) -> dict[str, _Set]:
-    def entry(name, no_split=""):
-        splits = tuple(tfds.SPLITS[name])
-        return _Set(
-            splits=splits,
-            sizes=range(tfds.SIDE, tfds.SIDE + 1),
-            default_size=tfds.SIDE,
-            read=lambda split, size: tfds.load(name, split),
-            flip=True,
-            no_split=no_split,
-        )
-
-    holdout = f"{name}_holdout"
-    return {
-        name: entry(name, _NO_VALIDATION.format(name=name)),
-        holdout: entry(holdout),
-    }
+def _prepared(name: str) -> _Set:
+    """An entry for a set that tfds prepares."""
+    entry = prepared.SETS[name]
+    side = entry.side
+    holdout = f"{entry.base}_holdout"
+    return _Set(
+        splits=tuple(entry.splits),
+        sizes=_SHOWN if side is None else range(side, side + 1),
+        default_size=entry.size,
+        read=functools.partial(records.load, name),
+        flip=True,
+        no_split=_NO_VALIDATION.format(name=name, holdout=holdout),
+    )
 
 
 _SETS = {
@@ -52,8 +50,7 @@ _SETS = {
     "photo_patches": _Set(
         _EMBEDDED, photo.SIZES, photo.SIDE, photo.load_patches, flip=False
     ),
-    **_cifar("cifar10"),
-    **_cifar("cifar100"),
+    **{name: _prepared(name) for name in prepared.SETS},
 }
 
 
@@ -67,9 +64,18 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
     | photo_patches | 4,788 | 800 | 1,600 | as digits_photo; no labels |
     | cifar10, cifar100 | 50,000 | none | 10,000 | 32×32×3 |
     | cifar10_holdout, cifar100_holdout | 45,000 | 5,000 | 10,000 | 32×32×3 |
+    | oxford_flowers102 | 1,020 | 1,020 | 6,149 | 128×128×3, `size` 8..512 |
+    | oxford_iiit_pet | 3,312 | 368 | 3,669 | " |
+    | food101 | 68,175 | 7,575 | 25,250 | " |
+    | sun397 | 76,128 | 10,875 | 21,750 | " |
+    | imagenet2012 | 1,255,544 | 25,623 | 50,000 | 224×224×3, `size` 8..512 |
+    | imagenet2012_code | as before | 12,812 | 50,000 | " |
+    | caltech_birds2011 | 5,994 | none | 5,794 | " |
+    | caltech_birds2011_holdout | 5,395 | 599 | 5,794 | " |
 
     The first three come with the package and are the same bytes everywhere. The others
-    are read from where `kd-heuristics prepare` put them.
+    are read from where `kd-heuristics prepare` put them. Where images vary in size,
+    this is the central square of each, resized: `stream` cuts from the originals.
 
     Args:
       name: one of `names()`.

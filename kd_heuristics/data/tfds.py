@@ -1,65 +1,38 @@
-"""CIFAR as TensorFlow Datasets prepared it, read into memory without TensorFlow.
+"""Where sets lie that TensorFlow Datasets prepared.
 
-The sets lie where tfds has them: in TFDS_DATA_DIR, else in ~/tensorflow_datasets, as
-<set>/<version>/. Only the format array_record can be read without TensorFlow;
-`kd-heuristics prepare` writes it.
+That is where tfds has them: in TFDS_DATA_DIR, else in ~/tensorflow_datasets, as
+<set>/<version>/, or <set>/<config>/<version>/. Only the format array_record can be read
+without TensorFlow; `kd-heuristics prepare` writes it.
 """
 
-import io
+import contextlib
 import os
-from typing import Any
 
-import numpy as np
 from etils import epath
-
-from kd_heuristics.data.dataset import Dataset
-
-SIDE = 32  # pixels
-NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
-
-# What tfds calls the splits of each of our names. A tenth of the 50,000 training images
-# is held out: the last 5,000 in the order tfds stored them, which it has shuffled.
-_PAPERS = {"train": "train", "test": "test"}
-_HOLDOUT = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
-SPLITS = dict.fromkeys(NUM_CLASSES, _PAPERS) | {
-    f"{name}_holdout": _HOLDOUT for name in NUM_CLASSES
-}
 
 
 class MissingDatasetError(FileNotFoundError):
     """A set is not where it should lie, or unreadable; the message has the remedy."""
 
 
-def load(name: str, split: str) -> Dataset:
-    """One split of a prepared set, with all images in memory (150 MB for 50,000).
-
-    Args:
-      name: a key of `SPLITS`.
-      split: a key of `SPLITS[name]`.
+@contextlib.contextmanager
+def reading(name: str, directory: epath.Path):
+    """Says of any failure inside that this set must be prepared anew.
 
     Raises:
-      MissingDatasetError: the set was not prepared, was prepared in another format, or
-        is damaged.
+      MissingDatasetError: in place of what was raised, but for a package that is
+        missing.
     """
-    base = name.removesuffix("_holdout")
-    directory = find(base)
-    import tensorflow_datasets as tfds  # a second of import, for these sets only
-
     try:
-        builder = tfds.builder_from_directory(directory)
-        # Left encoded: tfds would decode with OpenCV, or warn that there is none.
-        encoded: Any = {"image": tfds.decode.SkipDecoding()}
-        source = builder.as_data_source(split=SPLITS[name][split], decoders=encoded)
-        images, labels = _read(source)
-    except ImportError:
+        yield
+    except (ImportError, MissingDatasetError):
         raise
     # tfds, array_record and Pillow have no common error for damaged files.
     except Exception as error:
         raise MissingDatasetError(
-            f"{base} in {directory} cannot be read ({_first_line(error)}); delete that "
-            f"folder and prepare it again:\n{remedy(base)}"
+            f"{name} in {directory} cannot be read ({_first_line(error)}); delete that "
+            f"folder and prepare it again:\n{remedy(name)}"
         ) from error
-    return Dataset(images, labels, NUM_CLASSES[base], name)
 
 
 def data_dir() -> epath.Path:
@@ -68,13 +41,17 @@ def data_dir() -> epath.Path:
     return epath.Path(os.environ.get("TFDS_DATA_DIR") or default).expanduser()
 
 
-def find(name: str) -> epath.Path:
+def find(name: str, config: str = "") -> epath.Path:
     """The folder of a prepared set: of its versions in array_record, the newest.
+
+    Args:
+      name: of the set in tfds.
+      config: of its builder, "" for none.
 
     Raises:
       MissingDatasetError: there is none.
     """
-    folder = data_dir() / name
+    folder = data_dir() / name / config
     versions = sorted(prepared_versions(folder), key=_version)
     readable = [path for path in versions if is_array_record(path)]
     if readable:
@@ -112,17 +89,6 @@ def is_array_record(version: epath.Path) -> bool:
 
 def _version(path: epath.Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
-
-
-def _read(source) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    images = np.empty((len(source), SIDE, SIDE, 3), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for index, example in enumerate(source):
-        images[index] = np.asarray(Image.open(io.BytesIO(example["image"])))
-        labels[index] = example["label"]
-    return images, labels
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,14 @@ NAMES = {
     "cifar10_holdout",
     "cifar100",
     "cifar100_holdout",
+    "oxford_flowers102",
+    "oxford_iiit_pet",
+    "food101",
+    "sun397",
+    "imagenet2012",
+    "imagenet2012_code",
+    "caltech_birds2011",
+    "caltech_birds2011_holdout",
 }
 
 
@@ -43,6 +51,8 @@ def test_names():
         (("cifar10", "Train"), "did you mean 'train'"),
         (("cifar10", "validation"), "cifar10_holdout"),
         (("cifar100", "validation"), "cifar100_holdout"),
+        (("caltech_birds2011", "validation"), "caltech_birds2011_holdout"),
+        (("food101", "test", 513), r"did you mean 512\? Valid: 8\.\.512"),
         (("digits", "train", 7), r"size of digits 7; did you mean 8\? Valid: 8\.\.512"),
         (("digits_photo", "train", 129), r"did you mean 128\? Valid: 8\.\.128"),
         (("cifar10", "train", 64), r"size of cifar10 64; did you mean 32\? Valid: 32"),
@@ -63,6 +73,7 @@ def test_what_is_unknown_is_answered_before_reading(arguments, message):
         (("photo_patches",), {"padding": 4, "flip": False}),
         (("cifar10",), {"padding": 4, "flip": True}),
         (("cifar100_holdout",), {"padding": 4, "flip": True}),
+        (("caltech_birds2011",), {"padding": 28, "flip": True}),
     ],
 )
 def test_default_augmentation(arguments, expected):

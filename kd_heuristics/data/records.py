@@ -1,0 +1,211 @@
+"""The examples of a prepared set by their number, decoded without TensorFlow."""
+
+import dataclasses
+import functools
+import io
+from typing import Any
+
+import numpy as np
+
+from kd_heuristics.data import tfds
+from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.data.prepared import SETS
+
+# More than this is not read into memory: `data.stream` is for larger sets.
+LARGEST_BYTES = 32 * 2**30
+
+_MODES = {
+    "CMYK": "has four inks, CMYK",
+    "RGBA": "has an alpha channel, RGBA",
+    "LA": "is grey with an alpha channel",
+    "P": "has a palette",
+}
+
+
+class BadRecordError(Exception):
+    """A record that is no image with a label; the message names file and record."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The examples of one split by number; `records[i]` is `(pixels, label)`.
+
+    Pixels are uint8 [height, width, 3]; a grey image is repeated three times, as
+    TensorFlow reads it. Can be sent to another process: files are opened where they are
+    first read.
+
+    Attributes:
+      name: a key of `prepared.SETS`.
+      split: "train", "validation" or "test", as far as the set has them.
+
+    Raises, when first used:
+      MissingDatasetError: the set was not prepared, or not in array_record, or is
+        damaged as a whole.
+      ValueError: its labels are not of as many classes as they should be.
+      BadRecordError: this record cannot be decoded; others may.
+    """
+
+    name: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(
+                f"{self.name} {self.split} has {len(self)} examples, so no {index}"
+            )
+        try:
+            example = self._source[index]
+            pixels, label = decode(example["image"]), int(example["label"])
+        # array_record, tfds and Pillow have no common error for damaged records.
+        except Exception as error:
+            raise BadRecordError(
+                f"{self.where(index)} cannot be used ({_first_line(error)})"
+            ) from error
+        if not 0 <= label < SETS[self.name].num_classes:
+            raise BadRecordError(
+                f"{self.where(index)} has the label {label}, but {self.name} has "
+                f"{SETS[self.name].num_classes} classes"
+            )
+        return pixels, label
+
+    def where(self, index: int) -> str:
+        """File and record of an example, in words."""
+        place = index
+        for part in self._instructions:
+            if place < part.take:
+                record = part.skip + place
+                return f"record {record} of {part.filename} (example {index})"
+            place -= part.take
+        return f"example {index} of {self.name} {self.split}"
+
+    def __getstate__(self):
+        return {"name": self.name, "split": self.split}  # readers stay behind
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+    @functools.cached_property
+    def directory(self) -> Any:
+        """Where the set lies."""
+        entry = SETS[self.name]
+        return tfds.find(entry.base, entry.config)
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        import tensorflow_datasets  # a second of import, for these sets only
+
+        with tfds.reading(SETS[self.name].base, self.directory):
+            builder = tensorflow_datasets.builder_from_directory(self.directory)
+            found = builder.info.features["label"].num_classes
+        expected = SETS[self.name].num_classes
+        if found != expected:
+            raise ValueError(
+                f"{self.name} in {self.directory} has labels of {found} classes, not "
+                f"{expected}: it is another set or version; move it away and prepare "
+                f"it again:\n{tfds.remedy(SETS[self.name].base)}"
+            )
+        return builder
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        from tensorflow_datasets import decode, features
+
+        builder = self._builder
+        # Left encoded, masks too: tfds would decode with OpenCV, or warn that there is
+        # none.
+        decoders: Any = {
+            name: decode.SkipDecoding()
+            for name, feature in builder.info.features.items()
+            if isinstance(feature, features.Image)
+        }
+        with tfds.reading(SETS[self.name].base, self.directory):
+            return builder.as_data_source(split=self._tfds_split, decoders=decoders)
+
+    @property
+    def _tfds_split(self) -> str:
+        return SETS[self.name].splits[self.split]
+
+    @functools.cached_property
+    def _instructions(self):
+        return self._builder.info.splits[self._tfds_split].file_instructions
+
+
+def load(name: str, split: str, size: int) -> Dataset:
+    """One split of a prepared set with all images in memory.
+
+    An image of another size is cut to its central square, whose side is the smaller
+    side, and resized: by area means where it shrinks, linearly where it grows.
+
+    Args:
+      name: a key of `prepared.SETS`.
+      split: one of its splits.
+      size: pixels a side.
+
+    Raises:
+      MissingDatasetError: the set was not prepared, was prepared in another format, or
+        is damaged.
+      ValueError: more than `LARGEST_BYTES` of pixels; other classes than expected.
+    """
+    records = Records(name, split)
+    base = SETS[name].base
+    needed = len(records) * size**2 * 3
+    if needed > LARGEST_BYTES:
+        raise ValueError(
+            f"{len(records):,} images of {name} at {size} x {size} are "
+            f"{needed / 2**30:.0f} GiB; read them with data.stream, or at a smaller "
+            "size"
+        )
+    images = np.empty((len(records), size, size, 3), np.uint8)
+    labels = np.empty(len(records), np.int32)
+    with tfds.reading(base, records.directory):
+        for index in range(len(records)):
+            pixels, labels[index] = records[index]
+            images[index] = central_square(pixels, size)
+    return Dataset(images, labels, SETS[name].num_classes, name)
+
+
+def decode(encoded: bytes) -> np.ndarray:
+    """Pixels uint8 [height, width, 3] of an encoded image.
+
+    Raises: ValueError for an image that is neither RGB nor grey; Pillow's errors for
+      what is no image.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.mode == "L":
+            return np.repeat(np.asarray(image)[..., None], 3, -1)
+        if image.mode != "RGB":
+            what = _MODES.get(image.mode, f"has Pillow's mode {image.mode}")
+            raise ValueError(
+                f"the image {what}; only RGB and grey are read: convert it when the "
+                "set is prepared"
+            )
+        return np.asarray(image)
+
+
+def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The central square of an image at another size, uint8 [size, size, 3].
+
+    >>> central_square(np.full((9, 30, 3), 7, np.uint8), 4).shape
+    (4, 4, 3)
+    """
+    height, width, _ = pixels.shape
+    if height == width == size:
+        return pixels
+    from PIL import Image
+
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    way = Image.Resampling.BOX if side >= size else Image.Resampling.BILINEAR
+    image = Image.fromarray(pixels).resize(
+        (size, size), way, box=(left, top, left + side, top + side)
+    )
+    return np.asarray(image)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
