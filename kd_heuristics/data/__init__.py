@@ -25,6 +25,7 @@ from kd_heuristics.data.batches import (
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
 from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import default_augmentation, load, names
+from kd_heuristics.data.streaming import Stream, stream
 from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
 
@@ -33,6 +34,7 @@ __all__ = [
     "BadRecordError",
     "Dataset",
     "MissingDatasetError",
+    "Stream",
     "TargetsError",
     "augment",
     "augment_batches",
@@ -47,6 +49,7 @@ __all__ = [
     "random_crop",
     "random_flip",
     "steps_per_epoch",
+    "stream",
     "train_batches",
     "views",
 ]

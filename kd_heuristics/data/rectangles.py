@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, UInt8
 
 KINDS = ("whole", "central", "mild", "inception")
@@ -51,7 +52,6 @@ def rectangle(
 
     Returns: of the type of `draws`, [..., 4]: top, left, height, width.
 
-    >>> import numpy as np
     >>> rectangle("central", np.zeros((1, 4)), 20, 10, fraction=0.5).tolist()
     [[7.5, 2.5, 5.0, 5.0]]
     """
@@ -130,6 +130,42 @@ def cut(
         columns,
         precision=jax.lax.Precision.HIGHEST,
     )
+
+
+def cut_on_host(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """As `cut`, of one image of any shape, with NumPy, rounded to uint8.
+
+    Args:
+      pixels: uint8 [height, width, c].
+      box: [4], as of `rectangle`.
+      size: pixels a side of the result.
+
+    >>> cut_on_host(np.full((5, 9, 3), 7, np.uint8), np.array([1.0, 1, 3, 3]), 2).shape
+    (2, 2, 3)
+    """
+    rows, row_share = _neighbours(box[0], box[2], size, pixels.shape[0])
+    columns, column_share = _neighbours(box[1], box[3], size, pixels.shape[1])
+    # Only the columns that are looked at: rows are mixed first, over all of them.
+    first, last = columns[0].min(), columns[1].max()
+    part = pixels[:, first : last + 1].astype(np.float32)
+    part = _mixed(part, rows, row_share, 0)
+    part = _mixed(part, columns - first, column_share, 1)
+    return np.rint(part).astype(np.uint8)
+
+
+def _neighbours(start, length, size, pixels):
+    """The two input pixels of each output pixel [2, size]; the second one's share."""
+    place = start + (np.arange(size) + 0.5) * (length / size) - 0.5
+    place = place.clip(start, max(start, start + length - 1)).clip(0, pixels - 1)
+    lower = place.astype(np.intp)
+    upper = np.minimum(lower + 1, pixels - 1)
+    return np.stack([lower, upper]), (place - lower).astype(np.float32)
+
+
+def _mixed(part, neighbours, share, axis):
+    lower, upper = (part.take(index, axis) for index in neighbours)
+    share = share[:, None, None] if axis == 0 else share[None, :, None]
+    return lower + share * (upper - lower)
 
 
 def _weights(

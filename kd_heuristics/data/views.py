@@ -22,13 +22,15 @@ The last one is not the paper's: it tells mixup's effect from consistency's.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float32, UInt8
 
 from kd_heuristics import nearest
 from kd_heuristics.data import rectangles
+from kd_heuristics.data.mixup import mix, mixup_coefficient
 
 # Of each name: the teacher's rectangle, the student's, whether they are one, and p of
 # mixup's Beta(p, p), 0 for none.
@@ -131,31 +133,68 @@ class View:
           height: of the images, in pixels.
           width: as `height`.
         """
-        teacher, student, shared, _ = VARIANTS[self.name]
         looks = {}
-        if teacher is not None:
-            looks["teacher"] = self._look(teacher, key, _TEACHER, count, height, width)
+        if self.has_teacher:
+            looks["teacher"] = self._look("teacher", key, count, height, width)
         looks["student"] = (
             looks["teacher"]
-            if shared
-            else self._look(student, key, _STUDENT, count, height, width)
+            if self.is_shared
+            else self._look("student", key, count, height, width)
         )
         return looks
 
-    def _look(self, kind, key, whose, count, height, width):
-        own = jax.random.fold_in(key, whose)
-        draws = jax.random.uniform(own, (count, rectangles.NUM_DRAWS + 1))
-        box = rectangles.rectangle(
-            kind,
-            draws[:, :-1],
+    def box(self, who: str, draws: Any, height: Any, width: Any) -> Any:
+        """The rectangle of "teacher" or "student" from draws [..., 4] in [0, 1).
+
+        Args:
+          who: "teacher" or "student".
+          draws: NumPy's on a host, JAX's on a device; see `rectangles.rectangle`.
+          height: of the images, in pixels; a number or an array [...].
+          width: as `height`.
+        """
+        return rectangles.rectangle(
+            self._kind(who),
+            draws,
             height,
             width,
             fraction=self.fraction,
             area=self.area,
             aspect=self.aspect,
         )
-        mirrored = self.flip and kind in rectangles.RANDOM
-        return box, draws[:, -1] < (0.5 if mirrored else 0.0)
+
+    def finish(self, batch: dict[str, Any], key: jax.Array) -> dict[str, Any]:
+        """Flips and mixes crops that were cut elsewhere: a batch of `data.stream`.
+
+        Args:
+          batch: "student" and, unless it is the same, "teacher", uint8 [b, s, s, c].
+          key: as for the call.
+
+        Returns: as the call does, beside what else the batch holds.
+        """
+        coefficient = mixup_coefficient(jax.random.fold_in(key, _MIXUP), self.mixup)
+        looks = self.looks(key, len(batch["student"]), 1, 1)  # for their flips
+        seen = {**batch, "mixup": coefficient}
+        for who, (_, flipped) in looks.items():
+            pixels = jnp.asarray(batch.get(who, batch["student"]))
+            flips = flipped[:, None, None, None]
+            pixels = jnp.where(flips, pixels[:, :, ::-1], pixels).astype(jnp.float32)
+            pixels = mix(pixels, coefficient) if self.mixup else pixels
+            box = batch.get(f"{who}_box", batch.get("student_box"))
+            seen |= {who: pixels, f"{who}_box": box, f"{who}_flip": flipped}
+        return seen
+
+    def _kind(self, who):
+        teacher, student, *_ = VARIANTS[self.name]
+        kind = teacher if who == "teacher" else student
+        assert kind is not None, f"the teacher of {self.name} does not look"
+        return kind
+
+    def _look(self, who, key, count, height, width):
+        own = jax.random.fold_in(key, _TEACHER if who == "teacher" else _STUDENT)
+        draws = jax.random.uniform(own, (count, rectangles.NUM_DRAWS + 1))
+        mirrored = self.flip and self._kind(who) in rectangles.RANDOM
+        flipped = draws[:, -1] < (0.5 if mirrored else 0.0)
+        return self.box(who, draws[:, :-1], height, width), flipped
 
 
 def create(
@@ -242,33 +281,3 @@ def look(
     draws = jnp.zeros((count, rectangles.NUM_DRAWS))
     box = rectangles.rectangle(kind, draws, height, width, fraction=fraction)
     return rectangles.cut(images, box, size)
-
-
-def mixup_coefficient(key: jax.Array, p: float) -> Float32[Array, ""]:
-    """One a = max(b, 1 - b), b ~ Beta(p, p), for the whole batch; 1 for p = 0.
-
-    The paper has b uniform in [0, 1] (p = 1), its code the maximum: which of the two
-    images of a pair weighs more is then known, and pairs are as before.
-    """
-    if not p:
-        return jnp.float32(1)
-    # Uniform for p = 1, which takes no loop over rejected draws.
-    drawn = jax.random.uniform(key) if p == 1 else jax.random.beta(key, p, p)
-    return jnp.maximum(drawn, 1 - drawn)
-
-
-def mix(
-    values: Float[Array, "b *rest"], coefficient: Float[Array, ""] | float
-) -> Float[Array, "b *rest"]:
-    """Values a * values[i] + (1 - a) * values[i - 1]; the first one's partner is last.
-
-    For images, and with the same coefficient for one-hot labels of supervised training.
-
-    Args:
-      values: an example along the first axis.
-      coefficient: a, of `mixup_coefficient`; "mixup" of a view.
-
-    >>> mix(jnp.array([[1.0, 0.0], [0.0, 1.0]]), 0.75).tolist()
-    [[0.75, 0.25], [0.25, 0.75]]
-    """
-    return coefficient * values + (1 - coefficient) * jnp.roll(values, 1, 0)

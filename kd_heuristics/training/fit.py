@@ -1,5 +1,6 @@
 """The trainer: many steps in one compiled call, resumed by calling it again."""
 
+import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import parallel
+from kd_heuristics import data, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile
@@ -65,7 +66,9 @@ def fit(
       optimizer: any optax transformation; `bind` makes its numbers arguments, `ema`
         averages the parameters.
       batches: `(seed, step) -> batch`, pure; as of `data.train_batches`. Every array
-        of a batch has the examples along axis 0; scalars are of the whole batch.
+        of a batch has the examples along axis 0; scalars are of the whole batch. Or a
+        `data.Stream`, which has a seed of its own: `steps_per_call` batches are then
+        on the devices at once, so choose it small.
       num_steps: steps in all.
       seed: of the batches and of the keys, an int32.
       micro_batches: a batch is split into so many parts, which run one after the other;
@@ -132,25 +135,35 @@ def train(
     progress: Callable[[int, float], None] | None,
 ) -> TrainState:
     """What `fit` and `population` share: a name in `stages` for each network."""
-    batches = as_partial(batches)
-    _check_batch(batches, form)
+    if isinstance(batches, data.Stream):
+        _check_stream(batches, form)
+        read_from = batches.windows(plan.steps_per_call)
+    else:
+        batches = as_partial(batches)
+        _check_batch(batches, form)
+        if form.mesh is not None:
+            batches = parallel.replicate(batches, form.mesh)
+        read_from = contextlib.nullcontext(lambda first, last: batches)
     if form.mesh is not None:
-        recipe, state, batches = parallel.replicate((recipe, state, batches), form.mesh)
+        recipe, state = parallel.replicate((recipe, state), form.mesh)
     log = Log(plan, stages)
     state = log.resume(state)
     if progress is not None and int(state.step):
         progress(int(state.step) * len(stages), math.nan)
 
-    def call(state, last):
-        state, sums = advance(recipe, state, batches, last, form)
-        return state, {name: np.asarray(value) for name, value in sums.items()}
+    with read_from as read:
 
-    for number, stop in enumerate(plan.stops(), start=1):
-        if stop <= int(state.step):
-            continue
-        state, values = _interval(call, state, stop, plan, stages, progress)
-        values |= {} if evaluate is None else dict(evaluate(state))
-        log.write(number, stop, values, state)
+        def call(state, last):
+            of_call = read(int(state.step), last)
+            state, sums = advance(recipe, state, of_call, last, form)
+            return state, {name: np.asarray(value) for name, value in sums.items()}
+
+        for number, stop in enumerate(plan.stops(), start=1):
+            if stop <= int(state.step):
+                continue
+            state, values = _interval(call, state, stop, plan, stages, progress)
+            values |= {} if evaluate is None else dict(evaluate(state))
+            log.write(number, stop, values, state)
     return state
 
 
@@ -176,6 +189,16 @@ def _interval(call, state, stop, plan, stages, progress):
             progress((last - step) * len(stages), float(value.mean()) / (last - step))
         step = last
     return state, {name: total / (stop - first) for name, total in totals.items()}
+
+
+def _check_stream(stream, form):
+    """Raises where a stream's batches cannot be split, before anything is read."""
+    if stream.mesh != form.mesh:
+        raise ValueError(
+            f"the stream puts batches on {stream.mesh}, training is on {form.mesh}; "
+            "give the same mesh to both"
+        )
+    _check_batch(lambda seed, step: jnp.zeros(stream.batch_size), form)
 
 
 def _check_batch(batches, form):

@@ -14,6 +14,7 @@ import tensorflow_datasets
 
 from kd_heuristics import data
 from kd_heuristics.data.prepare import PrepareError, prepare
+from tests.data import prepared_fixture
 from tests.data.make_cifar10_fixture import FIXTURES
 
 # tfds' own: it leaves files and loops open, and calls what newer packages deprecate.
@@ -226,3 +227,24 @@ def test_a_missing_package_is_named_with_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(PrepareError, match=r"package tensorflow.*\[prepare\]"):
         prepare(TinyImages(data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["oxford_flowers102", "imagenet2012"])
+def test_packages_are_asked_for_before_the_download(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    lines = []
+    with pytest.raises(PrepareError, match=rf"{name} needs .*tensorflow.*\[prepare\]"):
+        prepare(name, tmp_path, lines.append)
+    assert lines == []
+
+
+@pytest.mark.parametrize("name", ["sun397", "caltech_birds2011"])
+def test_a_set_that_is_prepared_needs_no_packages(name, tmp_path, monkeypatch):
+    folder = prepared_fixture.write(tmp_path, name, {"train": 2, "test": 2})
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    lines = []
+    assert str(prepare(name, tmp_path, lines.append)) == folder
+    assert lines == [
+        f"{name} is prepared already, in {folder}; "
+        f"set TFDS_DATA_DIR={tmp_path} for it to be found there"
+    ]

@@ -100,6 +100,20 @@ def test_cut(size):
         np.testing.assert_allclose(one, expected, atol=1e-2)  # places in float32
 
 
+@pytest.mark.parametrize("size", [3, 9])
+def test_cut_on_a_host(size):
+    random = np.random.default_rng(0)
+    for draws, (height, width) in zip(
+        draws_of(1, 4), [(10, 12), (31, 9), (4, 40), (7, 7)], strict=True
+    ):
+        pixels = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        box = rectangles.rectangle("inception", draws, height, width)
+        found = rectangles.cut_on_host(pixels, box, size)
+        assert found.dtype == np.uint8
+        expected = bilinear(pixels.astype(np.float64), box, size)
+        np.testing.assert_allclose(found, expected, atol=0.51)  # rounded
+
+
 def test_cutting_whole_images_at_their_size_changes_nothing():
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
     box = jnp.array([[0.0, 0.0, 8.0, 8.0]] * 2)

@@ -1,0 +1,86 @@
+"""Training from a stream equals training from the same batches in memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kd_heuristics import data, parallel, training
+from tests.data import prepared_fixture as fixture
+
+# tfds' own when the fixture writes: it leaves files and loops open.
+pytestmark = pytest.mark.filterwarnings("default")
+
+VIEW = data.views.create("mix", teacher_size=4)
+OPTIMIZER = optax.sgd(1e-6)
+STEPS = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    fixture.write(folder, "caltech_birds2011", {"train": 11, "test": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder))
+        yield
+
+
+def stream(**options):
+    return data.stream("caltech_birds2011", "train", 4, 5, view=VIEW, **options)
+
+
+def objective(params, batch_stats, batch, key):
+    seen = VIEW.finish(batch, key)
+    found = seen["student"].mean((1, 2)) @ params - batch["labels"]
+    value = (found**2).mean()
+    return value, (batch_stats, {"loss": value})
+
+
+def fit(batches, num_steps=STEPS, **options):
+    return training.fit(
+        objective,
+        jnp.zeros(3),
+        {},
+        OPTIMIZER,
+        batches,
+        num_steps=num_steps,
+        seed=1,
+        steps_per_call=3,
+        log_every_steps=5,
+        **options,
+    ).params
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """With all batches in memory, looked up by their step."""
+    read = stream()
+    batches = [read(step) for step in range(STEPS)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+
+    def look_up(stacked, seed, step):
+        return jax.tree.map(lambda leaf: leaf[step], stacked)
+
+    return fit(jax.tree_util.Partial(look_up, stacked))
+
+
+def test_from_a_stream(expected):
+    np.testing.assert_array_equal(fit(stream()), expected)
+    assert np.abs(expected).max() > 0
+
+
+def test_resumed_from_a_stream(expected, tmp_path):
+    fit(stream(), num_steps=5, directory=tmp_path)
+    found = fit(stream(), directory=tmp_path)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_on_a_mesh(expected):
+    mesh = parallel.mesh(2)
+    # Sums over two devices are rounded elsewhere.
+    np.testing.assert_allclose(fit(stream(mesh=mesh), mesh=mesh), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="give the same mesh to both"):
+        fit(stream(), mesh=mesh)
+    with pytest.raises(ValueError, match="micro-batches"):
+        fit(stream(), micro_batches=3)
