@@ -4,8 +4,10 @@ Nothing is downloaded and TensorFlow is not needed: the builder of the set descr
 features and writes its files; only the images come from here.
 """
 
+import gc
 import io
 import os
+import warnings
 
 import numpy as np
 
@@ -64,10 +66,14 @@ def write(data_dir, name, counts, encoded=None, num_shards=2):
     builder._split_generators = lambda _: {
         split: examples(count) for split, count in counts.items()
     }
-    builder.download_and_prepare(
-        file_format="array_record",
-        download_config=tfds.download.DownloadConfig(num_shards=num_shards),
-    )
+    # tfds leaves files and loops open when it writes; reading has no such excuse.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(num_shards=num_shards),
+        )
+        gc.collect()
     return os.fspath(builder.data_dir)
 
 

@@ -9,9 +9,6 @@ from kd_heuristics.data import records
 from kd_heuristics.data.prepared import SETS
 from tests.data import prepared_fixture as fixture
 
-# tfds' own when it writes: it leaves files and loops open.
-pytestmark = pytest.mark.filterwarnings("default")
-
 SIZES = {  # what the papers and tfds say, train, validation and test
     "oxford_flowers102": (1020, 1020, 6149),
     "oxford_iiit_pet": (3312, 368, 3669),

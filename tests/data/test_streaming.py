@@ -9,9 +9,6 @@ from kd_heuristics import data, parallel
 from kd_heuristics.data import records, rectangles
 from tests.data import prepared_fixture as fixture
 
-# tfds' own when the fixture writes: it leaves files and loops open.
-pytestmark = pytest.mark.filterwarnings("default")
-
 NAME, COUNT = "caltech_birds2011", 23
 VIEW = data.views.create("same/ic", teacher_size=8, student_size=6)
 

@@ -9,9 +9,6 @@ import pytest
 from kd_heuristics import data, parallel, training
 from tests.data import prepared_fixture as fixture
 
-# tfds' own when the fixture writes: it leaves files and loops open.
-pytestmark = pytest.mark.filterwarnings("default")
-
 VIEW = data.views.create("mix", teacher_size=4)
 OPTIMIZER = optax.sgd(1e-6)
 STEPS = 7
