@@ -95,6 +95,10 @@ class Stream:
             dataset = _in_workers(dataset, self.workers)
         with contextlib.closing(iter(dataset)) as batches:
             for step, batch in enumerate(batches, start=first_step):
+                if self.workers:
+                    # Out of the memory shared with them: a CPU device would not copy,
+                    # and keep it for as long as it likes.
+                    batch = jax.tree.map(np.array, batch)
                 waiting.append((step, self.place(batch)))
                 if len(waiting) > ahead:
                     yield waiting.popleft()
