@@ -8,9 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from kd_heuristics import nearest
+from kd_heuristics.models import bit, mobilenet, resnet
 from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
-from kd_heuristics.models.resnet import CONFIGS, SHORTCUTS, ResNet, sections
+from kd_heuristics.models.resnet import sections
 from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
 
@@ -36,13 +37,17 @@ def create(name: str, num_classes: int, **options: Any) -> Network:
     - resnet8, resnet14, resnet20, resnet26, resnet32 and resnet18 for CIFAR,
       resnet20_imagenet, resnet34_imagenet: `shortcut`, `input_batch_norm`,
       `batch_norm_momentum`, `batch_norm_groups`;
-    - shallow: `classifier_width`.
+    - shallow: `classifier_width`;
+    - bit_r50x1, bit_r50x3, bit_r101x1, bit_r101x3, bit_r152x2, bit_r152x4 and bit_tiny:
+      `norm_groups`;
+    - mobilenet_v3_large, mobilenet_v3_small and mobilenet_tiny: `norm` ("group" or
+      "batch"), `norm_groups`, `batch_norm_momentum`.
 
     Args:
       name: one of `names()`.
       num_classes: number of logits, at least 2.
-      **options: the model's own, by keyword; the modules `VGG`, `ResNet` and `Shallow`
-        say what each does.
+      **options: the model's own, by keyword; the modules `VGG`, `ResNet`, `Shallow`,
+        `BiT` and `MobileNetV3` say what each does.
 
     Raises:
       ValueError: an unknown name or option (the nearest valid one is named), a class
@@ -93,7 +98,16 @@ def _options(name):
 
 
 # Attributes of the modules that are part of a name, not options.
-_FIXED = ("stages", "use_batch_norm", "num_blocks", "channels", "stem")
+_FIXED = (
+    "stages",
+    "use_batch_norm",
+    "num_blocks",
+    "channels",
+    "stem",
+    "stem_size",
+    "blocks",
+    "penultimate",
+)
 
 _MODULES: dict[str, functools.partial[Any]] = {
     **{
@@ -103,7 +117,15 @@ _MODULES: dict[str, functools.partial[Any]] = {
         for depth in (11, 16)
         for suffix in ("", "_bn")
     },
-    **{name: functools.partial(ResNet, **config) for name, config in CONFIGS.items()},
+    **{
+        name: functools.partial(module, **config)
+        for module, configs in (
+            (resnet.ResNet, resnet.CONFIGS),
+            (bit.BiT, bit.CONFIGS),
+            (mobilenet.MobileNetV3, mobilenet.CONFIGS),
+        )
+        for name, config in configs.items()
+    },
     "shallow": functools.partial(Shallow),
 }
 
@@ -114,6 +136,11 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init_factor": (lambda value: value > 0, "positive"),
     "batch_norm_momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
     "batch_norm_groups": (lambda value: value >= 1, "at least 1"),
-    "shortcut": (lambda value: value in SHORTCUTS, " or ".join(SHORTCUTS)),
+    "norm_groups": (lambda value: value >= 1, "at least 1"),
+    "norm": (lambda value: value in mobilenet.NORMS, " or ".join(mobilenet.NORMS)),
+    "shortcut": (
+        lambda value: value in resnet.SHORTCUTS,
+        " or ".join(resnet.SHORTCUTS),
+    ),
     "dtype": (lambda value: jnp.issubdtype(value, jnp.floating), "floating-point"),
 }

@@ -212,8 +212,11 @@ def sections(features: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
             "sections are those of a ResNet"
         )
     blocks = [name for name, kind in zip(names, kinds, strict=True) if kind == "block"]
-    # The first convolution is the stem's, the second the first block's.
-    previous = names[kinds.index("conv", kinds.index("conv") + 1) - 1]
+    # The first convolution is the stem's, the second the first block's; where the
+    # blocks normalise first, their first layer is the first norm.
+    first = "gn" if "gn" in kinds else "conv"
+    start = kinds.index(first, kinds.index("conv") + 1)
+    previous = names[start - 1]
     found = []
     for _, run in itertools.groupby(blocks, key=lambda name: features[name].shape):
         found.append((previous, *run))
