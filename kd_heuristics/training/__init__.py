@@ -9,13 +9,21 @@ from kd_heuristics.training.objectives import (
     cross_entropy_and_accuracy,
     with_stats,
 )
-from kd_heuristics.training.optimizers import bind, kernels, sgd
+from kd_heuristics.training.optimizers import (
+    adam,
+    bind,
+    decoupled,
+    kernels,
+    sgd,
+    warmup_cosine,
+)
 from kd_heuristics.training.population import (
     Member,
     evaluate_members,
     member,
     population,
 )
+from kd_heuristics.training.shampoo import scale_by_shampoo, shampoo
 from kd_heuristics.training.state import TrainState
 
 __all__ = [
@@ -24,8 +32,10 @@ __all__ = [
     "MetricsFile",
     "NonFiniteError",
     "TrainState",
+    "adam",
     "bind",
     "cross_entropy_and_accuracy",
+    "decoupled",
     "ema",
     "ema_params",
     "evaluate",
@@ -34,6 +44,9 @@ __all__ = [
     "kernels",
     "member",
     "population",
+    "scale_by_shampoo",
     "sgd",
+    "shampoo",
+    "warmup_cosine",
     "with_stats",
 ]

@@ -1,4 +1,4 @@
-"""The optimiser of the papers: SGD with momentum, decay on kernels, clipping."""
+"""The optimisers of the papers: decay on kernels, clipping, schedules as data."""
 
 import functools
 from collections.abc import Callable
@@ -6,6 +6,9 @@ from typing import Any
 
 import jax
 import optax
+
+from kd_heuristics import schedules
+from kd_heuristics.schedules import values
 
 
 def sgd(
@@ -38,6 +41,82 @@ def sgd(
         ),
         optax.sgd(learning_rate, momentum=momentum if _used(momentum) else None),
     )
+
+
+def adam(
+    learning_rate: float | jax.Array,
+    schedule: optax.Schedule | None = None,
+    weight_decay: float | jax.Array = 0.0,
+    clip_norm: float | jax.Array | None = 1.0,
+    *,
+    moment_dtype: Any = None,
+) -> optax.GradientTransformation:
+    """Adam with a decay that the rate does not multiply (Beyer et al. 2022).
+
+    w = w - s(t) * (learning_rate * a + weight_decay * w) for kernels, a Adam's step
+    (b1 0.9, b2 0.999, eps 1e-8) of the clipped gradient, s the schedule, which peaks
+    at 1. `optax.adamw(lambda t: learning_rate * s(t), weight_decay=decay)` multiplies
+    its decay by the rate: it is this one with decay = weight_decay / learning_rate.
+
+    Args:
+      learning_rate: at the schedule's peak.
+      schedule: s; None: 1 throughout. `warmup_cosine` is the paper's.
+      weight_decay: a step's share at the schedule's peak, on leaves named "kernel"
+        only; not multiplied by the rate.
+      clip_norm: largest global norm of the gradient; None: unclipped.
+      moment_dtype: of the first moment; None: the parameters'. The paper's is bfloat16.
+
+    All numbers may be arrays, traced ones too, as in `sgd`.
+    """
+    return optax.chain(
+        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
+        optax.scale_by_adam(mu_dtype=moment_dtype),
+        *decoupled(learning_rate, schedule, weight_decay),
+    )
+
+
+def decoupled(
+    learning_rate: float | jax.Array,
+    schedule: optax.Schedule | None,
+    weight_decay: float | jax.Array,
+) -> tuple[optax.GradientTransformation, ...]:
+    """What follows a direction a: - s(t) * (learning_rate * a + weight_decay * w).
+
+    Args: as of `adam`.
+    """
+    return (
+        optax.scale(learning_rate),
+        optax.add_decayed_weights(weight_decay, mask=kernels),
+        optax.scale_by_learning_rate(1.0 if schedule is None else schedule),
+    )
+
+
+def warmup_cosine(steps: Any, warmup_steps: Any) -> optax.Schedule:
+    """Linear from 0 to 1, then one half cosine to 0, without restarts.
+
+    s(t) = t / warmup_steps while t < warmup_steps, then
+    (1 + cos(pi * (t - warmup_steps) / (steps - warmup_steps))) / 2.
+
+    Args:
+      steps: in all; may be traced.
+      warmup_steps: at least 0, below `steps`; may be traced.
+
+    Raises: ValueError where the warmup is known to be negative or to take all steps.
+
+    >>> schedule = warmup_cosine(6, 2)
+    >>> [round(float(schedule(step)), 3) for step in range(7)]
+    [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    last, warm = values.known(steps), values.known(warmup_steps)
+    if None not in (last, warm) and not 0 <= warm < last:
+        raise ValueError(
+            f"warmup_steps must lie in 0..{last - 1} for a training of {last} steps, "
+            f"got {warm}; train longer or warm up for fewer steps"
+        )
+    cosine = schedules.cosine_decay(1.0, steps - warmup_steps)
+    if warm == 0:
+        return cosine
+    return schedules.warmup(cosine, warmup_steps, shift=True)
 
 
 def _used(number):

@@ -1,0 +1,226 @@
+"""Shampoo: gradients preconditioned from both sides, in blocks.
+
+Sources: Gupta et al. 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization",
+algorithm 1; Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning",
+for blocks, moving averages and grafting. Beyer et al. 2022, section 3.4 and appendix D,
+distil with it: blocks of at most 128 x 128, new roots at every step, Nesterov momentum.
+
+Not supported: roots computed in parts on several devices; every device computes all of
+them, by eigenvalues, which on a TPU are slow for large blocks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_heuristics.training.optimizers import decoupled
+
+PyTree = Any
+
+
+class ShampooState(NamedTuple):
+    """Steps done; moving averages and roots, a leaf each in the order of the leaves.
+
+    `moments` and `roots` are pairs, left and right: of blocks [p, q, a, b] they are
+    [p, q, a, a] and [p, q, b, b]; a leaf without blocks has None. `square` has the
+    leaves' own shapes.
+    """
+
+    count: jax.Array
+    moments: tuple[tuple[Any, ...], tuple[Any, ...]]
+    roots: tuple[tuple[Any, ...], tuple[Any, ...]]
+    square: tuple[Any, ...]
+
+
+def shampoo(
+    learning_rate: float | jax.Array,
+    schedule: optax.Schedule | None = None,
+    weight_decay: float | jax.Array = 0.0,
+    clip_norm: float | jax.Array | None = 1.0,
+    *,
+    momentum: float = 0.9,
+    block_size: int = 128,
+    every_steps: int = 1,
+) -> optax.GradientTransformation:
+    """Shampoo with Nesterov momentum in the place of Adam's step, see `training.adam`.
+
+    Args:
+      learning_rate: as of `training.adam`.
+      schedule: as of `training.adam`.
+      weight_decay: as of `training.adam`.
+      clip_norm: as of `training.adam`.
+      momentum: in [0, 1); the mean of the past directions is (1 - momentum) times the
+        sum, so that the rates of `training.adam` fit.
+      block_size: as of `scale_by_shampoo`.
+      every_steps: as of `scale_by_shampoo`.
+    """
+    return optax.chain(
+        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
+        scale_by_shampoo(block_size=block_size, every_steps=every_steps),
+        optax.trace(momentum, nesterov=True),
+        optax.scale(1 - momentum),
+        *decoupled(learning_rate, schedule, weight_decay),
+    )
+
+
+def scale_by_shampoo(
+    *,
+    block_size: int = 128,
+    decay: float = 0.99,
+    epsilon: float = 1e-6,
+    every_steps: int = 1,
+) -> optax.GradientTransformation:
+    """Preconditions gradients; to be followed by momentum and a negative rate.
+
+    A leaf [..., d] is a matrix [rest, d], cut into blocks G of at most block_size a
+    side. With moving averages of decay b, corrected for their start,
+
+        L <- b L + (1 - b) G G'      R <- b R + (1 - b) G' G      v <- b v + (1 - b) g^2
+        P = (L + e1 I)^(-1/4) G (R + e2 I)^(-1/4)
+
+    e1 and e2 epsilon times the largest eigenvalue. All blocks' P together are scaled to
+    the norm that g / (sqrt(v) + 1e-8) has over the leaf (grafting): Shampoo gives the
+    direction, RMSProp the length. Vectors and scalars, and leaves of one row or column,
+    get that quotient itself.
+
+    Args:
+      block_size: largest side of a block, at least 1.
+      decay: b, in [0, 1).
+      epsilon: ridge of the roots, positive.
+      every_steps: the roots are computed at steps 0, n, 2 n, ...
+
+    Raises: ValueError for a number out of its range.
+
+    >>> import optax
+    >>> optimizer = optax.chain(scale_by_shampoo(), optax.scale(-0.1))
+    >>> params = {"kernel": jnp.eye(2), "bias": jnp.ones(2)}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> [round(float(u), 3) for u in (*jnp.diag(updates["kernel"]), *updates["bias"])]
+    [-0.1, -0.1, -0.1, -0.1]
+    """
+    _check(block_size, decay, epsilon, every_steps)
+
+    def init(params):
+        left, right, square = [], [], []
+        for leaf in jax.tree.leaves(params):
+            square.append(jnp.zeros_like(leaf))
+            shape = _block_shape(leaf.shape, block_size)
+            p, q, a, b = shape or (0, 0, 0, 0)
+            left.append(jnp.zeros((p, q, a, a)) if shape else None)
+            right.append(jnp.zeros((p, q, b, b)) if shape else None)
+        moments = tuple(left), tuple(right)
+        roots = jax.tree.map(jnp.copy, moments)  # no buffer is given twice
+        return ShampooState(jnp.int32(0), moments, roots, tuple(square))
+
+    def update(updates, state, params=None):
+        del params
+        leaves, structure = jax.tree.flatten(updates)
+        count = state.count + 1
+        correction = 1 - jnp.float32(decay) ** count.astype(jnp.float32)
+
+        def averaged(old, new):
+            return decay * old + (1 - decay) * new
+
+        square = tuple(
+            averaged(old, jnp.square(leaf))
+            for old, leaf in zip(state.square, leaves, strict=True)
+        )
+        blocks = [
+            None if left is None else _split(leaf, block_size)
+            for leaf, left in zip(leaves, state.moments[0], strict=True)
+        ]
+        left, right = (
+            tuple(
+                None if g is None else averaged(old, jnp.einsum(rule, g, g))
+                for old, g in zip(olds, blocks, strict=True)
+            )
+            for rule, olds in (
+                ("pqac,pqbc->pqab", state.moments[0]),
+                ("pqca,pqcb->pqab", state.moments[1]),
+            )
+        )
+        roots = jax.lax.cond(
+            state.count % every_steps == 0,
+            lambda: jax.tree.map(
+                lambda m: _inverse_fourth_root(m / correction, epsilon), (left, right)
+            ),
+            lambda: state.roots,
+        )
+        directions = [
+            _direction(leaf, v / correction, g, *pair)
+            for leaf, v, g, *pair in zip(leaves, square, blocks, *roots, strict=True)
+        ]
+        state = ShampooState(count, (left, right), roots, square)
+        return structure.unflatten(directions), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _direction(leaf, square, blocks, left_root, right_root):
+    """The preconditioned gradient of a leaf, of the norm of RMSProp's."""
+    plain = leaf / (jnp.sqrt(square) + 1e-8)
+    if blocks is None:
+        return plain
+    found = _join(
+        jnp.einsum("pqab,pqbc,pqcd->pqad", left_root, blocks, right_root), leaf.shape
+    )
+    norm, wanted = (jnp.sqrt(jnp.square(x).sum()) for x in (found, plain))
+    return found * (wanted / jnp.maximum(norm, jnp.finfo(leaf.dtype).tiny))
+
+
+def _inverse_fourth_root(matrices, epsilon):
+    """(M + epsilon * largest eigenvalue * I)^(-1/4) of symmetric [..., n, n]."""
+    values, vectors = jnp.linalg.eigh(matrices)
+    largest = jnp.maximum(values[..., -1:], 1e-30)  # a block without any gradient
+    roots = jnp.maximum(values, 0) + epsilon * largest
+    return jnp.einsum("...ab,...b,...cb->...ac", vectors, roots**-0.25, vectors)
+
+
+def _matrix_shape(shape) -> Any:
+    """Rows and columns of a leaf, None where it has no more than one of either."""
+    if len(shape) < 2:
+        return None
+    rows = 1
+    for size in shape[:-1]:
+        rows *= size
+    return (rows, shape[-1]) if min(rows, shape[-1]) > 1 else None
+
+
+def _block_shape(shape, block_size) -> Any:
+    """(blocks down, blocks across, rows, columns) of a leaf's blocks, or None."""
+    matrix = _matrix_shape(shape)
+    if matrix is None:
+        return None
+    counts = tuple(-(-side // block_size) for side in matrix)
+    # Equal blocks: a side of 130 is cut into 65 and 65, not into 128 and 2.
+    sides = tuple(-(-side // n) for side, n in zip(matrix, counts, strict=True))
+    return (*counts, *sides)
+
+
+def _split(leaf, block_size):
+    """The blocks [p, q, a, b] of a leaf, filled up with zeros."""
+    p, q, a, b = _block_shape(leaf.shape, block_size)
+    matrix = leaf.reshape(-1, leaf.shape[-1])
+    rows, columns = matrix.shape
+    matrix = jnp.pad(matrix, ((0, p * a - rows), (0, q * b - columns)))
+    return matrix.reshape(p, a, q, b).transpose(0, 2, 1, 3)
+
+
+def _join(blocks, shape):
+    """Undoes `_split`."""
+    p, q, a, b = blocks.shape
+    rows, columns = _matrix_shape(shape)
+    matrix = blocks.transpose(0, 2, 1, 3).reshape(p * a, q * b)
+    return matrix[:rows, :columns].reshape(shape)
+
+
+def _check(block_size, decay, epsilon, every_steps):
+    for name, value in (("block_size", block_size), ("every_steps", every_steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    if epsilon <= 0:
+        raise ValueError(f"epsilon must be positive, got {epsilon}; 1e-6 is usual")
