@@ -25,7 +25,7 @@ test: .venv/installed-test
 	@echo "== The tests; under 15 minutes on 2 cores."
 	$(BIN)/python -m pytest -m "not long"
 
-test-all: .venv/installed-test
+test-all: .venv/installed-test-all
 	@echo "== All tests, the long ones too."
 	$(BIN)/python -m pytest
 
@@ -51,3 +51,8 @@ clean:
 	@echo "== Installing into .venv; one to three minutes, about 1 GB."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@ .venv/installed
+
+.venv/installed-test-all: .venv/installed-test
+	@echo "== Installing Ray into .venv, for sweeps; about 300 MB."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,sweep]'
+	@touch $@

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -40,6 +41,7 @@ class Study:
       draw: `(folder path) -> None`, draws the figures from the run folder alone.
       claims: `config -> claims`, written into config.json before the run.
       paper_preset: the preset with the paper's own values.
+      has_sweep: whether its module has `jobs` and `scores`, for `--sweep`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Study:
     draw: Callable[[Path], None]
     claims: Callable[[Any], Sequence[Claim]]
     paper_preset: str = "cifar10"
+    has_sweep: bool = False
 
 
 def run(study: Study, config: Any, workdir: str | Path) -> Path:
@@ -104,6 +107,14 @@ def main(study: Study) -> None:
     with usage_errors():
         prog = f"python -m experiments.{study.name}"
         parsed = tyro.cli(arguments, prog=prog, args=rest)
+    if getattr(parsed, "sweep", None) is not None:
+        from experiments import sweep  # which runs studies itself
+
+        root = parsed.workdir.with_name(f"{parsed.workdir.name}-sweep")
+        make = functools.partial(sweep.of, study.name, parsed.config, root)
+        with usage_errors(), explained_errors():
+            sweep.command(make, parsed.sweep)
+        return
     with explained_errors():
         folder = run(study, parsed.config, parsed.workdir)
         print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
@@ -166,6 +177,7 @@ def _arguments(study: Study, preset: str) -> type:
                 Annotated[Path, tyro.conf.arg(help="the run folder")],
                 Path("runs") / preset / study.name,
             ),
+            *([_SWEEP] if study.has_sweep else []),
             (
                 "config",
                 Annotated[config_type, tyro.conf.arg(name="")],
@@ -174,6 +186,16 @@ def _arguments(study: Study, preset: str) -> type:
         ],
         frozen=True,
     )
+
+
+_SWEEP = (
+    "sweep",
+    Annotated[
+        str | None,
+        tyro.conf.arg(help="instead of a run: list | INDEX | ray | gather"),
+    ],
+    None,
+)
 
 
 class Progress:

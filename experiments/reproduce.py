@@ -12,7 +12,15 @@ from pathlib import Path
 
 import tyro
 
-from experiments import distillation, fsp, launch, mode_connectivity, sgdr, warmup
+from experiments import (
+    distillation,
+    fsp,
+    funmatch,
+    launch,
+    mode_connectivity,
+    sgdr,
+    warmup,
+)
 from kd_heuristics import nearest, report
 
 STUDIES = (
@@ -21,6 +29,7 @@ STUDIES = (
     warmup.STUDY,
     distillation.STUDY,
     fsp.STUDY,
+    funmatch.STUDY,
 )
 
 

@@ -2,6 +2,7 @@
 
 from kd_heuristics.plots.distillation import distillation
 from kd_heuristics.plots.fsp import fsp
+from kd_heuristics.plots.funmatch import funmatch
 from kd_heuristics.plots.mode_connectivity import mode_connectivity
 from kd_heuristics.plots.schedules import schedule_gallery
 from kd_heuristics.plots.sgdr import sgdr
@@ -10,6 +11,7 @@ from kd_heuristics.plots.warmup import warmup
 __all__ = [
     "distillation",
     "fsp",
+    "funmatch",
     "mode_connectivity",
     "schedule_gallery",
     "sgdr",

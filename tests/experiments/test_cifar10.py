@@ -6,8 +6,17 @@ import pathlib
 
 import pytest
 
-from experiments import distillation, fsp, launch, mode_connectivity, sgdr, warmup
+from experiments import (
+    distillation,
+    fsp,
+    funmatch,
+    launch,
+    mode_connectivity,
+    sgdr,
+    warmup,
+)
 from experiments.presets.fsp import Phase
+from experiments.presets.funmatch import Setting
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 
@@ -70,6 +79,23 @@ CASES = {
             "temperatures": (5.0,),
         },
     ),
+    "funmatch": (
+        funmatch.STUDY,
+        {
+            "teacher": "resnet8",
+            "teacher_width": 0.25,
+            "teacher_epochs": 2,
+            "model": "resnet8",
+            "width": 0.25,
+            "family": "mobilenet_tiny",
+            "settings": (Setting(epochs=2, rate=0.003, decay=1e-4, temperature=2.0),),
+            "other_epochs": 2,
+            "main": ("same/ic", "mix"),
+            "other_arms": ("fix/ic_ens", "ensemble", "labels_sgd+mixup"),
+            "ensemble_crops": 2,
+            "warmup_steps": 1,
+        },
+    ),
     "fsp": (
         fsp.STUDY,
         {"nets": 1, "teacher": "resnet8", "points": 2}
@@ -89,7 +115,7 @@ def test_two_epochs(name, tmp_path, monkeypatch):
     config = study.presets["cifar10"]
     known = {field.name for field in dataclasses.fields(config)}
     small = {key: value for key, value in SMALL.items() if key in known}
-    config = dataclasses.replace(config, **small, **changes)
+    config = dataclasses.replace(config, **{**small, **changes})
     folder = launch.run(study, config, tmp_path / name)
     results = json.loads((folder / "results.json").read_text())
     assert results["seeds"] == [0]

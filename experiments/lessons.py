@@ -1,0 +1,142 @@
+"""What a student of the FunMatch study minimises, and what its teachers look at.
+
+All of these are functions of a batch of originals and a key. Equal ones are equal
+functions, so that seeds, lengths and teachers of one form share a compiled program.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_heuristics import data, distill, training
+from kd_heuristics.data.views import View
+
+PyTree = Any
+
+
+def shown(view: View, batch: dict[str, Any], key: jax.Array) -> dict[str, Any]:
+    """What a view shows of a batch of originals, or of crops that a stream has cut."""
+    if "images" not in batch:
+        return view.finish(batch, key)
+    return {**batch, **view(batch["images"], key)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """Mean KL divergence from the teacher's prediction; labels are never read.
+
+    `(temperature, teacher, params, batch_stats, batch, key) -> (scalar, ...)`: bind the
+    first two with `jax.tree_util.Partial`. The teacher is a function of what the view
+    shows, and of "index" where the batch has it.
+
+    Attributes:
+      student: network and pixel statistics.
+      view: who sees which pixels.
+    """
+
+    student: training.Classifier
+    view: View
+
+    def __call__(self, temperature, teacher, params, batch_stats, batch, key):
+        seen = shown(self.view, batch, key)
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.student.inputs(seen["student"])
+        logits, batch_stats = self.student.network.train(variables, inputs, key)
+        targets = teacher(seen)
+        loss = distill.kl(logits, targets, temperature).mean()
+        metrics = {
+            "loss": loss,
+            "kl": distill.kl(logits, targets).mean(),
+            "agreement": _same(logits, targets).mean(),
+        }
+        return loss, (batch_stats, metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Mean cross-entropy to labels, mixed as the view mixes images.
+
+    Attributes:
+      student: network and pixel statistics.
+      view: what the student sees; nobody looks as a teacher.
+    """
+
+    student: training.Classifier
+    view: View
+
+    def __call__(self, params, batch_stats, batch, key):
+        seen = shown(self.view, batch, key)
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.student.inputs(seen["student"])
+        logits, batch_stats = self.student.network.train(variables, inputs, key)
+        labels = jax.nn.one_hot(batch["labels"], logits.shape[-1])
+        targets = data.views.mix(labels, seen["mixup"])
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        return loss, (batch_stats, {"loss": loss})
+
+
+@dataclasses.dataclass(frozen=True)
+class Sees:
+    """`(variables, seen) -> logits` in evaluation mode, of a `distill.Teacher`.
+
+    Attributes:
+      classifier: network and pixel statistics.
+      whose: the pixels it looks at, "teacher" or "student".
+    """
+
+    classifier: training.Classifier
+    whose: str = "teacher"
+
+    def __call__(self, variables, seen):
+        inputs = self.classifier.inputs(seen[self.whose])
+        return self.classifier.network.apply(variables, inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """`(variables, pixels) -> logits` in evaluation mode, of a `distill.Teacher`."""
+
+    classifier: training.Classifier
+
+    def __call__(self, variables, pixels):
+        return self.classifier.network.apply(variables, self.classifier.inputs(pixels))
+
+
+def stored(targets: Any) -> distill.Teacher:
+    """The teacher whose logits [n, classes] are looked up by "index"."""
+    return distill.Teacher(_at_index, jnp.asarray(targets))
+
+
+def _at_index(targets, seen):
+    return targets[seen["index"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Metrics of each held-out example: of its label, and of its teacher's logits.
+
+    `(params, batch_stats, batch) -> {name: [batch]}`, of a batch with pixels as the
+    student sees them in evaluation, "labels", "teacher" logits and "mask".
+    """
+
+    student: training.Classifier
+
+    def __call__(self, params, batch_stats, batch):
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.student.inputs(batch["images"])
+        logits = self.student.network.apply(variables, inputs)
+        values = training.cross_entropy_and_accuracy(logits, batch["labels"])
+        return {
+            **values,
+            "kl": distill.kl(logits, batch["teacher"]),
+            "agreement": _same(logits, batch["teacher"]),
+            "mask": batch["mask"],
+        }
+
+
+def _same(logits, targets):
+    """Whether the largest logits agree, float32 [batch]."""
+    return (logits.argmax(-1) == targets.argmax(-1)).astype(jnp.float32)

@@ -1,0 +1,364 @@
+"""Presets, arms and claims of the FunMatch study; five presets are the paper's."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from experiments.presets.funmatch_arms import (
+    ARMS,
+    MAIN,
+    OTHERS,
+    Grid,
+    Setting,
+    table3,
+    table4,
+)
+from kd_heuristics import data, models, nearest
+from kd_heuristics.report import Claim
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A preset of this study. Epochs are passes over the training images.
+
+    Open in the paper and ours: the rate of SGD and of Shampoo relative to Adam's, how
+    the student of the arm "pretrained" came to its weights on small sets, and the
+    settings of all arms but FunMatch, which the paper found for each by its grid
+    (`--sweep`) and does not list: here every arm has FunMatch's.
+    """
+
+    seeds: int = 1
+    first_seed: int = 0
+    dataset: str = "oxford_flowers102"
+    others: str = "food101"  # whose images the arm "others" is taught on
+    test_split: Literal["test", "validation"] = "test"
+    train_examples: int | None = None  # the first so many; None: all
+    # Training images are read while the device trains; all seeds then have one order.
+    streamed: bool = False
+    workers: int = 0  # processes that read them; 0: threads
+    stored_size: int | None = None  # pixels of images in memory; None: the set's own
+    teacher: str = "bit_r152x2"
+    teacher_width: float = 1.0
+    teacher_weights: str | None = None  # an .npz file; None: the teacher is trained
+    teacher_examples: int | None = None  # of its training; None: all
+    teacher_epochs: int = 0  # of its training on labels
+    teacher_rate: float = 0.003
+    teacher_view: Literal["same/rc", "same/ic"] = "same/rc"  # the paper's: mild crops
+    teacher_size: int = 128  # pixels a side of what it sees
+    second_weights: str | None = None  # of the ensemble's other teacher
+    model: str = "bit_r50x1"  # the student
+    width: float = 1.0
+    student_size: int = 128
+    student_weights: str | None = None  # of "pretrained"; None: trained as the teacher
+    family: str = "mobilenet_v3_large"  # of the MobileNet arms
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    devices: int = 1
+    members_at_once: int | None = None
+    batch_size: int = 512
+    settings: tuple[Setting, ...] = ()
+    main: tuple[str, ...] = MAIN  # arms at every setting, with all seeds
+    other_arms: tuple[str, ...] = OTHERS  # at one setting, with one seed
+    other_epochs: int = 0  # which
+    warmup_steps: int = 1500
+    clip_norm: float = 1.0
+    moment_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    sgd_rate_factor: float = 10.0  # SGD's rate over Adam's
+    sgd_momentum: float = 0.9
+    shampoo_rate_factor: float = 1.0
+    ensemble_crops: int = 1000  # of fix/ic_ens
+    flip: bool = True
+    fraction: float = 128 / 160  # of mild and central crops
+    smallest_area: float = 0.05  # of inception crops
+    points: int = 8  # of the curves
+    eval_batch_size: int = 256
+    grid: Grid = dataclasses.field(default_factory=Grid)
+    smallest_effect: float = 0.005  # accuracies count from half a per cent on
+    margin: float = 0.005
+
+    def __post_init__(self):
+        for name in (self.dataset, self.others):
+            nearest.choose(name, data.names(), "dataset")
+        for net, options in (
+            (self.model, self.student_options),
+            (self.teacher, self.teacher_options),
+            (self.family, self.family_options("group")),
+        ):
+            models.check(net, 10, **options)
+        for arm in self.arms:
+            nearest.choose(arm, tuple(ARMS), "arm")
+        for name in ("seeds", "batch_size", "points", "ensemble_crops"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        epochs = [setting.epochs for setting in self.settings]
+        if epochs != sorted(set(epochs)) or min(epochs, default=0) < 1:
+            raise ValueError(
+                f"settings must have ascending epochs of at least 1, got {epochs}"
+            )
+        if self.other_arms and self.other_epochs not in epochs:
+            raise ValueError(
+                f"other_epochs must be the epochs of a setting, {epochs}, got "
+                f"{self.other_epochs}"
+            )
+        if self.teacher_weights is None and self.teacher_epochs < 1:
+            raise ValueError(
+                "a teacher needs teacher_weights, or teacher_epochs of training, at "
+                f"least 1, got {self.teacher_epochs}"
+            )
+        _check_resolution("teacher_weights", self.teacher_weights, self.teacher_size)
+        _check_resolution("second_weights", self.second_weights, self.student_size)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All of them, in order."""
+        return (*self.main, *(arm for arm in self.other_arms if arm not in self.main))
+
+    def plan(self, arm: str) -> tuple[tuple[Setting, int], ...]:
+        """The settings of an arm, each with its number of seeds."""
+        if arm in self.main:
+            return tuple((setting, self.seeds) for setting in self.settings)
+        chosen = [s for s in self.settings if s.epochs == self.other_epochs]
+        return tuple((setting, 1) for setting in chosen)
+
+    @property
+    def student_options(self) -> dict[str, Any]:
+        """What `models.create` takes for the student."""
+        return {"width": self.width, "dtype": self.dtype}
+
+    @property
+    def teacher_options(self) -> dict[str, Any]:
+        """What `models.create` takes for the teacher."""
+        return {"width": self.teacher_width, "dtype": self.dtype}
+
+    def family_options(self, norm: str) -> dict[str, Any]:
+        """What `models.create` takes for a student of the other family."""
+        return {"norm": norm, "dtype": self.dtype}
+
+
+def _check_resolution(field: str, weights: str | None, size: int) -> None:
+    """Raises where a released file is of another resolution than its network's."""
+    named = re.search(r"(\d{2,})\.npz$", weights or "")
+    if named and int(named[1]) != size:
+        raise ValueError(
+            f"{field} {weights} are of {named[1]} pixels a side, and the network sees "
+            f"{size}; give the file of {size} pixels, or set the size to {named[1]}"
+        )
+
+
+def _imagenet(run: str = "mix") -> tuple[Setting, ...]:
+    """A row of table 3, with the one setting of the released configuration."""
+    numbers: dict[str, float] = {"rate": 0.03, "decay": 3e-4, "temperature": 1.0}
+    return tuple(
+        Setting(epochs=epochs, paper=round(value / 100, 4), **numbers)
+        for epochs, value in table3()[run].items()
+    )
+
+
+def _papers(name: str, weights: str, epochs: int, settings, **changes: Any) -> Config:
+    """A set of the paper's: one seed, and the released teacher of that set."""
+    options: dict[str, Any] = {
+        "others": "food101" if name != "food101" else "sun397",
+        "stored_size": 160,
+        "student_weights": "weights/BiT-M-R50x1.npz",
+        # One resolution and one teacher are released for each set.
+        "other_arms": tuple(a for a in OTHERS if a not in ("ensemble", "full_size")),
+        **changes,
+    }
+    return Config(
+        dataset=name,
+        streamed=True,
+        teacher_weights=f"weights/{weights}.npz",
+        settings=settings,
+        other_epochs=epochs,
+        **options,
+    )
+
+
+_IMAGENET: dict[str, Any] = {
+    "stored_size": 256,
+    "student_size": 224,
+    "teacher_size": 224,
+    "batch_size": 4096,
+    "warmup_steps": 5000,
+    "fraction": 224 / 256,
+    # Targets of many crops are made of images in memory, which these do not fit into.
+    "other_arms": tuple(
+        arm
+        for arm in OTHERS
+        if arm not in ("ensemble", "full_size") and "ic_ens" not in arm
+    ),
+}
+
+
+def _settings(*epochs: int, rate: float, decay: float, temperature: float):
+    return tuple(
+        Setting(epochs=n, rate=rate, decay=decay, temperature=temperature)
+        for n in epochs
+    )
+
+
+_SMALL = Config(
+    seeds=3,
+    dataset="digits_photo",
+    others="photo_patches",
+    train_examples=512,
+    stored_size=64,
+    teacher="bit_tiny",
+    teacher_width=1.0,
+    teacher_epochs=12,
+    teacher_size=64,
+    model="bit_tiny",
+    width=0.5,
+    student_size=32,
+    family="mobilenet_tiny",
+    batch_size=64,
+    settings=_settings(10, 40, 160, rate=0.003, decay=3e-4, temperature=2.0),
+    other_epochs=40,
+    warmup_steps=40,
+    ensemble_crops=160,
+    flip=False,
+    points=4,
+    eval_batch_size=400,
+)
+PRESETS: Mapping[str, Config] = {
+    "smoke": dataclasses.replace(
+        _SMALL,
+        seeds=1,
+        train_examples=64,
+        teacher_examples=64,
+        stored_size=32,
+        teacher_size=32,
+        student_size=16,
+        teacher_width=0.25,
+        width=0.25,
+        teacher_epochs=1,
+        batch_size=32,
+        settings=_settings(2, 4, rate=0.003, decay=3e-4, temperature=2.0),
+        other_epochs=2,
+        main=("fix/cc", "mix"),
+        other_arms=("labels",),
+        warmup_steps=1,
+        ensemble_crops=2,
+        points=2,
+    ),
+    "demo": dataclasses.replace(
+        _SMALL,
+        seeds=1,
+        settings=_settings(4, 16, 64, rate=0.003, decay=3e-4, temperature=2.0),
+        other_epochs=16,
+        other_arms=("labels+mixup", "others"),
+    ),
+    "digits": _SMALL,
+    "cifar10": Config(
+        seeds=3,
+        dataset="cifar10_holdout",
+        others="cifar100",
+        teacher="resnet18",
+        teacher_epochs=200,
+        teacher_size=32,
+        model="resnet20",
+        student_size=32,
+        family="mobilenet_v3_small",
+        settings=_settings(100, 400, 1600, rate=0.003, decay=3e-4, temperature=5.0),
+        other_epochs=400,
+        other_arms=tuple(arm for arm in OTHERS if arm != "full_size"),
+    ),
+    "flowers": _papers(
+        "oxford_flowers102", "R152x2_T_flowers128", 10_000, table4("flowers")
+    ),
+    "pets": _papers("oxford_iiit_pet", "R152x2_T_pet128", 1_000, table4("pets")),
+    "food": _papers("food101", "R152x2_T_food128", 1_000, table4("food")),
+    "sun": _papers("sun397", "R152x2_T_sun128", 1_000, table4("sun")),
+    "imagenet": _papers("imagenet2012", "R152x2_T_224", 300, _imagenet(), **_IMAGENET),
+    # Section 3.3 and the ensemble of section 3.6.
+    "imagenet_160": _papers(
+        "imagenet2012",
+        "R152x2_T_224",
+        300,
+        _imagenet("mix at 160 pixels"),
+        **_IMAGENET
+        | {"student_size": 160, "main": ("same/ic", "mix"), "other_arms": ()},
+    ),
+    "imagenet_384": _papers(
+        "imagenet2012",
+        "R152x2_T_384",
+        9_600,
+        _imagenet("mix from 384 pixels"),
+        **_IMAGENET
+        | {
+            "stored_size": 440,
+            "teacher_size": 384,
+            "second_weights": "weights/R152x2_T_224.npz",
+            "main": ("mix",),
+            "other_arms": ("ensemble",),
+        },
+    ),
+}
+
+
+def name(arm: str, epochs: int) -> str:
+    """The name of an arm at a length, in files and results.
+
+    >>> name("fix/cc", 10)
+    'fix-cc@10'
+    """
+    return f"{arm.replace('/', '-')}@{epochs}"
+
+
+def claims(config: Config) -> tuple[Claim, ...]:
+    """What the paper says, as numbers a run can contradict; of the arms that are run.
+
+    The paper's values are those of its table 3 (ImageNet) at 300 and 4,800 epochs, as
+    far apart as our shortest and longest training.
+    """
+    table = table3()
+    rows = (
+        ("a consistent teacher is better than independent views", "same/ic", "ind/ic"),
+        ("independent views are better than a fixed teacher", "ind/ic", "fix/cc"),
+        ("a consistent teacher is better than a fixed one", "same/ic", "fix/cc"),
+        ("mixup helps long runs", "mix", "same/ic"),
+    )
+    found = [
+        (words, against(arm, other), _gap(table, arm, other), {arm, other})
+        for words, arm, other in rows
+    ]
+    if len(config.settings) > 1:
+        found += [
+            (
+                f"patience helps: {ARMS[arm].words}",
+                patience(arm),
+                table[arm][4800] - table[arm][300],
+                {arm},
+            )
+            for arm in ("same/ic", "mix")
+        ]
+    return tuple(
+        Claim(
+            statement=words,
+            statistic=statistic,
+            direction="above",
+            smallest_effect=config.smallest_effect,
+            margin=config.margin,
+            unit="accuracy",
+            paper=None if value is None else round(value / 100, 4),
+        )
+        for words, statistic, value, arms in found
+        if arms <= {*config.main}
+    )
+
+
+def against(arm: str, other: str) -> str:
+    """The statistic of two arms at the longest training."""
+    return f"test accuracy after the longest training, {arm} minus {other}"
+
+
+def patience(arm: str) -> str:
+    """The statistic of an arm at two lengths."""
+    return f"test accuracy, longest minus shortest training, {arm}"
+
+
+def _gap(table, arm: str, other: str) -> float | None:
+    found = [table.get(name, {}).get(4800) for name in (arm, other)]
+    return None if None in found else found[0] - found[1]

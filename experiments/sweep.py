@@ -1,0 +1,213 @@
+"""A study's jobs by index: for any array scheduler, and for a Ray cluster.
+
+    python -m experiments.funmatch --preset flowers --sweep list     how many, and which
+    python -m experiments.funmatch --preset flowers --sweep 17       one of them
+    python -m experiments.funmatch --preset flowers --sweep ray      those not done yet
+    python -m experiments.funmatch --preset flowers --sweep gather   what came of them
+
+A job is a run of the study in a folder of its own, `<workdir>-sweep/jobs/00017`; the
+same index again goes on where it was interrupted, and a finished one returns at once.
+Under Slurm, `sbatch --array=0-99 job.sh` with `--sweep $SLURM_ARRAY_TASK_ID` in the
+script; under Kubernetes an indexed job with `--sweep $JOB_COMPLETION_INDEX`. The folder
+must be one that all machines see. A job that failed leaves its error there, and
+`gather` lists it, with the jobs that never ran.
+"""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import launch
+from kd_heuristics import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+      group: what competes: of a group's jobs the best on validation images is reported.
+      config: of the study.
+    """
+
+    group: str
+    config: Any
+
+
+def of(study: str, config: Any, root: Path) -> "Sweep":
+    """The sweep of a study: its module has STUDY, `jobs` and `scores`.
+
+    Args:
+      study: the name of the module, as "funmatch".
+      config: whose jobs these are; `jobs(config)` lists them.
+      root: the sweep's folder.
+    """
+    module = importlib.import_module(f"experiments.{study}")
+    return Sweep(module.STUDY, module.jobs(config), module.scores, root)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The jobs of a study's config, and where they run.
+
+    Attributes:
+      study: run by each job.
+      jobs: in an order that stays.
+      scores: `results -> (validation score, what to report)` of a finished job.
+      root: folder of the sweep.
+    """
+
+    study: launch.Study
+    jobs: Sequence[Job]
+    scores: Callable[[dict], tuple[float, Any]]
+    root: Path
+
+    def folder(self, index: int) -> Path:
+        """Where a job runs."""
+        return self.root / "jobs" / f"{index:05d}"
+
+    def state(self, index: int) -> str:
+        """Of a job: "done", "failed", "unfinished" (or running), or "missing"."""
+        folder = self.folder(index)
+        for file, state in (
+            ("error.json", "failed"),
+            ("results.json", "done"),
+            ("config.json", "unfinished"),
+        ):
+            if (folder / file).exists():
+                return state
+        return "missing"
+
+    def run(self, index: int) -> Path:
+        """Runs a job, or what is left of it; its folder.
+
+        Raises: ValueError for an index that no job has; what the study raises, after
+          the folder has it in error.json.
+        """
+        if not 0 <= index < len(self.jobs):
+            raise ValueError(
+                f"the sweep has the jobs 0..{len(self.jobs) - 1}, got {index}; "
+                "--sweep list names them"
+            )
+        folder = self.folder(index)
+        if self.state(index) == "done":
+            return folder
+        (folder / "error.json").unlink(missing_ok=True)
+        try:
+            return launch.run(self.study, self.jobs[index].config, folder)
+        except Exception as error:
+            # launch.run records what the study raises, but not what comes before it.
+            folder.mkdir(parents=True, exist_ok=True)
+            runs.RunFolder(folder).write_json("error.json", launch.describe(error))
+            raise
+
+    def gather(self) -> dict[str, Any]:
+        """Writes and returns `sweep.json`: the best of each group, and what failed."""
+        states = [self.state(index) for index in range(len(self.jobs))]
+        table = []
+        for index, (job, state) in enumerate(zip(self.jobs, states, strict=True)):
+            row: dict[str, Any] = {"index": index, "group": job.group, "state": state}
+            folder = runs.RunFolder(self.folder(index))
+            if state == "done":
+                score, report = self.scores(folder.read_json("results.json"))
+                row |= {"validation": score, "report": report}
+            elif state == "failed":
+                row |= folder.read_json("error.json")
+            table.append(row)
+        done = [row for row in table if row["state"] == "done"]
+        groups = dict.fromkeys(job.group for job in self.jobs)
+        found = {
+            "count": {state: states.count(state) for state in sorted({*states})},
+            "best": {
+                group: max(
+                    (row for row in done if row["group"] == group),
+                    key=lambda row: row["validation"],
+                    default=None,
+                )
+                for group in groups
+            },
+            "jobs": table,
+        }
+        self.root.mkdir(parents=True, exist_ok=True)
+        runs.RunFolder(self.root).write_json("sweep.json", found)
+        return found
+
+
+def on_ray(
+    make: Callable[[], Sweep], address: str | None = None, **resources: Any
+) -> dict[str, Any]:
+    """Runs all jobs that are not done on a Ray cluster, then gathers.
+
+    A job that fails leaves its error in its folder, and the others go on.
+
+    Args:
+      make: makes the sweep anew on each worker; a module's function.
+      address: of the cluster; None: RAY_ADDRESS, or a cluster on this machine.
+      **resources: of each job, as `ray.remote` takes them: num_cpus, num_gpus.
+
+    Returns: as `Sweep.gather`.
+
+    Raises: ImportError without the extra `sweep`.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(
+            "--sweep ray needs Ray: install kd_heuristics[sweep]"
+        ) from error
+    sweep = make()
+    if not ray.is_initialized():
+        ray.init(address=address)
+    work = ray.remote(**({"num_cpus": 1} | resources))(_work)
+    waiting = [
+        work.remote(make, index)
+        for index in range(len(sweep.jobs))
+        if sweep.state(index) != "done"
+    ]
+    while waiting:
+        (first, *_), waiting = ray.wait(waiting, num_returns=1)
+        try:
+            print(ray.get(first), flush=True)
+        except ray.exceptions.RayError as error:  # a worker died with its job
+            print(f"a worker was lost: {error}", flush=True)
+    return sweep.gather()
+
+
+def _work(make: Callable[[], Sweep], index: int) -> str:
+    """A job on a worker; its state in words, whatever happened."""
+    sweep = make()
+    try:
+        sweep.run(index)
+    except Exception as error:
+        return f"job {index} failed: {error}"
+    return f"job {index} is done"
+
+
+def command(make: Callable[[], Sweep], word: str) -> None:
+    """What `--sweep word` does.
+
+    Raises: ValueError for a word that is neither a number nor one of the others.
+    """
+    sweep = make()
+    if word == "list":
+        print(f"{len(sweep.jobs)} jobs, in {sweep.root}")
+        for index, job in enumerate(sweep.jobs):
+            print(f"{index:5d} {sweep.state(index):10s} {job.group}")
+    elif word in ("gather", "ray"):
+        found = sweep.gather() if word == "gather" else on_ray(make)
+        print(json.dumps(found["count"]))
+        for row in found["jobs"]:
+            if row["state"] == "failed":
+                print(f"job {row['index']} failed: {row['error']}: {row['message']}")
+        print(f"results: {sweep.root / 'sweep.json'}")
+        if set(found["count"]) != {"done"}:
+            raise SystemExit(launch.FAILED)
+    elif word.isdigit():
+        print(f"results: {sweep.run(int(word)) / 'results.json'}")
+    else:
+        raise ValueError(
+            f"--sweep takes list, gather, ray or the index of a job, got {word!r}"
+        )

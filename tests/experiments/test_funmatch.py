@@ -1,0 +1,299 @@
+"""The FunMatch study: what its arms minimise, their teachers, claims and presets."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import funmatch, launch, lessons
+from experiments.funmatch_lab import HELD, Laboratory
+from experiments.presets.funmatch import (
+    ARMS,
+    PRESETS,
+    Setting,
+    against,
+    claims,
+    name,
+    patience,
+)
+from kd_heuristics import data, distill, models, runs, training
+from tests.data import prepared_fixture
+
+SMOKE = PRESETS["smoke"]
+EVERY = dataclasses.replace(
+    SMOKE,
+    main=("fix/cc", "mix"),
+    other_arms=tuple(arm for arm in ARMS if arm not in ("fix/cc", "mix")),
+)
+
+
+class Silent:
+    def start(self, steps):
+        pass
+
+    def stage(self, name):
+        pass
+
+    def advance(self, steps, loss=None):
+        pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("smoke") / "funmatch"
+    return launch.run(funmatch.STUDY, SMOKE, target)
+
+
+def test_leaves_numbers_claims_and_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
+    assert [claim["paper"] for claim in results["claims"]] == [0.0188]
+    assert set(results["arms"]) == set(SMOKE.arms)
+    for arm, lengths in results["arms"].items():
+        expected = SMOKE.settings if arm in SMOKE.main else SMOKE.settings[:1]
+        assert list(lengths) == [str(setting.epochs) for setting in expected]
+        for epochs, found in lengths.items():
+            assert found["steps"] == 2 * int(epochs)  # 64 images by 32
+            assert found["seeds"] == [0]
+            keys = {f"test_{key}" for key in HELD} | {"validation_accuracy"}
+            assert keys <= set(found)
+            for key in keys:
+                assert np.isfinite(found[key]["values"]).all()
+    forwards = {
+        arm: runs["2"]["teacher_forwards"] for arm, runs in results["arms"].items()
+    }
+    assert forwards == {"fix/cc": 64, "mix": 128}
+    names = {path.name for path in (folder / "figures").glob("*.png")}
+    assert names == {"patience.png", "variants.png", "curves.png"}
+
+
+def test_a_finished_run_is_not_trained_again(folder):
+    before = (folder / "metrics.jsonl").read_text()
+    launch.run(funmatch.STUDY, SMOKE, folder)
+    assert (folder / "metrics.jsonl").read_text() == before
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Every arm, with teachers that know nothing and stored targets of none."""
+    path = tmp_path_factory.mktemp("lab")
+    lab = Laboratory(EVERY, runs.RunFolder(path), Silent())
+    lab.teacher, lab.second_teacher = (
+        training.with_stats(*lab.start("teacher", seed, size))
+        for seed, size in ((1, EVERY.teacher_size), (2, EVERY.student_size))
+    )
+    lab.pretrained = lab.start("student", 3, EVERY.student_size)
+    lab.targets = lambda arm, setting: jnp.zeros((64, 10))
+    return lab
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, lab):
+    one = ARMS[arm]
+    objective = lab.objective(one, EVERY.settings[0])
+    params, batch_stats = lab.start(one.family, 0, lab.size(one))
+    batch = {"images": jnp.zeros((4, 32, 32, 3), jnp.uint8), "index": jnp.arange(4)}
+    if one.labels:
+        batch["labels"] = jnp.arange(4)
+    value, (moved, metrics) = jax.eval_shape(
+        objective, params, batch_stats, batch, jax.random.key(0)
+    )
+    assert value.shape == ()
+    assert jax.tree.structure(moved) == jax.tree.structure(batch_stats)
+    assert ("agreement" in metrics) == (not one.labels)
+    if one.labels:
+        del batch["labels"]
+        with pytest.raises(KeyError, match="labels"):
+            jax.eval_shape(objective, params, batch_stats, batch, jax.random.key(0))
+
+
+def test_arms_differ_in_what_their_names_say(lab):
+    setting = EVERY.settings[0]
+    crops = {
+        arm: lab.crops(ARMS[arm], setting) for arm in ("fix/ic_ens", "fix/ic_ens_equal")
+    }
+    assert crops == {"fix/ic_ens": 2, "fix/ic_ens_equal": setting.epochs}
+    forwards = {arm: lab.forwards(ARMS[arm], setting) for arm in ARMS}
+    assert forwards["fix/ic_ens_equal"] == forwards["same/ic"] == 128
+    assert forwards["ensemble"] == 256
+    assert forwards["labels+mixup"] == 0
+    assert lab.size(ARMS["full_size"]) == EVERY.teacher_size
+    assert lab.sets.others is not None
+    assert (lab.sets.others.labels == data.UNLABELLED).all()
+
+
+CLASSIFIER = training.Classifier(
+    models.create("shallow", 3, width=0.02, classifier_width=4), (127.5,), (127.5,)
+)
+IMAGES = jnp.asarray(
+    np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1)), jnp.uint8
+)
+
+
+def logits_of(variables, pixels):
+    inputs = (pixels - 127.5) / 127.5
+    return np.asarray(CLASSIFIER.network.apply(variables, inputs), np.float64)
+
+
+def softmax(logits):
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def nets():
+    example = jnp.zeros((1, 8, 8, 1))
+    return [CLASSIFIER.network.init(jax.random.key(seed), example) for seed in (0, 1)]
+
+
+def test_matching_is_the_released_loss_of_what_the_view_shows(nets):
+    """T^2 sum p_t (log p_t - log p_s), of big_vision's definition, by hand."""
+    student, teacher = nets
+    view = data.views.create("mix", teacher_size=8, flip=False)
+    key, temperature = jax.random.key(5), 3.0
+    objective = jax.tree_util.Partial(
+        lessons.Matching(CLASSIFIER, view),
+        jnp.float32(temperature),
+        distill.Teacher(lessons.Sees(CLASSIFIER), teacher),
+    )
+    value, (_, metrics) = objective(student["params"], {}, {"images": IMAGES}, key)
+    seen = view(IMAGES, key)
+    s, t = (
+        logits_of(net, seen[who])
+        for net, who in ((student, "student"), (teacher, "teacher"))
+    )
+    p, q = softmax(t / temperature), softmax(s / temperature)
+    expected = temperature**2 * (p * (np.log(p) - np.log(q))).sum(-1).mean()
+    np.testing.assert_allclose(value, expected, rtol=2e-5)
+    p, q = softmax(t), softmax(s)
+    np.testing.assert_allclose(
+        metrics["kl"], (p * (np.log(p) - np.log(q))).sum(-1).mean(), rtol=2e-5
+    )
+    assert metrics["agreement"] == (s.argmax(-1) == t.argmax(-1)).mean()
+
+
+def test_labels_are_mixed_as_the_images_are(nets):
+    view = data.views.create("mix", teacher_size=8, flip=False)
+    labels, key = jnp.array([0, 1, 2, 0]), jax.random.key(6)
+    batch = {"images": IMAGES, "labels": labels}
+    value, _ = lessons.Labels(CLASSIFIER, view)(nets[0]["params"], {}, batch, key)
+    seen = view(IMAGES, key)
+    a = float(seen["mixup"])
+    assert 0.5 <= a < 1
+    hot = np.eye(3)[np.asarray(labels)]
+    targets = a * hot + (1 - a) * np.roll(hot, 1, 0)
+    log_q = np.log(softmax(logits_of(nets[0], seen["student"])))
+    np.testing.assert_allclose(value, -(targets * log_q).sum(-1).mean(), rtol=2e-5)
+
+
+def test_stored_targets_are_looked_up_by_example(nets):
+    table = jnp.arange(12.0).reshape(4, 3)
+    found = lessons.stored(table)({"index": jnp.array([2, 0])})
+    np.testing.assert_array_equal(found, table[jnp.array([2, 0])])
+
+
+def test_statistics_are_of_the_longest_training():
+    config = dataclasses.replace(PRESETS["digits"], other_arms=())
+    arrays = {}
+    for place, arm in enumerate(config.main):
+        for setting in config.settings:
+            values = np.full(3, 0.1 * place + 0.001 * setting.epochs)
+            arrays[f"{name(arm, setting.epochs)}/test_accuracy"] = values
+    found = funmatch.statistics(config, arrays)
+    np.testing.assert_allclose(found[against("same/ic", "fix/cc")], 0.2)
+    np.testing.assert_allclose(found[patience("mix")], 0.15)
+    for claim in claims(config):
+        assert claim.statistic in found
+
+
+def test_claims_carry_the_papers_numbers():
+    found = {claim.statistic: claim.paper for claim in claims(PRESETS["digits"])}
+    assert found[against("same/ic", "fix/cc")] == 0.0402
+    assert found[against("mix", "same/ic")] == 0.006
+    assert found[against("ind/ic", "fix/cc")] is None
+    assert found[patience("mix")] == 0.0188
+
+
+def test_the_papers_presets_have_its_table():
+    flowers = PRESETS["flowers"]
+    assert flowers.settings[1] == Setting(
+        epochs=10_000, rate=0.003, decay=3e-4, temperature=10.0, paper=0.9283
+    )
+    assert len(PRESETS["pets"].settings) == 5
+    assert PRESETS["imagenet"].settings[-1].paper == 0.8231
+    assert len(funmatch.jobs(dataclasses.replace(flowers, other_arms=()))) == 4 * 4 * 80
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"main": ("mixed",)}, "did you mean 'mix'"),
+        ({"other_epochs": 3}, r"epochs of a setting, \[2, 4\], got 3"),
+        ({"settings": SMOKE.settings[::-1]}, r"ascending epochs .* got \[4, 2\]"),
+        ({"teacher_epochs": 0}, "needs teacher_weights, or teacher_epochs"),
+        (
+            {"teacher_weights": "a/R152x2_T_224.npz"},
+            "are of 224 pixels a side, and the network sees 32",
+        ),
+    ],
+)
+def test_bad_config(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMOKE, **changes)
+
+
+def test_a_warmup_longer_than_the_training_is_refused(tmp_path):
+    config = dataclasses.replace(SMOKE, warmup_steps=4)
+    with pytest.raises(ValueError, match=r"0\.\.3 for a training of 4 steps, got 4"):
+        Laboratory(config, runs.RunFolder(tmp_path), Silent())
+
+
+def test_missing_weights_say_where_they_are(tmp_path):
+    config = dataclasses.replace(SMOKE, teacher_weights=str(tmp_path / "none.npz"))
+    lab = Laboratory(config, runs.RunFolder(tmp_path), Silent())
+    with pytest.raises(runs.RunError, match=r"none\.npz are not there; download"):
+        _ = lab.teacher
+
+
+@pytest.mark.long
+def test_a_set_of_the_paper_end_to_end(tmp_path, monkeypatch):
+    """Streamed from made-up images with the true features of Flowers and of Pets."""
+    for made, counts in (
+        ("oxford_flowers102", {"train": 20, "validation": 6, "test": 10}),
+        ("oxford_iiit_pet", {"train": 20, "test": 2}),
+    ):
+        prepared_fixture.write(tmp_path / "data", made, counts)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    small = {"teacher_size": 32, "student_size": 16, "stored_size": 40}
+    config = dataclasses.replace(
+        PRESETS["flowers"],
+        others="oxford_iiit_pet",
+        teacher="bit_tiny",
+        teacher_weights=None,
+        teacher_epochs=2,
+        teacher_width=0.25,
+        model="bit_tiny",
+        width=0.25,
+        family="mobilenet_tiny",
+        settings=SMOKE.settings,
+        other_epochs=2,
+        main=("fix/cc", "mix"),
+        other_arms=("fix/ic_ens", "others", "mobilenet_bn"),
+        warmup_steps=1,
+        batch_size=8,
+        eval_batch_size=4,
+        ensemble_crops=2,
+        **small,
+    )
+    folder = launch.run(funmatch.STUDY, config, tmp_path / "funmatch")
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["arms"]) == set(config.arms)
+    assert results["arms"]["mix"]["4"]["steps"] == 8  # 20 images by 8
+    # A stream cuts what a fixed teacher sees, who then looks at every step.
+    assert results["arms"]["fix/cc"]["4"]["teacher_forwards"] == 64
+    for lengths in results["arms"].values():
+        for found in lengths.values():
+            assert np.isfinite(found["test_kl"]["values"]).all()
