@@ -149,6 +149,7 @@ class Laboratory:
             evaluate=None if tested is None else test,
             metrics=self.metrics,
             directory=self.folder.checkpoints(name),
+            on_nonfinite=self.config.on_nonfinite,
             progress=self.progress.advance,
         )
 
@@ -328,7 +329,9 @@ class Laboratory:
         """Metrics after each epoch, [seeds, epochs]."""
         lines = [self.metrics.read(f"{arm}-seed{seed}") for seed in self.seeds]
         return {
-            f"{arm}/{name}": np.array([[row[name] for row in own] for own in lines])
+            f"{arm}/{name}": np.array(
+                [[row[name] for row in own] for own in lines], float
+            )
             for name in ("loss", "test_loss", "test_accuracy")
         }
 

@@ -140,6 +140,7 @@ class Laboratory:
             evaluate=None if tested is None else test,
             metrics=self.metrics,
             directory=self.folder.checkpoints(name),
+            on_nonfinite=self.config.on_nonfinite,
             progress=self.progress.advance,
         )
         return teaching.members_of(state, list(starts))
@@ -301,7 +302,7 @@ class Laboratory:
         steps = np.array([line["step"] for line in lines[0][0]])
         return {f"{arm}/step": steps} | {
             f"{arm}/{name}": np.array(
-                [[[line[name] for line in net] for net in own] for own in lines]
+                [[[line[name] for line in net] for net in own] for own in lines], float
             )
             for name in ("loss", "test_loss", "test_accuracy")
         }

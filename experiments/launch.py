@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import shlex
 import sys
 import time
 import traceback
@@ -15,17 +16,27 @@ import rich.console
 import rich.progress
 import tyro
 
-from kd_heuristics import checkpoints, data, nearest, parallel, runs, training
+from kd_heuristics import (
+    checkpoints,
+    data,
+    files,
+    interrupts,
+    nearest,
+    parallel,
+    runs,
+    training,
+)
 from kd_heuristics.report import Claim
 
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (
     checkpoints.CheckpointError,
     data.MissingDatasetError,
+    files.WriteError,
     runs.RunError,
     training.NonFiniteError,
 )
-USAGE, FAILED = 2, 1  # exit statuses, beside 0
+USAGE, FAILED = 2, 1  # exit statuses, beside 0, 130 (SIGINT) and 143 (SIGTERM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Study:
       claims: `config -> claims`, written into config.json before the run.
       paper_preset: the preset with the paper's own values.
       has_sweep: whether its module has `jobs` and `scores`, for `--sweep`.
+      extendable: fields of the config that may grow in a run folder: no step that was
+        done, and no schedule up to there, depends on them.
     """
 
     name: str
@@ -52,39 +65,70 @@ class Study:
     claims: Callable[[Any], Sequence[Claim]]
     paper_preset: str = "cifar10"
     has_sweep: bool = False
+    extendable: tuple[str, ...] = ()
 
 
 def run(study: Study, config: Any, workdir: str | Path) -> Path:
     """Runs a study, or what is left of it, in a run folder; returns the folder.
 
     Raises:
-      RunError, CheckpointError, MissingDatasetError, NonFiniteError: see their words.
+      RunError, CheckpointError, MissingDatasetError, NonFiniteError, WriteError: see
+        their words.
+      Interrupted: the process was asked to stop, inside `interrupts.handled`.
     """
     folder = runs.RunFolder(workdir)
-    folder.open(
-        {
-            "study": study.name,
-            "question": study.question,
-            "config": config,
-            "claims": study.claims(config),
-            "deviations": deviations(config, study.presets[study.paper_preset]),
-            "strategies": parallel.strategies(),
-        }
-    )
+    with folder.lock():
+        _run(study, config, folder)
+    return folder.path
+
+
+def _run(study, config, folder):
+    described = {
+        "study": study.name,
+        "question": study.question,
+        "config": config,
+        "claims": study.claims(config),
+        "deviations": deviations(config, study.presets[study.paper_preset]),
+        "strategies": parallel.strategies(),
+    }
+    folder.open(described, study.extendable)
     (folder.path / "error.json").unlink(missing_ok=True)
     start = time.monotonic()
     entry = folder.begin()
     try:
         with progress_bar(study.name) as progress:
             results, arrays = study.compute(config, folder, progress)
+        results = results | {"numbers": numbers(config, folder)}
         folder.save_arrays("arrays.npz", arrays)
         folder.write_json("results.json", results)
         study.draw(folder.path)
     except Exception as error:
-        folder.write_json("error.json", describe(error))
+        # A full disk must not hide what went wrong.
+        with contextlib.suppress(files.WriteError):
+            folder.write_json("error.json", describe(error))
         raise
     folder.end(entry, time.monotonic() - start)
-    return folder.path
+
+
+def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
+    """What became infinite or NaN in a run, for its results.
+
+    Returns: `on_nonfinite` of the config; `skipped_updates` and `first_nonfinite_step`
+      of each training that has any, the second as a line of the metrics file has it.
+    """
+    skipped: dict[str, int] = {}
+    first: dict[str, int] = {}
+    for line in training.MetricsFile(folder.path / "metrics.jsonl").read():
+        stage = line["stage"]
+        if line.get("skipped_updates"):
+            skipped[stage] = skipped.get(stage, 0) + round(line["skipped_updates"])
+        if any(value is None for value in line.values()):
+            first.setdefault(stage, line["step"])
+    return {
+        "on_nonfinite": getattr(config, "on_nonfinite", "raise"),
+        "skipped_updates": skipped,
+        "first_nonfinite_step": first,
+    }
 
 
 def deviations(config: Any, paper: Any) -> dict[str, tuple[Any, Any]]:
@@ -101,7 +145,10 @@ def describe(error: Exception) -> dict[str, str]:
 
 
 def main(study: Study) -> None:
-    """The command line of a study; exits with 0, 1 (failed) or 2 (wrong usage)."""
+    """The command line of a study.
+
+    Exits with 0, 1 (failed), 2 (wrong usage), 130 (SIGINT) or 143 (SIGTERM).
+    """
     preset, rest = _preset(sys.argv[1:], study.presets)
     arguments = _arguments(study, preset)
     with usage_errors():
@@ -131,11 +178,19 @@ def usage_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
-    """Turns a failure that explains itself into its message and exit status 1."""
+    """Turns a failure that explains itself into its message and exit status 1.
+
+    SIGINT and SIGTERM inside end in one line on how to go on, and 130 or 143.
+    """
     try:
-        yield
+        with interrupts.handled():
+            yield
     except EXPLAINED as error:
         fail(error, FAILED)
+    except interrupts.Interrupted as stop:
+        again = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+        print(f"{stop}; nothing is lost. To go on: {again}", file=sys.stderr)
+        raise SystemExit(stop.status) from None
 
 
 def fail(error: Exception, status: int) -> None:
@@ -209,17 +264,27 @@ class Progress:
         self._bar.update(self._task, total=steps)
 
     def stage(self, name: str) -> None:
-        """Names what is running now."""
+        """Names what is running now.
+
+        Raises:
+          Interrupted: the process was asked to stop.
+        """
+        interrupts.check()
         self._bar.update(self._task, stage=name)
         if self._bar.disable:
             task = self._bar.tasks[self._task]
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
 
     def advance(self, steps: float, loss: float | None = None) -> None:
-        """Moves the bar by so many steps; `loss` is shown where it is a number."""
+        """Moves the bar by so many steps; `loss` is shown where it is a number.
+
+        Raises:
+          Interrupted: as `stage`; what was done before is saved, or `fit` does so.
+        """
         known = loss is not None and math.isfinite(loss)
         fields: dict[str, Any] = {"loss": f"{loss:.3f}"} if known else {}
         self._bar.update(self._task, advance=steps, **fields)
+        interrupts.check()
 
 
 @contextlib.contextmanager

@@ -113,6 +113,7 @@ class Laboratory:
             log_every_steps=its.steps_per_epoch,
             metrics=self.metrics,
             directory=self.folder.checkpoints(directory),
+            on_nonfinite=self.config.on_nonfinite,
             progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
             **options,
         )
@@ -121,7 +122,9 @@ class Laboratory:
         """Metrics of a training after each epoch, {name: [seeds, epochs]}."""
         lines = [self.metrics.read(f"{stage}-seed{seed}") for seed in self.seeds]
         return {
-            f"{stage}/{name}": np.array([[line[name] for line in s] for s in lines])
+            f"{stage}/{name}": np.array(
+                [[line[name] for line in s] for s in lines], float
+            )
             for name in names
         }
 
@@ -313,9 +316,9 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     lab = Laboratory(config, folder, progress)
     arrays: dict[str, Any] = {"t": lab.t}
     for group in config.groups:
-        arrays |= folder.stage(f"train-{group}", functools.partial(lab.train, group))
+        arrays |= lab.train(group)
     for form in FORMS:
-        arrays |= folder.stage(f"fit-{form}", functools.partial(lab.fit, form))
+        arrays |= lab.fit(form)
     for name, values in folder.stage("segments", lab.segments).items():
         pair, metric = name.split("/")
         arrays[f"{pair}/segment/{metric}"] = values

@@ -84,6 +84,7 @@ class Laboratory:
             log_every_steps=self.task.steps_per_epoch,
             metrics=self.metrics,
             directory=self.folder.checkpoints(directory),
+            on_nonfinite=self.config.on_nonfinite,
             progress=self.progress.advance,
             **options,
         )
@@ -254,7 +255,7 @@ def path_name(arm: str, seed: int, pair: Pair) -> str:
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     """Trains, connects and judges; `(results, arrays)` of the run folder."""
     lab = Laboratory(config, folder, progress)
-    arrays = dict(folder.stage("train", lab.train))
+    arrays = lab.train()
     bends = lab.fit_chains()
     found: dict[str, list] = {}
     for index, (arm, seed, pair) in enumerate(lab.paths):

@@ -214,7 +214,7 @@ class Laboratory:
             metrics=self.metrics,
             directory=self.folder.checkpoints(group),
             keep_steps={0, self.warmup_steps},
-            on_nonfinite="record",  # divergence is what the study is about
+            on_nonfinite=self.config.on_nonfinite,
             progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
         )
         return {
@@ -313,7 +313,7 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     lab = Laboratory(config, folder, progress)
     arrays: dict[str, Any] = {}
     for group in dict.fromkeys(lab.group(arm) for arm in config.arms):
-        arrays |= folder.stage(f"train-{group}", functools.partial(lab.train, group))
+        arrays |= lab.train(group)
     for arm in config.arms:
         found = [
             folder.stage(f"{arm}-seed{seed}", functools.partial(lab.compare, arm, seed))
@@ -382,6 +382,7 @@ STUDY = launch.Study(
     compute=compute,
     draw=plots.warmup,
     claims=claims,
+    extendable=("epochs",),
 )
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@
     results.json       every number and claim: what config and seeds alone determine
     error.json         instead of results, where the study failed
     figures/           png and pdf
+    .lock              while a run is in it: whose
 
 Files are written under another name and renamed: a kill leaves the old one or the new.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -21,13 +23,17 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from kd_heuristics import locks
+from kd_heuristics.files import whole, write_text, writing
 
 _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
@@ -42,31 +48,44 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def open(self, described: Mapping[str, Any]) -> None:
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes out of it while inside.
+
+        Raises:
+          RunError: the folder cannot be written, or a run is in it (it says whose).
+        """
+        self._make()
+        try:
+            with locks.lock(self.path):
+                yield
+        except locks.LockedError as error:
+            raise RunError(
+                f"the run folder {self.path} is in use by {error}. Wait for it, stop "
+                "it, or choose another with --workdir"
+            ) from None
+
+    def open(
+        self, described: Mapping[str, Any], extendable: Collection[str] = ()
+    ) -> None:
         """Makes the folder, or checks that it holds a run of the same description.
 
         Args:
           described: goes to config.json: the study, its config, claims, strategies.
+          extendable: fields of the config that may be larger than in the run that is
+            there. What was computed from its checkpoints is then computed again.
 
         Raises:
           RunError: the folder cannot be written, is not a run folder, or holds a run
             of another description (the differences are listed).
         """
         described = to_json(described)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise RunError(
-                f"the run folder {self.path} cannot be written ({error.strerror}); "
-                "choose another with --workdir"
-            ) from error
+        self._make()
         if (self.path / "config.json").exists():
-            self._compare(described)
+            self._compare(described, extendable)
             return
-        others = sorted(path.name for path in self.path.iterdir())
+        own = (locks.FILE, ".partial-config.json")
+        others = sorted(p.name for p in self.path.iterdir() if p.name not in own)
         if others:
             raise RunError(
                 f"{self.path} holds files but no config.json, so it is not a run "
@@ -74,18 +93,39 @@ class RunFolder:
             )
         self.write_json("config.json", described)
 
-    def _compare(self, described) -> None:
-        old = self.read_json("config.json")
-        lines = [
-            f"  {key}: {a!r} there, {b!r} asked for"
-            for key, a, b in _differences(old, described)
-        ]
-        if lines:
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable.{os.getpid()}"
+            probe.write_bytes(b"x")  # a full disk makes empty files
+            probe.unlink()
+        except OSError as error:
             raise RunError(
-                f"{self.path} holds a run of another configuration:\n"
-                + "\n".join(lines)
-                + "\nchoose another folder with --workdir, or remove this one"
-            )
+                f"the run folder {self.path} cannot be written ({error.strerror}); "
+                "choose another with --workdir"
+            ) from error
+
+    def _compare(self, described, extendable) -> None:
+        old = self.read_json("config.json")
+        found = list(_differences(old, described))
+        if not found:
+            return
+        lines = [f"  {key}: {a!r} there, {b!r} asked for" for key, a, b in found]
+        if _extends(found, extendable):
+            print(f"{self.path} is extended:\n" + "\n".join(lines), file=sys.stderr)
+            # Before config.json, so that a kill in between leaves the shorter run.
+            for path in (self.path / "stages").glob("*.npz"):
+                path.unlink()
+            for name in ("results.json", "arrays.npz"):
+                (self.path / name).unlink(missing_ok=True)
+            self.write_json("config.json", described)
+            return
+        more = f" (only {', '.join(extendable)} may grow)" if extendable else ""
+        raise RunError(
+            f"{self.path} holds a run of another configuration:\n"
+            + "\n".join(lines)
+            + f"\nchoose another folder with --workdir, or remove this one{more}"
+        )
 
     def checkpoints(self, stage: str) -> Path:
         """Where the checkpoints of a stage lie."""
@@ -110,11 +150,10 @@ class RunFolder:
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes `name` (".npz"), whole or not at all."""
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        with partial.open("wb") as file:
+        with writing(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as partial, partial.open("wb") as file:
             np.savez(file, **dict[str, Any](arrays))
-        partial.replace(target)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of an ".npz" of the folder, without pickle.
@@ -134,23 +173,37 @@ class RunFolder:
                 "made again"
             ) from error
 
-    def stage(self, name: str, compute) -> dict[str, np.ndarray]:
-        """The arrays of a stage: read where it is finished, else computed and saved."""
+    def stage(self, name: str, compute: Callable) -> dict[str, np.ndarray]:
+        """The arrays of a stage: read where it is finished, else computed and saved.
+
+        A file that is damaged is computed again, and a warning says so.
+        """
         file = f"stages/{name}.npz"
-        if not (self.path / file).exists():
-            self.save_arrays(file, compute())
+        if (self.path / file).exists():
+            try:
+                return self.load_arrays(file)
+            except RunError as error:
+                warnings.warn(f"{error}; that is done now", stacklevel=2)
+        self.save_arrays(file, compute())
         return self.load_arrays(file)
 
     def begin(self) -> dict[str, Any]:
         """Adds this invocation to environment.json; `end` completes the entry."""
         file = "environment.json"
-        exists = (self.path / file).exists()
-        entries = self.read_json(file)["invocations"] if exists else []
+        entries = self._invocations(file) if (self.path / file).exists() else []
         entry = environment() | {"finished": False}
         self.write_json(
             file, {"resumes": len(entries), "invocations": [*entries, entry]}
         )
         return entry
+
+    def _invocations(self, file):
+        try:
+            return [*self.read_json(file)["invocations"]]
+        except (RunError, LookupError, TypeError) as error:
+            words = f"{self.path / file} is damaged ({error}); it is begun anew"
+            warnings.warn(words, stacklevel=3)
+            return []
 
     def end(self, entry: dict[str, Any], seconds: float) -> None:
         """Writes how long the invocation took, and that it came to its end."""
@@ -196,11 +249,16 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _extends(differences, extendable) -> bool:
+    """Whether all that differs is larger fields, and what follows from them."""
+    for key, old, new in differences:
+        field = key.removeprefix("config.")
+        if field in extendable and isinstance(old, int) and isinstance(new, int):
+            if new < old:
+                return False
+        elif key.partition(".")[0] != "deviations":
+            return False
+    return True
 
 
 def _differences(old, new, path=""):

@@ -37,6 +37,7 @@ class Config:
     dropout_rate: float = 0.5  # of a VGG
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None
     batch_size: int = 100
     teacher_epochs: int = 200

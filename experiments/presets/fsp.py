@@ -102,6 +102,7 @@ class Config:
     width: float = 1.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None
     batch_size: int = 128
     teacher_phase: Phase = Phase(steps=64_000, rate=0.1, drops=(32_000, 48_000))

@@ -65,6 +65,9 @@ class Config:
     dropout_rate: float = 0.5  # of a VGG
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    on_nonfinite: Literal["raise", "skip", "record"] = (
+        "record"  # divergence is what the study is about
+    )
     members_at_once: int | None = None
     batch_size: int = 5000  # the large one
     micro_batches: int = 1  # above 1, batch norm sees a part of the large batch only

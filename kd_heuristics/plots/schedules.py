@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_heuristics import schedules
+from kd_heuristics import files, schedules
 from kd_heuristics.plots import style
 
 _STEPS = 150
@@ -39,4 +39,5 @@ def schedule_gallery(path: str | Path) -> None:
             ax.set(ylim=(-0.005, 0.108))
         for ax in axes[-1]:
             ax.set_xlabel("step")
-        figure.savefig(path, metadata={"Software": None})
+        with files.whole(path) as partial:
+            figure.savefig(partial, metadata={"Software": None})

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from kd_heuristics import files
+
 # Okabe and Ito's palette: told apart in print and by colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PAPER = {"color": "0.6", "linewidth": 1.0, "zorder": 0}
@@ -37,11 +39,13 @@ def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Writes `folder/figures/name.png` and `.pdf`, without dates."""
+    """Writes `folder/figures/name.png` and `.pdf`, whole or not at all, undated."""
     target = folder / "figures"
-    target.mkdir(exist_ok=True)
-    figure.savefig(target / f"{name}.png", metadata={"Software": None})
-    figure.savefig(target / f"{name}.pdf", metadata={"CreationDate": None})
+    with files.writing(target):
+        target.mkdir(exist_ok=True)
+    for ending, date in (("png", "Software"), ("pdf", "CreationDate")):
+        with files.whole(target / f"{name}.{ending}") as partial:
+            figure.savefig(partial, metadata={date: None})
 
 
 def band(axes: Axes, x, values, **options) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kd_heuristics import runs
+from kd_heuristics import files, runs
 
 _VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"}
 
@@ -29,7 +29,7 @@ def write(preset_folder: str | Path) -> Path:
     title = f"kd_heuristics: {html.escape(preset_folder.name)}"
     page = _PAGE.format(title=title, style=_STYLE, sections=sections)
     target = preset_folder / "report.html"
-    runs.write_text(target, page)
+    files.write_text(target, page)
     return target
 
 

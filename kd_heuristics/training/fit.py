@@ -11,18 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import data, parallel
+from kd_heuristics import data, interrupts, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
-from kd_heuristics.training.step import VALUE, Form, Recipe, advance
+from kd_heuristics.training.step import (
+    FINITE,
+    SKIPPED,
+    VALUE,
+    Form,
+    Recipe,
+    advance,
+    places,
+)
 
 PyTree = Any
+_STEPS = "steps"  # beside the sums, whose names are the objective's
 
 
 class NonFiniteError(Exception):
-    """The objective became infinite or NaN; the message names the stage and steps."""
+    """A training became infinite or NaN; the message says when and where."""
 
 
 def fit(
@@ -43,7 +52,7 @@ def fit(
     metrics: MetricsFile | None = None,
     directory: str | Path | None = None,
     keep_steps: Collection[int] = (),
-    keep_last: int = 1,
+    keep_last: int = 2,
     score: Callable[[Mapping[str, float]], float] | None = None,
     checkpoint_every_logs: int = 1,
     on_nonfinite: str = "raise",
@@ -84,21 +93,30 @@ def fit(
       metrics: where the lines go; None: nowhere.
       directory: of the checkpoints; None: none are written, and nothing is resumed.
       keep_steps: steps whose checkpoint stays; 0 is the start.
-      keep_last: so many of the newest checkpoints stay beside them.
+      keep_last: so many of the newest checkpoints stay beside them; with one, there is
+        nothing to go on from where it is damaged.
       score: `{name: number} -> number` of a metrics line; the checkpoint with the
         highest stays too: `checkpoints.best` finds it.
       checkpoint_every_logs: a checkpoint to resume from every so many lines.
-      on_nonfinite: what an infinite or NaN objective does: "raise" stops the run;
-        "record" goes on, and the lines hold null, for studies of divergence.
+      on_nonfinite: what an infinite or NaN number does. "raise" stops the run within
+        one call, at the first objective or gradient of a step, or parameter or
+        statistic after a call. "skip" leaves parameters, statistics and optimiser as
+        they were in each step with such a number, counts it in the line's
+        "skipped_updates" and takes the line's means over the other steps; a schedule
+        that counts updates then lags behind the step. "record" goes on, and the lines
+        hold null, for studies of divergence.
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
     Returns: the state after `num_steps`.
 
     Raises:
-      NonFiniteError: the objective's value is infinite or NaN, and on_nonfinite is
-        "raise". The last checkpoint stays.
-      CheckpointError: the checkpoint to resume from is damaged or another model's.
+      NonFiniteError: a number is infinite or NaN, and on_nonfinite is "raise". The last
+        checkpoint stays.
+      CheckpointError: no checkpoint that is there can be gone on from, they are of
+        another model, or one cannot be written. Damaged ones are said and made again.
+      RunError: the metrics file lacks lines of the steps that are done.
+      Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
         micro_batches or the mesh does not divide.
     """
@@ -120,7 +138,7 @@ def fit(
     recipe = Recipe(
         as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
     )
-    form = Form(micro_batches=micro_batches, mesh=mesh)
+    form = Form(micro_batches=micro_batches, mesh=mesh, on_nonfinite=on_nonfinite)
     return train(recipe, state, batches, form, plan, [stage], evaluate, progress)
 
 
@@ -147,48 +165,79 @@ def train(
     if form.mesh is not None:
         recipe, state = parallel.replicate((recipe, state), form.mesh)
     log = Log(plan, stages)
-    state = log.resume(state)
+    state, totals = log.resume(state)
     if progress is not None and int(state.step):
         progress(int(state.step) * len(stages), math.nan)
+    where = places(state)
 
     with read_from as read:
 
         def call(state, last):
             of_call = read(int(state.step), last)
-            state, sums = advance(recipe, state, of_call, last, form)
+            state, sums, wrong = advance(recipe, state, of_call, last, form)
+            _raise_nonfinite(np.asarray(wrong), where, log)
             return state, {name: np.asarray(value) for name, value in sums.items()}
 
         for number, stop in enumerate(plan.stops(), start=1):
             if stop <= int(state.step):
                 continue
-            state, values = _interval(call, state, stop, plan, stages, progress)
+            state, values = _interval(call, state, stop, log, totals, progress)
+            totals = {}
             values |= {} if evaluate is None else dict(evaluate(state))
             log.write(number, stop, values, state)
+            try:
+                interrupts.check()
+            except interrupts.Interrupted:
+                log.interrupt(stop, {}, state)
+                raise
     return state
 
 
-def _interval(call, state, stop, plan, stages, progress):
-    """Trains until `stop`, in calls of at most `steps_per_call`; the metrics' means."""
-    first = step = int(state.step)
-    totals: dict[str, Any] = {}
-    while step < stop:
-        last = min(step + plan.steps_per_call, stop)
+def _interval(call, state, stop, log, totals, progress):
+    """Trains until `stop`, in calls of at most `steps_per_call`; the metrics' means.
+
+    `totals` are those of the calls before it was interrupted. The calls after are what
+    they would have been, so that sums are taken in the same order.
+    """
+    totals, members = dict(totals), len(log.stages)
+    while (step := int(state.step)) < stop:
+        last = min(step + log.plan.steps_per_call, stop)
         state, sums = call(state, last)
         value = np.atleast_1d(sums.pop(VALUE))
-        for stage, one in zip(stages, value, strict=True):
-            if not math.isfinite(one) and plan.on_nonfinite == "raise":
-                raise NonFiniteError(
-                    f"{stage}: the objective became {one} between steps {step} and "
-                    f"{last}; lower the learning rate, clip the gradient, or go on "
-                    'with on_nonfinite="record"'
-                )
         # In float64: a long interval loses no digits.
         sums = {name: array.astype(np.float64) for name, array in sums.items()}
+        sums[_STEPS] = np.float64(last - step) - sums.get(SKIPPED, 0.0)
         totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
-        if progress is not None:
-            progress((last - step) * len(stages), float(value.mean()) / (last - step))
-        step = last
-    return state, {name: total / (stop - first) for name, total in totals.items()}
+        try:
+            if progress is not None:
+                progress((last - step) * members, float(value.mean()) / (last - step))
+            interrupts.check()
+        except interrupts.Interrupted:
+            # At the end of an interval its line is written first.
+            if last < stop:
+                log.interrupt(last, totals, state)
+                raise
+    return state, _means(totals)
+
+
+def _means(totals):
+    """The means over the steps that were not skipped; NaN where all were."""
+    steps = totals.pop(_STEPS)
+    own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {name: total / steps for name, total in totals.items()} | own
+
+
+def _raise_nonfinite(wrong, where, log):
+    """Raises for the first member with a step that is not finite."""
+    for stage, (step, place) in zip(log.stages, np.atleast_2d(wrong), strict=True):
+        if step != FINITE:
+            raise NonFiniteError(
+                f"{stage}: {where[place]} became infinite or NaN in step {step}; the "
+                f"last good checkpoint: {log.last_good()}. Lower the learning rate, "
+                'clip the gradient, or go on with on_nonfinite="skip" or "record" '
+                "(--on-nonfinite)"
+            )
 
 
 def _check_stream(stream, form):

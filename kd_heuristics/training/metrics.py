@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_heuristics import runs
+from kd_heuristics import files, runs
 
 
 class MetricsFile:
@@ -23,25 +23,45 @@ class MetricsFile:
         line = {"stage": stage, "step": step} | {
             k: float(v) if math.isfinite(v) else None for k, v in values.items()
         }
-        with self.path.open("a", encoding="utf-8") as file:
+        with files.writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def cut(self, stage: str, last_step: int) -> None:
-        """Forgets the stage's lines past `last_step`, and a line broken by a kill."""
+    def cut(self, stages: Collection[str], last_step: int) -> None:
+        """Forgets the stages' lines past `last_step`, and a line broken by a kill.
+
+        Raises:
+          RunError: the file is damaged.
+        """
         if not self.path.exists():
             return
         kept = [
             line
             for line in self.read()
-            if line["stage"] != stage or line["step"] <= last_step
+            if line["stage"] not in stages or line["step"] <= last_step
         ]
-        runs.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        files.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def read(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """The lines, of one stage or of all, in the order written."""
+        """The lines, of one stage or of all, in the order written.
+
+        Raises:
+          RunError: the file is damaged.
+        """
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        return [line for line in lines if stage in (None, line["stage"])]
+        content = self.path.read_bytes()
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        found = [self._parse(number, line) for number, line in enumerate(lines, 1)]
+        return [line for line in found if stage in (None, line["stage"])]
+
+    def _parse(self, number, line):
+        try:
+            found = json.loads(line)
+            if isinstance(found["stage"], str) and type(found["step"]) is int:
+                return found
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise runs.RunError(
+            f"line {number} of {self.path} is damaged; remove the run folder to start "
+            "from the beginning"
+        )

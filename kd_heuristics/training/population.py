@@ -55,7 +55,7 @@ def population(
     metrics: MetricsFile | None = None,
     directory: str | Path | None = None,
     keep_steps: Collection[int] = (),
-    keep_last: int = 1,
+    keep_last: int = 2,
     score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
     checkpoint_every_logs: int = 1,
     on_nonfinite: str = "raise",
@@ -132,7 +132,9 @@ def population(
     stages = [member.stage for member in members]
     if metrics is not None and len(set(stages)) < len(stages):
         raise ValueError(f"each member needs a stage name of its own, got {stages}")
-    form = Form("map" if one_by_one else "vmap", at_once, micro_batches, mesh)
+    form = Form(
+        "map" if one_by_one else "vmap", at_once, micro_batches, mesh, on_nonfinite
+    )
     return train(recipe, state, batches, form, plan, stages, evaluate, progress)
 
 

@@ -13,6 +13,8 @@ from kd_heuristics.training.state import TrainState
 
 PyTree = Any
 VALUE = "objective value"  # beside the metrics, whose names are the objective's
+SKIPPED = "skipped_updates"
+FINITE = -1  # in place of the step that is not finite
 
 
 @jax.tree_util.register_dataclass
@@ -34,19 +36,24 @@ class Form:
       at_once: with "vmap", at most so many members at a time; None: all.
       micro_batches: parts of a batch whose gradients are averaged.
       mesh: the devices over which each batch is split; None: wherever the data lies.
+      on_nonfinite: "raise" finds the first step that is not finite, "skip" leaves such
+        updates out, "record" does neither.
     """
 
     members: str = "one"
     at_once: int | None = None
     micro_batches: int = 1
     mesh: jax.sharding.Mesh | None = None
+    on_nonfinite: str = "record"
 
 
 @functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
 def advance(recipe, state, batches, last_step, form):
-    """Steps until `last_step`; the new state, and the sums of metrics and objective.
+    """Steps until `last_step`; the new state, the sums of metrics, and what is wrong.
 
-    The bounds are arguments, so that intervals of any length share one program.
+    The bounds are arguments, so that intervals of any length share one program. The
+    third are int32 [2] a member: the first step that is not finite, FINITE for none,
+    and which of `places` it is in.
     """
     if form.members == "one":
         return _run(recipe, state, batches, last_step, form)
@@ -60,25 +67,76 @@ def advance(recipe, state, batches, last_step, form):
 
     leaves = (recipe, state.params, state.batch_stats, state.opt_state)
     if form.members == "vmap" and form.at_once is None:
-        state, sums = jax.vmap(member)(leaves)
+        state, sums, wrong = jax.vmap(member)(leaves)
     else:
         size = form.at_once if form.members == "vmap" else None
-        state, sums = jax.lax.map(member, leaves, batch_size=size)
-    return dataclasses.replace(state, step=state.step[0]), sums
+        state, sums, wrong = jax.lax.map(member, leaves, batch_size=size)
+    return dataclasses.replace(state, step=state.step[0]), sums, wrong
+
+
+def places(state: TrainState) -> list[str]:
+    """Where a step may be not finite, in words and in the order of `advance`."""
+
+    def names(tree):
+        return [
+            jax.tree_util.keystr(path, simple=True, separator="/") or "value"
+            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+        ]
+
+    params = names(state.params)
+    return [
+        "the objective",
+        *(f"the gradient of {name}" for name in params),
+        *(f"the parameter {name}" for name in params),
+        *(f"the statistic {name}" for name in names(state.batch_stats)),
+    ]
 
 
 def _run(recipe, state, batches, last_step, form):
     """The steps of one network."""
 
     def body(carry):
-        state, values = _step(recipe, carry[0], batches, form)
-        return state, jax.tree.map(jnp.add, carry[1], values)
+        state, sums, wrong = carry
+        now = state.step
+        state, values, found = _step(recipe, state, batches, form)
+        first = (wrong[0] == FINITE) & (found != FINITE)
+        wrong = jnp.where(first, jnp.stack([now, found]), wrong)
+        return state, jax.tree.map(jnp.add, sums, values), wrong
 
     shapes = jax.eval_shape(lambda: _step(recipe, state, batches, form))[1]
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.while_loop(
-        lambda carry: carry[0].step < last_step, body, (state, sums)
+    state, sums, wrong = jax.lax.while_loop(
+        lambda carry: carry[0].step < last_step,
+        body,
+        (state, sums, jnp.full(2, FINITE, jnp.int32)),
     )
+    if form.on_nonfinite == "raise":
+        # Once a call: what is not finite in a parameter stays so.
+        own = [*jax.tree.leaves(state.params), *jax.tree.leaves(state.batch_stats)]
+        found = _first_nonfinite(own)
+        at = 1 + len(jax.tree.leaves(state.params)) + found
+        first = (wrong[0] == FINITE) & (found != FINITE)
+        wrong = jnp.where(first, jnp.stack([state.step - 1, at]), wrong)
+    return state, sums, wrong
+
+
+def _first_nonfinite(leaves):
+    """Index of the first leaf with an infinity or a NaN; FINITE where there is none."""
+    bad = [
+        ~jnp.isfinite(leaf).all()
+        for leaf in leaves
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    numbers = [
+        index
+        for index, leaf in enumerate(leaves)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    if not bad:
+        return jnp.int32(FINITE)
+    found = jnp.stack(bad)
+    first = jnp.asarray(numbers, jnp.int32)[found.argmax()]
+    return jnp.where(found.any(), first, FINITE)
 
 
 def _step(recipe, state, batches, form):
@@ -89,7 +147,24 @@ def _step(recipe, state, batches, form):
     gradient, batch_stats, values = _gradient(recipe.objective, state, batch, key, form)
     updates, opt_state = recipe.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, batch_stats, opt_state), values
+    new = TrainState(state.step + 1, params, batch_stats, opt_state)
+    if form.on_nonfinite == "record":
+        return new, values, jnp.int32(FINITE)
+    wrong = _first_nonfinite([values[VALUE], *jax.tree.leaves(gradient)])
+    if form.on_nonfinite == "skip":
+        after = _first_nonfinite(jax.tree.leaves((params, batch_stats)))
+        return *_unless((wrong != FINITE) | (after != FINITE), state, new, values), (
+            jnp.int32(FINITE)
+        )
+    return new, values, wrong
+
+
+def _unless(skipped, old, new, values):
+    """The new state, or the old one a step later; what a skipped step adds is 0."""
+    kept = jax.tree.map(lambda a, b: jnp.where(skipped, a, b), old, new)
+    state = dataclasses.replace(kept, step=new.step)
+    values = {name: jnp.where(skipped, 0, value) for name, value in values.items()}
+    return state, values | {SKIPPED: skipped.astype(jnp.float32)}
 
 
 def _gradient(objective, state, batch, key, form):

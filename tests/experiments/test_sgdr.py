@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import launch, reproduce, sgdr
-from kd_heuristics import plots, report, runs, training
+from kd_heuristics import checkpoints, plots, report, runs, training
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 500  # an epoch of CIFAR-10 at batch 100
@@ -240,20 +240,17 @@ def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
         assert path.read_bytes() == content
 
 
-def test_a_damaged_checkpoint_is_named(folder, tmp_path, monkeypatch, capsys):
-    shutil.copytree(folder, tmp_path / "run")
-    (tmp_path / "run" / "stages" / "sgdr-0-2-seed0.npz").unlink()
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "chains")
-    checkpoint = tmp_path / "run" / "checkpoints" / "train" / "00000012"
-    (checkpoint / "state" / "manifest.ocdbt").write_bytes(b"")
-    words = ["--preset", "smoke", "--workdir", str(tmp_path / "run")]
-    monkeypatch.setattr(sys, "argv", ["sgdr", *words])
-    with pytest.raises(SystemExit) as stop:
-        launch.main(sgdr.STUDY)
-    assert stop.value.code == 1
-    message = capsys.readouterr().err
-    assert str(checkpoint) in message
-    assert "damaged" in message
+def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
+    """Also after the training is done: from the last whole checkpoint before it."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    (copy / "stages" / "sgdr-0-2-seed0.npz").unlink()
+    shutil.rmtree(copy / "checkpoints" / "chains")
+    checkpoint = copy / "checkpoints" / "train" / "00000012"
+    (checkpoint / "manifest.ocdbt").write_bytes(b"")
+    with pytest.warns(checkpoints.DamageWarning, match=f"step 12, {checkpoint}"):
+        launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], copy)
+    assert_ends_as(folder, copy)
 
 
 def test_a_failing_study_is_reported_and_the_status_says_so(tmp_path, monkeypatch):

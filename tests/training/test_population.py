@@ -255,5 +255,5 @@ def test_a_diverging_member_is_recorded_and_leaves_the_others_alone(tmp_path):
     own = training.member(state, 0)
     for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(single(0)), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="must be 'raise' or 'record', got 'skip'"):
-        training.population(wild, BATCHES, num_steps=1, on_nonfinite="skip")
+    with pytest.raises(ValueError, match="did you mean 'skip'"):
+        training.population(wild, BATCHES, num_steps=1, on_nonfinite="ship")

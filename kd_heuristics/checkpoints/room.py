@@ -1,0 +1,46 @@
+"""How much room checkpoints take, and whether a disk has it."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from kd_heuristics.checkpoints.manifest import CheckpointError
+from kd_heuristics.checkpoints.trees import data_dtype
+
+PyTree = Any
+
+
+def size(tree: PyTree) -> int:
+    """Bytes of the leaves of a tree: about what its checkpoint takes."""
+    return sum(
+        math.prod(np.shape(leaf)) * jnp.dtype(data_dtype(leaf)).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def check_room(directory: str | Path, tree: PyTree, count: int) -> None:
+    """Raises where a disk has no room for so many checkpoints of a tree.
+
+    Quotas, and buckets, are not seen: there `save` says so when it comes to it.
+
+    Raises:
+      CheckpointError: there is less room than they take.
+    """
+    folder = epath.Path(directory).absolute()
+    if "://" in str(directory):
+        return
+    while not folder.exists():
+        folder = folder.parent
+    free, needed = shutil.disk_usage(folder).free, count * size(tree)
+    if free < needed:
+        raise CheckpointError(
+            f"{count} checkpoints of {size(tree) / 1e6:.0f} MB need "
+            f"{needed / 1e6:.0f} MB, and {folder} has {free / 1e6:.0f} MB left; make "
+            "room, or choose another folder with --workdir"
+        )

@@ -1,0 +1,141 @@
+"""Checkpoints: written whole or not at all, checked when read."""
+
+import contextlib
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint.experimental.v1 as ocp
+from etils import epath
+from flax import traverse_util
+
+from kd_heuristics.checkpoints import manifest, trees
+from kd_heuristics.checkpoints.choose import newest_good
+from kd_heuristics.checkpoints.manifest import CheckpointError
+from kd_heuristics.checkpoints.places import path_of, steps
+
+PyTree = Any
+
+_SAVING = ".saving"  # what is being written, and orbax' own folder beside it
+_REMOVING = ".removing"
+
+
+def save(
+    directory: str | Path,
+    step: int,
+    tree: PyTree,
+    *,
+    score: float | None = None,
+    notes: Any = None,
+) -> None:
+    """Writes `tree` as `directory/<step>`, whole or not at all; an equal step goes.
+
+    Args:
+      directory: holds one folder a step; made if missing. May be a `gs://` path.
+      step: not negative.
+      tree: a pytree of arrays, typed keys and numbers. Orbax sees nested dictionaries
+        of arrays, by the path of each leaf.
+      score: recorded with it, for `best`; NaN counts as none.
+      notes: any JSON, for `notes`.
+
+    Raises:
+      CheckpointError: it could not be written; those that were there stay.
+    """
+    path = path_of(directory, step)
+    saving = path.parent / _SAVING
+    score = None if score is None or math.isnan(score) else float(score)
+    arrays, leaves = trees.nested(tree), trees.leaves(tree)
+    try:
+        _clear(path.parent)
+        ocp.save(saving, arrays)
+        manifest.write(saving, step, leaves, score, notes)
+        remove(directory, step)
+        saving.rename(path)
+    except Exception as error:  # orbax and tensorstore raise many kinds
+        with contextlib.suppress(OSError):
+            _clear(path.parent)
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written to {path.parent} "
+            f"({_first_line(error)}); the steps there stay: {steps(directory)}. "
+            "Make room, or see to the folder's permissions; the same run goes on from "
+            "the newest of them"
+        ) from error
+
+
+def restore(
+    directory: str | Path, like: PyTree | None = None, step: int | None = None
+) -> PyTree:
+    """Reads a checkpoint back, after comparing its files with their sums.
+
+    Args:
+      directory: as given to `save`.
+      like: a pytree of arrays or `jax.ShapeDtypeStruct` of the structure, shapes,
+        dtypes and shardings wanted; values do not matter. The shardings may be over
+        other devices than those that saved. None: nested dictionaries by the names
+        that the leaves had, on the first device.
+      step: which one; None: the newest that is whole, and a `DamageWarning` for each
+        newer one.
+
+    Raises:
+      CheckpointError: there is none, or it is not of the shapes of `like`.
+      DamagedError: the files of `step` are damaged or another program's.
+    """
+    found = steps(directory)
+    if not found or (step is not None and step not in found):
+        wanted = "checkpoint" if step is None else f"step {step}"
+        raise CheckpointError(f"no {wanted} in {directory}; the steps there: {found}")
+    if step is None:
+        step = newest_good(directory, stacklevel=3)
+        assert step is not None
+    path = path_of(directory, step)
+    there = manifest.verify(path, step)["leaves"]
+    if like is None:
+        like = traverse_util.unflatten_dict(
+            {
+                tuple(name.split("/")): trees.described(leaf)
+                for name, leaf in there.items()
+            }
+        )
+    here = trees.leaves(like)
+    if there != here:
+        name = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))[0]
+        raise CheckpointError(
+            f"checkpoint {path} is of another model or optimiser: {name} is "
+            f"{there.get(name)} there, {here.get(name)} here. Use another work folder"
+        )
+    return trees.like_of(like, ocp.load(path, trees.nested(like, trees.abstract)))
+
+
+def remove(directory: str | Path, step: int) -> None:
+    """Deletes the checkpoint of one step; nothing where there is none.
+
+    It is renamed first, so that a kill leaves no half of it under its name.
+    """
+    path = path_of(directory, step)
+    if path.exists():
+        aside = path.parent / f"{_REMOVING}-{path.name}"
+        _delete(aside)
+        path.rename(aside)
+        _delete(aside)
+
+
+def _clear(folder: epath.Path) -> None:
+    """Deletes what a save or a removal left that was killed."""
+    if folder.exists():
+        for path in folder.iterdir():
+            if path.name.startswith((_SAVING, _REMOVING)):
+                _delete(path)
+
+
+def _delete(path: epath.Path) -> None:
+    """Deletes a folder; of a link the link, never what it leads to."""
+    if os.path.islink(path):
+        path.unlink()
+    elif path.exists():
+        path.rmtree()
+
+
+def _first_line(error: Exception) -> str:
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0] if words else 'no more is known'}"

@@ -1,0 +1,100 @@
+"""A pytree as orbax takes it: nested dictionaries of arrays, by the leaves' paths."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+PyTree = Any
+
+_KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """`{"params/fc/kernel": leaf, ...}`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/") or "value": leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def nested(tree: PyTree, convert: Callable | None = None) -> PyTree:
+    """The leaves as arrays in nested dictionaries, which orbax takes as they are."""
+    convert = convert or _data
+    return traverse_util.unflatten_dict(
+        {tuple(name.split("/")): convert(leaf) for name, leaf in _named(tree).items()}
+    )
+
+
+def like_of(like: PyTree, nested: PyTree) -> PyTree:
+    """The arrays in the structure of `like`; key data becomes typed keys again."""
+    read: dict[str, Any] = traverse_util.flatten_dict(nested, sep="/")
+    leaves = [
+        jax.random.wrap_key_data(read[name], impl=_key_impl(leaf))
+        if _is_key(leaf)
+        else read[name]
+        for name, leaf in _named(like).items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def leaves(tree: PyTree) -> dict[str, str]:
+    """`{"params/fc/kernel": "float32[2, 3]", "key": "key<fry>[]", ...}`."""
+    return {
+        name: f"{_dtype(leaf)}{list(np.shape(leaf))}"
+        for name, leaf in _named(tree).items()
+    }
+
+
+def _is_key(leaf):
+    return jnp.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
+
+
+def _dtype(leaf):
+    return getattr(leaf, "dtype", None) or jnp.asarray(leaf).dtype
+
+
+def data_dtype(leaf: Any) -> Any:
+    """Of what is written of a leaf."""
+    return (
+        jax.eval_shape(jax.random.key_data, leaf).dtype
+        if _is_key(leaf)
+        else _dtype(leaf)
+    )
+
+
+def _key_impl(leaf):
+    """The name of a key's generator, of an array or of a shape alike."""
+    found = []
+    jax.eval_shape(lambda key: found.append(str(jax.random.key_impl(key))), leaf)
+    return found[0]
+
+
+def described(description: str) -> jax.ShapeDtypeStruct:
+    """The inverse of a description in `leaves`."""
+    dtype, shape = description.removesuffix("]").split("[")
+    keys = {str(jax.random.key(0, impl=name).dtype): name for name in _KEY_IMPLS}
+    if dtype in keys:
+        dtype = jax.random.key(0, impl=keys[dtype]).dtype
+    sizes = tuple(int(size) for size in shape.split(",") if size.strip())
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=_first_device())
+
+
+def _data(leaf):
+    return jax.random.key_data(leaf) if _is_key(leaf) else jnp.asarray(leaf)
+
+
+def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """How orbax is to read a leaf."""
+    sharding = getattr(leaf, "sharding", None) or _first_device()
+    if _is_key(leaf):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+        sharding = _first_device()
+    return jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf), sharding=sharding)
+
+
+def _first_device():
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])

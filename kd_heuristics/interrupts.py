@@ -1,0 +1,104 @@
+"""SIGTERM and SIGINT: the first asks a run to stop, the second stops it at once.
+
+A compiled call takes seconds, a compilation minutes, and Python's own handlers wait for
+both. The signals are therefore seen by a thread, through the wakeup file descriptor:
+the first is noted, and a training saves a checkpoint after the call that is running and
+raises `Interrupted`; the second ends the process there and then, which is no more than
+what SIGKILL does and as harmless.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_received: list[int] = []
+
+
+class Interrupted(BaseException):
+    """A run was asked to stop. No Exception: handlers of failures must not stop it.
+
+    Attributes:
+      status: the exit status, 128 and the signal's number: 130 or 143.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+def received() -> bool:
+    """Whether a signal was received inside `handled`."""
+    return bool(_received)
+
+
+def check() -> None:
+    """Raises `Interrupted` where a signal was received inside `handled`."""
+    if _received:
+        raise Interrupted(_received[0])
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+    """Inside it the signals are noted, for `check`; outside they do what they did.
+
+    For the main thread of a program; elsewhere, and inside itself, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread() or _watching():
+        yield
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = {number: signal.signal(number, _nothing) for number in SIGNALS}
+    descriptor = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(read,), name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(write)  # the watcher reads its end
+        watcher.join()
+        os.close(read)
+        _received.clear()
+
+
+def _watching() -> bool:
+    return signal.getsignal(signal.SIGTERM) is _nothing
+
+
+def _nothing(number, frame):
+    """A handler in Python must be there for the descriptor to be written to."""
+
+
+def _watch(read):
+    while numbers := os.read(read, 64):
+        for number in numbers:
+            if number not in SIGNALS:
+                continue
+            if _received:
+                _stop(number)
+            _received.append(number)
+            _say(
+                f"{signal.Signals(number).name}: stopping after the call that is "
+                "running; once more stops at once"
+            )
+
+
+def _stop(number):
+    """Ends the process, whatever it is doing."""
+    # A bar hides the cursor.
+    _say("stopped at once" + ("\x1b[?25h" if sys.stderr.isatty() else ""))
+    os._exit(128 + number)
+
+
+def _say(words):
+    # Not through sys.stderr, whose lock the main thread may hold.
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{words}\n".encode())

@@ -1,0 +1,96 @@
+"""One run at a time in a run folder: a lock that its holder's death releases."""
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are not noticed there
+    fcntl = None
+
+FILE = ".lock"
+
+
+class LockedError(Exception):
+    """Another process holds the lock; the message says which."""
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds `folder/.lock` while inside; the file goes at the end.
+
+    The operating system releases it when the process ends, however it ends, so a file
+    that a kill left behind locks nobody out. On a network file system that does not
+    pass on `flock` (most do), runs of other machines are not noticed; nor is anything
+    on Windows.
+
+    Raises:
+      LockedError: another process is inside.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = folder / FILE
+    descriptor = _acquire(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        yield
+    finally:
+        # While it is held: whoever opened it before sees that it is gone.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    assert fcntl is not None
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            words = _words(os.pread(descriptor, 1 << 16, 0))
+            os.close(descriptor)
+            raise LockedError(words) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _is(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # its holder has just left and taken the file away
+
+
+def _is(path, descriptor):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _holder() -> dict[str, object]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+    }
+
+
+def _words(content: bytes) -> str:
+    """Who holds it."""
+    try:
+        holder = json.loads(content)
+        return (
+            f"process {holder['pid']} on {holder['host']}, since {holder['since']}: "
+            f"{holder['command']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        return "a process that has only just taken it"
