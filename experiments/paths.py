@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import fields
 from kd_heuristics import curves, nearest, parallel, points, schedules, training
 from kd_heuristics.compiled import as_partial
 
@@ -48,6 +49,7 @@ class Chain:
             raise ValueError(f"the chain's rate must be positive, got {self.rate}")
         if self.bend_decay < 0:
             raise ValueError(f"bend_decay must not be negative, got {self.bend_decay}")
+        fields.check(self)
         self._loss()  # checks the others
 
     def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments import fields
 from kd_heuristics import data, models, nearest, paper, schedules
 from kd_heuristics.report import Claim
 
@@ -63,16 +64,12 @@ class Config:
     margin: float = 0.005
 
     def __post_init__(self):
+        fields.check(self)
         nearest.choose(self.dataset, data.names(), "dataset")
         models.check(self.model, 10, **self.model_options)
         models.check(self.teacher, 10, **self.teacher_options)
         for kind in self.kinds:
             nearest.choose(kind, KINDS, "kind")
-        for name in ("seeds", "batch_size", "epochs", "teacher_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         if self.kinds and self.first_stage_epochs < 1:
             raise ValueError(
                 f"first_stage_epochs must be at least 1, got {self.first_stage_epochs}"

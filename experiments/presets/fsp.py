@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments import fields
 from kd_heuristics import data, models, nearest, paper
 from kd_heuristics.report import Claim
 
@@ -79,6 +80,7 @@ class Phase:
     def __post_init__(self):
         if self.steps < 2:
             raise ValueError(f"a phase needs at least 2 steps, got {self.steps}")
+        fields.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,17 +133,13 @@ class Config:
     margin: float = 0.003
 
     def __post_init__(self):
+        fields.check(self)
         nearest.choose(self.dataset, data.names(), "dataset")
         for name in (self.teacher, self.model):
             models.check(name, 10, **self.model_options)
             if not name.startswith("resnet"):
                 raise ValueError(
                     f"flow matrices join the sections of a ResNet, got {name!r}"
-                )
-        for name in ("seeds", "nets", "batch_size", "points"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
                 )
         if not 1 <= self.nets <= 100:
             raise ValueError(f"nets must be in 1..100, got {self.nets}")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import paths
+from experiments import fields, paths
 from kd_heuristics import data, models, nearest, schedules
 
 Group = Literal["sgd", "large", "adam", "plain"]
@@ -107,15 +107,11 @@ class Config:
     margin: float = 0.02
 
     def __post_init__(self):
+        fields.check(self)
         nearest.choose(self.dataset, data.names(), "dataset")
         models.check(self.model, 10, **self.model_options)
         for mode in self.modes:
             nearest.choose(mode, tuple(MODES), "mode")
-        for name in ("seeds", "batch_size", "large_batch_size", "epochs", "intervals"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         if self.modes[:1] != ("G",) or len({*self.modes}) < max(2, len(self.modes)):
             raise ValueError(
                 "modes must be G and then others, each once, since every curve starts "

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from experiments import paths
+from experiments import fields, paths
 from kd_heuristics import data, models, nearest, schedules
 from kd_heuristics.report import Claim
 
@@ -66,14 +66,10 @@ class Config:
     margin: float = 0.05
 
     def __post_init__(self):
+        fields.check(self)
         nearest.choose(self.dataset, data.names(), "dataset")
         options = self.model_options
         models.check(self.model, 10, **options)
-        for name in ("seeds", "batch_size", "epochs", "period_epochs", "intervals"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         for pair in self.sgdr_pairs + self.step_pairs + self.map_pairs:
             if not 0 <= pair[0] < pair[1] < self.epochs:
                 raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from experiments import fields
 from kd_heuristics import data, models, nearest, paper, schedules
 from kd_heuristics.report import Claim
 
@@ -90,15 +91,11 @@ class Config:
     margin: float = 0.02
 
     def __post_init__(self):
+        fields.check(self)
         nearest.choose(self.dataset, data.names(), "dataset")
         models.check(self.model, 10, **self.model_options)
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
-        for name in ("seeds", "batch_size", "small_batch_size", "warmup_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         if not self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"warmup_epochs must be below epochs, got {self.warmup_epochs} of "
