@@ -44,10 +44,12 @@ def lock(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
         yield
     finally:
-        # While it is held: whoever opened it before sees that it is gone.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        try:
+            # While it is held: whoever opened it before sees that it is gone.
+            with contextlib.suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _acquire(path: Path) -> int:

@@ -14,7 +14,8 @@ _VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"
 def write(preset_folder: str | Path) -> Path:
     """Writes `report.html` from every run folder below `preset_folder`.
 
-    A study that failed is shown with its error, one that did not finish as unfinished.
+    A study that failed is shown with its error, one that did not finish as unfinished,
+    one whose files are damaged as damaged. Every string of the folders is escaped.
 
     Returns: the path of the page.
 
@@ -25,12 +26,25 @@ def write(preset_folder: str | Path) -> Path:
     folders = sorted(path.parent for path in preset_folder.glob("*/config.json"))
     if not folders:
         raise runs.RunError(f"{preset_folder} holds no run folder to report on")
-    sections = "\n".join(_study(runs.RunFolder(folder)) for folder in folders)
+    sections = "\n".join(_study_or_damage(runs.RunFolder(f)) for f in folders)
     title = f"kd_heuristics: {html.escape(preset_folder.name)}"
     page = _PAGE.format(title=title, style=_STYLE, sections=sections)
     target = preset_folder / "report.html"
     files.write_text(target, page)
     return target
+
+
+def _study_or_damage(folder: runs.RunFolder) -> str:
+    """The section of a study; what is no run's does not hide the other studies."""
+    try:
+        return _study(folder)
+    except (runs.RunError, LookupError, TypeError, ValueError, AttributeError) as error:
+        name = html.escape(folder.path.name)
+        words = html.escape(f"{type(error).__name__}: {error}")
+        return (
+            f'<section id="{name}"><h2>{name}</h2><p class=bad>The files of this run '
+            f"are damaged, or no run's: {words}</p></section>"
+        )
 
 
 def _study(folder: runs.RunFolder) -> str:
@@ -126,8 +140,8 @@ def _environment(folder: runs.RunFolder) -> str:
     seconds = sum(entry.get("seconds", 0) for entry in record["invocations"])
     line = (
         f"<p>Ran on {html.escape(', '.join(last['devices']))} "
-        f"({last['cpu_cores']} CPU cores), {seconds:.0f} s in finished invocations, "
-        f"resumed {record['resumes']} times. Again: "
+        f"({html.escape(str(last['cpu_cores']))} CPU cores), {seconds:.0f} s in finished "
+        f"invocations, resumed {html.escape(str(record['resumes']))} times. Again: "
         f"<code>{html.escape(last['command'])}</code></p>"
     )
     return line + _details("Environment", _table(last))

@@ -1,0 +1,58 @@
+"""Killed at any change to the file system, every recipe ends with the same bits."""
+
+import random
+
+import pytest
+
+from tests.faults import compare, moments, recipes
+
+CHANGES = moments.Changes()
+DEATHS = 6  # a recipe; `make soak` tries every moment
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Each recipe's folder and its number of changes, made when asked for."""
+    root, made = tmp_path_factory.mktemp("whole"), {}
+
+    def get(name):
+        if name not in made:
+            CHANGES.watch(root / name)
+            made[name] = recipes.run(name, root / name), CHANGES.count
+            CHANGES.watch(None)
+        return made[name]
+
+    return get
+
+
+def run_until(name, folder, at):
+    """Dies before change `at` and goes on; whether it died."""
+    CHANGES.watch(folder, at)
+    try:
+        recipes.run(name, folder)
+    except moments.Death:
+        return True
+    finally:
+        CHANGES.watch(None)
+    return False
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_killed_before_a_change_it_ends_the_same(name, whole, tmp_path):
+    folder, count = whole(name)
+    chosen = random.Random(len(name)).sample(range(2, count + 1), DEATHS)
+    for at in chosen:
+        assert run_until(name, tmp_path / f"{at}", at)
+        recipes.run(name, tmp_path / f"{at}")
+        assert compare.assert_same(folder, tmp_path / f"{at}") <= 1
+
+
+def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
+    """Also while it makes good what an earlier kill left."""
+    folder, count = whole("fsp")
+    draws, deaths = random.Random(3), 0
+    while run_until("fsp", tmp_path / "run", draws.randint(2, count // 2)):
+        deaths += 1
+        assert deaths < 60
+    assert deaths > 2
+    assert compare.assert_same(folder, tmp_path / "run") >= deaths - 1

@@ -1,0 +1,113 @@
+"""Run folders from anywhere: the page escapes all of them, and nothing runs."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd_heuristics import report, runs
+
+NASTY = "<script>alert('x')</script>\"'&{0}{title}%s"
+HOSTILE = st.recursive(
+    st.one_of(st.just(NASTY), st.text(max_size=5), st.integers(), st.none()),
+    lambda inside: st.one_of(
+        st.lists(inside, max_size=2),
+        st.dictionaries(st.just(NASTY) | st.text(max_size=4), inside, max_size=2),
+    ),
+    max_leaves=4,
+)
+
+
+def claim(text):
+    return {
+        "statement": text,
+        "statistic": text,
+        "direction": text,
+        "smallest_effect": 0.0,
+        "margin": 0.1,
+        "unit": text,
+        "paper": None,
+        "values": [1.0],
+        "mean": None,
+        "interval": None,
+        "verdict": "inconclusive",
+    }
+
+
+def write(folder, described, results=None, environment=None, error=None):
+    folder.mkdir(parents=True)
+    files = {
+        "config.json": described,
+        "results.json": results,
+        "environment.json": environment,
+        "error.json": error,
+    }
+    for name, content in files.items():
+        if content is not None:
+            (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_every_string_is_escaped(tmp_path):
+    described = {
+        "study": NASTY,
+        "question": NASTY,
+        "config": {NASTY: NASTY, "list": [NASTY, {NASTY: NASTY}]},
+        "deviations": {NASTY: [NASTY, {NASTY: NASTY}]},
+    }
+    entry = {
+        "command": NASTY,
+        "devices": [NASTY],
+        "cpu_cores": NASTY,
+        "versions": {NASTY: NASTY},
+        "seconds": 1.0,
+    }
+    environment = {"resumes": NASTY, "invocations": [entry]}
+    error = {"error": NASTY, "message": NASTY, "traceback": NASTY}
+    write(tmp_path / "a<b>", described, {"claims": [claim(NASTY)]}, environment)
+    write(tmp_path / "c", described, None, environment, error)
+    figures = tmp_path / "a<b>" / "figures"
+    figures.mkdir()
+    (figures / "<img src=x>.png").write_bytes(b"no image")
+    page = report.write(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "alert(&#x27;x&#x27;)" in page
+    assert "<img src=x" not in page
+    assert "<b>" not in page
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(described=HOSTILE, results=HOSTILE, environment=HOSTILE, error=HOSTILE)
+def test_whatever_the_files_hold_there_is_a_page(
+    tmp_path_factory, described, results, environment, error
+):
+    """Bounded fuzzing; what is no run's is said and hides no other study."""
+    root = tmp_path_factory.mktemp("fuzz")
+    write(root / "study", described, results, environment, error)
+    write(root / "other", {"question": "fine?", "config": {}})
+    page = report.write(root).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "fine?" in page
+
+
+@pytest.mark.parametrize("name", ["arrays.npz", "stages/a.npz"])
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(data=st.data())
+def test_npz_files_are_read_or_refused(tmp_path_factory, name, data):
+    """Bounded fuzzing of the bytes of a real file: never other numbers."""
+    folder = runs.RunFolder(tmp_path_factory.mktemp("npz"))
+    arrays = {"x": np.arange(5.0), "layers": np.array(["a", "b"])}
+    folder.save_arrays(name, arrays)
+    path = folder.path / name
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        found = folder.load_arrays(name)
+    except runs.RunError:
+        return
+    for key, array in found.items():
+        np.testing.assert_array_equal(array, arrays[key])
