@@ -3,13 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs
 
-.PHONY: help demo reproduce test test-all lint clean
+SOAK_MINUTES ?= 30
+PYTHONS ?= python3.11 python3.12 python3.13
+
+.PHONY: help demo reproduce test test-all soak coverage mutants test-versions lint clean
 
 help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
 	@echo "make reproduce  every study with at least 3 seeds (an hour or more; resumable)"
 	@echo "make test       the tests (under 15 minutes)"
 	@echo "make test-all   the tests and the long ones"
+	@echo "make soak       kills, damage and bad input for SOAK_MINUTES=30, and a table"
+	@echo "make coverage   the lines that make test reaches; fails below 90 %"
+	@echo "make mutants    mutation testing of MODULE=schedules, so many SAMPLE=40"
+	@echo "make test-versions  a part of the tests with the lowest and newest versions"
 	@echo "make lint       format, lint and types"
 
 demo: .venv/installed
@@ -29,10 +36,36 @@ test-all: .venv/installed-test-all
 	@echo "== All tests, the long ones too."
 	$(BIN)/python -m pytest
 
+soak: .venv/installed-test
+	@echo "== Kills, damage and bad input; $(SOAK_MINUTES) minutes and a little."
+	$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES)
+
+coverage: .venv/installed-test
+	@echo "== The tests with their coverage; about 20 minutes on 2 cores."
+	$(BIN)/python -m pytest -m "not long" --cov=kd_heuristics --cov-report=term \
+	  --cov-fail-under=90
+
+mutants: .venv/installed-mutate
+	@echo "== Each mutant runs its tests: seconds to a minute each."
+	$(BIN)/python -m tests.mutation $(or $(MODULE),schedules) --sample $(or $(SAMPLE),40)
+
+# A fresh environment for each: the lowest versions (Colab's) and the newest.
+test-versions:
+	@for python in $(PYTHONS); do \
+	  command -v $$python >/dev/null || { echo "== no $$python here"; continue; }; \
+	  for set in lowest newest; do \
+	    sh tests/versions.sh $$python $$set || exit 1; \
+	  done; \
+	done
+
 lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check
+
+.venv/installed-mutate: pyproject.toml | .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutate]'
+	@touch $@
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

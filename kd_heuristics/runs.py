@@ -139,7 +139,7 @@ class RunFolder:
         """
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / name} cannot be read: {error}") from error
 
     def write_json(self, name: str, value: Any) -> None:

@@ -73,7 +73,7 @@ def read(path: epath.Path, step: int) -> dict[str, Any]:
         )
     if body["step"] != step:
         raise DamagedError(
-            f"the checkpoint in {path} is damaged: it was saved as step "
+            f"the checkpoint of step {step}, {path}, is damaged: it was saved as step "
             f"{body['step']}, not {step}"
         )
     return body

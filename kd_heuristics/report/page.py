@@ -138,10 +138,11 @@ def _environment(folder: runs.RunFolder) -> str:
     record = folder.read_json("environment.json")
     last = record["invocations"][-1]
     seconds = sum(entry.get("seconds", 0) for entry in record["invocations"])
+    resumes = html.escape(str(record["resumes"]))
     line = (
         f"<p>Ran on {html.escape(', '.join(last['devices']))} "
-        f"({html.escape(str(last['cpu_cores']))} CPU cores), {seconds:.0f} s in finished "
-        f"invocations, resumed {html.escape(str(record['resumes']))} times. Again: "
+        f"({html.escape(str(last['cpu_cores']))} CPU cores), {seconds:.0f} s in "
+        f"finished invocations, resumed {resumes} times. Again: "
         f"<code>{html.escape(last['command'])}</code></p>"
     )
     return line + _details("Environment", _table(last))

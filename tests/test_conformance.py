@@ -1,0 +1,197 @@
+"""One table of all losses, schedules, measures and models, and what holds for each.
+
+The details of each kind are tested beside it; this table says that none is left out,
+and that every entry goes through jit, vmap and grad and keeps its types.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_heuristics import distill, models, nearest, schedules, similarity
+
+RNG = np.random.RandomState(0)
+LOGITS = RNG.normal(size=(2, 5, 7)).astype(np.float32)
+LABELS = np.arange(5) % 7
+MAPS = RNG.uniform(size=(2, 5, 4, 4, 3)).astype(np.float32)
+ACTIVATIONS = RNG.normal(size=(2, 24, 4)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A function of arrays, and arguments for it, [2, ...] of which two calls are.
+
+    Attributes:
+      call: `*arguments -> array`.
+      arguments: float32, each with a leading axis of two.
+      shape: of a result.
+      bfloat16: whether arguments of that type are taken, and computed in float32.
+    """
+
+    call: Callable
+    arguments: tuple
+    shape: tuple[int, ...]
+    bfloat16: bool = True
+
+
+def loss(function, arrays=LOGITS, **options):
+    return Case(functools.partial(function, **options), (arrays, arrays[::-1]), (5,))
+
+
+def rate(make):
+    """A schedule as a function of its first value, traced, and of the count."""
+    counts = np.float32([[0, 1, 5, 9], [2, 3, 11, 40]])
+    return Case(
+        lambda value, count: make(value)(count), (np.float32([0.1, 0.3]), counts), (4,)
+    )
+
+
+def measure(function):
+    return Case(function, (ACTIVATIONS, ACTIVATIONS[::-1] ** 3), (), bfloat16=False)
+
+
+def pairs(function):
+    def call(student, teacher):
+        return function(((student, student),), ((teacher, teacher),))
+
+    return Case(call, (MAPS, MAPS[::-1]), (5,))
+
+
+def matrices(student, teacher):
+    found = (distill.fsp_matrices(((x, x),)) for x in (student, teacher))
+    return distill.fsp_distance(*found)
+
+
+LOSSES = {
+    "kl": loss(distill.kl, temperature=2.0),
+    "soft_cross_entropy": loss(distill.soft_cross_entropy, temperature=2.0),
+    "hinton": loss(distill.hinton, labels=LABELS, temperature=2.0),
+    "logit_matching": loss(distill.logit_matching),
+    "l2": loss(distill.l2),
+    "hard_labels": Case(lambda x: distill.hard_labels(x, LABELS), (LOGITS,), (5,)),
+    "hint_loss": loss(distill.hint_loss, MAPS),
+    "fitnet_loss": loss(distill.fitnet_loss, labels=LABELS, weight=2.0),
+    "fsp_loss": pairs(distill.fsp_loss),
+    "fsp_distance": Case(matrices, (MAPS, MAPS[::-1]), (5,)),
+}
+SCHEDULES = {
+    "sgdr": rate(lambda value: schedules.sgdr(value, 3, 2)),
+    "cosine_decay": rate(lambda value: schedules.cosine_decay(value, 10)),
+    "linear_decay": rate(lambda value: schedules.linear_decay(value, 10)),
+    "step_decay": rate(lambda value: schedules.step_decay(value, [3, 6], 0.1)),
+    "cyclic": rate(lambda value: schedules.cyclic(value, 4)),
+    "warmup": rate(
+        lambda value: schedules.warmup(schedules.linear_decay(value, 10), 3)
+    ),
+    "per_epoch": rate(
+        lambda value: schedules.per_epoch(schedules.linear_decay(value, 10), 2)
+    ),
+}
+MEASURES = {
+    name: measure(getattr(similarity, name))
+    for name in ("svcca", "pwcca", "cka", "google_cca")
+} | {"cca": measure(lambda x, y: similarity.cca(x, y).mean())}
+CASES = LOSSES | SCHEDULES | MEASURES
+cases = pytest.mark.parametrize("name", CASES)
+
+
+@functools.cache
+def compiled(name):
+    """Value, the same over a leading axis, and gradient, in one program."""
+    case = CASES[name]
+
+    def run(arguments, stacked):
+        gradient = jax.grad(lambda own: case.call(*own).sum())(arguments)
+        return case.call(*arguments), jax.vmap(case.call)(*stacked), gradient
+
+    quick = {"xla_backend_optimization_level": 0}
+    return jax.jit(run, compiler_options=quick)
+
+
+def first(case, dtype=None):
+    return tuple(jnp.asarray(array[0], dtype) for array in case.arguments)
+
+
+@cases
+def test_jit_vmap_and_grad(name):
+    case = CASES[name]
+    value, both, gradient = compiled(name)(first(case), case.arguments)
+    assert value.shape == case.shape
+    assert value.dtype == both.dtype == jnp.float32
+    # Float32 sums in another order; roots of small eigenvalues lose half the digits.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    close(value, case.call(*first(case)))
+    for index, own in enumerate(both):
+        close(own, case.call(*(array[index] for array in case.arguments)))
+    assert all(np.isfinite(leaf).all() for leaf in gradient)
+    assert any(np.any(leaf != 0) for leaf in gradient)
+
+
+@cases
+def test_lower_precision_in_float32_out(name):
+    case = CASES[name]
+    if not case.bfloat16:
+        with pytest.raises(ValueError, match="float32"):
+            case.call(*first(case, jnp.int32))
+        return
+    shapes = [jax.ShapeDtypeStruct(a.shape[1:], jnp.bfloat16) for a in case.arguments]
+    found = jax.eval_shape(case.call, *shapes)
+    assert found.dtype == jnp.float32
+    assert found.shape == case.shape
+
+
+def test_the_table_leaves_none_out():
+    losses = {
+        name
+        for name in distill.__all__
+        if getattr(getattr(distill, name), "__module__", "").endswith(
+            (".losses", ".hints")
+        )
+    }
+    assert losses - {"agreement", "annealed_weight"} <= set(LOSSES)
+    helpers = {"linear_scaling", "sgdr_restarts"}  # a number, and a list of steps
+    assert set(schedules.__all__) - helpers == set(SCHEDULES)
+    with pytest.raises(ValueError, match="Valid:") as error:
+        similarity.matrix({"a": ACTIVATIONS[0]}, {"a": ACTIVATIONS[0]}, measure="xcca")
+    listed = str(error.value).partition("Valid: ")[2].split(", ")
+    assert set(listed) == set(MEASURES)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_models_by_their_shapes(name):
+    """At full size, under jit, vmap and grad; nothing is computed."""
+    network: Any = models.create(name, 10)
+    side = 64 if name.endswith("imagenet") else 32
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+    key = jax.random.key(0)
+    variables = jax.eval_shape(network.init, key, images)
+    assert jax.eval_shape(jax.jit(network.apply), variables, images).shape == (2, 10)
+    logits, stats = jax.eval_shape(network.train, variables, images, key)
+    assert (logits.shape, logits.dtype) == ((2, 10), jnp.float32)
+    own = variables.get("batch_stats", {})
+    assert jax.tree.structure(stats) == jax.tree.structure(own)
+    two = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), variables
+    )
+    stacked = jax.eval_shape(jax.vmap(network.apply, (0, None)), two, images)
+    assert stacked.shape == (2, 2, 10)
+
+    def total(variables, images):
+        return network.apply(variables, images).sum()
+
+    gradient = jax.eval_shape(jax.grad(total), variables, images)
+    assert jax.tree.structure(gradient) == jax.tree.structure(variables)
+    names = list(jax.eval_shape(network.features, variables, images))
+    assert names == sorted(names)
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'resnet18'"):
+        models.create("resnet81", 10)
+    assert nearest.nearest("sgrd", SCHEDULES) == "sgdr"
