@@ -47,6 +47,29 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert names == {"figure4.png", "figure5.png", "controls.png"}
 
 
+@pytest.mark.long
+def test_more_epochs_go_on_from_a_shorter_run(folder, tmp_path, capsys):
+    longer = dataclasses.replace(SMOKE, epochs=SMOKE.epochs + 1)
+    shutil.copytree(folder, tmp_path / "extended")
+    launch.run(warmup.STUDY, longer, tmp_path / "extended")
+    assert "config.epochs: 3 there, 4 asked for" in capsys.readouterr().err
+    launch.run(warmup.STUDY, longer, tmp_path / "anew")
+    for name in ("config.json", "results.json", "arrays.npz", "metrics.jsonl"):
+        a, b = (tmp_path / where / name for where in ("extended", "anew"))
+        if name == "metrics.jsonl":  # by population, the one after the other
+            a, b = (sorted(path.read_text().splitlines()) for path in (a, b))
+            assert a == b
+        else:
+            assert a.read_bytes() == b.read_bytes(), name
+
+
+def test_fewer_epochs_and_other_changes_are_refused(folder):
+    for changes in ({"epochs": 2}, {"epochs": 4, "rate": 0.5}):
+        config = dataclasses.replace(SMOKE, **{"warmup_epochs": 1} | changes)
+        with pytest.raises(runs.RunError, match=r"epochs: 3 there.*epochs may grow"):
+            runs.RunFolder(folder).open({"config": config}, ("epochs",))
+
+
 def test_the_papers_figures_stand_beside_its_own_protocol(folder, tmp_path):
     copy = tmp_path / "cifar10" / "warmup"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints"))

@@ -1,8 +1,9 @@
-"""Runs a module as a program of its own, killed before one of its changes to files.
+"""Runs a module as a program of its own, signalled before one of its changes to files.
 
-    python -m tests.faults.child FOLDER NUMBER MODULE ARGUMENTS...
+    python -m tests.faults.child FOLDER NUMBER SIGNAL MODULE ARGUMENTS...
 
-SIGKILL falls just before change NUMBER (from 1) below FOLDER; 0: never.
+SIGNAL (KILL, TERM or INT) comes once, just before change NUMBER (from 1) below FOLDER;
+0: never.
 """
 
 import os
@@ -15,10 +16,14 @@ from tests.faults import moments
 
 def main() -> None:
     """See above."""
-    folder, number, module, *arguments = sys.argv[1:]
-    moments.Changes().watch(
-        folder, int(number), lambda: os.kill(os.getpid(), signal.SIGKILL)
-    )
+    folder, number, name, module, *arguments = sys.argv[1:]
+    left = [signal.Signals[f"SIG{name}"]]
+
+    def once():
+        if left:
+            os.kill(os.getpid(), left.pop())
+
+    moments.Changes().watch(folder, int(number), once)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -62,14 +62,15 @@ def student(read, params, batch_stats, batch, key):
     return read((*found[:2], found[2] + noise)), {"mean": mean}
 
 
-def teacher(read, seed):
-    return distill.Teacher(
-        jax.tree_util.Partial(functools.partial(taught, read)), start(seed)[0]
-    )
-
-
 def taught(read, params, batch):
     return read(layers(params, batch["images"]))
+
+
+@functools.cache
+def stage(read, loss):
+    """The same object each time, which compiles once."""
+    teacher = distill.Teacher(functools.partial(taught, read), start(7)[0])
+    return distill.matching_stage(functools.partial(student, read), teacher, loss)
 
 
 def logits(found):
@@ -142,13 +143,20 @@ def by_schedule(schedule, run):
     return run.fit(
         "train",
         supervised,
-        training.ema(optimizer_of(schedule), 0.9),
+        averaged(schedule),
         keep_steps=[0, 3],
-        evaluate=lambda state: training.evaluate(
-            metric, state.params, state.batch_stats, EVAL
-        ),
+        evaluate=tested,
         score=lambda line: line["accuracy"],
     )
+
+
+def tested(state):
+    return training.evaluate(metric, state.params, state.batch_stats, EVAL)
+
+
+@functools.cache
+def averaged(schedule):
+    return training.ema(optimizer_of(schedule), 0.9)
 
 
 @functools.cache
@@ -191,20 +199,17 @@ def on_curve(loss, ends, bend, batch_stats, batch, key):
     return loss(ends, _base, (bend,), batch_stats, batch, key)
 
 
+def soft_targets(student_logits, teacher_logits):
+    return distill.kl(student_logits, teacher_logits, 4.0)
+
+
 def distillation(run):
-    objective = distill.matching_stage(
-        jax.tree_util.Partial(functools.partial(student, logits)),
-        teacher(logits, 7),
-        functools.partial(distill.kl, temperature=4.0),
-    )
-    return run.fit("train", objective, optimizer_of(0.1))
+    return run.fit("train", stage(logits, soft_targets), optimizer_of(0.1))
 
 
 def two_stages(read, loss, run):
     """The first stage, then labels: FitNets' and FSP's order, and the boundary."""
-    objective = distill.matching_stage(
-        jax.tree_util.Partial(functools.partial(student, read)), teacher(read, 7), loss
-    )
+    objective = stage(read, loss)
     first = run.fit("stage", objective, optimizer_of(0.01))
     run.folder.stage("between", lambda: flat(first.params))
     return run.fit(

@@ -130,6 +130,7 @@ def kill_study(table, name, root, draws, until):
     def start(folder, change):
         words = [f"experiments.{name}", "--preset", "smoke", "--workdir", str(folder)]
         own = [sys.executable, "-m", "tests.faults.child", str(folder), str(change)]
+        own.append("KILL")
         with (root / "log").open("a") as log:
             return subprocess.Popen(
                 [*own, *words], env=environment, cwd=ROOT, stdout=log, stderr=log
