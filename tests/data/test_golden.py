@@ -42,7 +42,18 @@ def hashes() -> dict[str, str]:
     return found
 
 
-GOLDEN: dict[str, str] = {}
+GOLDEN = {
+    "digits_photo train": "f5d1e1f3f46420bf9a8afbf0f68352b4",
+    "digits_photo validation": "5d815208f6d9d94e9f9e0f0ee351475b",
+    "digits_photo test": "b8cc314b447b3dc54093208d510cac47",
+    "batch 0 0": "46dd782071a74375",
+    "labels 0 0": "bbd165cea3576f84",
+    "batch 3 9": "5f214ea1e624aac7",
+    "labels 3 9": "01e6baa29f54c00e",
+    "order": "d25a138eecfa1146",
+    "normal": "c6b70449e50545da",
+}
+INDICES = [68, 602, 513, 134, 16, 535, 454, 568]
 
 
 def test_first_indices_of_a_set():

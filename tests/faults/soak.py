@@ -229,6 +229,7 @@ def soak(minutes, studies, seed) -> Table:
     """All of it."""
     table, draws, changes = Table(), random.Random(seed), moments.Changes()
     begun, seconds = time.monotonic(), 60 * minutes
+    changes.spare_orbax()
     with tempfile.TemporaryDirectory() as path:
         root = Path(path)
         for number, name in enumerate(recipes.RECIPES, 1):
