@@ -48,7 +48,7 @@ def plane(folder, pair, title, config, arrays, words):
     }
     figure, axes = style.panels(1, 2, width=10.0, height=4.2)
     for ax, part in zip(axes.flat, ("train", "test"), strict=True):
-        _surface(figure, ax, found, part)
+        surface(figure, ax, found, part)
         _networks(ax, pair, found)
         ax.set_title(f"{part} loss", loc="left")
         ax.set(xlabel="Euclidean distance in weights")
@@ -56,7 +56,8 @@ def plane(folder, pair, title, config, arrays, words):
     style.save(figure, folder, title.lower().replace(" ", "").replace("and", "_"))
 
 
-def _surface(figure, ax, found, part):
+def surface(figure, ax, found, part):
+    """Filled contours of `found["train_loss"]` or "test_loss" over "xs" and "ys"."""
     losses = np.ma.masked_invalid(found[f"{part}_loss"])
     low, high = float(losses.min()), float(losses.max())
     low = max(low, 1e-6 * high)  # a loss of 0 has no logarithm

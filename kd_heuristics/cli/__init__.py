@@ -1,0 +1,91 @@
+r"""Tools on the command line, for your own networks and data.
+
+Two trained networks, A and B, are given as checkpoints. A checkpoint is
+
+    runs/demo/sgdr/checkpoints/train   a folder of steps, ours or an orbax manager's
+    ...train@240                       one step of it; without @, the newest
+    ...train@240#2                     one network of a checkpoint that holds several
+    model.npz                          arrays by names such as params/fc/kernel
+    checkpoint                         what any orbax checkpointer wrote
+
+Below a run folder of ours model and data are known; else name them:
+
+    kd-heuristics connect a.npz b.npz --model vgg11 --model-options width=0.25 \
+        --data digits_photo
+    kd-heuristics surface a.npz b.npz --model nets:make --data my.npz
+
+Each command explains itself: kd-heuristics connect --help.
+
+Exit status: 0 done; 1 it failed (diverged, no network, a set not prepared);
+2 it was asked wrongly (one line on stderr says what is wrong); 130 interrupted.
+
+Shell completion, for bash (or zsh, tcsh):
+
+    kd-heuristics --tyro-write-completion bash \
+        ~/.local/share/bash-completion/completions/kd-heuristics
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from kd_heuristics.checkpoints import CheckpointError
+from kd_heuristics.cli.layers import similarity
+from kd_heuristics.cli.machine import info
+from kd_heuristics.cli.page import report
+from kd_heuristics.cli.path import connect
+from kd_heuristics.cli.plane import surface
+from kd_heuristics.cli.sets import prepare
+from kd_heuristics.data import MissingDatasetError
+from kd_heuristics.data.prepare import PrepareError
+from kd_heuristics.runs import RunError
+from kd_heuristics.training import NonFiniteError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "connect": connect,
+    "surface": surface,
+    "similarity": similarity,
+    "report": report,
+    "prepare": prepare,
+    "info": info,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; exits with 0, or a status that the help of the program lists.
+
+    Args:
+      arguments: the words after the program's name; None: those of the process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview(), file=sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else USAGE)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="kd-heuristics", args=words, description=__doc__
+        )
+    except (ValueError, CheckpointError, RunError) as error:
+        _fail(error, USAGE)
+    except (PrepareError, MissingDatasetError, NonFiniteError) as error:
+        _fail(error, FAILED)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def overview() -> str:
+    """What the program is, and a line for each command."""
+    lines = [f"  {name:<12}{_summary(command)}" for name, command in COMMANDS.items()]
+    return "\n".join([__doc__ or "", "Commands:", "", *lines])
+
+
+def _summary(command: Callable[..., None]) -> str:
+    return (command.__doc__ or "").partition("\n")[0]
+
+
+def _fail(error: Exception, status: int) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(status)

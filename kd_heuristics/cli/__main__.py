@@ -1,0 +1,5 @@
+"""`python -m kd_heuristics.cli`."""
+
+from kd_heuristics.cli import main
+
+main()

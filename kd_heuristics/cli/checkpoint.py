@@ -1,0 +1,220 @@
+"""Checkpoints as the command line names them: PATH, PATH@STEP, PATH#NETWORK."""
+
+import dataclasses
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kd_heuristics import checkpoints
+
+PyTree = Any
+
+_MANIFEST = "manifest.sha256.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a network lies.
+
+    Attributes:
+      path: a folder or an ".npz" file.
+      step: of a folder of steps; None: the newest.
+      index: of a network in a checkpoint that holds several; None: it holds one.
+      text: what was written.
+
+    >>> parse("runs/sgdr/checkpoints/train@240#2").step
+    240
+    """
+
+    path: Path
+    step: int | None
+    index: int | None
+    text: str
+
+
+def parse(text: str) -> Place:
+    """`PATH[@STEP][#NETWORK]` taken apart."""
+    rest, _, index = (
+        text.rpartition("#") if re.search(r"#\d+$", text) else (text, "", "")
+    )
+    path, _, step = (
+        rest.rpartition("@") if re.search(r"@\d+$", rest) else (rest, "", "")
+    )
+    return Place(
+        Path(path), int(step) if step else None, int(index) if index else None, text
+    )
+
+
+def read(place: Place) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint, by name: `{"params/fc/kernel": array, ...}`.
+
+    Checkpoints of ours are compared with their sums first.
+
+    Raises:
+      CheckpointError: it is damaged.
+      ValueError: there is none, or no such step.
+    """
+    if not place.path.exists():
+        raise ValueError(f"no checkpoint at {place.path}: there is no such file")
+    if place.path.suffix == ".npz":
+        if place.step is not None:
+            raise ValueError(f"{place.text}: an .npz is no folder of steps")
+        return _read_npz(place.path)
+    folder = _step_folder(place)
+    if (folder / _MANIFEST).exists():
+        tree = checkpoints.restore(folder.parent, step=int(folder.name))
+    else:
+        tree = _read_orbax(folder)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if not _is_key(leaf)
+    }
+
+
+def network(place: Place, like: PyTree) -> PyTree:
+    """The variables of a network in the structure of `like`.
+
+    Args:
+      place: of the checkpoint; its arrays lie below "params" and "batch_stats", or are
+        the parameters themselves.
+      like: `{"params": tree, "batch_stats": tree}` of shapes, as the model has them.
+
+    Raises:
+      ValueError: the first array that is missing or of another shape, with both.
+    """
+    found = read(place)
+    if not any(name.startswith("params/") for name in found):
+        found = {f"params/{name}": array for name, array in found.items()}
+    wanted = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(like)
+    }
+    chosen = {name: found[name] for name in wanted if name in found}
+    if place.index is not None:
+        chosen = {name: _member(place, array) for name, array in chosen.items()}
+    for name, leaf in wanted.items():
+        if name not in chosen and name.startswith("batch_stats/"):
+            # A bend has no statistics of its own; they are estimated anew anyway.
+            chosen[name] = np.zeros(leaf.shape, leaf.dtype)
+        _check(place, name, leaf, chosen.get(name), found)
+    leaves = [
+        jax.numpy.asarray(chosen[name], leaf.dtype) for name, leaf in wanted.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def save(path: Path, tree: PyTree) -> None:
+    """Writes a pytree of nested dictionaries as the ".npz" that `read` takes."""
+    flat: dict[str, Any] = {
+        jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf)
+        for where, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    np.savez(path, **flat)
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """The "config" of the run folder that a checkpoint lies in; {} outside of one."""
+    for folder in path.absolute().parents:
+        file = folder / "config.json"
+        if file.exists() and "checkpoints" in path.absolute().relative_to(folder).parts:
+            try:
+                return dict(json.loads(file.read_text(encoding="utf-8"))["config"])
+            except (ValueError, KeyError, TypeError):
+                return {}
+    return {}
+
+
+def _step_folder(place: Place) -> Path:
+    folder = place.path
+    if folder.is_file():
+        raise ValueError(
+            f"{place.text}: a file cannot be read as a checkpoint, but .npz"
+        )
+    steps = {int(p.name): p for p in folder.iterdir() if p.name.isdigit()}
+    if steps and not (folder / _MANIFEST).exists():
+        step = max(steps) if place.step is None else place.step
+        if step not in steps:
+            raise ValueError(f"{folder} has no step {step}; it has {sorted(steps)}")
+        return steps[step]
+    if place.step is not None:
+        raise ValueError(f"{folder} is no folder of steps, so it has no @{place.step}")
+    if (folder / "config.json").exists():
+        inner = sorted(
+            str(p.relative_to(folder))
+            for p in folder.glob("checkpoints/*")
+            if p.is_dir()
+        )
+        listed = ", ".join(inner) or "none"
+        raise ValueError(
+            f"{folder} is a run folder; name one of its checkpoints: {listed}"
+        )
+    return folder
+
+
+def _read_orbax(folder: Path) -> PyTree:
+    import orbax.checkpoint.experimental.v1 as ocp
+
+    # A path inside a manager's step folder, "…/5/default", is read at "…/5".
+    tops = [folder, folder.parent] if folder.name == "default" else [folder]
+    reason = ""
+    for top in tops:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # on shardings, which do not matter here
+                return ocp.load(str(top.absolute()))
+        except Exception as error:  # orbax raises many kinds
+            reason = str(error).splitlines()[0]
+    raise ValueError(f"{folder} cannot be read as an orbax checkpoint: {reason}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # Opened here: np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
+        raise ValueError(
+            f"{path} is no readable .npz of arrays by name ({error}); write one with "
+            "numpy.savez(path, **flax.traverse_util.flatten_dict(params, sep='/'))"
+        ) from error
+
+
+def _member(place, array):
+    if array.ndim == 0 or place.index >= len(array):
+        held = len(array) if array.ndim else 1
+        raise ValueError(
+            f"{place.text}: there is no network #{place.index}; it holds {held}"
+        )
+    return array[place.index]
+
+
+def _check(place, name, leaf, array, found):
+    if array is None:
+        have = ", ".join(sorted(n for n in found if n.startswith("params/"))[:3])
+        raise ValueError(
+            f"{place.text} has no {name}, which the model has; it has {have}, ... Is "
+            "--model the one it was saved from?"
+        )
+    if array.shape == leaf.shape:
+        return
+    if place.index is None and array.shape[1:] == leaf.shape:
+        raise ValueError(
+            f"{place.text} holds {len(array)} networks; name one: {place.text}#0 to "
+            f"#{len(array) - 1}"
+        )
+    raise ValueError(
+        f"{place.text}: {name} is {list(array.shape)}, the model's {list(leaf.shape)}; "
+        "are --model and --model-options those it was saved from?"
+    )
+
+
+def _is_key(leaf):
+    return jax.numpy.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)

@@ -1,0 +1,136 @@
+"""`kd-heuristics similarity`: two networks, layer against layer."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from kd_heuristics import similarity as tools
+from kd_heuristics.cli import output
+from kd_heuristics.cli.path import A, B
+from kd_heuristics.cli.subject import Lab, Subject, make
+from kd_heuristics.plots import maps, style
+
+
+def similarity(
+    a: A,
+    b: B,
+    /,
+    *,
+    subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
+    model_b: str | None = None,
+    model_b_options: tuple[str, ...] = (),
+    measure: Literal["svcca", "cca", "pwcca", "cka", "google_cca"] = "svcca",
+    conv: Literal["dft", "positions", "mean"] = "dft",
+    out: Path = Path("similarity"),
+) -> None:
+    r"""How alike two networks' layers are, on the test images.
+
+    Beside the map stands the noise floor: the same measure where B sees the images in
+    another order, so that nothing is shared. A value that does not exceed it says
+    nothing; more examples lower it.
+
+    By example:
+
+        kd-heuristics similarity runs/demo/warmup/checkpoints/small@6 \
+            runs/demo/warmup/checkpoints/small
+
+        kd-heuristics similarity teacher.npz student.npz --model resnet32 \
+            --model-b shallow --data cifar10 --examples 10000 --measure cka --conv mean
+
+    Writes results.json, arrays.npz and figures/similarity.png.
+
+    Args:
+      a: the network of the rows.
+      b: the network of the columns.
+      subject: model and data.
+      model_b: of the second network, where it is another; as --model.
+      model_b_options: as --model-options.
+      measure: see `similarity.matrix` in the docs.
+      conv: of layers with positions: a comparison a frequency, every position an
+        example, or channel means.
+      out: folder of the results.
+    """
+    lab = other = make(subject, a)
+    if model_b is not None:
+        named = {"model": model_b, "model_options": model_b_options}
+        other = make(dataclasses.replace(subject, **named), b)
+    sides = [(lab, lab.variables(a)), (other, other.variables(b))]
+    output.folder(out)
+    names = [_layers(*side, lab.images) for side in sides]
+    words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
+    order = jax.random.permutation(jax.random.key(0), len(lab.images))
+    found = {}
+    with output.progress(words, 2) as advance:
+        for name, images in (("map", lab.images), ("floor", lab.images[order])):
+            both = {"a": lab.images, "b": images}
+            found[name] = _map(sides, both, measure, conv, subject.batch_size)
+            advance(1)
+    results = {"a": a, "b": b, "measure": measure, "conv": conv, "layers_a": names[0]}
+    results |= {"layers_b": names[1], "examples": len(lab.images)}
+    _tell(names, found)
+    output.save(out, results, found, lambda path: _draw(path, names, found, measure))
+
+
+def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
+    features = []
+    for key, (lab, variables) in zip("ab", sides, strict=True):
+        bound = jax.tree_util.Partial(lab.classifier.features)
+        features.append(jax.tree_util.Partial(_Side(key), bound, *_trees(variables)))
+    with warnings.catch_warnings():
+        # Said by the floor beside the map.
+        warnings.simplefilter("ignore", tools.SaturationWarning)
+        found = tools.stream_matrix(
+            features[0],
+            features[1],
+            images,
+            measure,
+            batch_size=batch_size,
+            conv=conv,
+        )
+    return np.asarray(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """One network's features of its own images; equal ones compile once."""
+
+    key: str
+
+    def __call__(self, features, params, batch_stats, images):
+        return features(params, batch_stats, images[self.key])
+
+
+def _layers(lab: Lab, variables, images) -> list[str]:
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
+    features = lab.classifier.features
+    return sorted(jax.eval_shape(features, *_trees(variables), one))
+
+
+def _trees(variables):
+    return variables["params"], variables.get("batch_stats", {})
+
+
+def _tell(names, found) -> None:
+    rows = []
+    for row, layer in enumerate(names[0]):
+        best = int(np.argmax(found["map"][row]))
+        value, floor = found["map"][row, best], found["floor"][row, best]
+        rows.append([layer, names[1][best], float(value), float(floor)])
+    columns = ("layer of A", "most like, of B", "similarity", "noise floor")
+    output.table("each layer of A", columns, rows)
+
+
+def _draw(folder: Path, names, found, measure) -> None:
+    with style.context():
+        figure, axes = style.panels(1, 1, width=6.0, height=5.0)
+        image = maps.heat_map(axes[0, 0], found["map"], *names, floor=found["floor"])
+        axes[0, 0].set(xlabel="layer of B", ylabel="layer of A")
+        label = f"{measure} (dots: not above the noise floor)"
+        figure.colorbar(image, ax=axes[0, 0], label=label, shrink=0.8)
+        style.save(figure, folder, "similarity")

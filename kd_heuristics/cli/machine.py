@@ -1,0 +1,46 @@
+"""`kd-heuristics info`: what is installed, and what it runs on."""
+
+from importlib import metadata
+
+import jax
+
+from kd_heuristics import data, models
+from kd_heuristics.data import tfds
+
+_PACKAGES = (
+    "kd_heuristics",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "tensorflow-datasets",
+)
+
+
+def info() -> None:
+    """Devices, versions, prepared sets, models: what a bug report should have.
+
+    By example:
+
+        kd-heuristics info
+    """
+    for device in jax.devices():
+        print(f"device    {device.platform}:{device.id} {device.device_kind}")
+    for name in _PACKAGES:
+        print(f"version   {name} {metadata.version(name)}")
+    print(f"sets in   {tfds.data_dir()}")
+    for name in data.names():
+        print(f"set       {name}: {_state(name)}")
+    print(f"models    {' '.join(models.names())}")
+
+
+def _state(name: str) -> str:
+    base = name.removesuffix("_holdout")
+    if not base.startswith("cifar"):
+        return "comes with the package"
+    try:
+        return f"prepared, {tfds.find(base)}"
+    except data.MissingDatasetError:
+        return f"not prepared; kd-heuristics prepare {base}"

@@ -1,0 +1,33 @@
+"""`kd-heuristics report`: one HTML page from run folders."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kd_heuristics.report import write_page
+
+Runs = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]],
+    tyro.conf.arg(metavar="RUN", help="a run folder, or a folder of run folders"),
+]
+
+
+def report(run: Runs, *, out: Path = Path("report.html")) -> None:
+    """One self-contained page from run folders: verdicts, figures, protocol, failures.
+
+    Nothing else is read, and the page loads nothing.
+
+    By example:
+
+        kd-heuristics report runs/digits
+
+        kd-heuristics report runs/digits/sgdr runs/digits/warmup --out two.html
+
+    Args:
+      run: at least one.
+      out: the page.
+    """
+    if not run:
+        raise ValueError("name at least one run folder: kd-heuristics report runs/demo")
+    print(f"report: {write_page(run, out).resolve()}")

@@ -1,0 +1,182 @@
+"""`kd-heuristics connect`: what lies between two networks."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import tyro
+
+from kd_heuristics import curves, data, points, schedules, training
+from kd_heuristics.cli import checkpoint, output
+from kd_heuristics.cli.subject import Lab, Subject, make
+from kd_heuristics.plots import style
+
+A = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
+B = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
+_COLORS = {"segment": style.COLORS[1], "curve": style.COLORS[0]}
+
+
+def connect(
+    a: A,
+    b: B,
+    /,
+    *,
+    subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
+    kind: Literal["polychain", "bezier"] = "polychain",
+    bends: int = 1,
+    epochs: int = 10,
+    rate: float = 0.02,
+    train_batch_size: int = 100,
+    num_points: int = 21,
+    seed: int = 0,
+    out: Path = Path("connect"),
+) -> None:
+    r"""Losses on the segment between two networks, and on a curve fitted between them.
+
+    Says whether the segment crosses a barrier (some point has a higher loss than both
+    ends) and whether a curve avoids it. Batch norm's statistics are estimated anew at
+    each point.
+
+    By example:
+
+        kd-heuristics connect runs/demo/sgdr/checkpoints/train#0 \
+            runs/demo/sgdr/checkpoints/train#1
+
+        kd-heuristics connect a.npz b.npz --model nets:make --data my.npz --epochs 20
+
+    Writes results.json, arrays.npz, figures/path.png and, for one bend, bend.npz, which
+    `surface A B OUT/bend.npz` takes.
+
+    Args:
+      a: the network at t = 0.
+      b: the network at t = 1.
+      subject: model and data.
+      kind: of curve.
+      bends: of the curve; 0: the segment only.
+      epochs: of fitting.
+      rate: learning rate of SGD with momentum 0.9 and gradients clipped to norm 5, a
+        cosine.
+      train_batch_size: of fitting.
+      num_points: along each path, at least 3.
+      seed: of the fitting.
+      out: folder of the results.
+    """
+    _check(num_points, bends, epochs, rate)
+    lab = make(subject, a)
+    ends = [lab.variables(text) for text in (a, b)]
+    output.folder(out)
+    first, last = (end["params"] for end in ends)
+    stats = ends[0].get("batch_stats", {})
+    paths = {"segment": curves.line(first, last)}
+    if bends:
+        fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
+        fit |= {"batch_size": train_batch_size, "seed": seed}
+        middle = _fit(lab, (first, last), stats, **fit)
+        paths["curve"] = _KINDS[kind]([first, *middle, last])
+        for index, bend in enumerate(middle):
+            name = "bend.npz" if bends == 1 else f"bend{index + 1}.npz"
+            checkpoint.save(out / name, {"params": bend})
+    t = np.linspace(0, 1, num_points)
+    found = {name: _along(lab, path, t, stats) for name, path in paths.items()}
+    results = {
+        "a": a,
+        "b": b,
+        "distance": float(curves.distance(first, last)),
+        "paths": {
+            name: {key: points.summary(array) for key, array in values.items()}
+            for name, values in found.items()
+        },
+    }
+    arrays = {f"{p}/{k}": x for p, values in found.items() for k, x in values.items()}
+    _tell(results)
+    output.save(out, results, arrays | {"t": t}, lambda path: _draw(path, t, found))
+
+
+_KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
+
+
+def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
+    """The bends of a curve of low training loss."""
+    batches = data.train_batches(lab.train, batch_size)
+    steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
+    optimizer = training.sgd(schedules.cosine_decay(rate, steps), 0.9, 0.0, 5.0)
+    loss = curves.CurveLoss(kind=kind)
+    network = jax.tree_util.Partial(lab.classifier.supervised)
+    line = curves.line(*ends)
+    start = tuple(line.at((k + 1) / (bends + 1)) for k in range(bends))
+    with output.progress(f"fitting the curve, {steps} steps", steps) as advance:
+        state = training.fit(
+            jax.tree_util.Partial(loss, ends, network),
+            start,
+            stats,
+            optimizer,
+            batches,
+            num_steps=steps,
+            seed=seed,
+            progress=advance,
+        )
+    return state.params
+
+
+def _along(lab: Lab, path, t, stats) -> dict[str, np.ndarray]:
+    total = len(t) * len(lab.sets)
+    with output.progress(f"evaluating {len(t)} points of a path", total) as advance:
+        return points.evaluate_sets(
+            path.at,
+            t,
+            lab.sets,
+            lab.classifier.metric,
+            lab.refresh(stats),
+            progress=advance,
+        )
+
+
+def _tell(results: dict[str, Any]) -> None:
+    rows = [
+        [f"{name}, {key.replace('_', ' ')}"]
+        + [found[k] for k in ("start", "minimum", "maximum", "end", "barrier")]
+        for name, values in results["paths"].items()
+        for key, found in values.items()
+    ]
+    title = f"distance {results['distance']:.4g} (Euclidean, all weights)"
+    columns = ("path", "at A", "lowest", "highest", "at B", "above worse end")
+    output.table(title, columns, [row for row in rows if "loss" in row[0]])
+    for name, values in results["paths"].items():
+        barrier = values["train_loss"]["barrier"]
+        crossed = (
+            f"crosses a barrier of {barrier:.3g} nats"
+            if barrier > 0
+            else "crosses no barrier"
+        )
+        print(f"the {name} {crossed} in train loss")
+
+
+def _draw(folder: Path, t: np.ndarray, found) -> None:
+    with style.context():
+        figure, axes = style.panels(1, 2)
+        for ax, metric in zip(axes[0], ("loss", "accuracy"), strict=True):
+            for name, values in found.items():
+                for part, dashes in (("train", "-"), ("test", "--")):
+                    y = values[f"{part}_{metric}"] * (
+                        100 if metric == "accuracy" else 1
+                    )
+                    label = f"{name}, {part}"
+                    ax.plot(t, y, dashes, color=_COLORS[name], label=label)
+            unit = "nats" if metric == "loss" else "%"
+            ax.set(xlabel="t along the path", ylabel=f"{metric} ({unit})")
+        axes[0, 0].legend()
+        style.save(figure, folder, "path")
+
+
+def _check(num_points, bends, epochs, rate):
+    if num_points < 3:
+        raise ValueError(f"--num-points must be at least 3, got {num_points}")
+    if bends < 0:
+        raise ValueError(f"--bends must not be negative, got {bends}")
+    if epochs < 1:
+        raise ValueError(
+            f"--epochs must be at least 1, got {epochs}; or give --bends 0"
+        )
+    if rate <= 0:
+        raise ValueError(f"--rate must be positive, got {rate}")

@@ -1,0 +1,129 @@
+"""`kd-heuristics surface`: the loss on a plane through networks."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+
+from kd_heuristics import curves, landscape, surfaces
+from kd_heuristics.cli import output
+from kd_heuristics.cli.path import A, B
+from kd_heuristics.cli.subject import Lab, Subject, make
+from kd_heuristics.plots import planes, style
+
+Third = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="C")]
+
+
+def surface(
+    a: A,
+    b: B,
+    c: Third = None,
+    /,
+    *,
+    subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
+    grid: tuple[int, int] = (15, 15),
+    margin: float = 0.2,
+    seed: int = 0,
+    out: Path = Path("surface"),
+) -> None:
+    r"""Train and test loss on the plane through three networks.
+
+    Axes are Euclidean distances: A at the origin, B on the x axis. Without C, the third
+    point is off the middle of the segment, half as far as A and B lie apart, in a
+    random filter-normalised direction: a cut that no training chose.
+
+    Each chunk of the grid is saved as it is found: the same command again goes on where
+    it was interrupted.
+
+    By example:
+
+        kd-heuristics surface a.npz b.npz connect/bend.npz --model vgg11 \
+            --data digits_photo
+
+        kd-heuristics surface a.npz b.npz --model nets:make --data my.npz --grid 31 31
+
+    Writes results.json, arrays.npz, surface.npz and figures/surface.png.
+
+    Args:
+      a: the network at the origin.
+      b: the network on the x axis.
+      c: the third network; a bend fitted by `connect`, say.
+      subject: model and data.
+      grid: columns and rows.
+      margin: around the three, a share of their extent.
+      seed: of the random direction.
+      out: folder of the results.
+    """
+    if min(grid) < 2:
+        raise ValueError(f"--grid needs at least 2 columns and rows, got {grid}")
+    lab = make(subject, a)
+    variables = [lab.variables(text) for text in (a, b) + ((c,) if c else ())]
+    params = [one["params"] for one in variables]
+    if c is None:
+        params.append(_off_the_middle(params[0], params[1], seed))
+    plane = landscape.plane(*params, axes="gram_schmidt")
+    output.folder(out)
+    xs, ys = _axes(np.asarray(plane.anchors), grid, margin)
+    found = _evaluate(lab, plane, xs, ys, variables[0].get("batch_stats", {}), out)
+    anchors = np.asarray(plane.anchors)
+    arrays: dict[str, Any] = {"xs": xs, "ys": ys, "anchors": anchors, **found.values}
+    results = {
+        "a": a,
+        "b": b,
+        "c": c or "off the middle of A and B, in a random direction",
+        "anchors": anchors,
+        "overflowed": int(found.overflowed.sum()),
+        "lowest": {name: float(np.nanmin(v)) for name, v in found.values.items()},
+        "highest": {name: float(np.nanmax(v)) for name, v in found.values.items()},
+    }
+    rows = [[n, results["lowest"][n], results["highest"][n]] for n in found.values]
+    output.table("on the plane", ("metric", "lowest", "highest"), rows)
+    output.save(out, results, arrays, lambda path: _draw(path, arrays))
+
+
+def _off_the_middle(a, b, seed):
+    middle = curves.midpoint(a, b)
+    direction = landscape.random_direction(jax.random.key(seed), middle)
+    length = float(curves.distance(jax.tree.map(lambda x: 0 * x, middle), direction))
+    if length == 0:
+        raise ValueError("the random direction vanishes; give a third network C")
+    step = 0.5 * float(curves.distance(a, b)) / length
+    return jax.tree.map(lambda x, d: x + step * d, middle, direction)
+
+
+def _axes(anchors, grid, margin):
+    low, high = anchors.min(0), anchors.max(0)
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    return tuple(np.linspace(*ends) for ends in zip(low, high, grid, strict=True))
+
+
+def _evaluate(lab: Lab, plane, xs, ys, stats, out) -> surfaces.Surface:
+    total = len(xs) * len(ys)
+    with output.progress(f"evaluating {total} points of the plane", total) as advance:
+        return surfaces.evaluate(
+            plane.at,
+            xs,
+            ys,
+            lab.sets,
+            lab.classifier.metric,
+            out / "surface.npz",
+            lab.refresh(stats),
+            progress=advance,
+        )
+
+
+def _draw(folder: Path, arrays: dict[str, Any]) -> None:
+    with style.context():
+        figure, axes = style.panels(1, 2, width=10.0, height=4.2)
+        for ax, part in zip(axes[0], ("train", "test"), strict=True):
+            planes.surface(figure, ax, arrays, part)
+            for name, place in zip("ABC", arrays["anchors"], strict=True):
+                ax.plot(*place, "o", color="w", ms=5)
+                ax.annotate(
+                    name, place, color="w", xytext=(5, 5), textcoords="offset points"
+                )
+            ax.set_title(f"{part} loss", loc="left")
+            ax.set(xlabel="Euclidean distance in weights")
+        style.save(figure, folder, "surface")

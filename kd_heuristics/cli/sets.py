@@ -1,0 +1,30 @@
+"""`kd-heuristics prepare`: a set of images, downloaded once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kd_heuristics.data.prepare import DOWNLOADS
+from kd_heuristics.data.prepare import prepare as prepare_set
+
+Name = Annotated[
+    tyro.conf.Positional[str],
+    tyro.conf.arg(metavar="NAME", help=" | ".join(DOWNLOADS)),
+]
+DataDir = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR", help="tfds' folder; else TFDS_DATA_DIR or ~/tensorflow_datasets"
+    ),
+]
+
+
+def prepare(name: Name, data_dir: DataDir = None) -> None:
+    """Downloads a set and stores it so that it is read without TensorFlow.
+
+    By example:
+
+        kd-heuristics prepare cifar10
+    """
+    prepare_set(name, data_dir)

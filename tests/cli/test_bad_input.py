@@ -1,0 +1,63 @@
+"""Whatever is wrong with what was given: one line that says so, status 2."""
+
+import numpy as np
+import pytest
+
+from kd_heuristics import cli
+
+GOOD = ("--model", "nets:make", "--data", "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("none.npz", "b.npz", *GOOD), "no checkpoint at none.npz"),
+        (("a.npz", "b.npz", "--data", "data.npz"), "name the model: --model"),
+        (("a.npz", "b.npz", "--model", "vgg11"), "name the data: --data digits"),
+        (("a.npz", "b.npz", *GOOD[:3], "digit"), "did you mean 'digits'?"),
+        (("a.npz", "b.npz", *GOOD[:3], "no.npz"), "must be an .npz with train_images"),
+        (("a.npz", "b.npz", *GOOD[2:], "--model", "vgg111"), "did you mean 'vgg11'?"),
+        (("a.npz", "b.npz", *GOOD[2:], "--model", "nets:mak"), "MODULE:FUNCTION"),
+        (("a.npz", "b.npz", *GOOD[2:], "--model", "nots:make"), "No module named"),
+        (("a.npz", "b.npz", *GOOD[2:], "--model", "nets:no_network"), "returned a str"),
+        (("a.npz", "b.npz", *GOOD, "--model-options", "units"), "takes KEY=VALUE"),
+        (
+            ("a.npz", "b.npz", *GOOD, "--model-options", "units=4"),
+            "is [3], the model's [4]",
+        ),
+        (("steps", "b.npz", *GOOD), "holds 2 networks; name one: steps#0 to #1"),
+        (("steps#2", "b.npz", *GOOD), "no network #2; it holds 2"),
+        (("steps@7#0", "b.npz", *GOOD), "has no step 7; it has [5, 9]"),
+        (("a.npz@3", "b.npz", *GOOD), "is no folder of steps"),
+        (("data.npz", "b.npz", *GOOD), "has no params/"),
+        (("nets.py", "b.npz", *GOOD), "cannot be read"),
+        (("a.npz", "b.npz", *GOOD, "--num-points", "2"), "--num-points must be"),
+        (("a.npz", "b.npz", *GOOD, "--batch-size", "0"), "--batch-size must be"),
+        (("a.npz", "b.npz", *GOOD, "--rate", "-1"), "--rate must be positive"),
+        (("a.npz", "b.npz", *GOOD, "--out", "nets.py/x"), "cannot be written"),
+    ],
+)
+def test_connect(words, said, inside, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(("connect", *words))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert said in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_checkpoint(inside, tmp_path, capsys):
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes((inside / "a.npz").read_bytes()[:200])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(("connect", str(broken), "b.npz", *GOOD))
+    assert "no readable .npz" in capsys.readouterr().err
+
+
+def test_parameters_alone_are_a_checkpoint_too(inside):
+    from kd_heuristics.cli import checkpoint
+
+    found = checkpoint.read(checkpoint.parse("params.npz"))
+    assert "Dense_0/kernel" in found
+    assert np.isfinite(found["Dense_0/kernel"]).all()
