@@ -7,6 +7,14 @@ from kd_heuristics.report.claims import (
     judge_all,
     summary,
 )
-from kd_heuristics.report.page import write
+from kd_heuristics.report.page import write, write_page
 
-__all__ = ["Claim", "confidence_interval", "judge", "judge_all", "summary", "write"]
+__all__ = [
+    "Claim",
+    "confidence_interval",
+    "judge",
+    "judge_all",
+    "summary",
+    "write",
+    "write_page",
+]

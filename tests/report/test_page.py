@@ -1,7 +1,9 @@
 """The page: what it shows of finished, failed, unfinished and hostile run folders."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 from kd_heuristics import report, runs
@@ -34,13 +36,13 @@ def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     page = report.write(tmp_path).read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<td class=good>reproduced</td>" in page
-    assert "<td>1 [0.752, 1.25]</td><td>0.5</td>" in page
+    assert '<span class="badge good">reproduced</span>' in page
+    assert "<td>1 nats [0.752, 1.25]</td><td>0.5 nats</td>" in page
     assert "NonFiniteError: &lt;img&gt;" in page
     assert "a &lt; b" in page
     assert "Not finished" in page
     assert "why &amp; how?" in page
-    assert page.count("<section") == 3
+    assert [page.count(f'<section id="{n}"') for n in ("done", "failed")] == [1, 1]
 
 
 def test_no_run_folder_is_an_error(tmp_path):
@@ -55,3 +57,46 @@ def test_what_the_preset_changed_is_shown(tmp_path):
     page = report.write(tmp_path).read_text()
     assert "<td>peak_rate</td><td>0.02</td><td>0.05</td>" in page
     assert json.loads((run.path / "config.json").read_text())["deviations"]
+
+
+def test_a_study_without_a_run_leaves_a_line_with_its_command(tmp_path):
+    folder(tmp_path, "other").write_json("results.json", {"claims": []})
+    page = report.write(tmp_path).read_text()
+    assert "Does patience pay?" in page
+    assert "python -m experiments.funmatch" in page
+
+
+def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
+    claims = [
+        report.judge(report.Claim(**{**vars(CLAIM), "statistic": name}), values)
+        for name, values in (
+            ("barrier sgdr 0-2", [-1.0, -1.1, -0.9]),
+            ("another", [1.0, 1.1, 0.9]),
+        )
+    ]
+    folder(tmp_path, "sgdr").write_json("results.json", {"claims": claims})
+    page = report.write(tmp_path).read_text()
+    card = re.search(r"Do restarts escape minima\?.*?</article>", page, re.S).group()
+    assert "Of 1 claims: 1 contradicted; 3 seeds." in card
+    assert "reproduced</span>" not in card
+
+
+def test_folders_of_a_command_line_make_one_page_elsewhere(tmp_path):
+    for name in ("one", "two"):
+        folder(tmp_path / "runs", name)
+    target = tmp_path / "both.html"
+    paths = [tmp_path / "runs" / "one", tmp_path / "runs" / "two"]
+    page = report.write_page(paths, target).read_text()
+    assert page.count("Not finished") == 2
+
+
+def test_the_drawing_places_interval_zone_and_paper_to_scale():
+    from kd_heuristics.report import findings
+
+    claim = report.judge(CLAIM, [0.0, 1.0, 2.0])
+    half = 4.302653 / np.sqrt(3)  # t(0.975, 2) * s / sqrt(n), s = 1
+    drawing = findings.drawing(claim)
+    low, high = 1 - half, 1 + half
+    x = re.search(r'class="paper" cx="([\d.]+)"', drawing).group(1)
+    # 180 units from the lowest to the highest of all that is drawn
+    assert float(x) == pytest.approx(10 + 180 * (0.5 - low) / (high - low), abs=0.06)

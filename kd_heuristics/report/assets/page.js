@@ -1,0 +1,130 @@
+"use strict";
+// Unpacks the plotting library, draws every panel, and lets each be read by pointer and
+// by keyboard. Without it, or where it fails, the still images stay.
+(async () => {
+  const source = document.getElementById("library").textContent;
+  if (typeof DecompressionStream === "undefined") return;
+  const bytes = Uint8Array.from(atob(source), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const element = document.createElement("script");
+  element.textContent = await new Response(stream).text();
+  document.head.append(element);
+  document.documentElement.classList.add("drawn");
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const settings = { displaylogo: false, responsive: true, displayModeBar: false };
+
+  function theme(panel) {
+    const css = getComputedStyle(document.documentElement);
+    const color = css.getPropertyValue("--text").trim();
+    const grid = css.getPropertyValue("--rule").trim();
+    const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true };
+    const layout = structuredClone(panel.layout);
+    for (const name of ["xaxis", "yaxis"])
+      if (panel.kind !== "surface") layout[name] = { ...axis, ...layout[name] };
+    if (panel.kind === "heat")
+      for (const name of ["xaxis", "yaxis"]) layout[name].tickfont = { size: 9 };
+    if (panel.kind === "surface")
+      for (const name of ["xaxis", "yaxis", "zaxis"])
+        layout.scene[name] = { gridcolor: grid, color, ...layout.scene[name] };
+    return {
+      ...layout, font: { color, family: "system-ui, sans-serif", size: 12 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 50, r: 10, t: 10, b: 40 }, hovermode: "closest",
+      legend: { orientation: "h", y: -0.22, font: { size: 11 } },
+    };
+  }
+
+  const short = (value) =>
+    typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
+
+  // What is said of a point: the two layers and the value, or a curve's name and point.
+  function words(panel, trace, point) {
+    if (panel.kind === "heat") {
+      const z = trace.z[point.row][point.column];
+      return `${trace.meta[0]} ${trace.y[point.row]}, ${trace.meta[1]} ` +
+        `${trace.x[point.column]}: ${z === null ? "no number" : z.toFixed(3)}`;
+    }
+    if (panel.kind === "surface")
+      return trace.type === "surface"
+        ? `${trace.meta} loss ${short(point.z)} nats at (${short(point.x)}, ${short(point.y)})`
+        : String(trace.text[point.index]);
+    return `${trace.name}: ${short(trace.y[point.index])} at ${short(trace.x[point.index])}`;
+  }
+
+  function readable(plot, panel, output) {
+    plot.tabIndex = 0;
+    plot.setAttribute("role", panel.kind === "surface" ? "img" : "application");
+    plot.setAttribute("aria-label", `${panel.title}. ${panel.alt}` +
+      (panel.kind === "surface" ? "" : " Arrow keys read the values."));
+    plot.on("plotly_hover", (event) => {
+      const at = event.points[0];
+      const trace = panel.data[at.curveNumber];
+      const point = panel.kind === "heat"
+        ? { row: at.pointIndex[0], column: at.pointIndex[1] }
+        : { index: at.pointIndex ?? at.pointNumber, x: at.x, y: at.y, z: at.z };
+      output.textContent = words(panel, trace, point);
+    });
+    if (panel.kind === "surface") return;
+    const place = { row: 0, column: 0 };
+    plot.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0],
+        ArrowDown: [1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const named = panel.kind === "heat" ? null
+        : panel.data.filter((trace) => trace.name && trace.visible === true);
+      if (named && !named.length) return;
+      const rows = named ? named.length : panel.data[0].z.length;
+      place.row = Math.min(Math.max(place.row + step[0], 0), rows - 1);
+      const columns = named ? named[place.row].x.length : panel.data[0].x.length;
+      place.column = Math.min(Math.max(place.column + step[1], 0), columns - 1);
+      output.textContent = named
+        ? words(panel, named[place.row], { index: place.column })
+        : words(panel, panel.data[0], place);
+    });
+  }
+
+  // Buttons that show one set's surface at a time.
+  function switchable(plot, panel) {
+    const names = [...new Set(panel.data.map((trace) => trace.meta))];
+    const bar = document.createElement("div");
+    bar.className = "switch";
+    for (const name of names) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${name} loss`;
+      button.setAttribute("aria-pressed", String(name === names[0]));
+      button.addEventListener("click", () => {
+        const shown = panel.data.map((trace) => trace.meta === name);
+        Plotly.restyle(plot, { visible: shown });
+        for (const other of bar.children)
+          other.setAttribute("aria-pressed", String(other === button));
+      });
+      bar.append(button);
+    }
+    plot.before(bar);
+  }
+
+  const drawn = [];
+  for (const element of document.querySelectorAll(".panel")) {
+    const panel = JSON.parse(element.querySelector("script").textContent);
+    const plot = element.querySelector(".plot");
+    try {
+      await Plotly.newPlot(plot, structuredClone(panel.data), theme(panel), settings);
+    } catch (error) {
+      // Such as a machine without WebGL: the still image of this figure comes back.
+      element.closest("figure").classList.remove("with-live");
+      continue;
+    }
+    readable(plot, panel, element.querySelector(".readout"));
+    if (panel.kind === "surface") switchable(plot, panel);
+    drawn.push([plot, panel]);
+    // Between two panels the page answers.
+    await new Promise((done) => setTimeout(done));
+  }
+  document.documentElement.dataset.drawn = String(drawn.length);
+  dark.addEventListener("change", () => {
+    for (const [plot, panel] of drawn) Plotly.relayout(plot, theme(panel));
+  });
+})();

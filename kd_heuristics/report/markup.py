@@ -1,0 +1,70 @@
+"""Pieces of HTML; whatever comes from a run folder is escaped here."""
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"}
+
+
+def escape(text: Any) -> str:
+    """Text that is safe between tags and inside quoted attributes.
+
+    >>> escape('<b> "x"')
+    '&lt;b&gt; &quot;x&quot;'
+    """
+    return html.escape(str(text))
+
+
+def embedded_json(value: Any) -> str:
+    r"""JSON that no content can end a script element from.
+
+    >>> embedded_json("</script>")
+    '"\\u003c/script>"'
+    """
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+
+
+def number(value: float | int | None, unit: str = "") -> str:
+    """Three digits, and the unit; an accuracy in per cent; "-" where there is none.
+
+    >>> number(0.1234, "nats"), number(0.9412, "accuracy"), number(None)
+    ('0.123 nats', '94.1 %', '-')
+    """
+    if value is None:
+        return "-"
+    if unit == "accuracy":
+        return f"{100 * value:.3g} %"
+    return f"{value:.3g} {unit}".strip()
+
+
+def badge(verdict: str) -> str:
+    """A verdict in its colour and in words."""
+    return f'<span class="badge {VERDICTS[verdict]}">{verdict}</span>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table that scrolls sideways on a narrow screen; cells are HTML already."""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    columns = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    label = escape(caption or "table")
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table>'
+        f"{title}<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def fields(values: Mapping[str, Any], caption: str) -> str:
+    """A table of names and values."""
+    words = {k: json.dumps(v, ensure_ascii=False) for k, v in values.items()}
+    rows = [(escape(k), f"<code>{escape(v)}</code>") for k, v in words.items()]
+    return table(("field", "value"), rows, caption)
+
+
+def details(summary: str, body: str) -> str:
+    """Content behind a line that opens it."""
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
