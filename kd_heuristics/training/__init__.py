@@ -1,5 +1,6 @@
 """One trainer for every recipe: an objective in, a trained state out."""
 
+from kd_heuristics.training import sinks
 from kd_heuristics.training.ema import ema, ema_params
 from kd_heuristics.training.evaluate import evaluate
 from kd_heuristics.training.fit import NonFiniteError, fit
@@ -47,6 +48,7 @@ __all__ = [
     "scale_by_shampoo",
     "sgd",
     "shampoo",
+    "sinks",
     "warmup_cosine",
     "with_stats",
 ]

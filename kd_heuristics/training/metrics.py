@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd_heuristics import files, runs
+from kd_heuristics.training import sinks as all_sinks
 
 
 class MetricsFile:
@@ -15,8 +16,18 @@ class MetricsFile:
     Each line is `{"stage": name, "step": int, metric: float, ...}`.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, sinks: Sequence[all_sinks.Sink] | None = None):
+        """Nothing is written yet.
+
+        Args:
+          path: of the file.
+          sinks: told of each line too (see `training.sinks`); None: those that the
+            environment names, by default none.
+        """
         self.path = Path(path)
+        if sinks is None:
+            sinks = all_sinks.from_environment(self.path.parent)
+        self.sinks = sinks
 
     def append(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Adds a line; a value that is not finite is written as null."""
@@ -25,6 +36,8 @@ class MetricsFile:
         }
         with files.writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        for sink in self.sinks:
+            sink(stage, step, {k: float(v) for k, v in values.items()})
 
     def cut(self, stages: Collection[str], last_step: int) -> None:
         """Forgets the stages' lines past `last_step`, and a line broken by a kill.

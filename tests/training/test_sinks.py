@@ -1,0 +1,73 @@
+"""Sinks get every line of the metrics file; nothing is sent where none is asked for."""
+
+import sys
+import types
+
+import pytest
+
+from kd_heuristics import training
+from kd_heuristics.training import sinks
+
+
+def test_a_sink_gets_what_the_file_gets(tmp_path):
+    told = []
+    metrics = training.MetricsFile(
+        tmp_path / "metrics.jsonl", sinks=[lambda *line: told.append(line)]
+    )
+    metrics.append("one", 3, {"loss": 0.5})
+    assert told == [("one", 3, {"loss": 0.5})]
+    assert metrics.read() == [{"stage": "one", "step": 3, "loss": 0.5}]
+
+
+def test_none_by_default(tmp_path, monkeypatch):
+    monkeypatch.delenv(sinks.VARIABLE, raising=False)
+    assert training.MetricsFile(tmp_path / "metrics.jsonl").sinks == []
+
+
+def test_tensorboard_writes_the_same_numbers(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX", reason="extra [tensorboard]")
+    from tensorboardX.proto import event_pb2
+
+    monkeypatch.setenv(sinks.VARIABLE, "tensorboard")
+    training.MetricsFile(tmp_path / "metrics.jsonl").append("one", 3, {"loss": 0.5})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, events = file.read_bytes(), []
+    while data:  # length, its checksum, the event, its checksum
+        size = int.from_bytes(data[:8], "little")
+        events.append(event_pb2.Event.FromString(data[12 : 12 + size]))
+        data = data[16 + size :]
+    (value,) = events[-1].summary.value
+    assert (value.tag, events[-1].step, value.simple_value) == ("one/loss", 3, 0.5)
+
+
+def test_wandb_has_a_step_for_each_stage(tmp_path, monkeypatch):
+    calls = []
+    run = types.SimpleNamespace(
+        define_metric=lambda name, step_metric: calls.append((name, step_metric)),
+        log=calls.append,
+    )
+    fake = types.ModuleType("wandb")
+    fake.init = lambda **options: run
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    sink = sinks.wandb(tmp_path / "run" / "wandb")
+    sink("one", 3, {"loss": 0.5, "bad": float("nan")})
+    sink("one", 4, {"loss": 0.25})
+    assert calls == [
+        ("one/*", "one/step"),
+        {"one/loss": 0.5, "one/step": 3},
+        {"one/loss": 0.25, "one/step": 4},
+    ]
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_missing_package_is_named_with_its_extra(name, tmp_path, monkeypatch):
+    package = {"tensorboard": "tensorboardX", "wandb": "wandb"}[name]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"kd_heuristics\[{name}\]"):
+        getattr(sinks, name)(tmp_path / name)
+
+
+def test_an_unknown_name(tmp_path, monkeypatch):
+    monkeypatch.setenv(sinks.VARIABLE, "tensorbord")
+    with pytest.raises(ValueError, match="did you mean 'tensorboard'"):
+        training.MetricsFile(tmp_path / "metrics.jsonl")
