@@ -6,7 +6,7 @@ WORKDIR ?= runs
 SOAK_MINUTES ?= 30
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help demo reproduce test test-all soak coverage mutants test-versions lint clean
+.PHONY: help demo reproduce test test-all soak coverage mutants test-versions lint docs clean
 
 help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make coverage   the lines that make test reaches; fails below 90 %"
 	@echo "make mutants    mutation testing of MODULE=schedules, so many SAMPLE=40"
 	@echo "make test-versions  a part of the tests with the lowest and newest versions"
+	@echo "make docs       the pages of docs/, to docs/_build (a minute)"
 	@echo "make lint       format, lint and types"
 
 demo: .venv/installed
@@ -67,8 +68,13 @@ lint: .venv/installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutate]'
 	@touch $@
 
+docs: .venv/installed-docs
+	@echo "== The documentation; about a minute. Warnings are errors."
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "docs: $(CURDIR)/docs/_build/index.html"
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/_build .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -82,10 +88,15 @@ clean:
 
 .venv/installed-test: pyproject.toml | .venv/bin/python
 	@echo "== Installing into .venv; one to three minutes, about 1 GB."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,notebooks,browser,tensorboard]'
 	@touch $@ .venv/installed
 
 .venv/installed-test-all: .venv/installed-test
 	@echo "== Installing Ray into .venv, for sweeps; about 300 MB."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,sweep]'
+	@touch $@
+
+.venv/installed-docs: pyproject.toml | .venv/bin/python
+	@echo "== Installing into .venv; one to three minutes, about 1 GB."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@

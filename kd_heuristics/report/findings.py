@@ -35,7 +35,8 @@ def answer(claims: Claims) -> str:
     counts = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     seeds = max((len(c["values"]) for c in claims), default=0)
-    said = f"Of {len(claims)} claims: {', '.join(parts)}; " if claims else "No claim; "
+    many = f"{len(claims)} claim{'' if len(claims) == 1 else 's'}"
+    said = f"{many}: {', '.join(parts)}; " if claims else "No claim; "
     said += f"{seeds} seed{'' if seeds == 1 else 's'}."
     if seeds < MINIMUM_SEEDS:
         said += f" Fewer than {MINIMUM_SEEDS} seeds are always inconclusive."

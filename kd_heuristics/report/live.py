@@ -14,6 +14,7 @@ from kd_heuristics.plots import style
 Panel = dict[str, Any]
 
 GREY = "#8a8a8a"
+_SIGNED = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]  # red above 0
 
 
 def numbers(values: Any) -> list:
@@ -36,11 +37,13 @@ def line(x: Any, values: Any, name: str, color: str, **options: Any) -> list[dic
       values: as said.
       name: in the legend and under the pointer.
       color: of both.
-      **options: `dash`, `mode`, `hidden` (off until chosen in the legend).
+      **options: `dash`, `mode`, `hidden` (off until chosen in the legend), `group`
+        (one entry of the legend for all lines of it).
     """
     values = np.atleast_2d(np.asarray(values, float))
     shown = "legendonly" if options.get("hidden") else True
-    common = {"type": "scatter", "x": numbers(x), "legendgroup": name, "visible": shown}
+    common: dict[str, Any] = {"type": "scatter", "x": numbers(x), "visible": shown}
+    common["legendgroup"] = options.get("group", name)
     traces = []
     if len(values) > 1:
         edges = ((values.min(0), "none"), (values.max(0), "tonexty"))
@@ -89,6 +92,11 @@ def lines(
       log: a logarithmic y axis.
       span: of the x axis.
     """
+    for group in dict.fromkeys(t[-1]["legendgroup"] for t in traces):
+        mains = [t[-1] for t in traces if t[-1]["legendgroup"] == group]
+        if len(mains) > 1:
+            for index, main in enumerate(mains):
+                main["showlegend"] = index == 0
     layout = {
         "xaxis": {"title": {"text": x}} | ({"range": list(span)} if span else {}),
         "yaxis": {"title": {"text": y}, "type": "log" if log else "linear"},
@@ -129,8 +137,7 @@ def heat(
         "z": numbers(values),
         "x": list(columns if columns is not None else rows),
         "y": list(rows),
-        "colorscale": "RdBu" if signed else "Viridis",
-        "reversescale": signed,
+        "colorscale": _SIGNED if signed else "Viridis",
         "zmin": -top if signed else 0,
         "zmax": top if signed else (limit or 1),
         "colorbar": {"thickness": 12, "len": 0.9},

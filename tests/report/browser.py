@@ -45,11 +45,16 @@ def chromium(width: int, height: int, *, dark: bool = False) -> Iterator:
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        set_theme(driver, dark=dark)
         yield driver
     finally:
         driver.quit()
+
+
+def set_theme(driver, *, dark: bool) -> None:
+    """What the page is told that its reader prefers."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
 
 def complaints(driver) -> list[str]:

@@ -77,7 +77,7 @@ def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
     folder(tmp_path, "sgdr").write_json("results.json", {"claims": claims})
     page = report.write(tmp_path).read_text()
     card = re.search(r"Do restarts escape minima\?.*?</article>", page, re.S).group()
-    assert "Of 1 claims: 1 contradicted; 3 seeds." in card
+    assert "1 claim: 1 contradicted; 3 seeds." in card
     assert "reproduced</span>" not in card
 
 

@@ -31,7 +31,7 @@
       ...layout, font: { color, family: "system-ui, sans-serif", size: 12 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 50, r: 10, t: 10, b: 40 }, hovermode: "closest",
-      legend: { orientation: "h", y: -0.22, font: { size: 11 } },
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 11 } },
     };
   }
 

@@ -63,6 +63,7 @@ def _papers(pair, table, hidden):
             f"paper: epoch {found['mc_epoch'][row]:.0f}",
             live.GREY,
             hidden=hidden,
+            group="paper",
         )
         for row in np.flatnonzero(found["curve"] == pair)
     ]

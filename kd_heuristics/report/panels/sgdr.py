@@ -41,7 +41,9 @@ def _figure2(config, arrays, alt, hidden):
         words = f"paper: {_ARMS[arm]}"
         place = table["epoch"], table[column]
         accuracy.append(
-            live.line(*place, words, live.GREY, mode="markers", hidden=hidden)
+            live.line(
+                *place, words, live.GREY, mode="markers", hidden=hidden, group="paper"
+            )
         )
     return [
         live.lines(
@@ -62,7 +64,7 @@ def _paths(title, arm, config, arrays, alt, hidden):
         for column, dash in (("segment", "dash"), ("mc_curve", "solid")):
             words = f"paper: {pair}, {'segment' if dash == 'dash' else 'chain'}"
             place = table["t"][rows], table[column][rows]
-            options = {"dash": dash, "hidden": hidden}
+            options = {"dash": dash, "hidden": hidden, "group": "paper"}
             traces.append(live.line(*place, words, live.GREY, **options))
     axes = "t along the path", "train loss (nats, log scale)"
     return live.lines(title, alt, traces, *axes, log=True)

@@ -96,7 +96,9 @@ def _accuracy(title, arms, config, arrays, alt, table=None, span=None):
         for arm in arms:
             place = found["epoch"] + 1, found[_PAPER[arm]]
             words = f"paper: {_WORDS[arm]}"
-            traces.append(live.line(*place, words, live.GREY, hidden=hidden))
+            traces.append(
+                live.line(*place, words, live.GREY, hidden=hidden, group="paper")
+            )
     axes = "epochs trained", "test accuracy (%)"
     return live.lines(title, alt, traces, *axes, span=span)
 

@@ -1,0 +1,129 @@
+"""Run folders such as the studies leave, with numbers drawn at random."""
+
+import numpy as np
+
+from kd_heuristics import report, runs
+from kd_heuristics.plots import style
+from kd_heuristics.report import questions
+
+LAYERS = np.array(["00_conv", "01_relu", "02_fc"])
+SEEDS, POINTS = 2, 3
+COMMON = {"dataset": "digits_photo", "model": "vgg11", "seeds": SEEDS, "first_seed": 0}
+
+
+def write(root, names=None):
+    """The folders of these studies (None: all) below `root`; their arrays by study."""
+    random = np.random.default_rng(0)
+    found = {}
+    for name in names or MAKERS:
+        config, arrays, results = MAKERS[name](random)
+        run = runs.RunFolder(root / name)
+        run.open({"study": name, "question": "why?", "config": COMMON | config})
+        run.begin()
+        run.save_arrays("arrays.npz", arrays)
+        run.write_json("results.json", {"claims": [_claim()], **results})
+        with style.context():
+            for figure in questions.CAPTIONS[name]:
+                image, _ = style.panels(1, 1, width=2.0, height=1.5)
+                style.save(image, run.path, figure)
+        found[name] = arrays
+    return found
+
+
+def _claim():
+    claim = report.Claim(
+        statement="it rises",
+        statistic="barrier sgdr",
+        direction="above",
+        smallest_effect=0.0,
+        margin=0.1,
+        unit="nats",
+        paper=0.5,
+    )
+    return report.judge(claim, [1.0, 1.1, 0.9])
+
+
+def _sgdr(random):
+    config = {
+        "sgdr_pairs": [[0, 2]],
+        "step_pairs": [[0, 1]],
+        "planes": [[0, 2]],
+        "map_pairs": [[0, 1], [0, 2]],
+        "measure": "svcca",
+    }
+    arrays = {"t": np.linspace(0, 1, POINTS), "layers": LAYERS}
+    for arm, pair in (("sgdr", "0-2"), ("step", "0-1"), ("cosine", "0-2")):
+        arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
+        arrays[f"{arm}/rate_epoch"] = np.arange(4.0)
+        arrays[f"{arm}/rate"] = random.random(4)
+        for path in ("segment", "chain"):
+            for metric in (
+                "train_loss",
+                "test_loss",
+                "train_accuracy",
+                "test_accuracy",
+            ):
+                arrays[f"{arm}/{pair}/{path}/{metric}"] = random.random((SEEDS, POINTS))
+    for name in ("restart", "first-last", "seeds", "floor"):
+        arrays[f"maps/{name}"] = random.random((SEEDS, 3, 3))
+    plane = {
+        "xs": np.linspace(0, 1, 4),
+        "ys": np.linspace(0, 1, 3),
+        "anchors": random.random((3, 2)),
+        "train_loss": np.array([[0.0, 1, 2, np.inf]] * 3),
+        "test_loss": random.random((3, 4)),
+        "affine": random.random((1, 2)),
+        "epochs": np.array([1]),
+    }
+    return config, arrays | {f"plane-0-2/{k}": v for k, v in plane.items()}, {}
+
+
+def _mode_connectivity(random):
+    config = {"modes": ["G", "A"], "curve_epochs": [1, 2]}
+    arrays = {"t": np.linspace(0, 1, POINTS), "map": random.random((SEEDS, 3, 2))}
+    for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        arrays[f"GA/segment/{metric}"] = random.random((SEEDS, POINTS))
+        for kind in ("chain", "decayed", "bezier"):
+            arrays[f"GA/{kind}/{metric}"] = random.random((SEEDS, 2, POINTS))
+    return config, arrays, {}
+
+
+def _warmup(random):
+    arms = ["small", "large", "warmup", "freeze_fc", "clip"]
+    config = {"arms": arms, "epochs": 4, "warmup_epochs": 2, "measure": "cca"}
+    arrays = {"layers": LAYERS, "similarity_floor": random.random((3, 3))}
+    arrays["warmup/similarity_later"] = random.random((SEEDS, 3, 3))
+    for arm in arms:
+        arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
+        arrays[f"{arm}/rate_rest"] = random.random(4)
+        arrays[f"{arm}/similarity"] = random.random((SEEDS, 3, 3))
+    return config, arrays, {}
+
+
+def _distillation(random):
+    config = {"temperature": 5.0, "kinds": ["hint"]}
+    arrays = {"layers": LAYERS[:2], "teacher_layers": LAYERS}
+    for arm in ("soft-5", "independent", "hint", "other_independent"):
+        arrays[f"map/{arm}"] = random.random((SEEDS, 3, 2))
+    return config, arrays, {}
+
+
+def _fsp(random):
+    arrays = {}
+    for arm in ("teacher", "teacher_fast", "fitnet", "student"):
+        arrays[f"{arm}/step"] = np.arange(4)
+        for metric in ("loss", "test_accuracy"):
+            arrays[f"{arm}/{metric}"] = random.random((SEEDS, 3, 4))
+    row = {"average": report.summary([0.9, 0.92]), "ensemble": report.summary([0.93])}
+    tables = {"fast": {"teacher": row}, "small": {}, "transfer": {}}
+    tables["paper"] = {"table1": {"teacher": {"average": 0.9175, "ensemble": 0.9348}}}
+    return {}, arrays, tables
+
+
+MAKERS = {
+    "sgdr": _sgdr,
+    "mode_connectivity": _mode_connectivity,
+    "warmup": _warmup,
+    "distillation": _distillation,
+    "fsp": _fsp,
+}

@@ -1,0 +1,128 @@
+"""The page in a real browser: drawn, readable by pointer and keys, silent, offline."""
+
+import pytest
+
+from kd_heuristics import report
+from tests.report import browser, folders
+
+pytestmark = pytest.mark.skipif(
+    browser.missing() is not None, reason=str(browser.missing())
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """`(address, arrays by study)`."""
+    root = tmp_path_factory.mktemp("runs")
+    arrays = folders.write(root, ["sgdr"])
+    return report.write(root).as_uri(), arrays
+
+
+@pytest.fixture(scope="module")
+def driver(page):
+    """A wide, light window in which the page is drawn."""
+    with browser.chromium(1200, 900) as driver:
+        load(driver, page[0])
+        yield driver
+
+
+def load(driver, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    driver.get(address)
+    drawn = "return document.documentElement.dataset.drawn"
+    WebDriverWait(driver, 120).until(lambda d: d.execute_script(drawn) is not None)
+
+
+def test_every_panel_is_drawn_without_a_complaint_or_a_request(driver):
+    script = """
+        const panels = [...document.querySelectorAll(".panel")];
+        const empty = panels.filter((p) => !p.querySelector(".main-svg, canvas"));
+        return [panels.length, Number(document.documentElement.dataset.drawn),
+                empty.length, document.querySelectorAll("figure.with-live .still")
+                    .values().filter((i) => i.offsetParent !== null).toArray().length];
+    """
+    panels, drawn, empty, stills = driver.execute_script(script)
+    assert panels == drawn == 20
+    assert (empty, stills) == (0, 0)
+    assert browser.complaints(driver) == []
+    assert browser.requests(driver) == []
+
+
+def test_the_pointer_names_both_layers_and_the_value(driver, page):
+    from selenium.webdriver import ActionChains
+
+    plot = driver.find_element("css selector", "#sgdr-figure14 .heat .plot")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    grid = plot.find_element("css selector", ".nsewdrag")
+    # Row 0 (on top), column 2 of 3 x 3 cells.
+    side = grid.size["width"] / 3, grid.size["height"] / 3
+    ActionChains(driver).move_to_element_with_offset(
+        grid, round(side[0]), round(-side[1])
+    ).perform()
+    value = page[1]["sgdr"]["maps/restart"].mean(0)[0, 2]
+    output = driver.find_element("css selector", "#sgdr-figure14 .readout")
+    assert output.text == f"epoch 0: 00_conv, epoch 1: 02_fc: {value:.3f}"
+    hover = plot.find_element("css selector", ".hovertext").text
+    assert f"{value:.3f}" in hover
+    assert "00_conv" in hover
+
+
+def test_arrow_keys_read_the_cells(driver, page):
+    from selenium.webdriver import Keys
+
+    plot = driver.find_element("css selector", "#sgdr-figure14 .heat .plot")
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT):
+        plot.send_keys(key)
+    value = page[1]["sgdr"]["maps/restart"].mean(0)[1, 1]
+    output = driver.find_element("css selector", "#sgdr-figure14 .readout")
+    assert output.text == f"epoch 0: 01_relu, epoch 1: 01_relu: {value:.3f}"
+    assert plot.get_attribute("aria-label").startswith("Ours: 0 against 1.")
+
+
+def test_buttons_switch_the_surface_between_train_and_test(driver):
+    buttons = driver.find_elements("css selector", "#sgdr-figure3 .switch button")
+    assert [button.text for button in buttons] == ["train loss", "test loss"]
+    driver.execute_script("arguments[0].click()", buttons[1])
+    visible = driver.execute_script(
+        "return document.querySelector('#sgdr-figure3 .plot').data.map(t => t.visible)"
+    )
+    assert visible == [False, False, True, True]
+    assert buttons[1].get_attribute("aria-pressed") == "true"
+
+
+def test_fits_a_phone_and_follows_its_theme(page):
+    with browser.chromium(380, 800) as driver:
+        load(driver, page[0])
+        width = "return document.documentElement.scrollWidth"
+        assert driver.execute_script(width) <= 380
+        ground = "return getComputedStyle(document.body).backgroundColor"
+        text = "return document.querySelector('.plot').layout.font.color"
+        light = driver.execute_script(ground), driver.execute_script(text)
+        browser.set_theme(driver, dark=True)
+        dark = driver.execute_script(ground), driver.execute_script(text)
+        assert light == ("rgb(255, 255, 255)", "#1c2024")
+        assert dark == ("rgb(20, 23, 26)", "#e6e8ea")
+        assert browser.complaints(driver) == []
+
+
+def test_prints_still_images(driver):
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    script = """
+        const shown = (s) => [...document.querySelectorAll(s)]
+            .filter((e) => e.offsetParent !== null).length;
+        const images = document.querySelectorAll("img").length;
+        return [shown(".plot"), shown(".still"), images];
+    """
+    plots, stills, images = driver.execute_script(script)
+    assert plots == 0
+    assert stills == images > 0
+
+
+def test_without_scripts_the_still_images_are_there(page):
+    with browser.chromium(1200, 900) as driver:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        driver.get(page[0])
+        stills = driver.find_elements("css selector", ".still")
+        assert stills
+        assert all(image.is_displayed() for image in stills)

@@ -1,0 +1,96 @@
+"""Panels hold the numbers of the run folder, the paper's beside them, and words."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from kd_heuristics import report, runs
+from tests.report import folders
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """`(html, arrays by study, panels by figure)` of all studies."""
+    root = tmp_path_factory.mktemp("runs")
+    arrays = folders.write(root)
+    text = report.write(root).read_text()
+    panels = {}
+    figures = re.findall(
+        r'<figure class="[^"]*" id="([^"]*)">(.*?)</figure>', text, re.S
+    )
+    for name, inside in figures:
+        found = re.findall(
+            r'<script type="application/json">(.*?)</script>', inside, re.S
+        )
+        panels[name] = [json.loads(one) for one in found]
+    return text, arrays, panels
+
+
+def test_each_heat_map_has_its_layers_and_values(page):
+    _, arrays, panels = page
+    ours, _, change, *papers = panels["sgdr-figure14"]
+    values = arrays["sgdr"]["maps/restart"].mean(0)
+    trace = ours["data"][0]
+    np.testing.assert_allclose(trace["z"], values, rtol=1e-4)  # five digits
+    assert trace["y"] == folders.LAYERS.tolist()
+    assert trace["meta"] == ["epoch 0:", "epoch 1:"]
+    expected = values - arrays["sgdr"]["maps/first-last"].mean(0)
+    np.testing.assert_allclose(change["data"][0]["z"], expected, rtol=1e-4)
+    assert [len(panel["data"][0]["z"]) for panel in papers] == [36, 36]
+
+
+def test_a_surface_has_both_sets_and_no_infinity(page):
+    _, arrays, panels = page
+    (panel,) = panels["sgdr-figure3"]
+    train, _, test, _ = panel["data"]
+    assert [trace["visible"] for trace in panel["data"]] == [True, True, False, False]
+    assert train["z"][0] == [1.0, 1.0, 2.0, None]  # a loss of 0 has no logarithm
+    np.testing.assert_allclose(
+        test["z"], arrays["sgdr"]["plane-0-2/test_loss"], rtol=1e-4
+    )
+
+
+def test_curves_are_means_with_a_range_and_the_papers_wait_in_the_legend(page):
+    _, arrays, panels = page
+    panel = panels["mode_connectivity-figure1"][0]
+    means = [trace for trace in panel["data"] if trace.get("name") == "epoch 2"]
+    values = 100 * arrays["mode_connectivity"]["GA/chain/test_accuracy"][:, 1]
+    np.testing.assert_allclose(means[0]["y"], values.mean(0), rtol=1e-4)
+    papers = [t for t in panel["data"] if t.get("name", "").startswith("paper")]
+    assert len(papers) == 4
+    assert {trace["visible"] for trace in papers} == {"legendonly"}
+    assert sum(trace["showlegend"] for trace in papers) == 1
+
+
+def test_every_study_has_panels_and_every_image_says_what_it_shows(page):
+    text, _, panels = page
+    for figure in ("warmup-figure4", "warmup-figure5", "distillation-figure6"):
+        assert len(panels[figure]) >= 4
+    assert len(panels["fsp-figure3"]) == 2
+    alts = re.findall(r'<img class="still" alt="([^"]*)"', text)
+    assert len(alts) == text.count("<img")
+    assert any(
+        "it rises: reproduced (here 1 nats, in the paper 0.5 nats)" in a for a in alts
+    )
+
+
+def test_tables_of_a_paper_stand_beside_ours(page):
+    assert "<td>teacher</td><td>91.00 ± 1.41 %</td><td>93.00 %</td>" in page[0]
+    assert "<td>teacher</td><td>91.75 %</td><td>93.48 %</td>" in page[0]
+
+
+def test_is_under_ten_megabytes_and_names_no_other_address(page):
+    text = re.sub(r'id="library">[^<]*<', "", page[0])
+    assert len(page[0]) < 10e6
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
+
+
+def test_a_run_of_another_version_keeps_its_still_images(tmp_path):
+    folders.write(tmp_path, ["warmup"])
+    run = runs.RunFolder(tmp_path / "warmup")
+    run.save_arrays("arrays.npz", {"layers": folders.LAYERS})
+    text = report.write(tmp_path).read_text()
+    assert 'class="with-live"' not in text
+    assert text.count('class="still"') == 6  # five, one of them in the opening too
