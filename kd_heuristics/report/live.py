@@ -97,11 +97,13 @@ def lines(
         if len(mains) > 1:
             for index, main in enumerate(mains):
                 main["showlegend"] = index == 0
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {"title": {"text": x}} | ({"range": list(span)} if span else {}),
         "yaxis": {"title": {"text": y}, "type": "log" if log else "linear"},
     }
     data = [trace for group in traces for trace in group]
+    if log and _decades(data) > 0.7:
+        layout["yaxis"]["dtick"] = "D2"  # 1, 2 and 5 of each decade
     return _panel("lines", title, alt, data, layout)
 
 
@@ -221,6 +223,13 @@ def _marks(xs, ys, losses, marks):
         "textfont": {"color": style.COLORS[1]},
         "hovertemplate": "%{text}<extra></extra>",
     }
+
+
+def _decades(data) -> float:
+    """How many powers of ten the shown values span."""
+    shown = [trace["y"] for trace in data if trace["visible"] is True]
+    values = [y for ys in shown for y in ys if y is not None and y > 0]
+    return float(np.log10(max(values) / min(values))) if values else 0.0
 
 
 def _panel(kind, title, alt, data, layout) -> Panel:

@@ -109,9 +109,8 @@ def _card(question: Question, run: section.Run | None) -> str:
     else:
         chosen = findings.chosen(run.claims, question.main) if question.main else []
         chosen = chosen or run.claims[:3]
-        caption = f"{question.words} The claims that answer it"
         body = f'<p class="answer">{escape(findings.answer(chosen))}</p>'
-        body += findings.claims_table(chosen, caption)
+        body += findings.claims_table(chosen, "The claims that answer it")
         drawn = section.figures(run)
         if drawn:
             name = question.figure if question.figure in drawn else drawn[0]
