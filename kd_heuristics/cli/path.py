@@ -57,7 +57,7 @@ def connect(
       epochs: of fitting.
       rate: learning rate of SGD with momentum 0.9 and gradients clipped to norm 5, a
         cosine.
-      train_batch_size: of fitting.
+      train_batch_size: of fitting; at most the training set.
       num_points: along each path, at least 3.
       seed: of the fitting.
       out: folder of the results.
@@ -98,6 +98,7 @@ _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
 
 def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
     """The bends of a curve of low training loss."""
+    batch_size = min(batch_size, len(lab.train))
     batches = data.train_batches(lab.train, batch_size)
     steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
     optimizer = training.sgd(schedules.cosine_decay(rate, steps), 0.9, 0.0, 5.0)

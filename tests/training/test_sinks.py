@@ -1,6 +1,7 @@
 """Sinks get every line of the metrics file; nothing is sent where none is asked for."""
 
 import sys
+import time
 import types
 
 import pytest
@@ -24,6 +25,15 @@ def test_none_by_default(tmp_path, monkeypatch):
     assert training.MetricsFile(tmp_path / "metrics.jsonl").sinks == []
 
 
+def records(file):
+    """The records of an event file: length, its checksum, the record, its checksum."""
+    data = file.read_bytes()
+    while len(data) > 12:
+        size = int.from_bytes(data[:8], "little")
+        yield data[12 : 12 + size]
+        data = data[16 + size :]
+
+
 def test_tensorboard_writes_the_same_numbers(tmp_path, monkeypatch):
     pytest.importorskip("tensorboardX", reason="extra [tensorboard]")
     from tensorboardX.proto import event_pb2
@@ -31,11 +41,12 @@ def test_tensorboard_writes_the_same_numbers(tmp_path, monkeypatch):
     monkeypatch.setenv(sinks.VARIABLE, "tensorboard")
     training.MetricsFile(tmp_path / "metrics.jsonl").append("one", 3, {"loss": 0.5})
     (file,) = (tmp_path / "tensorboard").iterdir()
-    data, events = file.read_bytes(), []
-    while data:  # length, its checksum, the event, its checksum
-        size = int.from_bytes(data[:8], "little")
-        events.append(event_pb2.Event.FromString(data[12 : 12 + size]))
-        data = data[16 + size :]
+    events = []
+    for _ in range(100):  # a thread of tensorboardX writes them
+        events = [event_pb2.Event.FromString(record) for record in records(file)]
+        if len(events) == 2:  # the version of the file is the first
+            break
+        time.sleep(0.1)
     (value,) = events[-1].summary.value
     assert (value.tag, events[-1].step, value.simple_value) == ("one/loss", 3, 0.5)
 
