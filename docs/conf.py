@@ -1,4 +1,4 @@
-"""Sphinx: pages in Markdown, the reference from the docstrings; warnings are errors."""
+"""Sphinx: pages in Markdown, the reference from docstrings; warnings are errors."""
 
 import re
 
@@ -23,21 +23,61 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 
-def _as_markdown(app, what, name, obj, options, lines):
-    """Keeps what reads as plain text in a docstring from being markup in RST."""
+def _as_rst(app, what, name, obj, options, lines):
+    """Our docstrings, which are plain text, as the RST that napoleon goes on with."""
     del app, what, name, obj, options
-    literal = False
-    for index, line in enumerate(lines):
-        if literal and line and not line.startswith(" "):
-            literal = False
-        if line.startswith((">>>", "...")):
-            literal = True
+    found, in_section = [], False
+    for paragraph in _paragraphs(lines):
+        first = paragraph[0]
+        in_section |= bool(_SECTION.match(first))
+        if _INLINE.match(first):
+            paragraph = [line.strip() for line in paragraph]  # "Returns: ..." goes on
+        elif not in_section and first.startswith((" ", "|")):
+            found += ["::", "", *("    " + line for line in paragraph), ""]
             continue
-        if not literal:
-            lines[index] = re.sub(r"(?<!`)[|*](?![^`]*`[^`]*$)", r"\\\g<0>", line)
+        if not first.lstrip().startswith(">>>"):
+            paragraph = [_plain(line) for line in _parted(paragraph, in_section)]
+        found += [*paragraph, ""]
+    lines[:] = found
+
+
+_SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):$")
+_INLINE = re.compile(r"(Returns|Raises|Warns|Yields): ")
+
+
+def _paragraphs(lines):
+    """Runs of lines without a blank one."""
+    run = []
+    for line in [*lines, ""]:
+        if line.strip():
+            run.append(line)
+        elif run:
+            yield run
+            run = []
+
+
+def _parted(paragraph, in_section):
+    """A blank line where text goes on after an indented part, as RST wants it."""
+    found = []
+    lone = len([line for line in paragraph if line.startswith("- ")]) == 1
+    for line in paragraph:
+        if lone and line.startswith("- "):
+            line = "\\" + line  # a minus, no list
+        before = found[-1] if found else ""
+        if not in_section and before.startswith(" ") and not line.startswith(" "):
+            found.append("")
+        found.append(line)
+    return found
+
+
+def _plain(line):
+    """Without the markup that a bar or a star would be; what is in backticks stays."""
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(
+        p if p.startswith("`") else re.sub(r"[|*]", r"\\\g<0>", p) for p in parts
+    )
 
 
 def setup(app):
     """Called by Sphinx."""
-    # After napoleon, which has turned Args into fields by then.
-    app.connect("autodoc-process-docstring", _as_markdown, priority=900)
+    app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
