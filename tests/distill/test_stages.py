@@ -148,8 +148,8 @@ def test_several_hints_add_up():
     once, _ = quick(single)(params, STUDENT["batch_stats"], BATCH, None)
     # No bias at the start, so that twice the layers are at four times the distance.
     np.testing.assert_allclose(value, 5 * once, rtol=1e-5)
+    short = own | {"regressor": (params["regressor"],)}
     with pytest.raises(ValueError, match="shorter"):
-        short = own | {"regressor": (params["regressor"],)}
         objective(short, STUDENT["batch_stats"], BATCH, None)
 
 
