@@ -16,7 +16,7 @@ def write(preset_folder: str | Path) -> Path:
     Returns: the path of the page.
 
     Raises:
-      RunError: there is no run folder, or a file of one is damaged.
+      RunError: there is no run folder.
     """
     preset_folder = Path(preset_folder)
     return write_page([preset_folder], preset_folder / "report.html")
@@ -26,8 +26,9 @@ def write_page(paths: Sequence[str | Path], target: str | Path) -> Path:
     """Writes a page from run folders, or from folders of run folders.
 
     The page loads nothing: scripts, styles and images are in it. A study that failed is
-    shown with its error, one that did not finish as unfinished, one without a run as a
-    line with its command.
+    shown with its error, one that did not finish as unfinished, one whose files are
+    damaged as damaged, one without a run as a line with its command. Every string of
+    the folders is escaped.
 
     Args:
       paths: at least one.
@@ -36,9 +37,9 @@ def write_page(paths: Sequence[str | Path], target: str | Path) -> Path:
     Returns: the path of the page.
 
     Raises:
-      RunError: one of `paths` holds no run folder, or a file of one is damaged.
+      RunError: one of `paths` holds no run folder.
     """
-    found = [section.read(folder) for path in paths for folder in _folders(Path(path))]
+    found = [_read(folder) for path in paths for folder in _folders(Path(path))]
     names = list(dict.fromkeys(run.path.parent.name for run in found))
     title = f"kd_heuristics: {', '.join(names)}"
     target = Path(target)
@@ -53,6 +54,18 @@ def _folders(path: Path) -> list[Path]:
     if not folders:
         raise runs.RunError(f"{path} holds no run folder to report on")
     return folders
+
+
+def _read(path: Path) -> section.Run:
+    """The run; one that is damaged, or no run's folder, does not hide the others."""
+    try:
+        run = section.read(path)
+        section.html(run), _opening([run])
+    except (runs.RunError, LookupError, TypeError, ValueError, AttributeError) as error:
+        words = "the files of this run are damaged, or no run's"
+        failure = {"error": type(error).__name__, "message": f"{words}: {error}"}
+        return section.Run(path.name, path, {"config": {}}, None, failure, {}, {})
+    return run
 
 
 def _page(title: str, found: Sequence[section.Run]) -> str:
