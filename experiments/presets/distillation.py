@@ -147,7 +147,7 @@ _SMALL = Config(
     clip_norm=1.0,
     temperatures=(1.0, 5.0, 20.0),
     first_stage_epochs=3,
-    first_stage_rate=0.01,  # as in the FSP study
+    first_stage_rate=0.01,  # that of the last stage; not tuned
     eval_batch_size=200,
 )
 PRESETS: Mapping[str, Config] = {
