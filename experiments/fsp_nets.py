@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments import teaching
-from experiments.presets.fsp import ROWS
+from experiments.presets.fsp import Row
 from kd_heuristics import distill, models, training
 from kd_heuristics.compiled import jit
 
@@ -34,16 +34,17 @@ class Shuffled:
         return distill.shuffled(matrices, orders)
 
 
-def first_row(arm: str) -> str:
+def first_row(rows: Mapping[str, Row], arm: str) -> str:
     """The first row with the same first stage.
 
-    >>> first_row("small_fsp_kd")
+    >>> from experiments.presets.fsp import SMALL
+    >>> first_row(SMALL, "small_fsp_kd")
     'small_fsp'
     """
-    own = ROWS[arm]
+    own = rows[arm]
     return next(
         name
-        for name, row in ROWS.items()
+        for name, row in rows.items()
         if (row.size, row.start, row.part) == (own.size, own.start, own.part)
     )
 

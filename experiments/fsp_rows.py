@@ -20,7 +20,7 @@ from experiments.fsp_nets import (
     stage_name,
     vote,
 )
-from experiments.presets.fsp import FAST, HINTS, NEVER, ROWS, Config, Phase
+from experiments.presets.fsp import FAST, HINTS, NEVER, Config, Phase
 from kd_heuristics import data, distill, training
 
 Starts = dict[Net, tuple]  # of each net: params, batch_stats
@@ -57,7 +57,7 @@ class Laboratory:
         config, steps = self.config, 0
         for arm in config.arms:
             phase = config.first_phase(arm)
-            again = phase is not None and first_row(arm) != arm
+            again = phase is not None and first_row(config.rows, arm) != arm
             steps += config.iterations(arm) - (phase.steps if again and phase else 0)
         return steps
 
@@ -67,7 +67,7 @@ class Laboratory:
 
     def task_of(self, arm: str) -> task.Task:
         """The task of a row."""
-        return self.tasks[ROWS[arm].part, ROWS[arm].size]
+        return self.tasks[self.config.rows[arm].part, self.config.rows[arm].size]
 
     def starts(self, arm: str, nets: list[Net]) -> Starts:
         """Fresh nets."""
@@ -157,20 +157,32 @@ class Laboratory:
 
     def _before(self, arm: str) -> Starts:
         """What a row's last stage starts from."""
-        start, nets = ROWS[arm].start, self.nets(arm)
+        start, nets = self.config.rows[arm].start, self.nets(arm)
         if start == "fresh":
             return self.starts(arm, nets)
         if start == "shuffled":
             return self.flowed(arm)
         if start in (*HINTS, "flow"):
             # One first stage for all nets of a seed, as in the paper.
-            first = first_row(arm)
+            first = first_row(self.config.rows, arm)
             shared = self.hinted(first) if start in HINTS else self.flowed(first)
             return {net: shared[net[0], 0] for net in nets}
+        if start == "weights":
+            weights = self.weights
+            return {net: self._adapted(arm, net, *weights) for net in nets}
         before = {net: self.row(start)[net] for net in nets}
-        if ROWS[arm].part == ROWS[start].part:
+        if self.config.rows[arm].part == self.config.rows[start].part:
             return before
         return {net: self._adapted(arm, net, *own) for net, own in before.items()}
+
+    @functools.cached_property
+    def weights(self) -> tuple:
+        """Parameters and statistics of the teacher's form, from a file."""
+        assert self.config.source_weights is not None
+        found = distill.transfer.load_npz(self.config.source_weights)
+        variables = distill.imagenet.from_torchvision(found)
+        variables = jax.tree.map(jnp.asarray, variables)
+        return variables["params"], variables["batch_stats"]
 
     def _adapted(self, arm: str, net: Net, params, batch_stats) -> tuple:
         """A net of other classes, with a fresh last layer."""
@@ -182,7 +194,11 @@ class Laboratory:
 
     def _last_stage(self, arm: str, starts: Starts) -> Starts:
         """Labels alone, or the second stage of FitNets: labels and soft targets."""
-        row, of, phase = ROWS[arm], self.task_of(arm), self.config.last_phase(arm)
+        row, of, phase = (
+            self.config.rows[arm],
+            self.task_of(arm),
+            self.config.last_phase(arm),
+        )
         batches = self.batches[row.part]
         if not row.soft:
             objectives = dict.fromkeys(starts, of.classifier.supervised)
@@ -203,7 +219,7 @@ class Laboratory:
 
     def teacher(self, arm: str, read: Callable, net: Net) -> distill.Teacher:
         """`read(layers)` of what teaches a net: the first net of its teacher's row."""
-        name = ROWS[arm].teacher
+        name = self.config.rows[arm].teacher
         taught = teaching.Taught(self.task_of(name).classifier, read)
         variables = training.with_stats(*self.row(name)[net[0], 0])
         return distill.Teacher(taught, variables)
@@ -211,7 +227,7 @@ class Laboratory:
     @functools.cache  # noqa: B019 - a run has one laboratory
     def flowed(self, arm: str) -> Starts:
         """Nets after the first stage of FSP: one a seed; all of them where shuffled."""
-        row, of = ROWS[arm], self.task_of(arm)
+        row, of = self.config.rows[arm], self.task_of(arm)
         mine, theirs = distill.matching_sections(
             self.shapes[row.size], self.shapes["large"], is_map
         )
@@ -245,7 +261,7 @@ class Laboratory:
     @functools.cache  # noqa: B019
     def hinted(self, arm: str) -> Starts:
         """Nets after the first stage of FitNets, one a seed."""
-        row, of = ROWS[arm], self.task_of(arm)
+        row, of = self.config.rows[arm], self.task_of(arm)
         mine, theirs = self.shapes[row.size], self.shapes["large"]
         guided, hints = (guides(shapes, HINTS[row.start]) for shapes in (mine, theirs))
         regressors = tuple(

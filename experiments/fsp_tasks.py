@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -9,17 +10,32 @@ from experiments import task
 from experiments.presets.fsp import Config
 from kd_heuristics import data, models
 
+# Of the weights that torchvision publishes, in units of uint8 pixels.
+_IMAGENET: dict[str, Any] = {
+    "mean": tuple(255 * value for value in (0.485, 0.456, 0.406)),
+    "std": tuple(255 * value for value in (0.229, 0.224, 0.225)),
+}
+
 
 def make(config: Config) -> dict[tuple[str, str], task.Task]:
     """The tasks by part of the classes and size of the net.
 
-    All parts have the pixel statistics of the whole set: a teacher sees what its
-    student sees. Nets of one form are one network, so that they share programs.
+    All parts have the pixel statistics of the whole set, or ImageNet's with its
+    weights: a teacher sees what its student sees. Nets of one form are one network, so
+    that they share programs.
     """
     made = task.make(config)
+    if config.source_weights is not None:
+        classifier = dataclasses.replace(made.classifier, **_IMAGENET)
+        made = dataclasses.replace(made, classifier=classifier)
     parts = {"all": made}
-    if config.transfer:
-        size, first = config.image_size, config.source_classes
+    first = config.source_classes
+    if config.transfer and first is None:
+        parts["target"] = dataclasses.replace(
+            made, train=made.train.take(config.target_examples)
+        )
+    elif config.transfer and first is not None:
+        size = config.image_size
         test = data.load(config.dataset, config.test_split, size)
         count = made.train.num_classes
         for part, low, high, examples in (

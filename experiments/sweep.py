@@ -161,7 +161,8 @@ def on_ray(
     sweep = make()
     if not ray.is_initialized():
         ray.init(address=address)
-    work = ray.remote(**({"num_cpus": 1} | resources))(_work)
+    options: dict[str, Any] = {"num_cpus": 1} | resources
+    work = ray.remote(**options)(_work)
     waiting = [
         work.remote(make, index)
         for index in range(len(sweep.jobs))

@@ -18,19 +18,9 @@ threads used, bear a busy machine better. Peak memory is that of the resident se
 a contender runs, compilation left out; it needs Linux. PyTorch's running variances are
 unbiased, ours are not, so losses agree to a per cent only.
 
-The defaults (vgg16_bn at a quarter of its width, 61 points, two passes over 128 images
-a point), on a machine of 2 cores that other programs kept busy (load 9 to 14), 3 turns,
-jax 0.10.2 and torch 2.13.0; needs the extra `[bench]`:
-
-| contender | seconds | CPU seconds | against ours | peak MB | loss apart |
-|---|---|---|---|---|---|
-| ours | 14.0 (11.9 to 23.7) | 9.0 | 1.00, CPU 1.00 | 485 | – |
-| loop | 17.6 (14.6 to 66.1) | 10.3 | 1.26, CPU 1.15 | 493 | 3.4e-07 |
-| torch | 15.1 (13.1 to 18.0) | 8.3 | 1.07, CPU 0.93 | 439 | 2.7e-03 |
-| ours, 8 | 1.9 (1.7 to 1.9) | 1.2 | – | 457 | – |
-
-All but 2 % of our time is the network's own two passes. The parameters of 61 points
-would take 230 MB, those of 8 points 31: memory does not grow with the points.
+Needs the extra `[bench]` (PyTorch). The defaults, vgg16_bn at a quarter of its width, 61
+points, two passes over 128 images a point, take about two minutes; RESULTS.md beside
+this file has the last table.
 """
 
 import dataclasses
@@ -200,9 +190,11 @@ def _loop(config, path):
     """What one would write by hand: a jitted point, called point after point."""
     import jax
 
+    from kd_heuristics import compiled
+
     curve, test, metric, refresh, versions = _jax_parts(config, path)
 
-    @jax.jit
+    @compiled.jit
     def point(curve, t, refresh, batches):
         params = curve.at(t)
         stats = refresh(params)

@@ -48,7 +48,8 @@ def fsp(folder: Path) -> None:
     words = f"{folder.parent.name} preset, {config['teacher']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
-        _figure3(folder, arrays, words)
+        if results["fast"]:
+            _figure3(folder, arrays, words)
         _tables(folder, config, results, words)
 
 
@@ -76,14 +77,8 @@ def _figure3(folder, arrays, words):
 
 def _tables(folder, config, results, words):
     """Each net, their mean and their ensemble; on the right the paper's."""
-    kinds = [("fast", config["paper_tables"][0])]
-    kinds += [
-        (kind, name)
-        for kind, name in zip(
-            ("small", "transfer"), config["paper_tables"][1:], strict=True
-        )
-        if results[kind]
-    ]
+    tables = zip(("fast", "small", "transfer"), config["paper_tables"], strict=True)
+    kinds = [(kind, name) for kind, name in tables if results[kind]]
     figure, axes = style.panels(len(kinds), 2, width=9.5, height=2.9)
     for row, (kind, name) in zip(axes, kinds, strict=True):
         _rows(row[0], results[kind])

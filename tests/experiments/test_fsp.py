@@ -165,6 +165,72 @@ def test_the_transfer_end_to_end(tmp_path):
     assert last["transfer_fsp-stage-seed0-net0"] == config.transfer_fsp_phase.steps
 
 
+CUB = dataclasses.replace(
+    PRESETS["cub"],
+    dataset="digits_photo",
+    image_size=16,
+    train_examples=32,
+    teacher="resnet14",
+    model="resnet8",
+    width=0.25,
+)
+
+
+def test_without_weights_the_birds_teacher_starts_from_scratch():
+    rows = PRESETS["cub"].rows
+    assert tuple(rows) == (
+        "transfer_teacher_scratch",
+        "transfer_scratch",
+        "transfer_fitnet",
+        "transfer_fsp",
+    )
+    assert rows["transfer_fsp"].teacher == "transfer_teacher_scratch"
+    statements = [claim.statistic for claim in claims(PRESETS["cub"])]
+    assert statements == [
+        "transfer_fsp minus transfer_scratch",
+        "transfer_fsp minus transfer_fitnet",
+    ]
+
+
+def test_the_birds_teacher_starts_with_the_files_weights(tmp_path):
+    """In torchvision's names, but for the last layer; pixels as ImageNet's."""
+    path = tmp_path / "weights.npz"
+    tasks = fsp_tasks.make(CUB)
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    names |= {"mean": "running_mean", "var": "running_var"}
+    params, batch_stats = tasks["target", "large"].start(7)
+    arrays = {}
+    for place, leaf in jax.tree_util.tree_leaves_with_path((params, batch_stats)):
+        *layers, leaf_name = (key.key for key in place[1:])
+        value = np.asarray(leaf)
+        if leaf_name == "kernel":
+            value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else (1, 0))
+        arrays[f"{torchvisions(layers)}.{names[leaf_name]}"] = value
+    np.savez(path, **arrays)
+    config = dataclasses.replace(CUB, source_weights=str(path))
+    assert tuple(config.rows)[:2] == ("transfer_teacher", "transfer_teacher_scratch")
+    lab = fsp_rows.Laboratory(config, runs.RunFolder(tmp_path), Silent())
+    start, stats = lab._before("transfer_teacher")[0, 0]
+    assert same(stats, batch_stats)
+    assert {n for n in start if not same(start[n], params[n])} == {"fc"}
+    mean = lab.task_of("transfer_fsp").classifier.mean
+    np.testing.assert_allclose(mean, [123.675, 116.28, 103.53])
+
+
+def torchvisions(layers):
+    """torchvision's name of one of our layers."""
+    if len(layers) == 1:
+        return {"conv": "conv1", "bn": "bn1", "fc": "fc"}[layers[0]]
+    _, section, block = layers[0].split("_")
+    kind = layers[1]
+    if kind.startswith("shortcut"):
+        kind = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}[kind]
+    else:
+        name, number = kind.split("_")
+        kind = f"{name}{int(number) + 1}"
+    return f"layer{int(section) + 1}.{block}.{kind}"
+
+
 def test_claims_carry_the_papers_numbers():
     found = {claim.statistic: claim.paper for claim in claims(PRESETS["cifar10"])}
     assert found["student minus teacher"] == 0.0039
@@ -184,6 +250,17 @@ def test_claims_carry_the_papers_numbers():
         ({"model": "vgg11"}, "input_batch_norm"),
         ({"teacher": "resnet15"}, "did you mean"),
         ({"nets": 0}, "nets must be at least 1, got 0"),
+        ({"fast": False}, "small=True needs fast=True"),
+        ({"fast": False, "small": False, "transfer": False}, "no table"),
+        ({"source_weights": "w.npz"}, "source_classes=None, input_batch_norm=False"),
+        (
+            {
+                "source_weights": "w.npz",
+                "source_classes": None,
+                "input_batch_norm": False,
+            },
+            "there is no file 'w.npz'",
+        ),
     ],
 )
 def test_bad_config(changes, words):
