@@ -18,8 +18,8 @@ threads used, bear a busy machine better. Peak memory is that of the resident se
 a contender runs, compilation left out; it needs Linux. PyTorch's running variances are
 unbiased, ours are not, so losses agree to a per cent only.
 
-Needs the extra `[bench]` (PyTorch). The defaults, vgg16_bn at a quarter of its width, 61
-points, two passes over 128 images a point, take about two minutes; RESULTS.md beside
+Needs the extra `[bench]` (PyTorch). The defaults, vgg16_bn at a quarter of its width,
+61 points, two passes over 128 images a point, take about two minutes; RESULTS.md beside
 this file has the last table.
 """
 
