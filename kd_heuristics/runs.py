@@ -33,8 +33,9 @@ import jax
 import numpy as np
 
 from kd_heuristics import locks
-from kd_heuristics.files import whole, write_text, writing
+from kd_heuristics.files import PREFIX, whole, write_text, writing
 
+_PROBE = ".writable"
 _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -84,7 +85,7 @@ class RunFolder:
         if (self.path / "config.json").exists():
             self._compare(described, extendable)
             return
-        own = (locks.FILE, ".partial-config.json")
+        own = (locks.FILE, _PROBE, f"{PREFIX}config.json")  # of a start that was killed
         others = sorted(p.name for p in self.path.iterdir() if p.name not in own)
         if others:
             raise RunError(
@@ -96,9 +97,9 @@ class RunFolder:
     def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable.{os.getpid()}"
+            probe = self.path / _PROBE
             probe.write_bytes(b"x")  # a full disk makes empty files
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process probes too
         except OSError as error:
             raise RunError(
                 f"the run folder {self.path} cannot be written ({error.strerror}); "

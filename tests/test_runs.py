@@ -27,6 +27,15 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("left", [".writable", ".lock", ".partial-config.json"])
+def test_what_a_killed_start_left_is_no_hindrance(tmp_path, left):
+    (tmp_path / left).write_text("x")
+    folder = runs.RunFolder(tmp_path)
+    with folder.lock():
+        folder.open(DESCRIBED)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(runs.RunError, match=r"cannot be written.*--workdir"):

@@ -16,7 +16,7 @@ from kd_heuristics.checkpoints.choose import (
 from kd_heuristics.checkpoints.manifest import CheckpointError, DamagedError
 from kd_heuristics.checkpoints.places import steps
 from kd_heuristics.checkpoints.room import check_room, size
-from kd_heuristics.checkpoints.store import remove, restore, save
+from kd_heuristics.checkpoints.store import remove, restore, save, tidy
 
 __all__ = [
     "CheckpointError",
@@ -32,4 +32,5 @@ __all__ = [
     "save",
     "size",
     "steps",
+    "tidy",
 ]

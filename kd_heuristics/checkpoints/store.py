@@ -120,8 +120,12 @@ def remove(directory: str | Path, step: int) -> None:
         _delete(aside)
 
 
+def tidy(directory: str | Path) -> None:
+    """Deletes what a save or a removal left that was killed; not while one runs."""
+    _clear(epath.Path(directory))
+
+
 def _clear(folder: epath.Path) -> None:
-    """Deletes what a save or a removal left that was killed."""
     if folder.exists():
         for path in folder.iterdir():
             if path.name.startswith((_SAVING, _REMOVING)):

@@ -75,6 +75,7 @@ class Log:
 
     def _restore(self, directory, start):
         kept = {*self.plan.keep_steps}
+        checkpoints.tidy(directory)
         step = checkpoints.newest_good(directory, kept - {0})
         self._check_room(directory, start, 0 if step is None else step)
         state, totals = start, {}
