@@ -137,6 +137,7 @@ class Laboratory:
             stage=what,
             metrics=self.metrics,
             directory=self.folder.checkpoints(what),
+            on_nonfinite=config.on_nonfinite,
             progress=self.progress.advance,
         )
         variables = training.with_stats(state.params, state.batch_stats)
@@ -330,6 +331,7 @@ class Laboratory:
             evaluate=functools.partial(self.held, arm, "validation"),
             metrics=self.metrics,
             directory=self.folder.checkpoints(stage),
+            on_nonfinite=config.on_nonfinite,
             progress=self.progress.advance,
         )
         lines = [self.metrics.read(f"{stage}-seed{seed}") for seed in drawn]

@@ -70,6 +70,10 @@ class Config:
         models.check(self.teacher, 10, **self.teacher_options)
         for kind in self.kinds:
             nearest.choose(kind, KINDS, "kind")
+        if self.teacher_epochs < 1:
+            raise ValueError(
+                f"teacher_epochs must be at least 1, got {self.teacher_epochs}"
+            )
         if self.kinds and self.first_stage_epochs < 1:
             raise ValueError(
                 f"first_stage_epochs must be at least 1, got {self.first_stage_epochs}"

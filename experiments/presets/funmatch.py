@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from experiments import fields
 from experiments.presets.funmatch_arms import (
     ARMS,
     MAIN,
@@ -54,6 +55,7 @@ class Config:
     family: str = "mobilenet_v3_large"  # of the MobileNet arms
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None
     batch_size: int = 512
     settings: tuple[Setting, ...] = ()
@@ -77,6 +79,7 @@ class Config:
     margin: float = 0.005
 
     def __post_init__(self):
+        fields.check(self)
         for name in (self.dataset, self.others):
             nearest.choose(name, data.names(), "dataset")
         for net, options in (
@@ -87,11 +90,6 @@ class Config:
             models.check(net, 10, **options)
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
-        for name in ("seeds", "batch_size", "points", "ensemble_crops"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
         epochs = [setting.epochs for setting in self.settings]
         if epochs != sorted(set(epochs)) or min(epochs, default=0) < 1:
             raise ValueError(

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from experiments import fields
 from kd_heuristics import paper
 
 
@@ -92,6 +93,9 @@ class Setting:
     temperature: float
     paper: float | None = None
 
+    def __post_init__(self):
+        fields.check(self)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -100,6 +104,9 @@ class Grid:
     rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01)
     decays: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
     temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+
+    def __post_init__(self):
+        fields.check(self)
 
 
 def table3() -> dict[str, dict[int, float]]:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import files
 from kd_heuristics.curves.trees import path_name
 
 PyTree = Any
@@ -99,12 +100,15 @@ def load_npz(path: str | Path) -> dict[str, Any]:
 def save_npz(path: str | Path, tree: PyTree) -> None:
     """Writes a tree of nested dictionaries so that `load_npz` reads it.
 
+    The file is written whole or not at all.
+
     Args:
-      path: of the file; it should end with ".npz", which NumPy otherwise appends.
+      path: of the file; ".npz" is appended where it does not end so.
       tree: dictionaries of arrays; bfloat16, which NumPy's files do not know, is
         refused.
 
-    Raises: ValueError for a type that would not be read back.
+    Raises: ValueError for a type that would not be read back; files.WriteError where
+      the file cannot be written.
     """
     arrays = {
         path_name(place): np.asarray(leaf)
@@ -116,7 +120,11 @@ def save_npz(path: str | Path, tree: PyTree) -> None:
                 f"{name} holds {array.dtype}, which .npz files do not keep; convert it "
                 "with .astype('float32')"
             )
-    np.savez(path, allow_pickle=False, **arrays)
+    path = Path(path)
+    target = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    # Not allow_pickle=False: an array of that name to NumPy 2.0; the types are checked.
+    with files.whole(target) as partial, partial.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
 def common_classes(
