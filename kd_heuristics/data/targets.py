@@ -126,7 +126,6 @@ def stored(
     with open(partial, "wb") as file:
         np.savez(
             file,
-            allow_pickle=False,
             targets=targets,
             described=json.dumps(described),
             sha256=digest(targets),

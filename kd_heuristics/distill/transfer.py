@@ -124,7 +124,7 @@ def save_npz(path: str | Path, tree: PyTree) -> None:
     target = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     # Not allow_pickle=False: an array of that name to NumPy 2.0; the types are checked.
     with files.whole(target) as partial, partial.open("wb") as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, **dict[str, Any](arrays))
 
 
 def common_classes(
