@@ -32,6 +32,7 @@ from kd_heuristics.report import Claim
 EXPLAINED = (
     checkpoints.CheckpointError,
     data.MissingDatasetError,
+    data.TargetsError,
     files.WriteError,
     runs.RunError,
     training.NonFiniteError,
