@@ -134,6 +134,7 @@ def refuse(directory, step):
 
 def kill_study(table, name, root, draws, until):
     """SIGKILLs of a study until it ends; then whether it ended the same."""
+    row = f"study {name}"
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(root / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -149,17 +150,17 @@ def kill_study(table, name, root, draws, until):
             )
 
     whole = root / "whole"
-    with table.attempt(name, "uninterrupted"):
+    with table.attempt(row, "uninterrupted"):
         assert start(whole, 0).wait() == 0, (root / "log").read_text()[-2000:]
     begun = time.monotonic()
-    with table.attempt(name, "again, finished"):
+    with table.attempt(row, "again, finished"):
         assert start(whole, 0).wait() == 0
     shortest = time.monotonic() - begun  # to start, restore and draw
     round_number = 0
     while round_number == 0 or time.monotonic() < until:
         round_number += 1
         folder = root / f"{round_number}"
-        with table.attempt(name, f"round {round_number}"):
+        with table.attempt(row, f"round {round_number}"):
             for _ in range(40):
                 change = draws.choice([0, draws.randint(2, 400)])
                 process = start(folder, change)
@@ -172,11 +173,11 @@ def kill_study(table, name, root, draws, until):
                 if process.returncode == 0:
                     break
                 assert process.returncode == -9, (root / "log").read_text()[-2000:]
-                table.count(name, "kills")
+                table.count(row, "kills")
                 shortest *= 1.1  # the next gets further
             else:
                 assert start(folder, 0).wait() == 0
-            table.count(name, "resumes", compare.assert_same(whole, folder))
+            table.count(row, "resumes", compare.assert_same(whole, folder))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -252,8 +253,9 @@ def soak(minutes, studies, seed) -> Table:
         bad_input(table, root / "inputs", draws, begun + 0.5 * seconds)
         for number, name in enumerate(studies, 1):
             until = begun + (0.5 + 0.5 * number / len(studies)) * seconds
-            (root / name).mkdir(exist_ok=True)
-            kill_study(table, name, root / name, draws, until)
+            own = root / "studies" / name
+            own.mkdir(parents=True)
+            kill_study(table, name, own, draws, until)
     return table
 
 
