@@ -57,8 +57,9 @@ def test_runs(name, tmp_path, monkeypatch):
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     monkeypatch.setenv("MPLBACKEND", "agg")
-    # Compiled quickly rather than well.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    if name != "5_distillation":  # whose flow matrices become NaN under it
+        # Compiled quickly rather than well.
+        monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     nbclient.NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()

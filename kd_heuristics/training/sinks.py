@@ -14,6 +14,7 @@ A run that was killed repeats the steps since its last checkpoint when it is res
 metrics.jsonl forgets the first time; a sink has been told already and is told again.
 """
 
+import atexit
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -39,12 +40,13 @@ def tensorboard(directory: str | Path) -> Sink:
         import tensorboardX
     except ImportError as error:
         raise ValueError(_missing("tensorboardX", "tensorboard")) from error
-    writer = tensorboardX.SummaryWriter(str(directory))
+    # A thread writes; without this it drops the last lines when the process ends.
+    writer = tensorboardX.SummaryWriter(str(directory), flush_secs=2)
+    atexit.register(writer.close)
 
     def sink(stage, step, values):
         for name, value in values.items():
             writer.add_scalar(f"{stage}/{name}", value, step)
-        writer.flush()
 
     return sink
 
