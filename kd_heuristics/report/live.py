@@ -79,6 +79,7 @@ def lines(
     y: str,
     *,
     log: bool = False,
+    log_x: bool = False,
     span: Sequence[float] | None = None,
 ) -> Panel:
     """A panel of lines.
@@ -90,6 +91,7 @@ def lines(
       x: label of the axis.
       y: label of the axis.
       log: a logarithmic y axis.
+      log_x: a logarithmic x axis.
       span: of the x axis.
     """
     for group in dict.fromkeys(t[-1]["legendgroup"] for t in traces):
@@ -98,7 +100,8 @@ def lines(
             for index, main in enumerate(mains):
                 main["showlegend"] = index == 0
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": x}} | ({"range": list(span)} if span else {}),
+        "xaxis": {"title": {"text": x}, "type": "log" if log_x else "linear"}
+        | ({"range": list(span)} if span else {}),
         "yaxis": {"title": {"text": y}, "type": "log" if log else "linear"},
     }
     data = [trace for group in traces for trace in group]

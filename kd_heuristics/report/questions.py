@@ -45,7 +45,13 @@ QUESTIONS = (
         "figure6",
         ("change of FC layers", "FC layers: distance to another start"),
     ),
-    Question("Does patience pay?", "funmatch", "Beyer et al. 2022", "figure1"),
+    Question(
+        "Does patience pay?",
+        "funmatch",
+        "Beyer et al. 2022",
+        "patience",
+        ("test accuracy, longest minus shortest",),
+    ),
     Question(
         "Are differently trained networks joined?",
         "mode_connectivity",
@@ -115,6 +121,14 @@ CAPTIONS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
         "layers": ("Where knowledge lands, and the nulls", ("FC layers",)),
         "temperatures": ("Temperatures", ("accuracy",)),
+    },
+    "funmatch": {
+        "patience": (
+            "Figures 1, 2 and 4: accuracy and distance from the teacher by epochs",
+            ("",),
+        ),
+        "variants": ("Figure 3 and the other arms, at one length", ("",)),
+        "curves": ("The longest training", ()),
     },
     "fsp": {
         "tables": ("Tables 1 to 5: ours beside the paper's", ()),

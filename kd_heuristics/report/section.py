@@ -140,8 +140,9 @@ def _panels(run: Run, folder: runs.RunFolder) -> dict[str, list[dict[str, Any]]]
         )
         for name in questions.CAPTIONS[run.name]
     }
+    config = run.described["config"]
     try:
-        return make(run.described["config"], folder.load_arrays("arrays.npz"), alt)
+        return make(config, run.results, folder.load_arrays("arrays.npz"), alt)
     except KeyError:
         return {}  # of another version of the study: its still images remain
 

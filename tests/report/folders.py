@@ -120,10 +120,29 @@ def _fsp(random):
     return {}, arrays, tables
 
 
+def _funmatch(random):
+    config = {"main": ["mix", "fix/cc"], "settings": [{"epochs": 1}, {"epochs": 2}]}
+    numbers = ("test_accuracy", "test_kl")
+    arms = {
+        arm: {
+            epochs: {key: report.summary(random.random(SEEDS)) for key in numbers}
+            for epochs in ("1", "2")
+        }
+        for arm in config["main"]
+    }
+    arrays = {}
+    for stage in ("mix@2", "fix-cc@2"):
+        arrays[f"{stage}/step"] = np.arange(3)
+        for key in ("kl", "validation_kl", "validation_accuracy"):
+            arrays[f"{stage}/{key}"] = random.random((SEEDS, 3))
+    return config, arrays, {"arms": arms}
+
+
 MAKERS = {
     "sgdr": _sgdr,
     "mode_connectivity": _mode_connectivity,
     "warmup": _warmup,
     "distillation": _distillation,
     "fsp": _fsp,
+    "funmatch": _funmatch,
 }

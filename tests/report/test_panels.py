@@ -69,6 +69,9 @@ def test_every_study_has_panels_and_every_image_says_what_it_shows(page):
     for figure in ("warmup-figure4", "warmup-figure5", "distillation-figure6"):
         assert len(panels[figure]) >= 4
     assert len(panels["fsp-figure3"]) == 2
+    patience = panels["funmatch-patience"]
+    assert [len(panel["data"]) for panel in patience[:2]] == [6, 6]  # means and ranges
+    assert len(patience[2]["data"]) >= 4  # the paper's table 3
     alts = re.findall(r'<img class="still" alt="([^"]*)"', text)
     assert len(alts) == text.count("<img")
     assert any(

@@ -10,9 +10,13 @@ from kd_heuristics.report import live
 
 
 def distillation(
-    config: dict, arrays: Mapping[str, np.ndarray], alt: Mapping[str, str]
+    config: dict,
+    results: dict,
+    arrays: Mapping[str, np.ndarray],
+    alt: Mapping[str, str],
 ):
     """`{"figure6": [panel, ...], ...}`."""
+    del results
     arm = f"soft-{config['temperature']:g}"
     return {
         "figure6": _figure6(arm, arrays, alt["figure6"]),

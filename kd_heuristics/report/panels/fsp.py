@@ -15,9 +15,14 @@ _CURVES = {
 }
 
 
-def fsp(config: dict, arrays: Mapping[str, np.ndarray], alt: Mapping[str, str]):
+def fsp(
+    config: dict,
+    results: dict,
+    arrays: Mapping[str, np.ndarray],
+    alt: Mapping[str, str],
+):
     """`{"figure3": [panel, ...]}`."""
-    del config
+    del config, results
     loss, accuracy = [], []
     for color, (arm, words) in zip(style.COLORS, _CURVES.items(), strict=False):
         steps = arrays[f"{arm}/step"]

@@ -18,9 +18,13 @@ _KINDS = {"chain": "chain", "decayed": "chain, decay on bend", "bezier": "Bezier
 
 
 def mode_connectivity(
-    config: dict, arrays: Mapping[str, np.ndarray], alt: Mapping[str, str]
+    config: dict,
+    results: dict,
+    arrays: Mapping[str, np.ndarray],
+    alt: Mapping[str, str],
 ):
     """`{"figure1": [panel, ...], ...}`."""
+    del results
     pairs = [f"G{mode}" for mode in config["modes"][1:]]
     found = {
         name: [_along(name, pair, config, arrays, alt[name]) for pair in pairs]

@@ -14,8 +14,14 @@ _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 _COLORS = dict(zip(_ARMS, style.COLORS, strict=False))
 
 
-def sgdr(config: dict, arrays: Mapping[str, np.ndarray], alt: Mapping[str, str]):
+def sgdr(
+    config: dict,
+    results: dict,
+    arrays: Mapping[str, np.ndarray],
+    alt: Mapping[str, str],
+):
     """`{"figure2": [panel, ...], ...}`."""
+    del results
     hidden = config["dataset"] != "cifar10"  # another task: on demand only
     found = {
         "figure2": _figure2(config, arrays, alt["figure2"], hidden),

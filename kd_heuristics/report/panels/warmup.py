@@ -36,8 +36,14 @@ _PAPER_MAPS = {
 }
 
 
-def warmup(config: dict, arrays: Mapping[str, np.ndarray], alt: Mapping[str, str]):
+def warmup(
+    config: dict,
+    results: dict,
+    arrays: Mapping[str, np.ndarray],
+    alt: Mapping[str, str],
+):
     """`{"figure4": [panel, ...], ...}`."""
+    del results
     found = {
         "figure4": _figure4(config, arrays, alt["figure4"]),
         "figure5": _figure5(config, arrays, alt["figure5"]),
