@@ -56,8 +56,11 @@ class Sets:
                 others = data.load(config.others, "train", size)
                 self.others = others.take(min(len(self.train), len(others)))
         self.held = {
-            "validation": data.load(config.dataset, "validation", size),
-            "test": data.load(config.dataset, config.test_split, size),
+            name: data.load(config.dataset, split, size).take(config.held_examples)
+            for name, split in (
+                ("validation", "validation"),
+                ("test", config.test_split),
+            )
         }
 
     def batches(self, whose: str, view: View, seed: int) -> Callable | data.Stream:
@@ -91,6 +94,7 @@ class Sets:
             seed,
             view=view,
             workers=config.workers,
+            on_bad=config.on_bad,
             mesh=self._mesh,
         )
 

@@ -3,6 +3,7 @@
     python -m experiments.funmatch --preset flowers --sweep list     how many, and which
     python -m experiments.funmatch --preset flowers --sweep 17       one of them
     python -m experiments.funmatch --preset flowers --sweep ray      those not done yet
+    python -m experiments.funmatch --preset flowers --sweep ray:num_gpus=1
     python -m experiments.funmatch --preset flowers --sweep gather   what came of them
 
 A job is a run of the study in a folder of its own, `<workdir>-sweep/jobs/00017`; the
@@ -161,8 +162,8 @@ def on_ray(
     sweep = make()
     if not ray.is_initialized():
         ray.init(address=address)
-    options: dict[str, Any] = {"num_cpus": 1} | resources
-    work = ray.remote(**options)(_work)
+    options: dict[str, Any] = {"num_cpus": 1, **resources}
+    work: Any = ray.remote(**options)(_work)
     waiting = [
         work.remote(make, index)
         for index in range(len(sweep.jobs))
@@ -197,8 +198,8 @@ def command(make: Callable[[], Sweep], word: str) -> None:
         print(f"{len(sweep.jobs)} jobs, in {sweep.root}")
         for index, job in enumerate(sweep.jobs):
             print(f"{index:5d} {sweep.state(index):10s} {job.group}")
-    elif word in ("gather", "ray"):
-        found = sweep.gather() if word == "gather" else on_ray(make)
+    elif word == "gather" or word.split(":")[0] == "ray":
+        found = sweep.gather() if word == "gather" else on_ray(make, **_resources(word))
         print(json.dumps(found["count"]))
         for row in found["jobs"]:
             if row["state"] == "failed":
@@ -212,3 +213,13 @@ def command(make: Callable[[], Sweep], word: str) -> None:
         raise ValueError(
             f"--sweep takes list, gather, ray or the index of a job, got {word!r}"
         )
+
+
+def _resources(word: str) -> dict[str, Any]:
+    """Of each job, from "ray:num_gpus=1,num_cpus=4".
+
+    >>> _resources("ray:num_gpus=0.5"), _resources("ray")
+    ({'num_gpus': 0.5}, {})
+    """
+    pairs = [pair.split("=") for pair in word.partition(":")[2].split(",") if pair]
+    return {key: float(value) for key, value in pairs}

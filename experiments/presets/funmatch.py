@@ -37,7 +37,9 @@ class Config:
     train_examples: int | None = None  # the first so many; None: all
     # Training images are read while the device trains; all seeds then have one order.
     streamed: bool = False
+    held_examples: int | None = None  # of the held-out sets; None: all
     workers: int = 0  # processes that read them; 0: threads
+    on_bad: Literal["stop", "skip"] = "stop"  # what a record does that is unreadable
     stored_size: int | None = None  # pixels of images in memory; None: the set's own
     teacher: str = "bit_r152x2"
     teacher_width: float = 1.0
@@ -197,6 +199,8 @@ def _settings(*epochs: int, rate: float, decay: float, temperature: float):
     )
 
 
+# Originals of 64 x 64 pixels, a digit in each; crops of a quarter of the image or more,
+# of which one can still tell the digit.
 _SMALL = Config(
     seeds=3,
     dataset="digits_photo",
@@ -204,19 +208,20 @@ _SMALL = Config(
     train_examples=512,
     stored_size=64,
     teacher="bit_tiny",
-    teacher_width=1.0,
     teacher_epochs=12,
+    teacher_rate=0.003,
     teacher_size=64,
     model="bit_tiny",
     width=0.5,
     student_size=32,
     family="mobilenet_tiny",
-    batch_size=64,
-    settings=_settings(10, 40, 160, rate=0.003, decay=3e-4, temperature=2.0),
-    other_epochs=40,
-    warmup_steps=40,
-    ensemble_crops=160,
+    batch_size=32,
+    settings=_settings(8, 32, 128, rate=0.01, decay=3e-4, temperature=2.0),
+    other_epochs=32,
+    warmup_steps=20,
+    ensemble_crops=128,
     flip=False,
+    smallest_area=0.25,
     points=4,
     eval_batch_size=400,
 )
@@ -226,27 +231,32 @@ PRESETS: Mapping[str, Config] = {
         seeds=1,
         train_examples=64,
         teacher_examples=64,
+        held_examples=100,
         stored_size=32,
         teacher_size=32,
         student_size=16,
         teacher_width=0.25,
         width=0.25,
         teacher_epochs=1,
-        batch_size=32,
-        settings=_settings(2, 4, rate=0.003, decay=3e-4, temperature=2.0),
+        settings=_settings(2, 4, rate=0.01, decay=3e-4, temperature=2.0),
         other_epochs=2,
         main=("fix/cc", "mix"),
         other_arms=("labels",),
         warmup_steps=1,
         ensemble_crops=2,
         points=2,
+        eval_batch_size=100,
     ),
     "demo": dataclasses.replace(
         _SMALL,
         seeds=1,
-        settings=_settings(4, 16, 64, rate=0.003, decay=3e-4, temperature=2.0),
-        other_epochs=16,
+        train_examples=384,
+        teacher_examples=2400,
+        teacher_epochs=6,
+        settings=_settings(2, 8, 32, rate=0.01, decay=3e-4, temperature=2.0),
+        other_epochs=8,
         other_arms=("labels+mixup", "others"),
+        warmup_steps=10,
     ),
     "digits": _SMALL,
     "cifar10": Config(

@@ -65,7 +65,7 @@ def test_leaves_numbers_claims_and_figures(folder):
     forwards = {
         arm: runs["2"]["teacher_forwards"] for arm, runs in results["arms"].items()
     }
-    assert forwards == {"fix/cc": 64, "mix": 128}
+    assert forwards == {"fix/cc": 64, "mix": 128, "labels": 0}
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"patience.png", "variants.png", "curves.png"}
 
