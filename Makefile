@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs
+# A process takes up to 6 GB, and most of its time is single-threaded compilation.
+TEST_PROCESSES ?= 2
+SPREAD := -n $(TEST_PROCESSES) --dist loadfile
 
 SOAK_MINUTES ?= 30
 PYTHONS ?= python3.11 python3.12 python3.13
@@ -31,11 +34,11 @@ reproduce: .venv/installed
 
 test: .venv/installed-test
 	@echo "== The tests; under 15 minutes on 2 cores."
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" $(SPREAD)
 
 test-all: .venv/installed-test-all
 	@echo "== All tests, the long ones too."
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 soak: .venv/installed-test
 	@echo "== Kills, damage and bad input; $(SOAK_MINUTES) minutes and a little."
