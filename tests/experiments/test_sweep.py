@@ -96,8 +96,8 @@ def test_the_command_line_knows_sweeps(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", [*words, "--sweep", "list"])
     launch.main(funmatch.STUDY)
     printed = capsys.readouterr().out
-    # two arms at two lengths with 80 points, labels at one with 20
-    assert printed.startswith(f"340 jobs, in {tmp_path / 'funmatch-sweep'}")
+    # two arms at two lengths with 80 points
+    assert printed.startswith(f"320 jobs, in {tmp_path / 'funmatch-sweep'}")
 
 
 @pytest.mark.long
