@@ -55,7 +55,7 @@ def funmatch(folder: Path) -> None:
 
 def _patience(folder, config, results, words):
     """Figures 1, 2 and 4: accuracy and distance from the teacher against epochs."""
-    figure, axes = style.panels(1, 3, width=12.0, height=3.6)
+    figure, axes = style.panels(1, 3, width=12.0, height=4.4)
     panels = (
         (axes[0, 0], "test_accuracy", "(a) Test accuracy", "test accuracy (%)", 100),
         (axes[0, 1], "test_kl", "(b) Distance from the teacher", "KL (nats), test", 1),
@@ -82,7 +82,8 @@ def _patience(folder, config, results, words):
         ax.set_title(title, loc="left")
     level = 100 * results["teacher_accuracy"]["test"]
     axes[0, 0].axhline(level, color="0.3", ls=":", label="the teacher")
-    axes[0, 0].legend(fontsize=7)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=7)
     _papers(axes[0, 2])
     figure.suptitle(f"Patience - {words}", fontsize=9)
     style.save(figure, folder, "patience")
@@ -124,7 +125,7 @@ def _papers(ax):
     ax.set_xticks(epochs, [f"{tick:,}" for tick in epochs], rotation=45, fontsize=7)
     ax.minorticks_off()
     ax.set(xlabel="epochs (log scale)", ylabel="accuracy (%)")
-    ax.legend(fontsize=6)
+    ax.legend(fontsize=6, loc="lower left", borderpad=0)
     ax.set_title("(c) The paper, ImageNet", loc="left")
 
 
