@@ -1,6 +1,9 @@
 """What every test runs under: strict promotion, four CPU devices, checked shapes."""
 
+from pathlib import Path
+
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -8,3 +11,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shape annotations of the package are checked in tests, and only there.
 install_import_hook("kd_heuristics", "beartype.beartype")
+
+# Each compiled program maps some files of memory; at Linux's usual limit of 65,530
+# mappings a process, the compiler crashes.
+_MANY_MAPPINGS = 30_000
+_MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_compiled_programs():
+    yield
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
