@@ -73,6 +73,7 @@ def jit(function: Callable, **settings) -> Callable:
         on_cpu = _on_cpu((arguments, named)) and _knows_the_option()
         return (tuned if on_cpu else plain)(*arguments, **named)
 
+    setattr(call, "forms", (plain, tuned))  # noqa: B010 - to count compilations
     return call
 
 

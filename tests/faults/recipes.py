@@ -182,10 +182,11 @@ def curve(run):
     ]
     a, b = (state.params for state in ends)
     loss = curves.CurveLoss(kind="polychain", num_t=2)
-    objective = jax.tree_util.Partial(on_curve, loss, (a, b))
-    begin = curves.midpoint(a, b), ends[0].batch_stats
+    network = jax.tree_util.Partial(supervised)
+    objective = jax.tree_util.Partial(loss, (a, b), network)
+    begin = (curves.midpoint(a, b),), ends[0].batch_stats
     bend = run.fit("bend", objective, optimizer_of(0.05), begin)
-    path = curves.polychain([a, bend.params, b])
+    path = curves.polychain([a, *bend.params, b])
     run.folder.stage("middle", lambda: flat(path.at(0.25)))
     return bend
 
@@ -193,10 +194,6 @@ def curve(run):
 @jax.tree_util.Partial
 def _base(params, batch_stats, batch, key):
     return supervised(params, batch_stats, batch, key)
-
-
-def on_curve(loss, ends, bend, batch_stats, batch, key):
-    return loss(ends, _base, (bend,), batch_stats, batch, key)
 
 
 def soft_targets(student_logits, teacher_logits):

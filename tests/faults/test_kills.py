@@ -52,7 +52,7 @@ def test_killed_again_and_again_it_ends_the_same(whole, tmp_path):
     """Also while it makes good what an earlier kill left."""
     folder, count = whole("fsp")
     draws, deaths = random.Random(3), 0
-    while run_until("fsp", tmp_path / "run", draws.randint(2, count // 2)):
+    while run_until("fsp", tmp_path / "run", draws.randint(2, 2 * count // 3)):
         deaths += 1
         assert deaths < 60
     assert deaths > 2
