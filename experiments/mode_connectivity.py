@@ -5,8 +5,9 @@ Command: python -m experiments.mode_connectivity --preset demo | digits | cifar1
 
 Hardware and time: `demo`, one seed and three curves, 2.5 minutes of CPU time; `digits`,
 three seeds, 30 minutes of CPU time, 51 on 2 cores busy with other work; `cifar10` not
-run yet. `digits`: worst test accuracy of a chain less its segment's, 65 to 73 points but
-for mode E (one seed stays at chance); less its worse end's, -4 to -8 (paper: 0 to -2).
+run yet. `digits`: worst test accuracy of a chain less its segment's, 65 to 73 points
+but for mode E (one seed stays at chance); less its worse end's, -4 to -8 (paper: 0 to
+-2).
 
 Seven networks (modes), each but the first, G, trained with one change. From G to each
 other one: a chain with one bend, the same with weight decay on the bend, a Bezier curve

@@ -52,7 +52,8 @@ def plane(folder, pair, title, config, arrays, words):
         _networks(ax, pair, found)
         ax.set_title(f"{part} loss", loc="left")
         ax.set(xlabel="Euclidean distance in weights")
-    figure.suptitle(f"{title}, seed {config['first_seed']} - {words}", fontsize=9)
+    run = words.rpartition(", ")[0]  # a plane is of one seed, not of all
+    figure.suptitle(f"{title}, seed {config['first_seed']} - {run}", fontsize=9)
     style.save(figure, folder, title.lower().replace(" ", "").replace("and", "_"))
 
 
@@ -87,8 +88,12 @@ def _networks(ax, pair, found):
     ax.plot(*found["anchors"].T, "o", color="w", ms=5)
     for text, place in labels:
         _name(ax, text, place, "w", 9)
+    # Names that would cover one another are left out.
+    taken, apart = list(found["anchors"]), 0.06 * np.ptp(found["xs"])
     for epoch, place in zip(found["epochs"], found["affine"], strict=True):
-        _name(ax, f"{epoch}", place, "#FFD0A0", 7)
+        if min(np.hypot(*(place - other)) for other in taken) > apart:
+            _name(ax, f"{epoch}", place, "#FFD0A0", 7)
+            taken.append(place)
 
 
 def _name(ax, text, place, color, size):
