@@ -13,7 +13,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 
 help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
-	@echo "make reproduce  every study with at least 3 seeds (an hour or more; resumable)"
+	@echo "make reproduce  every study with at least 3 seeds (hours; resumable)"
 	@echo "make test       the tests (under 15 minutes)"
 	@echo "make test-all   the tests and the long ones"
 	@echo "make soak       kills, damage and bad input for SOAK_MINUTES=30, and a table"
@@ -28,7 +28,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.reproduce --preset demo --workdir $(WORKDIR)
 
 reproduce: .venv/installed
-	@echo "== The studies with 3 seeds on embedded data; about 20 minutes each on 2 cores."
+	@echo "== The studies with 3 seeds on embedded data; 20 to 40 minutes each on 2 cores."
 	@echo "== Interrupt it at will: the same command goes on where it was."
 	$(BIN)/python -m experiments.reproduce --preset digits --workdir $(WORKDIR)
 
