@@ -1,11 +1,10 @@
 """Figure 6 of Gotmare et al. 2019, its nulls, temperatures, kinds of knowledge."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from kd_heuristics import paper
+from kd_heuristics import paper, runs
 from kd_heuristics.plots import style
 from kd_heuristics.plots.maps import absolute_map, difference_map, heat_map, short
 
@@ -21,11 +20,9 @@ _WORDS = {
 
 def distillation(folder: Path) -> None:
     """Draws figures/figure6, layers and temperatures."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['teacher']} teaches "
     words += f"{config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"

@@ -1,10 +1,10 @@
 """Figure 3 and tables 1 to 4 of Yim et al. 2017, ours beside the paper's."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from kd_heuristics import runs
 from kd_heuristics.plots import style
 
 _WORDS = {
@@ -39,12 +39,10 @@ _CURVES = ("teacher", "teacher_fast", "fitnet", "student")
 
 def fsp(folder: Path) -> None:
     """Draws figures/figure3 and tables."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
+    results = run.read_json("results.json")
     words = f"{folder.parent.name} preset, {config['teacher']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
     with style.context():

@@ -1,12 +1,11 @@
 """Figures 1 to 4 of Beyer et al. 2022 and the arms beside them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_heuristics import paper
+from kd_heuristics import paper, runs
 from kd_heuristics.plots import style
 
 _WORDS = {
@@ -38,12 +37,10 @@ _COLORS = dict(zip(_LINES, style.COLORS, strict=True))
 
 def funmatch(folder: Path) -> None:
     """Draws figures/patience, variants and curves."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
+    results = run.read_json("results.json")
     words = f"{folder.parent.name} preset, {config['teacher']} teaches "
     words += f"{config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"

@@ -1,11 +1,10 @@
 """Figures 1 and 7 to 10 of Gotmare et al. 2019, and the kinds of curve side by side."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from kd_heuristics import paper
+from kd_heuristics import paper, runs
 from kd_heuristics.plots import style
 
 # What each figure of the paper shows along the curves: metric, words, digitised table.
@@ -23,11 +22,9 @@ _MAPS = 3  # at most so many seeds
 
 def mode_connectivity(folder: Path) -> None:
     """Draws figures/figure1, figure7 to figure10, kinds and epochs of a run folder."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
     pairs = [f"G{mode}" for mode in config["modes"][1:]]

@@ -1,11 +1,10 @@
 """Figures of the SGDR study, and the barriers beside the weight distances."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from kd_heuristics import paper
+from kd_heuristics import paper, runs
 from kd_heuristics.plots import planes, similarity, style
 
 _ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
@@ -15,11 +14,9 @@ _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 
 def sgdr(folder: Path) -> None:
     """Draws figures 2, 3, 11 to 14 and the barriers into a run folder's figures."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
     with style.context():

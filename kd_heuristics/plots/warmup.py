@@ -1,28 +1,27 @@
 """Figures 4, 5 and 15 of Gotmare et al. 2019, and the controls beside them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from kd_heuristics import paper
+from kd_heuristics import paper, runs
 from kd_heuristics.plots import maps, style
 
 # The arms of the paper, by the names of its columns.
-_PAPER = {
+PAPER = {
     "small": "SB no warmup",
     "large": "LB no warmup",
     "warmup": "LB+warmup",
     "freeze_fc": "LB+FC freeze",
 }
-_PAPER_MAPS = {
+PAPER_MAPS = {
     "fig5a_SB_nowarm_0_200": "small batch: iterations 0 and 200",
     "fig5b_LB_nowarm_0_200": "large batch: iterations 0 and 200",
     "fig5c_LB_warm_0_200": "warmup: iterations 0 and 200",
     "fig5d_LB_warm_200_2990": "warmup: iterations 200 and 2990",
 }
-_SHORT = {
+WORDS = {
     "small": "small batch",
     "large": "large batch",
     "warmup": "warmup",
@@ -34,17 +33,15 @@ _SHORT = {
     "warmup_fc": "FC warmup",
 }
 _COLORS = dict(
-    zip(_SHORT, (*style.COLORS, "#999999", "#000000", "#8C510A"), strict=True)
+    zip(WORDS, (*style.COLORS, "#999999", "#000000", "#8C510A"), strict=True)
 )
 
 
 def warmup(folder: Path) -> None:
     """Draws figures/figure4, figure5, controls and, for ResNets, figure15."""
-    folder = Path(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = described["config"]
-    with np.load(folder / "arrays.npz") as file:
-        arrays = dict(file)
+    folder, run = Path(folder), runs.RunFolder(folder)
+    config = run.read_json("config.json")["config"]
+    arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
     words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
@@ -88,11 +85,11 @@ def _accuracy(ax, config, arrays, arms, table):
     for arm in arms:
         values = 100 * arrays[f"{arm}/test_accuracy"]
         epochs = 1 + np.arange(values.shape[1])
-        style.band(ax, epochs, values, color=_COLORS[arm], label=_SHORT[arm], lw=1.2)
+        style.band(ax, epochs, values, color=_COLORS[arm], label=WORDS[arm], lw=1.2)
     if _is_papers(config):
         found = paper.table(f"closer_look/{table}")
         for arm in arms:
-            ax.plot(found["epoch"] + 1, found[_PAPER[arm]], **style.PAPER)
+            ax.plot(found["epoch"] + 1, found[PAPER[arm]], **style.PAPER)
         ax.plot([], [], **style.PAPER, label="paper (grey)")
     ax.set(xlabel="epochs trained", ylabel="accuracy (%)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -106,7 +103,7 @@ def _rates(ax, config, arrays, arms):
             epochs,
             arrays[f"{arm}/rate_rest"],
             color=_COLORS[arm],
-            label=_SHORT[arm],
+            label=WORDS[arm],
             drawstyle="steps-post",
         )
     ax.set(xlabel="epoch (from 0)", ylabel="learning rate (log scale)", yscale="log")
@@ -116,22 +113,22 @@ def _rates(ax, config, arrays, arms):
 def _diagonals(ax, config, arrays, arms):
     maps.diagonals(
         ax,
-        {_SHORT[arm]: arrays[f"{arm}/similarity"] for arm in arms},
+        {WORDS[arm]: arrays[f"{arm}/similarity"] for arm in arms},
         list(arrays["layers"]),
-        colors={_SHORT[arm]: _COLORS[arm] for arm in arms},
+        colors={WORDS[arm]: _COLORS[arm] for arm in arms},
         floor=np.diagonal(arrays["similarity_floor"]),
     )
     if _is_papers(config):
         found = paper.table("closer_look/fig4c_cca")
         for arm in arms:
-            ax.plot(found["idx"], found[_PAPER[arm]], **style.PAPER)
+            ax.plot(found["idx"], found[PAPER[arm]], **style.PAPER)
     ax.set(ylabel=f"similarity ({config['measure']})")
     ax.legend()
 
 
 def _figure5(folder, config, arrays, words):
     found = {
-        f"{_SHORT[arm]}: before against after": arrays[f"{arm}/similarity"].mean(0)
+        f"{WORDS[arm]}: before against after": arrays[f"{arm}/similarity"].mean(0)
         for arm in _arms(config, "small", "large", "warmup")
     }
     if "warmup" in config["arms"]:
@@ -142,10 +139,10 @@ def _figure5(folder, config, arrays, words):
     floor = arrays["similarity_floor"]
     _maps(folder, "figure5", title, label, found, list(arrays["layers"]), floor)
     if _is_papers(config):
-        theirs = [paper.similarity_map(f"closer_look/{name}") for name in _PAPER_MAPS]
+        theirs = [paper.similarity_map(f"closer_look/{name}") for name in PAPER_MAPS]
         layers = list(theirs[0].rows)
         values = [one.values for one in theirs]
-        found = dict(zip(_PAPER_MAPS.values(), values, strict=True))
+        found = dict(zip(PAPER_MAPS.values(), values, strict=True))
         title = "Figure 5 as the paper has it: one triangle, mirrored"
         _maps(folder, "figure5_paper", title, "similarity", found, layers, None)
 
@@ -189,7 +186,7 @@ def _controls(folder, config, arrays, words):
         axes[0, 0].plot(
             [], [], marker, color="k", mfc="k" if marker == "s" else "none", label=label
         )
-    axes[0, 0].set_yticks(places, [_SHORT[arm] for arm in arms])
+    axes[0, 0].set_yticks(places, [WORDS[arm] for arm in arms])
     axes[0, 0].set(xlabel="test accuracy (%), a mark a seed")
     axes[0, 0].legend(loc="best")
     for arm in arms:
@@ -200,7 +197,7 @@ def _controls(folder, config, arrays, words):
             np.arange(change.shape[1]),
             change,
             color=_COLORS[arm],
-            label=_SHORT[arm],
+            label=WORDS[arm],
         )
         similarity = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
         style.band(
@@ -249,8 +246,8 @@ def _figure15(folder, config, arrays, words):
         }
         epochs = [int(name) for name in found if name.isdigit()]
         for arm in arms:
-            if _PAPER[arm] in rows:
-                values = [found[str(epoch)][rows[_PAPER[arm]]] for epoch in epochs]
+            if PAPER[arm] in rows:
+                values = [found[str(epoch)][rows[PAPER[arm]]] for epoch in epochs]
                 ax.plot(epochs, values, **style.PAPER)
         ax.plot([], [], **style.PAPER, label="paper (grey)")
         ax.legend()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from kd_heuristics import files, runs
 from kd_heuristics.report import findings, library, section
@@ -39,8 +40,8 @@ def write_page(paths: Sequence[str | Path], target: str | Path) -> Path:
     Raises:
       RunError: one of `paths` holds no run folder.
     """
-    found = [_read(folder) for path in paths for folder in _folders(Path(path))]
-    names = list(dict.fromkeys(run.path.parent.name for run in found))
+    found = [_render(folder) for path in paths for folder in _folders(Path(path))]
+    names = list(dict.fromkeys(part.run.path.parent.name for part in found))
     title = f"kd_heuristics: {', '.join(names)}"
     target = Path(target)
     files.write_text(target, _page(title, found))
@@ -56,26 +57,42 @@ def _folders(path: Path) -> list[Path]:
     return folders
 
 
-def _read(path: Path) -> section.Run:
-    """The run; one that is damaged, or no run's folder, does not hide the others."""
+class _Part(NamedTuple):
+    """A study's part of the page."""
+
+    run: section.Run
+    body: str
+    cards: dict[str, str]  # by the words of the question
+
+
+def _render(path: Path) -> _Part:
+    """A study; one that is damaged, or no run's folder, does not hide the others."""
     try:
-        run = section.read(path)
-        section.html(run), _opening([run])
+        return _part(section.read(path))
     except (runs.RunError, LookupError, TypeError, ValueError, AttributeError) as error:
         words = "the files of this run are damaged, or no run's"
         failure = {"error": type(error).__name__, "message": f"{words}: {error}"}
-        return section.Run(path.name, path, {"config": {}}, None, failure, {}, {})
-    return run
+        return _part(
+            section.Run(path.name, path, {"config": {}}, None, failure, {}, {})
+        )
 
 
-def _page(title: str, found: Sequence[section.Run]) -> str:
+def _part(run: section.Run) -> _Part:
+    asked = [question for question in QUESTIONS if question.study == run.name]
+    cards = {question.words: _card(question, run) for question in asked}
+    return _Part(run, section.html(run), cards)
+
+
+def _page(title: str, found: Sequence[_Part]) -> str:
     order = [question.study for question in QUESTIONS]
     found = sorted(
         found,
-        key=lambda run: order.index(run.name) if run.name in order else len(order),
+        key=lambda part: (
+            order.index(part.run.name) if part.run.name in order else len(order)
+        ),
     )
     words = escape(title)
-    script = library.packed() if any(run.panels for run in found) else None
+    script = library.packed() if any(part.run.panels for part in found) else None
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -84,7 +101,7 @@ def _page(title: str, found: Sequence[section.Run]) -> str:
         '<body><a class="skip" href="#questions">To the questions</a>',
         f"<header><h1>{words}</h1>{_contents(found)}</header><main>",
         _opening(found),
-        *(section.html(run) for run in found),
+        *(part.body for part in found),
         _reading(),
         "</main>",
     ]
@@ -94,17 +111,15 @@ def _page(title: str, found: Sequence[section.Run]) -> str:
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _contents(found: Sequence[section.Run]) -> str:
-    links = "".join(
-        f'<li><a href="#{escape(run.name)}">{escape(run.name)}</a></li>'
-        for run in found
-    )
+def _contents(found: Sequence[_Part]) -> str:
+    names = [escape(part.run.name) for part in found]
+    links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name in names)
     return f'<nav aria-label="studies"><ul>{links}</ul></nav>'
 
 
-def _opening(found: Sequence[section.Run]) -> str:
-    by_name = {run.name: run for run in found}
-    cards = "".join(_card(q, by_name.get(q.study)) for q in QUESTIONS)
+def _opening(found: Sequence[_Part]) -> str:
+    made = {words: card for part in found for words, card in part.cards.items()}
+    cards = "".join(made.get(q.words) or _card(q, None) for q in QUESTIONS)
     return f'<div id="questions">{cards}</div>'
 
 

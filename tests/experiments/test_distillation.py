@@ -16,19 +16,9 @@ from experiments.presets.distillation import (
     papers_maps,
 )
 from kd_heuristics import models, runs, training
+from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,9 @@ import pytest
 from experiments import fsp, fsp_nets, fsp_rows, fsp_tasks, launch
 from experiments.presets.fsp import PRESETS, claims, papers_table
 from kd_heuristics import runs
+from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from experiments.presets.funmatch import (
 )
 from kd_heuristics import data, distill, models, runs, training
 from tests.data import prepared_fixture
+from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
 EVERY = dataclasses.replace(
@@ -28,17 +29,6 @@ EVERY = dataclasses.replace(
     main=("fix/cc", "mix"),
     other_arms=tuple(arm for arm in ARMS if arm not in ("fix/cc", "mix")),
 )
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from experiments import launch, mode_connectivity, mode_results, paths
 from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS
 from kd_heuristics import curves, models, plots, runs, training
+from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
 PAPER = PRESETS["cifar10"]
@@ -25,17 +26,6 @@ def folder(tmp_path_factory):
         SMOKE,
         tmp_path_factory.mktemp("smoke") / "mode_connectivity",
     )
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 @pytest.fixture(scope="module")

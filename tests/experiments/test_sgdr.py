@@ -17,6 +17,7 @@ import pytest
 
 from experiments import launch, reproduce, sgdr
 from kd_heuristics import checkpoints, plots, report, runs, training
+from tests.experiments.silent import Silent
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 500  # an epoch of CIFAR-10 at batch 100
@@ -80,17 +81,6 @@ def test_paths_end_at_the_networks_own_loss(folder):
                         for path in ("segment", "chain"):
                             loss = arrays[f"{arm}/{a}-{b}/{path}/{name}_loss"][0, index]
                             np.testing.assert_allclose(loss, own["loss"], rtol=1e-6)
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 # As many virtual devices as in this process: their number changes the threads of a

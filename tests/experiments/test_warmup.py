@@ -12,6 +12,7 @@ import pytest
 from experiments import launch, warmup
 from experiments.presets.warmup import ARMS, claims
 from kd_heuristics import plots, runs
+from tests.experiments.silent import Silent
 
 SMOKE = warmup.PRESETS["smoke"]
 STEPS = 10  # an epoch of CIFAR-10 at batch 5000
@@ -20,17 +21,6 @@ STEPS = 10  # an epoch of CIFAR-10 at batch 5000
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return launch.run(warmup.STUDY, SMOKE, tmp_path_factory.mktemp("smoke") / "warmup")
-
-
-class Silent:
-    def start(self, steps):
-        pass
-
-    def stage(self, name):
-        pass
-
-    def advance(self, steps, loss=None):
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -6,34 +6,12 @@ import numpy as np
 
 from kd_heuristics import paper
 from kd_heuristics.plots import style
+from kd_heuristics.plots.warmup import PAPER, PAPER_MAPS, WORDS
 from kd_heuristics.report import live
 
-_WORDS = {
-    "small": "small batch",
-    "large": "large batch",
-    "warmup": "warmup",
-    "freeze_fc": "FC frozen",
-    "freeze_conv": "conv. frozen",
-    "freeze_random": "others frozen",
-    "low_rate": "low rate",
-    "clip": "clipped",
-    "warmup_fc": "FC warmup",
-}
 _COLORS = dict(
-    zip(_WORDS, (*style.COLORS, "#999999", "#666666", "#8C510A"), strict=True)
+    zip(WORDS, (*style.COLORS, "#999999", "#666666", "#8C510A"), strict=True)
 )
-_PAPER = {
-    "small": "SB no warmup",
-    "large": "LB no warmup",
-    "warmup": "LB+warmup",
-    "freeze_fc": "LB+FC freeze",
-}
-_PAPER_MAPS = {
-    "fig5a_SB_nowarm_0_200": "small batch: iterations 0 and 200",
-    "fig5b_LB_nowarm_0_200": "large batch: iterations 0 and 200",
-    "fig5c_LB_warm_0_200": "warmup: iterations 0 and 200",
-    "fig5d_LB_warm_200_2990": "warmup: iterations 200 and 2990",
-}
 
 
 def warmup(
@@ -66,7 +44,7 @@ def _figure4(config, arrays, alt):
         live.line(
             np.arange(config["epochs"]),
             arrays[f"{arm}/rate_rest"],
-            _WORDS[arm],
+            WORDS[arm],
             _COLORS[arm],
         )
         for arm in arms
@@ -95,13 +73,13 @@ def _accuracy(title, arms, config, arrays, alt, table=None, span=None):
     for arm in arms:
         values = 100 * arrays[f"{arm}/test_accuracy"]
         epochs = 1 + np.arange(values.shape[1])
-        traces.append(live.line(epochs, values, _WORDS[arm], _COLORS[arm]))
+        traces.append(live.line(epochs, values, WORDS[arm], _COLORS[arm]))
     if table is not None:
         found = paper.table(f"closer_look/{table}")
         hidden = config["dataset"] != "cifar10"
         for arm in arms:
-            place = found["epoch"] + 1, found[_PAPER[arm]]
-            words = f"paper: {_WORDS[arm]}"
+            place = found["epoch"] + 1, found[PAPER[arm]]
+            words = f"paper: {WORDS[arm]}"
             traces.append(
                 live.line(*place, words, live.GREY, hidden=hidden, group="paper")
             )
@@ -114,7 +92,7 @@ def _diagonals(arms, config, arrays, alt):
     traces = []
     for arm in arms:
         values = np.diagonal(arrays[f"{arm}/similarity"], axis1=-2, axis2=-1)
-        traces.append(live.line(places, values, _WORDS[arm], _COLORS[arm]))
+        traces.append(live.line(places, values, WORDS[arm], _COLORS[arm]))
     floor = np.diagonal(arrays["similarity_floor"])
     traces.append(live.line(places, floor, "noise floor", "#555555", dash="dot"))
     title = "(c) Each layer before against after the warmup"
@@ -127,7 +105,7 @@ def _figure5(config, arrays, alt):
     words = ("before:", "after:")
     panels = [
         live.heat(
-            f"Ours, {_WORDS[arm]}: before against after",
+            f"Ours, {WORDS[arm]}: before against after",
             alt,
             arrays[f"{arm}/similarity"].mean(0),
             layers,
@@ -139,7 +117,7 @@ def _figure5(config, arrays, alt):
         values = arrays["warmup/similarity_later"].mean(0)
         title = "Ours, warmup: after it against the end"
         panels.append(live.heat(title, alt, values, layers, words=("after:", "end:")))
-    for name, title in _PAPER_MAPS.items():
+    for name, title in PAPER_MAPS.items():
         theirs = paper.similarity_map(f"closer_look/{name}")
         title = f"The paper's, {title} (mirrored)"
         panels.append(live.heat(title, alt, theirs.values, theirs.rows, words=words))
