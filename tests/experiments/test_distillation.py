@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, launch, teaching
+from experiments import distillation, distillation_lab, launch, teaching
 from experiments.presets.distillation import (
     PRESETS,
     claims,
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(folder):
-    return distillation.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+    return distillation_lab.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
 
 
 def test_leaves_numbers_claims_and_figures(folder):
@@ -167,13 +167,15 @@ def test_presets_have_layers_to_compare(name):
         )
     )
     guided = list(teaching.relu_maps(mine).values())[-1]
-    assert theirs[distillation.last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
+    assert (
+        theirs[distillation_lab.last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
+    )
     if "fsp" in config.kinds:
-        for layer in distillation.flow(theirs, guided[-1]):
+        for layer in distillation_lab.flow(theirs, guided[-1]):
             assert theirs[layer].shape[-1] == guided[-1]
 
 
 def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
     with pytest.raises(ValueError, match="two ReLUs with 6 channels"):
-        distillation.Laboratory(config, runs.RunFolder(folder), Silent())
+        distillation_lab.Laboratory(config, runs.RunFolder(folder), Silent())
