@@ -1,0 +1,131 @@
+"""A step of FSP's first stage, its teacher running or its matrices stored.
+
+    python -m experiments.benchmarks.stored_teacher [--repeats 5]
+
+The same step twice, in turns: the flow matrices of the teacher are computed from each
+batch, or looked up by the examples' places (`distill.store`). Yim et al. 2017 have 35 s
+against 19 s for a number of steps, 1.8 times (section 4.1). RESULTS.md beside this file
+has the last table.
+"""
+
+import dataclasses
+import functools
+import os
+import platform
+import statistics
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from experiments import fsp_nets, teaching
+from experiments.benchmarks import train_step
+from kd_heuristics import distill, models, training
+from kd_heuristics.compiled import jit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured, and how often."""
+
+    pairs: tuple[str, ...] = ("resnet26 resnet8", "resnet14 resnet14")
+    width: float = 1.0
+    batch: int = 32
+    size: int = 32  # pixels a side
+    repeats: int = 5
+    seconds: float = 1.0  # a turn takes about so long
+
+
+class Stage:
+    """A student, a teacher and one batch; `step(objective)` is a training step."""
+
+    def __init__(self, config: Config, teacher: str, student: str):
+        random = np.random.default_rng(0)
+        shape = (config.batch, config.size, config.size, 3)
+        images = jnp.asarray(random.integers(0, 256, shape).astype(np.uint8))
+        self.batch = {"images": images, "index": jnp.arange(config.batch)}
+        taught, own = (
+            training.Classifier(
+                models.create(name, 10, width=config.width), (127.5,) * 3, (64.0,) * 3
+            )
+            for name in (teacher, student)
+        )
+        mine, theirs = distill.matching_sections(
+            teaching.shapes(own, images),
+            teaching.shapes(taught, images),
+            fsp_nets.is_map,
+        )
+        example = own.inputs(images)[:1]
+        variables = taught.network.init(jax.random.key(1), example)
+        self.running = distill.Teacher(
+            teaching.Taught(taught, teaching.Matrices(tuple(theirs))), variables
+        )
+        batches = jax.tree.map(lambda leaf: leaf[None], self.batch)
+        self.stored = distill.store(self.running, batches)
+        self._student = teaching.Student(own, teaching.Matrices(tuple(mine)))
+        self._optimizer = training.sgd(1e-4, momentum=0.9, clip_norm=1.0)
+        found = own.network.init(jax.random.key(0), example)
+        params, stats = found["params"], found.get("batch_stats", {})
+        self._state = params, stats, self._optimizer.init(params)
+
+    def steps(self, teacher: distill.Teacher, number: int) -> jax.Array:
+        """The losses of so many steps in one compiled call, [number]."""
+        objective = distill.matching_stage(self._student, teacher, distill.fsp_distance)
+        keys = jax.random.split(jax.random.key(0), number)
+        return jax.block_until_ready(
+            self._run(objective, self._state, self.batch, keys)
+        )
+
+    @functools.cached_property
+    def _run(self):
+        def step(objective, batch, state, key):
+            params, stats, opt_state = state
+            (loss, (stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(
+                params, stats, batch, key
+            )
+            updates, opt_state = self._optimizer.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), stats, opt_state), loss
+
+        def run(objective, state, batch, keys):
+            one = functools.partial(step, objective, batch)
+            return jax.lax.scan(one, state, keys)[1]
+
+        return jit(run)
+
+
+def main(config: Config) -> None:
+    """Measures, and prints a table in Markdown."""
+    print(f"`python -m experiments.benchmarks.stored_teacher {' '.join(sys.argv[1:])}`")
+    cores = len(os.sched_getaffinity(0))
+    print(
+        f"\nPython {platform.python_version()}, jax {jax.__version__}, {cores} cores\n"
+    )
+    print("| teacher, student | running, ms a step | stored, ms a step | ratio |")
+    print("|---|---|---|---|", flush=True)
+    for pair in config.pairs:
+        stage = Stage(config, *pair.split())
+        number = train_step.steps_for(
+            config.seconds, lambda stage=stage: stage.steps(stage.running, 1)
+        )
+        seconds = train_step.take_turns(
+            {
+                name: functools.partial(stage.steps, getattr(stage, name), number)
+                for name in ("running", "stored")
+            },
+            config.repeats,
+        )
+        cells = [
+            f"{1000 * statistics.median(values) / number:.1f}"
+            for values in seconds.values()
+        ]
+        ratio = train_step.ratio(seconds["running"], seconds["stored"])
+        print(
+            f"| {pair.replace(' ', ', ')} | {' | '.join(cells)} | {ratio} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
