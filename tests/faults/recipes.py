@@ -8,7 +8,9 @@ it can be killed at each of its changes to the file system.
 
 import dataclasses
 import functools
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 
 from experiments import launch
 from kd_heuristics import curves, data, distill, freezing, schedules, training
+from tests.data import prepared_fixture
 
 STEPS = 8
 SET = data.load("digits", "train").take(48)
@@ -133,10 +136,10 @@ class Run:
             "progress": self.progress.advance,
         } | more
 
-    def fit(self, name, objective, optimizer, begin=None, **more):
+    def fit(self, name, objective, optimizer, begin=None, batches=BATCHES, **more):
         params, batch_stats = start(0) if begin is None else begin
         own = self.options(name, stage=name, **more)
-        return training.fit(objective, params, batch_stats, optimizer, BATCHES, **own)
+        return training.fit(objective, params, batch_stats, optimizer, batches, **own)
 
 
 def by_schedule(schedule, run):
@@ -214,6 +217,36 @@ def two_stages(read, loss, run):
     )
 
 
+VIEW = data.views.create("mix", teacher_size=8, student_size=6)
+TEACHER = distill.Teacher(functools.partial(taught, logits), start(7)[0])
+
+
+@functools.cache
+def prepared_set():
+    """A folder with 23 JPEGs of several sizes, which goes with the process."""
+    folder = tempfile.TemporaryDirectory()
+    prepared_fixture.write(folder.name, "caltech_birds2011", {"train": 23, "test": 2})
+    return folder
+
+
+def patient(params, batch_stats, batch, key):
+    """FunMatch: both see one crop, mixed with another; labels are not read."""
+    seen = VIEW.finish(batch, key)
+    own, theirs = ({"images": seen[who][..., :1]} for who in ("student", "teacher"))
+    found, batch_stats = student(logits, params, batch_stats, own, key)
+    loss = distill.kl(found, TEACHER(theirs), 2.0).mean()
+    return loss, (batch_stats, {"loss": loss, "mixup": seen["mixup"]})
+
+
+def funmatch(run, workers=0):
+    """Records are read, decoded and cut while the student trains."""
+    os.environ["TFDS_DATA_DIR"] = prepared_set().name
+    batches = data.stream(
+        "caltech_birds2011", "train", 6, seed=3, view=VIEW, workers=workers
+    )
+    return run.fit("train", patient, optimizer_of(0.1), batches=batches)
+
+
 def population(run):
     members = [
         training.Member(
@@ -246,6 +279,7 @@ RECIPES: dict[str, Callable] = {
     "distillation": distillation,
     "hints": functools.partial(two_stages, last_map, distill.hint_loss),
     "fsp": functools.partial(two_stages, pair, distill.fsp_loss),
+    "funmatch": funmatch,
     "population": population,
     "skipping": skipping,
 }
