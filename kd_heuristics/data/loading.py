@@ -5,6 +5,10 @@ All of it is NumPy and can be sent to another process.
 
 import dataclasses
 import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -121,3 +125,23 @@ class Load:
             f"none of the {count} records of {self.records.name} {self.records.split} "
             "can be used; prepare the set again"
         )
+
+
+def end_with_parent(index: int, count: int) -> None:
+    """In a worker process: ends it when the process that started it has died.
+
+    A process that is killed stops nobody. Its workers would wait for ever, and keep
+    their memory and what they share with it.
+
+    Args:
+      index: of the worker; ignored.
+      count: of the workers; ignored.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_for, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_for(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)

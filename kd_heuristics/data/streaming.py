@@ -266,7 +266,7 @@ def _in_workers(dataset, workers):
     options = grain.MultiprocessingOptions(
         num_workers=workers, per_worker_buffer_size=2
     )
-    return dataset.mp_prefetch(options)
+    return dataset.mp_prefetch(options, loading.end_with_parent)
 
 
 def _of_window(stacked, first, seed, step):

@@ -1,5 +1,7 @@
 import contextlib
 import itertools
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -107,6 +109,31 @@ def test_workers_read_the_same():
     assert [step for step, _ in found] == list(range(1, 6))
     for step, batch in found:
         assert_equal(batch, make()(step))
+
+
+KILLED = """
+import multiprocessing, time
+from kd_heuristics import data
+
+if __name__ == "__main__":
+    view = data.views.create("same/ic", teacher_size=8, student_size=6)
+    stream = data.stream("caltech_birds2011", "train", 6, view=view, workers=1)
+    batches = stream.batches()
+    next(batches)
+    print(len(multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    script = tmp_path / "read.py"
+    script.write_text(KILLED)
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "1\n"
+    process.kill()
+    process.communicate(timeout=60)  # its end of the pipe is the worker's as well
 
 
 def test_pixels_and_labels_are_those_of_the_examples():
