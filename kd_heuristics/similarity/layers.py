@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import decompositions
 from kd_heuristics.similarity import (
     checks,
     comparing,
-    decompositions,
     measures,
     plan,
     views,

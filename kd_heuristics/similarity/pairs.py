@@ -20,11 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import decompositions
 from kd_heuristics.similarity import (
     canonical,
     checks,
     comparing,
-    decompositions,
     layers,
     measures,
     views,

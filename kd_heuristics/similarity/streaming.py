@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import decompositions
 from kd_heuristics.similarity import (
     checks,
-    decompositions,
     layers,
     moments,
     plan,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kd_heuristics import decompositions
 from kd_heuristics.training.optimizers import decoupled
 
 PyTree = Any
@@ -172,10 +173,15 @@ def _direction(leaf, square, blocks, left_root, right_root):
 
 def _inverse_fourth_root(matrices, epsilon):
     """(M + epsilon * largest eigenvalue * I)^(-1/4) of symmetric [..., n, n]."""
-    values, vectors = jnp.linalg.eigh(matrices)
-    largest = jnp.maximum(values[..., -1:], 1e-30)  # a block without any gradient
-    roots = jnp.maximum(values, 0) + epsilon * largest
-    return jnp.einsum("...ab,...b,...cb->...ac", vectors, roots**-0.25, vectors)
+
+    def root(matrix):
+        values, vectors = decompositions.eigh(matrix)
+        largest = jnp.maximum(values[:1], 1e-30)  # a block without any gradient
+        roots = jnp.maximum(values, 0) + epsilon * largest
+        return jnp.einsum("ab,b,cb->ac", vectors, roots**-0.25, vectors)
+
+    found = jax.vmap(root)(matrices.reshape(-1, *matrices.shape[-2:]))
+    return found.reshape(matrices.shape)
 
 
 def _matrix_shape(shape) -> Any:

@@ -1,5 +1,7 @@
 """Adam with its own decay, its schedule, and Shampoo, against float64 NumPy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -219,6 +221,17 @@ def test_shampoo_of_full_rank_equals_numpy_closely():
     expected *= 4 / np.sqrt((expected**2).sum())
     np.testing.assert_allclose(found["kernel"], expected, atol=1e-3)
     np.testing.assert_allclose(expected @ expected.T, 4 * np.eye(4), atol=0.2)
+
+
+def test_no_batch_of_decompositions_reaches_the_cpu_thread_pool():
+    # Two batches at once can block all threads for ever, see `decompositions`.
+    params = {"a": jnp.zeros((6, 6)), "b": jnp.zeros((5, 7))}
+    optimizer = training.shampoo(0.1, block_size=3)
+    state = optimizer.init(params)
+    text = jax.jit(optimizer.update).lower(params, state, params).compile().as_text()
+    calls = re.findall(r"= \(?\w+\[([\d,]*)\].*custom_call_target=\"lapack", text)
+    assert len(calls) >= 4
+    assert all(len(shape.split(",")) == 2 for shape in calls), calls
 
 
 def test_shampoo_descends_with_decay_and_schedule():

@@ -4,9 +4,9 @@ On CPU, jaxlib hands a batch of decompositions to XLA's thread pool and waits fo
 (`ParallelBatchMap` in its LAPACK kernels). XLA runs independent operations of a program
 on that same pool: as many batches at once as there are threads, and every thread waits
 for work that none is left to do. Seen with jaxlib 0.10.2 on 2 cores for two batched
-`eigh` in one program. A single matrix never waits, and gains nothing from a batch; so
-a batch on CPU is a sequential map here. (`FftThunk` waits in the same way: `views`
-does without it.)
+`eigh` in one program, of similarities and of Shampoo. A single matrix never waits, and
+gains nothing from a batch; so a batch on CPU is a sequential map here. (`FftThunk`
+waits in the same way: `similarity.views` does without it.)
 """
 
 import functools
