@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import task, teaching
 from experiments.presets.distillation import Config, soft
-from kd_heuristics import distill, models, similarity, training
+from kd_heuristics import distill, models, parallel, similarity, training
 
 PyTree = Any
 TEACHERS = 10_000  # added to a seed: a teacher shares neither start nor batches
@@ -305,7 +305,7 @@ class Laboratory:
             self.config.measure,
             batch_size=self.config.eval_batch_size,
         )
-        return np.asarray(found)
+        return parallel.to_host(found)
 
     def curves(self, arm: str) -> dict[str, np.ndarray]:
         """Metrics after each epoch, [seeds, epochs]."""

@@ -21,7 +21,7 @@ from experiments.fsp_nets import (
     vote,
 )
 from experiments.presets.fsp import FAST, HINTS, NEVER, Config, Phase
-from kd_heuristics import data, distill, training
+from kd_heuristics import data, distill, parallel, training
 
 Starts = dict[Net, tuple]  # of each net: params, batch_stats
 
@@ -302,11 +302,11 @@ class Laboratory:
     def ensemble(self, arm: str) -> dict[str, np.ndarray]:
         """Test accuracy of each seed's nets voting together, [seeds]."""
         of, found = self.task_of(arm), []
-        labels, mask = np.asarray(of.test["labels"]), np.asarray(of.test["mask"])
+        labels, mask = parallel.to_host((of.test["labels"], of.test["mask"]))
         for seed in self.seeds:
             nets = [own for net, own in self.row(arm).items() if net[0] == seed]
             votes = [probabilities(of.classifier, *own, of.test) for own in nets]
-            found.append(vote(np.stack(votes), labels, mask))
+            found.append(vote(np.stack(parallel.to_host(votes)), labels, mask))
         return {f"{arm}/ensemble": np.array(found)}
 
     def curves(self, arm: str) -> dict[str, np.ndarray]:

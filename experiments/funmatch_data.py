@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.presets.funmatch import Config
-from kd_heuristics import compiled, data
+from kd_heuristics import compiled, data, parallel
 from kd_heuristics.data.views import View
 
 PyTree = Any
@@ -135,9 +135,9 @@ def logits(
 ) -> np.ndarray:
     """A teacher's logits [n, classes] of a whole set, as it sees it in evaluation."""
     parts = [
-        np.asarray(_mapped(teacher, chunk["images"])).reshape(-1, dataset.num_classes)[
-            :count
-        ]
+        parallel.to_host(_mapped(teacher, chunk["images"])).reshape(
+            -1, dataset.num_classes
+        )[:count]
         for count, chunk in looks(dataset, batch_size, size, fraction, kind)
     ]
     return np.concatenate(parts)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import rich.console
 import rich.progress
 import tyro
@@ -20,6 +21,7 @@ from kd_heuristics import (
     checkpoints,
     data,
     files,
+    hosts,
     interrupts,
     nearest,
     parallel,
@@ -34,9 +36,12 @@ EXPLAINED = (
     data.MissingDatasetError,
     data.TargetsError,
     files.WriteError,
+    hosts.HostError,
     runs.RunError,
     training.NonFiniteError,
 )
+# Fields that a run may be gone on with otherwise; results then agree to rounding.
+FREE = ("devices",)
 USAGE, FAILED = 2, 1  # exit statuses, beside 0, 130 (SIGINT) and 143 (SIGTERM)
 
 
@@ -69,8 +74,15 @@ class Study:
     extendable: tuple[str, ...] = ()
 
 
-def run(study: Study, config: Any, workdir: str | Path) -> Path:
+def run(study: Study, config: Any, workdir: files.AnyPath) -> Any:
     """Runs a study, or what is left of it, in a run folder; returns the folder.
+
+    With several processes (`hosts.start`) all of them call it alike.
+
+    Args:
+      study: which one.
+      config: of a preset, with all devices of all processes where there are several.
+      workdir: the run folder; may be a "gs://" path.
 
     Raises:
       RunError, CheckpointError, MissingDatasetError, NonFiniteError, WriteError: see
@@ -92,8 +104,8 @@ def _run(study, config, folder):
         "deviations": deviations(config, study.presets[study.paper_preset]),
         "strategies": parallel.strategies(),
     }
-    folder.open(described, study.extendable)
-    (folder.path / "error.json").unlink(missing_ok=True)
+    folder.open(described, study.extendable, FREE)
+    folder.remove("error.json")
     start = time.monotonic()
     entry = folder.begin()
     try:
@@ -102,11 +114,13 @@ def _run(study, config, folder):
         results = results | {"numbers": numbers(config, folder)}
         folder.save_arrays("arrays.npz", arrays)
         folder.write_json("results.json", results)
-        study.draw(folder.path)
+        hosts.first(study.draw, folder.path)
     except Exception as error:
-        # A full disk must not hide what went wrong.
+        # A full disk must not hide what went wrong. Of several processes one alone may
+        # have come here.
         with contextlib.suppress(files.WriteError):
-            folder.write_json("error.json", describe(error))
+            if hosts.is_first():
+                hosts.alone(folder.write_json, "error.json", describe(error))
         raise
     folder.end(entry, time.monotonic() - start)
 
@@ -155,17 +169,50 @@ def main(study: Study) -> None:
     with usage_errors():
         prog = f"python -m experiments.{study.name}"
         parsed = tyro.cli(arguments, prog=prog, args=rest)
+    workdir, config = files.path(parsed.workdir), parsed.config
     if getattr(parsed, "sweep", None) is not None:
+        with usage_errors():
+            if parsed.distributed is not None:
+                raise ValueError(
+                    "--sweep runs each job in a process of its own: leave out "
+                    f"--distributed, got {parsed.distributed!r}"
+                )
         from experiments import sweep  # which runs studies itself
 
-        root = parsed.workdir.with_name(f"{parsed.workdir.name}-sweep")
-        make = functools.partial(sweep.of, study.name, parsed.config, root)
+        root = workdir.with_name(f"{workdir.name}-sweep")
+        make = functools.partial(sweep.of, study.name, config, root)
         with usage_errors(), explained_errors():
             sweep.command(make, parsed.sweep)
         return
+    if parsed.distributed is not None:
+        start(parsed.distributed)
+        with usage_errors():
+            config = on_all_devices(config)
     with explained_errors():
-        folder = run(study, parsed.config, parsed.workdir)
-        print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+        folder = run(study, config, workdir)
+        if hosts.is_first():
+            print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+def start(where: str) -> None:
+    """`hosts.start` of a command line: exits with 2 or 1 where it fails."""
+    with usage_errors(), explained_errors():
+        hosts.start(where)
+
+
+def on_all_devices(config: Any) -> Any:
+    """The config with its batches split over the devices of all processes.
+
+    Raises:
+      ValueError: they do not divide the batches, or another number was asked for.
+    """
+    devices = len(jax.devices())
+    if config.devices not in (1, devices):
+        raise ValueError(
+            f"--distributed takes all {devices} devices of all processes, got devices "
+            f"{config.devices}; leave it out"
+        )
+    return dataclasses.replace(config, devices=devices)
 
 
 @contextlib.contextmanager
@@ -230,8 +277,15 @@ def _arguments(study: Study, preset: str) -> type:
             ),
             (
                 "workdir",
-                Annotated[Path, tyro.conf.arg(help="the run folder")],
-                Path("runs") / preset / study.name,
+                Annotated[
+                    str, tyro.conf.arg(help="the run folder; may be gs://bucket/...")
+                ],
+                f"runs/{preset}/{study.name}",
+            ),
+            (
+                "distributed",
+                Annotated[str | None, tyro.conf.arg(help=DISTRIBUTED)],
+                None,
             ),
             *([_SWEEP] if study.has_sweep else []),
             (
@@ -243,6 +297,11 @@ def _arguments(study: Study, preset: str) -> type:
         frozen=True,
     )
 
+
+DISTRIBUTED = (
+    "one run of several processes, each started with this command: auto (Slurm, Open "
+    "MPI, Kubernetes, TPU) | HOST:PORT,COUNT,INDEX"
+)
 
 _SWEEP = (
     "sweep",
@@ -272,7 +331,7 @@ class Progress:
         """
         interrupts.check()
         self._bar.update(self._task, stage=name)
-        if self._bar.disable:
+        if self._bar.disable and hosts.is_first():
             task = self._bar.tasks[self._task]
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
 
@@ -301,7 +360,9 @@ def progress_bar(study: str) -> Iterator[Progress]:
     )
     console = rich.console.Console()
     with rich.progress.Progress(
-        *columns, console=console, disable=not console.is_terminal
+        *columns,
+        console=console,
+        disable=not (console.is_terminal and hosts.is_first()),
     ) as bar:
         task = bar.add_task(study, total=None, stage="", loss="-")
         yield Progress(bar, task)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import similarity, training
+from kd_heuristics import parallel, similarity, training
 
 PyTree = Any
 
@@ -56,7 +56,7 @@ def between(
         measure,
         batch_size=batch_size,
     )
-    return np.asarray(found)
+    return parallel.to_host(found)
 
 
 def layers(

@@ -50,7 +50,7 @@ class Chain:
         if self.bend_decay < 0:
             raise ValueError(f"bend_decay must not be negative, got {self.bend_decay}")
         fields.check(self)
-        self._loss()  # checks the others
+        self._loss(at_once=False)  # checks the others, without a look at the devices
 
     def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
         """SGD by this chain's schedule; make it once for all chains of a study.
@@ -78,18 +78,19 @@ class Chain:
           kind: "polychain", or "bezier" for the curve through the ends with the same
             one bend.
         """
+        at_once = parallel.strategies()["points"] == "vmap"
         return jax.tree_util.Partial(
-            _BendLoss(self._loss(kind)), ends, as_partial(objective)
+            _BendLoss(self._loss(at_once, kind)), ends, as_partial(objective)
         )
 
-    def _loss(self, kind: str = "polychain") -> curves.CurveLoss:
+    def _loss(self, at_once: bool, kind: str = "polychain") -> curves.CurveLoss:
         return curves.CurveLoss(
             kind=kind,
             num_t=self.num_t,
             stratified=self.stratified,
             weight_decay=self.path_decay,
             decays=_is_kernel,
-            at_once=parallel.strategies()["points"] == "vmap",
+            at_once=at_once,
         )
 
 

@@ -9,6 +9,7 @@ exit status is 1. The same command again goes on where it was interrupted.
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -21,7 +22,7 @@ from experiments import (
     sgdr,
     warmup,
 )
-from kd_heuristics import nearest, report
+from kd_heuristics import files, hosts, nearest, report
 
 STUDIES = (
     sgdr.STUDY,
@@ -39,26 +40,31 @@ class Arguments:
 
     preset: str = "demo"
     """smoke | demo | digits | cifar10"""
-    workdir: Path = Path("runs")
-    """holds <preset>/<study>/ and <preset>/report.html"""
+    workdir: str | Path = "runs"
+    """holds <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
     seeds: int | None = None
     """number of seeds; None: the preset's"""
+    distributed: Annotated[str | None, tyro.conf.arg(help=launch.DISTRIBUTED)] = None
 
 
 def run(arguments: Arguments) -> int:
     """Runs the studies; the number of those that failed."""
-    root = arguments.workdir / arguments.preset
+    root = files.path(arguments.workdir) / arguments.preset
     failed = 0
     for study in STUDIES:
         config = study.presets[arguments.preset]
         if arguments.seeds is not None:
             config = dataclasses.replace(config, seeds=arguments.seeds)
         try:
+            if arguments.distributed is not None:
+                config = launch.on_all_devices(config)
             launch.run(study, config, root / study.name)
         except Exception as error:  # the other studies still run
             failed += 1
             print(f"{study.name} failed: {error}", file=sys.stderr)
-    print(f"report: {report.write(root).resolve()}")
+    page = hosts.first(report.write, root)
+    if hosts.is_first():
+        print(f"report: {page.resolve()}")
     return failed
 
 
@@ -69,6 +75,8 @@ def main() -> None:
         nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
         if arguments.seeds is not None and arguments.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+    if arguments.distributed is not None:
+        launch.start(arguments.distributed)
     with launch.explained_errors():
         raise SystemExit(min(run(arguments), 1))
 

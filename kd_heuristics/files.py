@@ -1,10 +1,35 @@
-"""Files written whole or not at all: under another name beside their place, renamed."""
+"""Files written whole or not at all: under another name beside their place, renamed.
+
+A path with "://" ("gs://bucket/run") is of an object store, which etils.epath reads and
+writes. A store has no rename, no append and no folders, and each write of an object is
+whole by itself: there a file is made on this machine and sent in one piece.
+"""
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from etils import epath
+
+AnyPath = str | os.PathLike[str]
 PREFIX = ".partial-"  # of the name while it is written; the ending stays
+
+
+def is_store(path: AnyPath) -> bool:
+    """Whether a path is of an object store.
+
+    >>> is_store("gs://bucket/run"), is_store(Path("/tmp/run"))
+    (True, False)
+    """
+    return "://" in os.fspath(path)
+
+
+def path(name: AnyPath) -> Any:
+    """The path of a name: pathlib's, or epath's where it is of an object store."""
+    return epath.Path(name) if is_store(name) else Path(name)
 
 
 class WriteError(Exception):
@@ -12,8 +37,11 @@ class WriteError(Exception):
 
 
 @contextlib.contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def whole(path: AnyPath) -> Iterator[Path]:
     """Yields the path to write to, and renames that to `path` at the end.
+
+    For an object store it is in a temporary folder of this machine, and what is written
+    there is sent at the end.
 
     Raises:
       WriteError: the disk is full, or the folder cannot be written. What was at `path`
@@ -26,6 +54,10 @@ def whole(path: str | Path) -> Iterator[Path]:
     >>> [path.name for path in folder.iterdir()]
     ['a.txt']
     """
+    if is_store(path):
+        with _sent(epath.Path(path)) as partial:
+            yield partial
+        return
     path = Path(path)
     partial = path.with_name(PREFIX + path.name)
     try:
@@ -39,7 +71,15 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
+def _sent(target) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, writing(target):
+        partial = Path(folder) / (PREFIX + target.name)
+        yield partial
+        target.write_bytes(partial.read_bytes())
+
+
+@contextlib.contextmanager
+def writing(path: AnyPath) -> Iterator[None]:
     """Turns an OSError inside into a WriteError that names the file and the remedy."""
     try:
         yield
@@ -50,7 +90,7 @@ def writing(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Writes a text file whole or not at all, in UTF-8.
 
     Raises:

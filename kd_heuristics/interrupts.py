@@ -5,6 +5,9 @@ both. The signals are therefore seen by a thread, through the wakeup file descri
 the first is noted, and a training saves a checkpoint after the call that is running and
 raises `Interrupted`; the second ends the process there and then, which is no more than
 what SIGKILL does and as harmless.
+
+Of several processes (`hosts`) one is enough: they agree at each `check`, and stop at
+the same step.
 """
 
 import contextlib
@@ -13,6 +16,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+
+from kd_heuristics import hosts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,14 +37,18 @@ class Interrupted(BaseException):
 
 
 def received() -> bool:
-    """Whether a signal was received inside `handled`."""
+    """Whether this process received a signal inside `handled`."""
     return bool(_received)
 
 
 def check() -> None:
-    """Raises `Interrupted` where a signal was received inside `handled`."""
-    if _received:
-        raise Interrupted(_received[0])
+    """Raises `Interrupted` where a signal was received inside `handled`.
+
+    With several processes all of them must call it, and it raises in all or in none.
+    """
+    number = hosts.highest(_received[0] if _received else 0)
+    if number:
+        raise Interrupted(number)
 
 
 @contextlib.contextmanager
@@ -62,7 +71,8 @@ def handled() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: not one of Python's.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         os.close(write)  # the watcher reads its end
         watcher.join()
         os.close(read)

@@ -1,4 +1,7 @@
-"""One run at a time in a run folder: a lock that its holder's death releases."""
+"""One run at a time in a run folder: a lock that its holder's death releases.
+
+An object store has no locks: see `lock` for what is done there.
+"""
 
 import contextlib
 import json
@@ -9,6 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from kd_heuristics import files
 
 try:
     import fcntl
@@ -23,7 +29,7 @@ class LockedError(Exception):
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Any) -> Iterator[None]:
     """Holds `folder/.lock` while inside; the file goes at the end.
 
     The operating system releases it when the process ends, however it ends, so a file
@@ -31,9 +37,19 @@ def lock(folder: Path) -> Iterator[None]:
     pass on `flock` (most do), runs of other machines are not noticed; nor is anything
     on Windows.
 
+    On an object store ("gs://") the file only says who is inside. Two runs that start
+    within the same second may both come in, and a kill leaves the file behind, which
+    then locks everybody out until it is removed by hand; SIGTERM and errors remove it.
+
+    Args:
+      folder: a path as of `files.path`.
+
     Raises:
-      LockedError: another process is inside.
+      LockedError: another process is inside, or was and was killed.
     """
+    if files.is_store(folder):
+        yield from _on_store(folder / FILE)
+        return
     if fcntl is None:
         yield
         return
@@ -50,6 +66,22 @@ def lock(folder: Path) -> Iterator[None]:
                 path.unlink()
         finally:
             os.close(descriptor)
+
+
+def _on_store(path) -> Iterator[None]:
+    mine = json.dumps(_holder()).encode()
+    if not path.exists():
+        path.write_bytes(mine)
+    found = path.read_bytes()
+    if found != mine:
+        raise LockedError(
+            f"{_words(found)}. If that process is gone, it was killed: remove {path}"
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _acquire(path: Path) -> int:

@@ -2,11 +2,18 @@
 
 The table of forms ships with the package and is recorded with each run: a choice by
 timing at run time would make a resumed run differ from an uninterrupted one.
+
+With several processes (`hosts.start`) a mesh has the devices of all of them, each
+process holds the same arrays on its host, and gives its own devices their parts.
 """
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_heuristics import hosts
 
 PyTree = Any
 P = jax.sharding.PartitionSpec
@@ -39,10 +46,11 @@ def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
     """A mesh of one axis, "data", over which batches are split.
 
     Args:
-      num_devices: how many of `jax.devices()`; None: all of them.
+      num_devices: how many of `jax.devices()`; None: all of them. With several
+        processes it has to be all.
 
     Raises:
-      ValueError: there are not so many devices.
+      ValueError: there are not so many devices, or other processes have more.
 
     >>> dict(mesh(1).shape)
     {'data': 1}
@@ -54,6 +62,11 @@ def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
             f"a mesh of {count} devices needs 1 to {len(devices)}, the devices here "
             f"({devices[0].platform}); on CPU the option jax_num_cpu_devices makes more"
         )
+    if hosts.count() > 1 and count < len(devices):
+        raise ValueError(
+            f"a mesh of {hosts.count()} processes needs all of their {len(devices)} "
+            f"devices, got {count}; leave the number out, or start one process"
+        )
     return jax.make_mesh(
         (count,),
         (DATA_AXIS,),
@@ -64,7 +77,7 @@ def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
 
 def replicate(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     """A copy of each array on every device of the mesh."""
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, P()))
+    return _put(tree, jax.sharding.NamedSharding(mesh, P()))
 
 
 def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
@@ -75,7 +88,41 @@ def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     """
     for leaf in jax.tree.leaves(batches):
         check_divides(leaf.shape[1], mesh)
-    return jax.device_put(batches, jax.sharding.NamedSharding(mesh, P(None, DATA_AXIS)))
+    return _put(batches, jax.sharding.NamedSharding(mesh, P(None, DATA_AXIS)))
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """The arrays as NumPy's, whole and in every process, however they are split."""
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(leaf):
+    if not isinstance(leaf, jax.Array):
+        return np.asarray(leaf)
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+
+def _put(tree, sharding):
+    if hosts.count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: _put_part(leaf, sharding), tree)
+
+
+def _put_part(leaf, sharding):
+    """The parts of this process's devices, of an array that every process has."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put_part(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    # device_put would compare the values of all processes, an exchange an array.
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda at: value[at])
 
 
 def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:

@@ -12,6 +12,10 @@
     .lock              while a run is in it: whose
 
 Files are written under another name and renamed: a kill leaves the old one or the new.
+
+With several processes (`hosts`) all of them call the same functions here, process 0
+alone reads and writes, and each process gets the answer. The folder may lie on an
+object store ("gs://bucket/run"): see `files` and `locks` for what is different there.
 """
 
 import contextlib
@@ -24,7 +28,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kd_heuristics import locks
+from kd_heuristics import files, hosts, locks, parallel
 from kd_heuristics.files import PREFIX, whole, write_text, writing
 
 _PROBE = ".writable"
@@ -44,10 +48,10 @@ class RunError(Exception):
 
 
 class RunFolder:
-    """The folder of one run of one study."""
+    """The folder of one run of one study; its path may be "gs://bucket/run"."""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: files.AnyPath):
+        self.path = files.path(path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -56,10 +60,14 @@ class RunFolder:
         Raises:
           RunError: the folder cannot be written, or a run is in it (it says whose).
         """
+        with contextlib.ExitStack() as held:
+            hosts.first(self._enter, held)
+            yield
+
+    def _enter(self, held: contextlib.ExitStack) -> None:
         self._make()
         try:
-            with locks.lock(self.path):
-                yield
+            held.enter_context(locks.lock(self.path))
         except locks.LockedError as error:
             raise RunError(
                 f"the run folder {self.path} is in use by {error}. Wait for it, stop "
@@ -67,7 +75,10 @@ class RunFolder:
             ) from None
 
     def open(
-        self, described: Mapping[str, Any], extendable: Collection[str] = ()
+        self,
+        described: Mapping[str, Any],
+        extendable: Collection[str] = (),
+        free: Sequence[str] = (),
     ) -> None:
         """Makes the folder, or checks that it holds a run of the same description.
 
@@ -75,15 +86,19 @@ class RunFolder:
           described: goes to config.json: the study, its config, claims, strategies.
           extendable: fields of the config that may be larger than in the run that is
             there. What was computed from its checkpoints is then computed again.
+          free: fields of the config that may differ from the run that is there, whose
+            description stays; environment.json has what each invocation ran on.
 
         Raises:
           RunError: the folder cannot be written, is not a run folder, or holds a run
             of another description (the differences are listed).
         """
-        described = to_json(described)
+        hosts.first(self._open, to_json(described), extendable, free)
+
+    def _open(self, described, extendable, free) -> None:
         self._make()
         if (self.path / "config.json").exists():
-            self._compare(described, extendable)
+            self._compare(described, extendable, free)
             return
         own = (locks.FILE, _PROBE, f"{PREFIX}config.json")  # of a start that was killed
         others = sorted(p.name for p in self.path.iterdir() if p.name not in own)
@@ -106,9 +121,13 @@ class RunFolder:
                 "choose another with --workdir"
             ) from error
 
-    def _compare(self, described, extendable) -> None:
+    def _compare(self, described, extendable, free) -> None:
         old = self.read_json("config.json")
-        found = list(_differences(old, described))
+        found = [
+            difference
+            for difference in _differences(old, described)
+            if not _is_free(difference[0], free)
+        ]
         if not found:
             return
         lines = [f"  {key}: {a!r} there, {b!r} asked for" for key, a, b in found]
@@ -138,6 +157,9 @@ class RunFolder:
         Raises:
           RunError: it is missing or no JSON.
         """
+        return hosts.first(self._read_json, name)
+
+    def _read_json(self, name):
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -146,10 +168,18 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
         text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False)
-        write_text(self.path / name, text + "\n")
+        hosts.first(write_text, self.path / name, text + "\n")
+
+    def remove(self, name: str) -> None:
+        """Deletes a file of the folder; nothing where there is none."""
+        hosts.first((self.path / name).unlink, missing_ok=True)
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes `name` (".npz"), whole or not at all."""
+        arrays = {key: parallel.to_host(array) for key, array in arrays.items()}
+        hosts.first(self._save_arrays, name, arrays)
+
+    def _save_arrays(self, name, arrays):
         target = self.path / name
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +192,9 @@ class RunFolder:
         Raises:
           RunError: it is missing or damaged.
         """
+        return hosts.first(self._load_arrays, name)
+
+    def _load_arrays(self, name):
         try:
             with (
                 (self.path / name).open("rb") as stream,
@@ -180,7 +213,7 @@ class RunFolder:
         A file that is damaged is computed again, and a warning says so.
         """
         file = f"stages/{name}.npz"
-        if (self.path / file).exists():
+        if hosts.first((self.path / file).exists):
             try:
                 return self.load_arrays(file)
             except RunError as error:
@@ -190,9 +223,12 @@ class RunFolder:
 
     def begin(self) -> dict[str, Any]:
         """Adds this invocation to environment.json; `end` completes the entry."""
+        return hosts.first(self._begin, {"processes": hosts.count()})
+
+    def _begin(self, own):
         file = "environment.json"
         entries = self._invocations(file) if (self.path / file).exists() else []
-        entry = environment() | {"finished": False}
+        entry = environment() | own | {"finished": False}
         self.write_json(
             file, {"resumes": len(entries), "invocations": [*entries, entry]}
         )
@@ -208,6 +244,9 @@ class RunFolder:
 
     def end(self, entry: dict[str, Any], seconds: float) -> None:
         """Writes how long the invocation took, and that it came to its end."""
+        hosts.first(self._end, entry, seconds)
+
+    def _end(self, entry, seconds):
         record = self.read_json("environment.json")
         done = entry | {"finished": True, "seconds": round(seconds, 1)}
         record["invocations"][-1] = done
@@ -260,6 +299,12 @@ def _extends(differences, extendable) -> bool:
         elif key.partition(".")[0] != "deviations":
             return False
     return True
+
+
+def _is_free(key: str, free: Sequence[str]) -> bool:
+    """Whether a difference is of a field that may differ, or follows from it."""
+    parts = key.split(".")
+    return len(parts) > 1 and parts[0] in ("config", "deviations") and parts[1] in free
 
 
 def _differences(old, new, path=""):

@@ -3,13 +3,12 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kd_heuristics import points, runs
+from kd_heuristics import files, hosts, parallel, points, runs
 
 PyTree = Any
 
@@ -44,7 +43,7 @@ def evaluate(
     ys: Any,
     sets: Mapping[str, PyTree],
     metric: points.Metric,
-    path: str | Path | None = None,
+    path: files.AnyPath | None = None,
     refresh_stats: Callable[[PyTree], PyTree] | None = None,
     chunk: int | None = None,
     *,
@@ -101,13 +100,13 @@ def evaluate(
     return surface
 
 
-def load(path: str | Path) -> Surface:
+def load(path: files.AnyPath) -> Surface:
     """The surface of a file, finished or not.
 
     Raises:
       RunError: it is missing or damaged.
     """
-    arrays = _read(Path(path))
+    arrays = _read(files.path(path))
     return _surface(arrays)
 
 
@@ -115,11 +114,11 @@ class _Store:
     """The file of a surface, if any, and what it must be of."""
 
     def __init__(self, path, fingerprint):
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else files.path(path)
         self.fingerprint = fingerprint
 
     def load(self) -> Surface | None:
-        if self.path is None or not self.path.exists():
+        if self.path is None or not hosts.first(self.path.exists):
             return None
         arrays = _read(self.path)
         if str(arrays["fingerprint"]) != self.fingerprint:
@@ -176,7 +175,7 @@ def _fingerprint(params_at, xs, ys, sets, batch_stats) -> str:
     digest = hashlib.sha256()
     tree = (xs, ys, corners, dict(sets), batch_stats)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
+        array = parallel.to_host(leaf)
         digest.update(
             f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
         )

@@ -2,44 +2,53 @@
 
 import warnings
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
+from kd_heuristics import hosts
 from kd_heuristics.checkpoints import manifest
 from kd_heuristics.checkpoints.manifest import CheckpointError, DamagedError
 from kd_heuristics.checkpoints.places import path_of, steps
+from kd_heuristics.files import AnyPath
 
 
 class DamageWarning(UserWarning):
     """A checkpoint is damaged and an earlier one is used in its place."""
 
 
-def best(directory: str | Path) -> int | None:
+def best(directory: AnyPath) -> int | None:
     """The step of the highest score, the newest of equal ones; None without scores.
 
     A checkpoint whose manifest is damaged has no score; a `DamageWarning` says so.
     """
-    scores = {}
-    for step in steps(directory):
-        try:
-            scores[step] = manifest.read(path_of(directory, step), step)["score"]
-        except DamagedError as error:
-            warnings.warn(f"{error}. It counts for nothing", DamageWarning, 2)
+    scores, damaged = hosts.first(_scores, directory)
+    for error in damaged:
+        warnings.warn(f"{error}. It counts for nothing", DamageWarning, 2)
     scored = [(score, step) for step, score in scores.items() if score is not None]
     return max(scored)[1] if scored else None
 
 
-def notes(directory: str | Path, step: int) -> Any:
+def _scores(directory):
+    """The score of each step, and the errors of the others."""
+    scores, damaged = {}, []
+    for step in steps(directory):
+        try:
+            scores[step] = manifest.read(path_of(directory, step), step)["score"]
+        except DamagedError as error:
+            damaged.append(error)
+    return scores, damaged
+
+
+def notes(directory: AnyPath, step: int) -> Any:
     """What `save` was given as notes.
 
     Raises:
       DamagedError: the manifest is missing or not as it was written.
     """
-    return manifest.read(path_of(directory, step), step)["notes"]
+    return hosts.first(manifest.read, path_of(directory, step), step)["notes"]
 
 
 def newest_good(
-    directory: str | Path, needed: Collection[int] = (), *, stacklevel: int = 2
+    directory: AnyPath, needed: Collection[int] = (), *, stacklevel: int = 2
 ) -> int | None:
     """The newest undamaged step that no lost step comes before; None without any.
 
@@ -54,8 +63,8 @@ def newest_good(
     Raises:
       CheckpointError: there are checkpoints, but none that can be used.
     """
-    found = steps(directory)
-    damaged = {step: _damage(directory, step) for step in found}
+    damaged = hosts.first(_damages, directory)
+    found = [*damaged]
     for error in filter(None, damaged.values()):
         words = f"{error}. An earlier checkpoint is used, and it is made again"
         warnings.warn(words, DamageWarning, stacklevel + 1)
@@ -71,9 +80,18 @@ def newest_good(
     return max(usable, default=None)
 
 
-def is_good(directory: str | Path, step: int) -> bool:
+def is_good(directory: AnyPath, step: int) -> bool:
     """Whether a step has a checkpoint, and that is undamaged."""
+    return hosts.first(_is_good, directory, step)
+
+
+def _is_good(directory, step) -> bool:
     return step in steps(directory) and _damage(directory, step) is None
+
+
+def _damages(directory) -> dict[int, DamagedError | None]:
+    """What is wrong with each step."""
+    return {step: _damage(directory, step) for step in steps(directory)}
 
 
 def _damage(directory, step) -> DamagedError | None:

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from kd_heuristics import hosts
 from kd_heuristics.checkpoints.manifest import CheckpointError
 from kd_heuristics.checkpoints.trees import data_dtype
+from kd_heuristics.files import AnyPath, is_store
 
 PyTree = Any
 
@@ -24,7 +25,7 @@ def size(tree: PyTree) -> int:
     )
 
 
-def check_room(directory: str | Path, tree: PyTree, count: int) -> None:
+def check_room(directory: AnyPath, tree: PyTree, count: int) -> None:
     """Raises where a disk has no room for so many checkpoints of a tree.
 
     Quotas, and buckets, are not seen: there `save` says so when it comes to it.
@@ -32,9 +33,11 @@ def check_room(directory: str | Path, tree: PyTree, count: int) -> None:
     Raises:
       CheckpointError: there is less room than they take.
     """
-    folder = epath.Path(directory).absolute()
-    if "://" in str(directory):
-        return
+    if not is_store(directory):
+        hosts.first(_check_room, epath.Path(directory).absolute(), tree, count)
+
+
+def _check_room(folder, tree, count):
     while not folder.exists():
         folder = folder.parent
     free, needed = shutil.disk_usage(folder).free, count * size(tree)

@@ -1,15 +1,19 @@
-"""Checkpoints: written whole or not at all, checked when read."""
+"""Checkpoints: written whole or not at all, checked when read.
+
+With several processes all of them save and restore, each what its devices hold; the
+folder is one that all see, and process 0 writes the manifest when all are done.
+"""
 
 import contextlib
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint.experimental.v1 as ocp
 from etils import epath
 from flax import traverse_util
 
+from kd_heuristics import files, hosts
 from kd_heuristics.checkpoints import manifest, trees
 from kd_heuristics.checkpoints.choose import newest_good
 from kd_heuristics.checkpoints.manifest import CheckpointError
@@ -22,7 +26,7 @@ _REMOVING = ".removing"
 
 
 def save(
-    directory: str | Path,
+    directory: files.AnyPath,
     step: int,
     tree: PyTree,
     *,
@@ -32,7 +36,9 @@ def save(
     """Writes `tree` as `directory/<step>`, whole or not at all; an equal step goes.
 
     Args:
-      directory: holds one folder a step; made if missing. May be a `gs://` path.
+      directory: holds one folder a step; made if missing. May be a `gs://` path, where
+        nothing is renamed: the manifest is written last, and a folder without one is no
+        checkpoint.
       step: not negative.
       tree: a pytree of arrays, typed keys and numbers. Orbax sees nested dictionaries
         of arrays, by the path of each leaf.
@@ -43,18 +49,20 @@ def save(
       CheckpointError: it could not be written; those that were there stay.
     """
     path = path_of(directory, step)
-    saving = path.parent / _SAVING
+    on_store = files.is_store(path)
+    saving = path if on_store else path.parent / _SAVING
     score = None if score is None or math.isnan(score) else float(score)
     arrays, leaves = trees.nested(tree), trees.leaves(tree)
     try:
-        _clear(path.parent)
+        tidy(directory)
+        if on_store:
+            remove(directory, step)
         ocp.save(saving, arrays)
-        manifest.write(saving, step, leaves, score, notes)
-        remove(directory, step)
-        saving.rename(path)
+        about = (step, leaves, score, notes)
+        hosts.first(_finish, saving, path, *about)
     except Exception as error:  # orbax and tensorstore raise many kinds
         with contextlib.suppress(OSError):
-            _clear(path.parent)
+            tidy(directory)
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {path.parent} "
             f"({_first_line(error)}); the steps there stay: {steps(directory)}. "
@@ -64,7 +72,7 @@ def save(
 
 
 def restore(
-    directory: str | Path, like: PyTree | None = None, step: int | None = None
+    directory: files.AnyPath, like: PyTree | None = None, step: int | None = None
 ) -> PyTree:
     """Reads a checkpoint back, after comparing its files with their sums.
 
@@ -89,7 +97,7 @@ def restore(
         step = newest_good(directory, stacklevel=3)
         assert step is not None
     path = path_of(directory, step)
-    there = manifest.verify(path, step)["leaves"]
+    there = hosts.first(manifest.verify, path, step)["leaves"]
     if like is None:
         like = traverse_util.unflatten_dict(
             {
@@ -107,29 +115,48 @@ def restore(
     return trees.like_of(like, ocp.load(path, trees.nested(like, trees.abstract)))
 
 
-def remove(directory: str | Path, step: int) -> None:
+def remove(directory: files.AnyPath, step: int) -> None:
     """Deletes the checkpoint of one step; nothing where there is none.
 
-    It is renamed first, so that a kill leaves no half of it under its name.
+    It is renamed first, so that a kill leaves no half of it under its name; on a store
+    its manifest goes first.
     """
-    path = path_of(directory, step)
-    if path.exists():
+    hosts.first(_remove, path_of(directory, step))
+
+
+def _finish(saving, path, step, leaves, score, notes):
+    """Makes a checkpoint of what orbax wrote."""
+    manifest.write(saving, step, leaves, score, notes)
+    if saving != path:
+        _remove(path)
+        saving.rename(path)
+
+
+def _remove(path):
+    if files.is_store(path):
+        (path / manifest.FILE).unlink(missing_ok=True)
+        _delete(path)
+    elif path.exists():
         aside = path.parent / f"{_REMOVING}-{path.name}"
         _delete(aside)
         path.rename(aside)
         _delete(aside)
 
 
-def tidy(directory: str | Path) -> None:
+def tidy(directory: files.AnyPath) -> None:
     """Deletes what a save or a removal left that was killed; not while one runs."""
-    _clear(epath.Path(directory))
+    hosts.first(_clear, epath.Path(directory))
 
 
 def _clear(folder: epath.Path) -> None:
-    if folder.exists():
-        for path in folder.iterdir():
-            if path.name.startswith((_SAVING, _REMOVING)):
-                _delete(path)
+    if not folder.exists():
+        return
+    whole = [f"{step:08d}" for step in steps(folder)]
+    for path in folder.iterdir():
+        is_step = files.is_store(folder) and path.name[:1].isdigit()
+        half = is_step and path.name not in whole
+        if half or path.name.startswith((_SAVING, _REMOVING)):
+            _delete(path)
 
 
 def _delete(path: epath.Path) -> None:

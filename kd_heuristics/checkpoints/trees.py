@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from kd_heuristics import hosts
+
 PyTree = Any
 
 _KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
@@ -84,7 +86,10 @@ def described(description: str) -> jax.ShapeDtypeStruct:
 
 
 def _data(leaf):
-    return jax.random.key_data(leaf) if _is_key(leaf) else jnp.asarray(leaf)
+    leaf = jax.random.key_data(leaf) if _is_key(leaf) else jnp.asarray(leaf)
+    # Of several processes: what each has for itself is written by the first.
+    alone = hosts.count() > 1 and leaf.is_fully_addressable
+    return np.asarray(leaf) if alone else leaf
 
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -97,4 +102,4 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _first_device():
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

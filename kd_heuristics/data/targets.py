@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import files, hosts, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
@@ -86,7 +86,7 @@ def ensemble_targets(
             )
             for start in starts
         ]
-        return np.concatenate([np.asarray(part) for part in parts])
+        return np.concatenate(parallel.to_host(parts))
 
     if path is None:
         return compute()
@@ -116,22 +116,34 @@ def stored(
 
     Raises: TargetsError where the file is damaged or holds what is described otherwise.
     """
-    path = Path(path)
+    target = files.path(path)
     described = json.loads(json.dumps(described))  # tuples become lists
-    if path.exists():
-        return _read(path, described)
+    if hosts.first(target.exists):
+        return hosts.first(_read, target, described)
     targets = np.asarray(compute(), np.float32)
+    hosts.first(_write, target, described, targets)
+    return targets
+
+
+def _write(path, described, targets):
+    if files.is_store(path):
+        with files.whole(path) as partial:
+            _save(partial, described, targets)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
+    _save(partial, described, targets)
+    os.replace(partial, path)  # a kill leaves no half-written file behind that name
+
+
+def _save(path, described, targets):
+    with open(path, "wb") as file:
         np.savez(
             file,
             targets=targets,
             described=json.dumps(described),
             sha256=digest(targets),
         )
-    os.replace(partial, path)  # a kill leaves no half-written file behind that name
-    return targets
 
 
 def digest(*arrays: Any) -> str:
@@ -143,9 +155,9 @@ def digest(*arrays: Any) -> str:
     return found.hexdigest()
 
 
-def _read(path: Path, described: Mapping[str, Any]) -> np.ndarray:
+def _read(path, described: Mapping[str, Any]) -> np.ndarray:
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             targets, found, expected = (
                 file["targets"],
                 json.loads(str(file["described"])),

@@ -1,10 +1,9 @@
 """Figure 6 of Gotmare et al. 2019, its nulls, temperatures, kinds of knowledge."""
 
-from pathlib import Path
-
 import numpy as np
 
 from kd_heuristics import paper, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
 from kd_heuristics.plots.maps import absolute_map, difference_map, heat_map, short
 
@@ -18,9 +17,10 @@ _WORDS = {
 }
 
 
-def distillation(folder: Path) -> None:
+def distillation(path: AnyPath) -> None:
     """Draws figures/figure6, layers and temperatures."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['teacher']} teaches "

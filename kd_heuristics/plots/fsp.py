@@ -1,10 +1,9 @@
 """Figure 3 and tables 1 to 4 of Yim et al. 2017, ours beside the paper's."""
 
-from pathlib import Path
-
 import numpy as np
 
 from kd_heuristics import runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
 
 _WORDS = {
@@ -37,9 +36,10 @@ _SETS = {
 _CURVES = ("teacher", "teacher_fast", "fitnet", "student")
 
 
-def fsp(folder: Path) -> None:
+def fsp(path: AnyPath) -> None:
     """Draws figures/figure3 and tables."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     results = run.read_json("results.json")

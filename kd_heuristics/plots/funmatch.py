@@ -1,11 +1,11 @@
 """Figures 1 to 4 of Beyer et al. 2022 and the arms beside them."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kd_heuristics import paper, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
 
 _WORDS = {
@@ -35,9 +35,10 @@ _LINES = ("fix/cc", "ind/ic", "same/ic", "mix", "labels", "labels+mixup")
 _COLORS = dict(zip(_LINES, style.COLORS, strict=True))
 
 
-def funmatch(folder: Path) -> None:
+def funmatch(path: AnyPath) -> None:
     """Draws figures/patience, variants and curves."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     results = run.read_json("results.json")

@@ -1,10 +1,9 @@
 """Figures 1 and 7 to 10 of Gotmare et al. 2019, and the kinds of curve side by side."""
 
-from pathlib import Path
-
 import numpy as np
 
 from kd_heuristics import paper, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
 
 # What each figure of the paper shows along the curves: metric, words, digitised table.
@@ -20,9 +19,10 @@ _SEGMENT = {"color": "k", "ls": ":", "lw": 1.0}
 _MAPS = 3  # at most so many seeds
 
 
-def mode_connectivity(folder: Path) -> None:
+def mode_connectivity(path: AnyPath) -> None:
     """Draws figures/figure1, figure7 to figure10, kinds and epochs of a run folder."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"

@@ -1,10 +1,9 @@
 """Figures of the SGDR study, and the barriers beside the weight distances."""
 
-from pathlib import Path
-
 import numpy as np
 
 from kd_heuristics import paper, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import planes, similarity, style
 
 _ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
@@ -12,9 +11,10 @@ _PLANES = ("Figure 3", "Figures 12 and 13")  # of the pairs in this order
 _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 
 
-def sgdr(folder: Path) -> None:
+def sgdr(path: AnyPath) -> None:
     """Draws figures 2, 3, 11 to 14 and the barriers into a run folder's figures."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"

@@ -1,10 +1,9 @@
 """Figure 14 of Gotmare et al. 2019: what a restart changes, layer against layer."""
 
-from pathlib import Path
-
 import numpy as np
 
 from kd_heuristics import paper
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import maps, style
 
 _PAPER_MAPS = {
@@ -14,7 +13,7 @@ _PAPER_MAPS = {
 _NAMES = ("restart", "first-last", "seeds", "floor")
 
 
-def figure14(folder: Path, config: dict, arrays: dict, words: str) -> None:
+def figure14(folder: AnyPath, config: dict, arrays: dict, words: str) -> None:
     """Draws figures/figure14: both maps, their signed difference, the diagonals."""
     restart, first = (f"w{a} against w{b}" for a, b in config["map_pairs"])
     layers = list(arrays["layers"])

@@ -1,7 +1,5 @@
 """How every figure of ours looks and is saved."""
 
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,9 +36,9 @@ def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
+def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
     """Writes `folder/figures/name.png` and `.pdf`, whole or not at all, undated."""
-    target = folder / "figures"
+    target = files.path(folder) / "figures"
     with files.writing(target):
         target.mkdir(exist_ok=True)
     for ending, date in (("png", "Software"), ("pdf", "CreationDate")):

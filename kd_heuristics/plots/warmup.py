@@ -1,11 +1,10 @@
 """Figures 4, 5 and 15 of Gotmare et al. 2019, and the controls beside them."""
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from kd_heuristics import paper, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import maps, style
 
 # The arms of the paper, by the names of its columns.
@@ -37,9 +36,10 @@ _COLORS = dict(
 )
 
 
-def warmup(folder: Path) -> None:
+def warmup(path: AnyPath) -> None:
     """Draws figures/figure4, figure5, controls and, for ResNets, figure15."""
-    folder, run = Path(folder), runs.RunFolder(folder)
+    run = runs.RunFolder(path)
+    folder = run.path
     config = run.read_json("config.json")["config"]
     arrays = run.load_arrays("arrays.npz")
     words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"

@@ -204,8 +204,8 @@ def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy):
 
 def _means(sums, num_points) -> dict[str, np.ndarray]:
     totals = {
-        name: np.asarray(by_batch[:num_points], np.float64).sum(1)
-        for name, by_batch in sums.items()
+        name: by_batch[:num_points].astype(np.float64).sum(1)
+        for name, by_batch in parallel.to_host(sums).items()
     }
     count = totals.pop("count")
     if not count.all():

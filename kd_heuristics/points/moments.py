@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import parallel
+
 PyTree = Any
 
 
@@ -116,7 +118,7 @@ def without_padding(batches):
     mask = batches.get("mask") if isinstance(batches, dict) else None
     if mask is None:
         return [batches]
-    mask = np.asarray(mask)
+    mask = parallel.to_host(mask)
     whole = np.flatnonzero(mask.all(axis=1))
     parts = []
     if len(whole):

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kd_heuristics import files, runs
 from kd_heuristics.report import findings, library, section
@@ -11,7 +10,7 @@ from kd_heuristics.report.markup import escape
 from kd_heuristics.report.questions import QUESTIONS, Question
 
 
-def write(preset_folder: str | Path) -> Path:
+def write(preset_folder: files.AnyPath) -> Any:
     """Writes `report.html` from every run folder below `preset_folder`.
 
     Returns: the path of the page.
@@ -19,11 +18,11 @@ def write(preset_folder: str | Path) -> Path:
     Raises:
       RunError: there is no run folder.
     """
-    preset_folder = Path(preset_folder)
-    return write_page([preset_folder], preset_folder / "report.html")
+    folder = files.path(preset_folder)
+    return write_page([folder], folder / "report.html")
 
 
-def write_page(paths: Sequence[str | Path], target: str | Path) -> Path:
+def write_page(paths: Sequence[files.AnyPath], target: files.AnyPath) -> Any:
     """Writes a page from run folders, or from folders of run folders.
 
     The page loads nothing: scripts, styles and images are in it. A study that failed is
@@ -40,15 +39,14 @@ def write_page(paths: Sequence[str | Path], target: str | Path) -> Path:
     Raises:
       RunError: one of `paths` holds no run folder.
     """
-    found = [_render(folder) for path in paths for folder in _folders(Path(path))]
+    found = [_render(folder) for path in paths for folder in _folders(files.path(path))]
     names = list(dict.fromkeys(part.run.path.parent.name for part in found))
     title = f"kd_heuristics: {', '.join(names)}"
-    target = Path(target)
     files.write_text(target, _page(title, found))
-    return target
+    return files.path(target)
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Any) -> list[Any]:
     if (path / "config.json").exists():
         return [path]
     folders = sorted(file.parent for file in path.glob("*/config.json"))
@@ -65,7 +63,7 @@ class _Part(NamedTuple):
     cards: dict[str, str]  # by the words of the question
 
 
-def _render(path: Path) -> _Part:
+def _render(path: Any) -> _Part:
     """A study; one that is damaged, or no run's folder, does not hide the others."""
     try:
         return _part(section.read(path))

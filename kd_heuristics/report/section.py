@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from kd_heuristics import runs
@@ -26,7 +25,7 @@ class Run:
     """
 
     name: str
-    path: Path
+    path: Any
     described: dict[str, Any]
     results: dict[str, Any] | None
     error: dict[str, str] | None
@@ -39,7 +38,7 @@ class Run:
         return [] if self.results is None else self.results.get("claims", [])
 
 
-def read(path: Path) -> Run:
+def read(path: Any) -> Run:
     """What a page needs of a run folder.
 
     Raises:

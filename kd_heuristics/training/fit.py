@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import optax
 
 from kd_heuristics import data, interrupts, parallel
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.files import AnyPath
 from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
@@ -50,7 +50,7 @@ def fit(
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     stage: str = "train",
     metrics: MetricsFile | None = None,
-    directory: str | Path | None = None,
+    directory: AnyPath | None = None,
     keep_steps: Collection[int] = (),
     keep_last: int = 2,
     score: Callable[[Mapping[str, float]], float] | None = None,
@@ -175,8 +175,8 @@ def train(
         def call(state, last):
             of_call = read(int(state.step), last)
             state, sums, wrong = advance(recipe, state, of_call, last, form)
-            _raise_nonfinite(np.asarray(wrong), where, log)
-            return state, {name: np.asarray(value) for name, value in sums.items()}
+            _raise_nonfinite(parallel.to_host(wrong), where, log)
+            return state, parallel.to_host(sums)
 
         for number, stop in enumerate(plan.stops(), start=1):
             if stop <= int(state.step):

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd_heuristics import checkpoints, nearest, runs
+from kd_heuristics import checkpoints, hosts, nearest, parallel, runs
+from kd_heuristics.files import AnyPath
 from kd_heuristics.training.metrics import MetricsFile
 
 
@@ -24,7 +24,7 @@ class Plan:
     log_every_steps: int = 100
     steps_per_call: int = 50
     metrics: MetricsFile | None = None
-    directory: str | Path | None = None
+    directory: AnyPath | None = None
     keep_steps: Collection[int] = ()
     keep_last: int = 2
     score: Callable[[Mapping[str, Any]], float] | None = None
@@ -110,13 +110,9 @@ class Log:
 
     def write(self, number: int, step: int, values: Mapping[str, Any], state) -> None:
         """The `number`-th line, counted from 1, and the checkpoint due with it."""
+        values = parallel.to_host(dict(values))
         if self.plan.metrics is not None:
-            for index, stage in enumerate(self.stages):
-                line = {
-                    name: float(np.ravel(value)[index if np.ndim(value) else 0])
-                    for name, value in values.items()
-                }
-                self.plan.metrics.append(stage, step, line)
+            hosts.first(self._append, self.plan.metrics, step, values)
         # After the line: a kill between the two repeats a line, which resume cuts.
         due = number % self.plan.checkpoint_every_logs == 0 or step in self._kept
         if due and self.plan.directory is not None:
@@ -124,6 +120,15 @@ class Log:
             scored = None if score is None else float(score(values))
             checkpoints.save(self.plan.directory, step, state, score=scored)
             self._prune(self.plan.directory, step)
+
+    def _append(self, metrics, step, values):
+        for index, stage in enumerate(self.stages):
+            line = {
+                name: float(np.ravel(value)[index if np.ndim(value) else 0])
+                for name, value in values.items()
+            }
+            metrics.append(stage, step, line)
+        metrics.flush()
 
     def interrupt(self, step: int, totals: Mapping[str, Any], state) -> None:
         """The checkpoint of a training that stops between two lines.

@@ -3,41 +3,66 @@
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from kd_heuristics import files, runs
+from kd_heuristics import files, hosts, runs
 from kd_heuristics.training import sinks as all_sinks
 
 
 class MetricsFile:
     """`metrics.jsonl` of a run folder; a stage is one training of the study.
 
-    Each line is `{"stage": name, "step": int, metric: float, ...}`.
+    Each line is `{"stage": name, "step": int, metric: float, ...}`. With several
+    processes all call the same functions, and process 0 alone reads and writes.
+
+    An object store cannot append: there lines wait until `flush`, which a training
+    calls before each checkpoint, and the file is written anew.
     """
 
-    def __init__(self, path: str | Path, sinks: Sequence[all_sinks.Sink] | None = None):
+    def __init__(
+        self, path: files.AnyPath, sinks: Sequence[all_sinks.Sink] | None = None
+    ):
         """Nothing is written yet.
 
         Args:
           path: of the file.
-          sinks: told of each line too (see `training.sinks`); None: those that the
-            environment names, by default none.
+          sinks: told of each line too (see `training.sinks`), in process 0; None:
+            those that the environment names, by default none.
         """
-        self.path = Path(path)
+        self.path = files.path(path)
+        self._waiting: list[str] = []
         if sinks is None:
-            sinks = all_sinks.from_environment(self.path.parent)
+            sinks = []
+            if hosts.is_first():
+                sinks = all_sinks.from_environment(self.path.parent)
         self.sinks = sinks
 
     def append(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         """Adds a line; a value that is not finite is written as null."""
+        hosts.first(self._append, stage, step, {k: float(v) for k, v in values.items()})
+
+    def _append(self, stage, step, values):
         line = {"stage": stage, "step": step} | {
-            k: float(v) if math.isfinite(v) else None for k, v in values.items()
+            k: v if math.isfinite(v) else None for k, v in values.items()
         }
-        with files.writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        text = json.dumps(line) + "\n"
+        if files.is_store(self.path):
+            self._waiting.append(text)
+        else:
+            with files.writing(self.path), self.path.open("a", encoding="utf-8") as f:
+                f.write(text)
         for sink in self.sinks:
-            sink(stage, step, {k: float(v) for k, v in values.items()})
+            sink(stage, step, values)
+
+    def flush(self) -> None:
+        """Writes the lines that wait, on an object store."""
+        hosts.first(self._flush)
+
+    def _flush(self):
+        if self._waiting:
+            there = self.path.read_text() if self.path.exists() else ""
+            files.write_text(self.path, there + "".join(self._waiting))
+            self._waiting.clear()
 
     def cut(self, stages: Collection[str], last_step: int) -> None:
         """Forgets the stages' lines past `last_step`, and a line broken by a kill.
@@ -45,6 +70,9 @@ class MetricsFile:
         Raises:
           RunError: the file is damaged.
         """
+        hosts.first(self._cut, stages, last_step)
+
+    def _cut(self, stages, last_step):
         if not self.path.exists():
             return
         kept = [
@@ -60,6 +88,10 @@ class MetricsFile:
         Raises:
           RunError: the file is damaged.
         """
+        return hosts.first(self._read, stage)
+
+    def _read(self, stage):
+        self._flush()
         if not self.path.exists():
             return []
         content = self.path.read_bytes()

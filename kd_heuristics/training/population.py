@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import optax
 
 from kd_heuristics import parallel, points
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.files import AnyPath
 from kd_heuristics.training.fit import train
 from kd_heuristics.training.log import Plan
 from kd_heuristics.training.metrics import MetricsFile
@@ -53,7 +53,7 @@ def population(
     steps_per_call: int = 50,
     evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
     metrics: MetricsFile | None = None,
-    directory: str | Path | None = None,
+    directory: AnyPath | None = None,
     keep_steps: Collection[int] = (),
     keep_last: int = 2,
     score: Callable[[Mapping[str, np.ndarray]], float] | None = None,

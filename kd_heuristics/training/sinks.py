@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kd_heuristics import nearest
+from kd_heuristics import files, nearest
 
 Sink = Callable[[str, int, Mapping[str, float]], None]
 
@@ -85,18 +85,23 @@ def wandb(directory: str | Path) -> Sink:
 _SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": tensorboard, "wandb": wandb}
 
 
-def from_environment(directory: str | Path) -> list[Sink]:
+def from_environment(directory: files.AnyPath) -> list[Sink]:
     """The sinks that KD_HEURISTICS_SINKS names; [] where it is not set.
 
     Args:
       directory: of the run; each sink has a folder of its own in it.
 
     Raises:
-      ValueError: an unknown name, or a missing package.
+      ValueError: an unknown name, a missing package, or a folder on an object store.
     """
     names = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     for name in names:
         nearest.choose(name, _SINKS, f"sink in {VARIABLE}")
+    if names and files.is_store(directory):
+        raise ValueError(
+            f"{VARIABLE} names {names[0]}, which writes to a local folder, not to "
+            f"{directory}; unset it, or choose a local --workdir"
+        )
     return [_SINKS[name](Path(directory) / name) for name in names]
 
 
