@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import task, teaching
+from experiments import maps, task, teaching
 from experiments.presets.distillation import Config, soft
 from kd_heuristics import distill, models, parallel, similarity, training
 
@@ -304,6 +304,9 @@ class Laboratory:
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
+            sharding=maps.sharding(
+                len(self.images), self.config.eval_batch_size, self.task.mesh
+            ),
         )
         return parallel.to_host(found)
 

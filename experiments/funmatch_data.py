@@ -100,9 +100,16 @@ class Sets:
 
 
 def looks(
-    dataset: data.Dataset, batch_size: int, size: int, fraction: float, kind="central"
+    dataset: data.Dataset,
+    batch_size: int,
+    size: int,
+    fraction: float,
+    kind: str = "central",
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Iterator[tuple[int, dict[str, jax.Array]]]:
     """A set as networks see it in evaluation, a chunk after the other.
+
+    With a mesh each batch is split over its devices.
 
     Yields: how many examples a chunk has, and their batches [num_batches, b, ...].
     """
@@ -114,6 +121,8 @@ def looks(
             dataset.name,
         )
         found = data.eval_batches(part, batch_size)
+        if mesh is not None:
+            found = parallel.split_batches(found, mesh)
         images = _looked(found["images"], size, fraction, kind)
         yield len(part), {**found, "images": images}
 
@@ -132,13 +141,14 @@ def logits(
     size: int,
     fraction: float,
     kind: str = "central",
+    mesh: jax.sharding.Mesh | None = None,
 ) -> np.ndarray:
     """A teacher's logits [n, classes] of a whole set, as it sees it in evaluation."""
     parts = [
         parallel.to_host(_mapped(teacher, chunk["images"])).reshape(
             -1, dataset.num_classes
         )[:count]
-        for count, chunk in looks(dataset, batch_size, size, fraction, kind)
+        for count, chunk in looks(dataset, batch_size, size, fraction, kind, mesh)
     ]
     return np.concatenate(parts)
 

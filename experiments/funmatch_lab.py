@@ -281,6 +281,7 @@ class Laboratory:
             config.teacher_size,
             config.fraction,
             "whole" if arm.view == "fix/rs" else "central",
+            self.mesh,
         )
 
     def forwards(self, arm: Arm, setting: Setting) -> int:
@@ -368,7 +369,11 @@ class Laboratory:
     def _chunks(self, split: str, size: int) -> Any:
         config, start = self.config, 0
         for count, batches in funmatch_data.looks(
-            self.sets.held[split], config.eval_batch_size, size, config.fraction
+            self.sets.held[split],
+            config.eval_batch_size,
+            size,
+            config.fraction,
+            mesh=self.mesh,
         ):
             own = self.targets_on(split)[start : start + count]
             start += count
@@ -384,6 +389,7 @@ class Laboratory:
             config.eval_batch_size,
             config.teacher_size,
             config.fraction,
+            mesh=self.mesh,
         )
 
     def teacher_accuracy(self) -> dict[str, float]:

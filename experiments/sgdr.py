@@ -230,6 +230,7 @@ class Laboratory:
             self.config.measure,
             batch_size=self.config.eval_batch_size,
             shuffle=shuffle,
+            mesh=self.task.mesh,
         )
 
     @functools.cached_property

@@ -268,6 +268,7 @@ class Laboratory:
             self.config.measure,
             batch_size=self.config.eval_batch_size,
             shuffle=shuffle,
+            mesh=self.large.mesh,
         )
 
     def floor(self) -> dict[str, np.ndarray]:

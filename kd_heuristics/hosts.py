@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 AUTO = "auto"
@@ -58,9 +59,26 @@ def start(where: str) -> None:
     except RuntimeError as error:
         words = str(error).strip().splitlines()[0]
         raise HostError(
-            f"the processes did not come together ({words}); start all of them, with "
-            "the same address and number, and let process 0 be reached there"
+            f"the processes did not come together ({words}); start each of them once, "
+            "with the same address and number, and let process 0 be reached there"
         ) from error
+    _connect()
+
+
+def _connect() -> None:
+    """Connects all devices, and each with those of its place in other processes.
+
+    Gloo, which does it on CPU, waits for another process at most 30 s when it connects,
+    and for longer afterwards; here the processes come at the same time.
+    """
+    devices = jax.devices()
+    mesh = jax.sharding.Mesh(np.array(devices), ("all",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
+    ones = np.ones(len(devices), np.float32)
+    every = jax.make_array_from_callback(ones.shape, split, lambda at: ones[at])
+    assert float(jax.jit(jnp.sum)(every)) == len(devices)
+    _told(b"")
+    highest(0)
 
 
 def _by_hand(where: str) -> dict[str, Any]:
@@ -158,7 +176,7 @@ def _told(content: bytes) -> bytes:
 
     tell = multihost_utils.broadcast_one_to_all
     length = int(tell(np.int32(len(content))))
-    size = max(_SMALLEST, 1 << (length - 1).bit_length())
+    size = max(_SMALLEST, 1 << length.bit_length())
     padded = np.zeros(size, np.uint8)
     padded[: len(content)] = np.frombuffer(content, np.uint8)
     return np.asarray(tell(padded))[:length].tobytes()

@@ -91,6 +91,26 @@ def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     return _put(batches, jax.sharding.NamedSharding(mesh, P(None, DATA_AXIS)))
 
 
+def split_members(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
+    """Arrays [members, ...] with the members shared out among the devices.
+
+    Raises:
+      ValueError: the mesh does not divide the members.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if leaf.shape[0] % mesh.size:
+            raise ValueError(
+                f"{leaf.shape[0]} members cannot be shared out among {mesh.size} "
+                f"devices; train a multiple of {mesh.size}, or split their batches"
+            )
+    return _put(tree, batch_sharding(mesh))
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """Axis 0 split over the mesh."""
+    return jax.sharding.NamedSharding(mesh, P(DATA_AXIS))
+
+
 def to_host(tree: PyTree) -> PyTree:
     """The arrays as NumPy's, whole and in every process, however they are split."""
     return jax.tree.map(_whole, tree)
@@ -127,7 +147,7 @@ def _put_part(leaf, sharding):
 
 def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     """Inside a compiled function: splits axis 0 of each array; scalars stay whole."""
-    split = jax.sharding.NamedSharding(mesh, P(DATA_AXIS))
+    split = batch_sharding(mesh)
     return jax.tree.map(
         lambda leaf: (
             jax.lax.with_sharding_constraint(leaf, split) if leaf.ndim else leaf

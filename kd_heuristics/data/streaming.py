@@ -155,7 +155,7 @@ class Stream:
         """A host's batch on its devices, which go on with what they do meanwhile."""
         if self.mesh is None:
             return jax.device_put(batch)
-        sharding = _sharding(self.mesh)
+        sharding = parallel.batch_sharding(self.mesh)
         first_of = {row: place for place, row in enumerate(self.rows)}
 
         def put(array):
@@ -291,14 +291,10 @@ def _rows_of_process(batch_size, process_index, process_count) -> tuple[int, ...
 def _rows_of_mesh(mesh, batch_size) -> tuple[int, ...]:
     """The rows that the devices of this process hold."""
     parallel.check_divides(batch_size, mesh)
-    parts: Any = _sharding(mesh).addressable_devices_indices_map((batch_size,))
+    parts: Any = parallel.batch_sharding(mesh).addressable_devices_indices_map(
+        (batch_size,)
+    )
     rows: set[int] = set()
     for (part,) in parts.values():
         rows.update(range(batch_size)[part])
     return tuple(sorted(rows))
-
-
-def _sharding(mesh) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(
-        mesh, jax.sharding.PartitionSpec(parallel.DATA_AXIS)
-    )

@@ -25,6 +25,7 @@ def stream(
     batch_size: int = 256,
     conv: str = "dft",
     debiased: bool = False,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> Accumulator:
     """The accumulated moments of two networks over a data set on the device.
 
@@ -40,11 +41,14 @@ def stream(
       batch_size: examples a step; each example counts exactly once.
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
+      sharding: of the examples of a batch over devices, which have to divide it: as of
+        `parallel.batch_sharding`, with images and functions' arrays on all of them
+        (`parallel.replicate`); None: wherever the arrays lie.
 
     Returns: the accumulator; `.result(measure)` is the map.
 
-    Raises: ValueError for a batch_size under 1, and for images without examples or
-    with unequal numbers of them.
+    Raises: ValueError for a batch_size under 1, or not divided by the devices, and for
+    images without examples or with unequal numbers of them.
 
     >>> x = jax.random.normal(jax.random.key(0), (50, 3))
     >>> acc = stream(lambda x: {"twice": 2 * x}, None, x, batch_size=16, conv="mean")
@@ -54,7 +58,12 @@ def stream(
     _check(images, batch_size)
     functions = as_partial(features_a), features_b and as_partial(features_b)
     size = min(batch_size, len(jax.tree.leaves(images)[0]))
-    return _streamed(*functions, images, size, conv, debiased)
+    if sharding is not None and size % sharding.num_devices:
+        raise ValueError(
+            f"a batch of {size} cannot be split over {sharding.num_devices} devices; "
+            f"choose a batch_size that is a multiple of {sharding.num_devices}"
+        )
+    return _streamed(*functions, images, size, conv, debiased, sharding)
 
 
 def stream_matrix(
@@ -66,6 +75,7 @@ def stream_matrix(
     batch_size: int = 256,
     conv: str = "dft",
     max_bytes: int = 2**31,
+    sharding: jax.sharding.Sharding | None = None,
     **options: Any,
 ) -> jax.Array:
     """The map of two networks over a data set, in bounded memory.
@@ -85,6 +95,7 @@ def stream_matrix(
       max_bytes: of the moments of one block; a block has at least one pair of layers.
         In use at a time are about twice as many (1.5 times measured on CPU), and
         some 4 times the activations of a batch.
+      sharding: as in `stream`.
       **options: `variance`, `directions`, `debiased`, `epsilon`, as in `matrix`.
 
     Returns: float [layers_a, layers_b], in the order of the sorted names, which is
@@ -115,7 +126,7 @@ def stream_matrix(
             jax.tree_util.Partial(_Only(tuple(_part(shape, part))), function)
             for shape, part, function in zip(shapes, block, functions, strict=True)
         )
-        moments = stream(a, b, images, batch_size=batch_size, **how)
+        moments = stream(a, b, images, batch_size=batch_size, sharding=sharding, **how)
         found.append(moments.result(measure, **options))
     value = jnp.zeros([len(shape) for shape in shapes], found[0].dtype)
     for block, values in zip(blocks, found, strict=True):
@@ -123,14 +134,17 @@ def stream_matrix(
     return value
 
 
-@partial(compiled.jit, static_argnames=("size", "conv", "debiased"))
-def _streamed(features_a, features_b, images, size, conv, debiased):
+@partial(compiled.jit, static_argnames=("size", "conv", "debiased", "sharding"))
+def _streamed(features_a, features_b, images, size, conv, debiased, sharding=None):
     total = len(jax.tree.leaves(images)[0])
 
     def batch(start):
-        return jax.tree.map(
+        part = jax.tree.map(
             lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), images
         )
+        if sharding is None:
+            return part
+        return jax.lax.with_sharding_constraint(part, sharding)
 
     def both(start):
         part = batch(start)

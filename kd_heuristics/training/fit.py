@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import data, interrupts, parallel
+from kd_heuristics import data, interrupts, nearest, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.training.log import Log, Plan
@@ -45,6 +45,7 @@ def fit(
     seed: int = 0,
     micro_batches: int = 1,
     mesh: jax.sharding.Mesh | None = None,
+    batch_norm: str = "global",
     log_every_steps: int = 100,
     steps_per_call: int = 50,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
@@ -84,7 +85,13 @@ def fit(
         their gradients are averaged before the update. Batch norm then has the
         statistics of a part, and its running statistics move once a part.
       mesh: devices over which each batch is split, as of `parallel.mesh`; parameters
-        are on all of them, and batch norm has the statistics of the whole batch.
+        are on all of them. With several processes (`hosts`) they are those of all, and
+        every process makes the same call.
+      batch_norm: with a mesh, "global": batch norm has the statistics of the whole
+        batch, and the training is that of one device. "device": of each device's
+        examples, without an exchange in each layer; the running statistics are the
+        means over the devices, as are gradients and metrics, so the objective has to be
+        a mean over examples. Each device then has a key of its own.
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
       steps_per_call: at most so many steps a compiled call; the bar moves once a call.
@@ -138,7 +145,12 @@ def fit(
     recipe = Recipe(
         as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
     )
-    form = Form(micro_batches=micro_batches, mesh=mesh, on_nonfinite=on_nonfinite)
+    form = Form(
+        micro_batches=micro_batches,
+        mesh=mesh,
+        on_nonfinite=on_nonfinite,
+        batch_norm=batch_norm,
+    )
     return train(recipe, state, batches, form, plan, [stage], evaluate, progress)
 
 
@@ -163,7 +175,7 @@ def train(
             batches = parallel.replicate(batches, form.mesh)
         read_from = contextlib.nullcontext(lambda first, last: batches)
     if form.mesh is not None:
-        recipe, state = parallel.replicate((recipe, state), form.mesh)
+        recipe, state = _placed(recipe, state, form)
     log = Log(plan, stages)
     state, totals = log.resume(state)
     if progress is not None and int(state.step):
@@ -190,7 +202,19 @@ def train(
             except interrupts.Interrupted:
                 log.interrupt(stop, {}, state)
                 raise
+    if form.spread == "members" and form.mesh is not None:
+        state = parallel.replicate(state, form.mesh)
     return state
+
+
+def _placed(recipe, state, form):
+    """On all devices, or each member on its own."""
+    if form.spread == "examples":
+        return parallel.replicate((recipe, state), form.mesh)
+    step = parallel.replicate(state.step, form.mesh)
+    own = (recipe, state.params, state.batch_stats, state.opt_state)
+    recipe, *own = parallel.split_members(own, form.mesh)
+    return recipe, TrainState(step, *own)
 
 
 def _interval(call, state, stop, log, totals, progress):
@@ -252,9 +276,10 @@ def _check_stream(stream, form):
 
 def _check_batch(batches, form):
     """Raises where a batch cannot be split, before anything is compiled."""
+    nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
     if form.micro_batches < 1:
         raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
-    if form.micro_batches == 1 and form.mesh is None:
+    if form.micro_batches == 1 and form.batch_mesh is None:
         return
     for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):
         if leaf.ndim == 0:
@@ -265,5 +290,5 @@ def _check_batch(batches, form):
                 f"a batch of {leaf.shape[0]} cannot be split into {form.micro_batches} "
                 f"micro-batches; choose a multiple of {form.micro_batches}"
             )
-        if form.mesh is not None:
-            parallel.check_divides(part, form.mesh)
+        if form.batch_mesh is not None:
+            parallel.check_divides(part, form.batch_mesh)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import parallel, points
+from kd_heuristics import nearest, parallel, points
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.training.fit import train
@@ -49,6 +49,8 @@ def population(
     at_once: int | None = None,
     micro_batches: int = 1,
     mesh: jax.sharding.Mesh | None = None,
+    spread: str = "examples",
+    batch_norm: str = "global",
     log_every_steps: int = 100,
     steps_per_call: int = 50,
     evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
@@ -75,6 +77,10 @@ def population(
         the other; None: by the table, one or all.
       micro_batches: as in `fit`.
       mesh: as in `fit`: devices over which each member's batch is split.
+      spread: "examples": the mesh splits each batch; "members": it shares out the
+        members, which all run at once under vmap and exchange nothing, where the number
+        of devices divides theirs. The result is on all devices either way.
+      batch_norm: as in `fit`.
       log_every_steps: as in `fit`.
       steps_per_call: at most so many steps of one member a compiled call; where they
         run one after the other, of all members together.
@@ -112,8 +118,14 @@ def population(
     [0.20000000298023224, 1.0]
     """
     recipe, state = _stack(members)
+    nearest.choose(spread, ("examples", "members"), "spread")
+    if spread == "members" and at_once is not None:
+        raise ValueError(
+            f'with spread="members" all members run at once, got at_once={at_once}'
+        )
     one_by_one = at_once == 1 or (
-        at_once is None and parallel.strategies()["population"] == "map"
+        (at_once, spread) == (None, "examples")
+        and parallel.strategies()["population"] == "map"
     )
     if one_by_one:
         steps_per_call = -(-steps_per_call // len(members))
@@ -133,7 +145,13 @@ def population(
     if metrics is not None and len(set(stages)) < len(stages):
         raise ValueError(f"each member needs a stage name of its own, got {stages}")
     form = Form(
-        "map" if one_by_one else "vmap", at_once, micro_batches, mesh, on_nonfinite
+        members="map" if one_by_one else "vmap",
+        at_once=at_once,
+        micro_batches=micro_batches,
+        mesh=mesh,
+        on_nonfinite=on_nonfinite,
+        spread=spread,
+        batch_norm=batch_norm,
     )
     return train(recipe, state, batches, form, plan, stages, evaluate, progress)
 

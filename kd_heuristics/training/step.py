@@ -36,6 +36,10 @@ class Form:
       at_once: with "vmap", at most so many members at a time; None: all.
       micro_batches: parts of a batch whose gradients are averaged.
       mesh: the devices over which each batch is split; None: wherever the data lies.
+      spread: what the mesh splits, each batch ("examples") or the population
+        ("members", with "vmap" over all of them).
+      batch_norm: "global": statistics of the whole batch, or of a part of it; "device":
+        of each device's examples.
       on_nonfinite: "raise" finds the first step that is not finite, "skip" leaves such
         updates out, "record" does neither.
     """
@@ -45,6 +49,13 @@ class Form:
     micro_batches: int = 1
     mesh: jax.sharding.Mesh | None = None
     on_nonfinite: str = "record"
+    spread: str = "examples"
+    batch_norm: str = "global"
+
+    @property
+    def batch_mesh(self) -> jax.sharding.Mesh | None:
+        """The devices over which each batch is split."""
+        return self.mesh if self.spread == "examples" else None
 
 
 @functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
@@ -68,6 +79,8 @@ def advance(recipe, state, batches, last_step, form):
     leaves = (recipe, state.params, state.batch_stats, state.opt_state)
     if form.members == "vmap" and form.at_once is None:
         state, sums, wrong = jax.vmap(member)(leaves)
+        if form.spread == "members" and form.mesh is not None:
+            state = parallel.constrain_batch(state, form.mesh)
     else:
         size = form.at_once if form.members == "vmap" else None
         state, sums, wrong = jax.lax.map(member, leaves, batch_size=size)
@@ -142,8 +155,8 @@ def _first_nonfinite(leaves):
 def _step(recipe, state, batches, form):
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     batch = batches(recipe.seed, state.step)
-    if form.mesh is not None:
-        batch = parallel.constrain_batch(batch, form.mesh)
+    if form.batch_mesh is not None:
+        batch = parallel.constrain_batch(batch, form.batch_mesh)
     gradient, batch_stats, values = _gradient(recipe.objective, state, batch, key, form)
     updates, opt_state = recipe.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -169,12 +182,11 @@ def _unless(skipped, old, new, values):
 
 def _gradient(objective, state, batch, key, form):
     """Gradient, statistics and metrics of a batch, in one part or in several."""
+    whole = form.batch_norm == "global" or form.batch_mesh is None
+    of_part = _of_part if whole else functools.partial(_per_device, form.batch_mesh)
 
     def part(batch_stats, batch, key):
-        (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
-            objective, has_aux=True
-        )(state.params, batch_stats, batch, key)
-        return gradient, batch_stats, dict(metrics) | {VALUE: value}
+        return of_part(objective, state.params, batch_stats, batch, key)
 
     parts = form.micro_batches
     if parts == 1:
@@ -183,8 +195,8 @@ def _gradient(objective, state, batch, key, form):
     def body(carry, index_and_key):
         index, key = index_and_key
         mine = _every(parts, index, batch)
-        if form.mesh is not None:
-            mine = parallel.constrain_batch(mine, form.mesh)
+        if form.batch_mesh is not None:
+            mine = parallel.constrain_batch(mine, form.batch_mesh)
         gradient, batch_stats, values = part(carry[0], mine, key)
         return (batch_stats, jax.tree.map(jnp.add, carry[1], (gradient, values))), None
 
@@ -199,6 +211,41 @@ def _gradient(objective, state, batch, key, form):
     )
     gradient, values = jax.tree.map(lambda leaf: leaf / parts, sums)
     return gradient, batch_stats, values
+
+
+def _of_part(objective, params, batch_stats, batch, key):
+    (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
+        objective, has_aux=True
+    )(params, batch_stats, batch, key)
+    return gradient, batch_stats, dict(metrics) | {VALUE: value}
+
+
+def _per_device(mesh, objective, params, batch_stats, batch, key):
+    """`_of_part` of each device's examples alone; the means over the devices."""
+
+    def own(objective, params, batch_stats, batch, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.DATA_AXIS))
+        return jax.tree.map(
+            lambda leaf: (
+                jax.lax.pmean(leaf, parallel.DATA_AXIS)
+                if jnp.issubdtype(leaf.dtype, jnp.inexact)
+                else leaf  # a count, the same on all
+            ),
+            _of_part(objective, params, batch_stats, batch, key),
+        )
+
+    split = jax.tree.map(
+        lambda leaf: parallel.P(parallel.DATA_AXIS) if leaf.ndim else parallel.P(),
+        batch,
+    )
+    every = parallel.P()
+    return jax.shard_map(
+        own,
+        mesh=mesh,
+        in_specs=(every, every, every, split, every),
+        out_specs=every,
+        check_vma=False,  # the gradient is each device's own until it is averaged
+    )(objective, params, batch_stats, batch, key)
 
 
 def _every(parts, index, batch):
