@@ -75,7 +75,10 @@ def _sent(target) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder, writing(target):
         partial = Path(folder) / (PREFIX + target.name)
         yield partial
-        target.write_bytes(partial.read_bytes())
+        try:
+            target.write_bytes(partial.read_bytes())
+        except Exception as error:  # each client of a store has its own
+            raise OSError(str(error)) from error
 
 
 @contextlib.contextmanager

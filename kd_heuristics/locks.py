@@ -6,6 +6,7 @@ An object store has no locks: see `lock` for what is done there.
 import contextlib
 import json
 import os
+import secrets
 import shlex
 import socket
 import sys
@@ -69,7 +70,7 @@ def lock(folder: Any) -> Iterator[None]:
 
 
 def _on_store(path) -> Iterator[None]:
-    mine = json.dumps(_holder()).encode()
+    mine = json.dumps(_holder() | {"token": secrets.token_hex()}).encode()
     if not path.exists():
         path.write_bytes(mine)
     found = path.read_bytes()

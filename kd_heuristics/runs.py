@@ -40,6 +40,7 @@ from kd_heuristics import files, hosts, locks, parallel
 from kd_heuristics.files import PREFIX, whole, write_text, writing
 
 _PROBE = ".writable"
+_STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
 _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -101,7 +102,9 @@ class RunFolder:
             self._compare(described, extendable, free)
             return
         own = (locks.FILE, _PROBE, f"{PREFIX}config.json")  # of a start that was killed
-        others = sorted(p.name for p in self.path.iterdir() if p.name not in own)
+        # An empty folder of a store is none.
+        there = self.path.iterdir() if self.path.exists() else ()
+        others = sorted(p.name for p in there if p.name not in own)
         if others:
             raise RunError(
                 f"{self.path} holds files but no config.json, so it is not a run "
@@ -115,9 +118,15 @@ class RunFolder:
             probe = self.path / _PROBE
             probe.write_bytes(b"x")  # a full disk makes empty files
             probe.unlink(missing_ok=True)  # another process probes too
-        except OSError as error:
+        except Exception as error:
+            if files.is_store(self.path):  # whose clients have errors of their own
+                words, remedy = str(error), f"{_STORE}, or "
+            elif isinstance(error, OSError):
+                words, remedy = error.strerror, ""
+            else:
+                raise
             raise RunError(
-                f"the run folder {self.path} cannot be written ({error.strerror}); "
+                f"the run folder {self.path} cannot be written ({words}); {remedy}"
                 "choose another with --workdir"
             ) from error
 
@@ -147,7 +156,7 @@ class RunFolder:
             + f"\nchoose another folder with --workdir, or remove this one{more}"
         )
 
-    def checkpoints(self, stage: str) -> Path:
+    def checkpoints(self, stage: str) -> Any:
         """Where the checkpoints of a stage lie."""
         return self.path / "checkpoints" / stage
 

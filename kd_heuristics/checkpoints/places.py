@@ -25,5 +25,7 @@ def path_of(directory: files.AnyPath, step: int) -> epath.Path:
     """The folder of a step; raises ValueError for a negative one."""
     if step < 0:
         raise ValueError(f"step must not be negative, got {step}")
-    # orbax takes absolute paths only
-    return epath.Path(directory).absolute() / f"{step:08d}"
+    folder = epath.Path(directory)
+    if not files.is_store(folder):
+        folder = folder.absolute()  # orbax takes no others
+    return folder / f"{step:08d}"

@@ -10,14 +10,13 @@ or from elsewhere as nested dictionaries. The ImageNet teacher of Yim et al. 201
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files
+from kd_heuristics import files, hosts
 from kd_heuristics.curves.trees import path_name
 
 PyTree = Any
@@ -65,7 +64,7 @@ def adapt(
     return tree, tuple(kept)
 
 
-def load_npz(path: str | Path) -> dict[str, Any]:
+def load_npz(path: files.AnyPath) -> dict[str, Any]:
     """Nested dictionaries of an `.npz` file, whose names are paths.
 
     "params/conv_00/kernel" becomes tree["params"]["conv_00"]["kernel"]. Pickled objects
@@ -74,7 +73,7 @@ def load_npz(path: str | Path) -> dict[str, Any]:
     Raises: FileNotFoundError; ValueError where the file is no `.npz` of arrays, or a
       name is both an array and a folder of others.
     """
-    with open(path, "rb") as stream:
+    with files.path(path).open("rb") as stream:
         try:
             with np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -97,7 +96,7 @@ def load_npz(path: str | Path) -> dict[str, Any]:
     return tree
 
 
-def save_npz(path: str | Path, tree: PyTree) -> None:
+def save_npz(path: files.AnyPath, tree: PyTree) -> None:
     """Writes a tree of nested dictionaries so that `load_npz` reads it.
 
     The file is written whole or not at all.
@@ -120,8 +119,13 @@ def save_npz(path: str | Path, tree: PyTree) -> None:
                 f"{name} holds {array.dtype}, which .npz files do not keep; convert it "
                 "with .astype('float32')"
             )
-    path = Path(path)
-    target = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    target = files.path(path)
+    if target.suffix != ".npz":
+        target = target.with_name(f"{target.name}.npz")
+    hosts.first(_write, target, arrays)
+
+
+def _write(target, arrays):
     # Not allow_pickle=False: an array of that name to NumPy 2.0; the types are checked.
     with files.whole(target) as partial, partial.open("wb") as stream:
         np.savez(stream, **dict[str, Any](arrays))
