@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import rich.console
 import rich.progress
 import tyro
 
+from experiments import distributed
 from kd_heuristics import (
     checkpoints,
     data,
@@ -172,11 +172,7 @@ def main(study: Study) -> None:
     workdir, config = files.path(parsed.workdir), parsed.config
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
-            if parsed.distributed is not None:
-                raise ValueError(
-                    "--sweep runs each job in a process of its own: leave out "
-                    f"--distributed, got {parsed.distributed!r}"
-                )
+            distributed.check_alone(parsed.distributed)
         from experiments import sweep  # which runs studies itself
 
         root = workdir.with_name(f"{workdir.name}-sweep")
@@ -187,7 +183,7 @@ def main(study: Study) -> None:
     if parsed.distributed is not None:
         start(parsed.distributed)
         with usage_errors():
-            config = on_all_devices(config)
+            config = distributed.on_all_devices(config)
     with explained_errors():
         folder = run(study, config, workdir)
         if hosts.is_first():
@@ -198,21 +194,6 @@ def start(where: str) -> None:
     """`hosts.start` of a command line: exits with 2 or 1 where it fails."""
     with usage_errors(), explained_errors():
         hosts.start(where)
-
-
-def on_all_devices(config: Any) -> Any:
-    """The config with its batches split over the devices of all processes.
-
-    Raises:
-      ValueError: they do not divide the batches, or another number was asked for.
-    """
-    devices = len(jax.devices())
-    if config.devices not in (1, devices):
-        raise ValueError(
-            f"--distributed takes all {devices} devices of all processes, got devices "
-            f"{config.devices}; leave it out"
-        )
-    return dataclasses.replace(config, devices=devices)
 
 
 @contextlib.contextmanager
@@ -284,7 +265,7 @@ def _arguments(study: Study, preset: str) -> type:
             ),
             (
                 "distributed",
-                Annotated[str | None, tyro.conf.arg(help=DISTRIBUTED)],
+                Annotated[str | None, tyro.conf.arg(help=distributed.HELP)],
                 None,
             ),
             *([_SWEEP] if study.has_sweep else []),
@@ -297,11 +278,6 @@ def _arguments(study: Study, preset: str) -> type:
         frozen=True,
     )
 
-
-DISTRIBUTED = (
-    "one run of several processes, each started with this command: auto (Slurm, Open "
-    "MPI, Kubernetes, TPU) | HOST:PORT,COUNT,INDEX"
-)
 
 _SWEEP = (
     "sweep",

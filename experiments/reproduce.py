@@ -15,6 +15,7 @@ import tyro
 
 from experiments import (
     distillation,
+    distributed,
     fsp,
     funmatch,
     launch,
@@ -44,7 +45,7 @@ class Arguments:
     """holds <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
     seeds: int | None = None
     """number of seeds; None: the preset's"""
-    distributed: Annotated[str | None, tyro.conf.arg(help=launch.DISTRIBUTED)] = None
+    distributed: Annotated[str | None, tyro.conf.arg(help=distributed.HELP)] = None
 
 
 def run(arguments: Arguments) -> int:
@@ -57,7 +58,7 @@ def run(arguments: Arguments) -> int:
             config = dataclasses.replace(config, seeds=arguments.seeds)
         try:
             if arguments.distributed is not None:
-                config = launch.on_all_devices(config)
+                config = distributed.on_all_devices(config)
             launch.run(study, config, root / study.name)
         except Exception as error:  # the other studies still run
             failed += 1

@@ -19,9 +19,7 @@ object store ("gs://bucket/run"): see `files` and `locks` for what is different 
 """
 
 import contextlib
-import dataclasses
 import json
-import math
 import os
 import shlex
 import subprocess
@@ -37,6 +35,7 @@ import jax
 import numpy as np
 
 from kd_heuristics import files, hosts, locks, parallel
+from kd_heuristics.descriptions import differences, extends, is_free, to_json
 from kd_heuristics.files import PREFIX, whole, write_text, writing
 
 _PROBE = ".writable"
@@ -134,13 +133,13 @@ class RunFolder:
         old = self.read_json("config.json")
         found = [
             difference
-            for difference in _differences(old, described)
-            if not _is_free(difference[0], free)
+            for difference in differences(old, described)
+            if not is_free(difference[0], free)
         ]
         if not found:
             return
         lines = [f"  {key}: {a!r} there, {b!r} asked for" for key, a, b in found]
-        if _extends(found, extendable):
+        if extends(found, extendable):
             print(f"{self.path} is extended:\n" + "\n".join(lines), file=sys.stderr)
             # Before config.json, so that a kill in between leaves the shorter run.
             for path in (self.path / "stages").glob("*.npz"):
@@ -275,54 +274,6 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "git_commit": _git_commit(),
     }
-
-
-def to_json(value: Any) -> Any:
-    """Dataclasses, tuples, NumPy numbers and arrays as JSON; non-finite as null.
-
-    >>> to_json({"a": (1, np.float32(0.5)), "b": float("nan")})
-    {'a': [1, 0.5], 'b': None}
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | jax.Array):
-        value = np.asarray(value).tolist()
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _extends(differences, extendable) -> bool:
-    """Whether all that differs is larger fields, and what follows from them."""
-    for key, old, new in differences:
-        field = key.removeprefix("config.")
-        if field in extendable and isinstance(old, int) and isinstance(new, int):
-            if new < old:
-                return False
-        elif key.partition(".")[0] != "deviations":
-            return False
-    return True
-
-
-def _is_free(key: str, free: Sequence[str]) -> bool:
-    """Whether a difference is of a field that may differ, or follows from it."""
-    parts = key.split(".")
-    return len(parts) > 1 and parts[0] in ("config", "deviations") and parts[1] in free
-
-
-def _differences(old, new, path=""):
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            where = f"{path}.{key}" if path else key
-            yield from _differences(old.get(key), new.get(key), where)
-    elif old != new:
-        yield path, old, new
 
 
 def _version(name: str) -> str | None:
