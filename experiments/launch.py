@@ -19,6 +19,8 @@ import tyro
 from experiments import distributed
 from kd_heuristics import (
     checkpoints,
+    compilation,
+    compile_cache,
     data,
     files,
     hosts,
@@ -109,12 +111,13 @@ def _run(study, config, folder):
     start = time.monotonic()
     entry = folder.begin()
     try:
-        with progress_bar(study.name) as progress:
-            results, arrays = study.compute(config, folder, progress)
-        results = results | {"numbers": numbers(config, folder)}
-        folder.save_arrays("arrays.npz", arrays)
-        folder.write_json("results.json", results)
-        hosts.first(study.draw, folder.path)
+        with compilation.counted() as count:
+            with progress_bar(study.name) as progress:
+                results, arrays = study.compute(config, folder, progress)
+            results = results | {"numbers": numbers(config, folder)}
+            folder.save_arrays("arrays.npz", arrays)
+            folder.write_json("results.json", results)
+            hosts.first(study.draw, folder.path)
     except Exception as error:
         # A full disk must not hide what went wrong. Of several processes one alone may
         # have come here.
@@ -122,7 +125,9 @@ def _run(study, config, folder):
             if hosts.is_first():
                 hosts.alone(folder.write_json, "error.json", describe(error))
         raise
-    folder.end(entry, time.monotonic() - start)
+    folder.end(entry, time.monotonic() - start, compilation=count.entry())
+    if hosts.is_first():
+        print(f"{study.name}: {count}")
 
 
 def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
@@ -178,6 +183,7 @@ def main(study: Study) -> None:
         root = workdir.with_name(f"{workdir.name}-sweep")
         make = functools.partial(sweep.of, study.name, config, root)
         with usage_errors(), explained_errors():
+            compile_cache.use()
             sweep.command(make, parsed.sweep)
         return
     if parsed.distributed is not None:
@@ -185,6 +191,7 @@ def main(study: Study) -> None:
         with usage_errors():
             config = distributed.on_all_devices(config)
     with explained_errors():
+        compile_cache.use()
         folder = run(study, config, workdir)
         if hosts.is_first():
             print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")

@@ -23,7 +23,7 @@ from experiments import (
     sgdr,
     warmup,
 )
-from kd_heuristics import files, hosts, nearest, report
+from kd_heuristics import compile_cache, files, hosts, nearest, report
 
 STUDIES = (
     sgdr.STUDY,
@@ -79,6 +79,7 @@ def main() -> None:
     if arguments.distributed is not None:
         launch.start(arguments.distributed)
     with launch.explained_errors():
+        compile_cache.use()
         raise SystemExit(min(run(arguments), 1))
 
 

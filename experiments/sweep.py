@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import launch
-from kd_heuristics import runs
+from kd_heuristics import compile_cache, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +180,7 @@ def on_ray(
 
 def _work(make: Callable[[], Sweep], index: int) -> str:
     """A job on a worker; its state in words, whatever happened."""
+    compile_cache.use()
     sweep = make()
     try:
         sweep.run(index)

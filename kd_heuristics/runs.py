@@ -250,13 +250,19 @@ class RunFolder:
             warnings.warn(words, stacklevel=3)
             return []
 
-    def end(self, entry: dict[str, Any], seconds: float) -> None:
-        """Writes how long the invocation took, and that it came to its end."""
-        hosts.first(self._end, entry, seconds)
+    def end(self, entry: dict[str, Any], seconds: float, **more: Any) -> None:
+        """Writes how long the invocation took, and that it came to its end.
 
-    def _end(self, entry, seconds):
+        Args:
+          entry: what `begin` returned.
+          seconds: of the invocation.
+          **more: other fields of the entry.
+        """
+        hosts.first(self._end, entry, seconds, more)
+
+    def _end(self, entry, seconds, more):
         record = self.read_json("environment.json")
-        done = entry | {"finished": True, "seconds": round(seconds, 1)}
+        done = entry | {"finished": True, "seconds": round(seconds, 1)} | more
         record["invocations"][-1] = done
         self.write_json("environment.json", record)
 

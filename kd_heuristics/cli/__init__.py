@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from kd_heuristics import compile_cache
 from kd_heuristics.checkpoints import CheckpointError
 from kd_heuristics.cli.layers import similarity
 from kd_heuristics.cli.machine import info
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "info": info,
 }
+_COMPILING = ("connect", "surface", "similarity")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(overview(), file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else USAGE)
+    if words[0] in _COMPILING:
+        compile_cache.use()
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="kd-heuristics", args=words, description=__doc__

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import maps
-from kd_heuristics import similarity
-from kd_heuristics.similarity import over_data
+from kd_heuristics import compilation, similarity
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)
 MEASURE = "cka"
@@ -37,7 +36,10 @@ def between(a, b, **options):
 
 @pytest.fixture(scope="module")
 def found():
-    return between(variables(1), variables(2))
+    with compilation.counted() as count:
+        value = between(variables(1), variables(2))
+    assert count.networks == {"_streamed": 1}
+    return value
 
 
 def test_a_map_is_that_of_the_features(found):
@@ -65,8 +67,6 @@ def test_a_diverged_network_has_no_similarities(found):
 
 
 def test_nothing_compiles_anew_for_other_networks(found):
-    forms = over_data._streamed.forms
-    before = [form._cache_size() for form in forms]
-    assert sum(before) > 0
-    between(variables(3), variables(4), shuffle=True)
-    assert [form._cache_size() for form in forms] == before
+    with compilation.counted() as count:
+        between(variables(3), variables(4), shuffle=True)
+    assert not count.networks

@@ -241,6 +241,12 @@ def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
     with pytest.warns(checkpoints.DamageWarning, match=f"step 12, {checkpoint}"):
         launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], copy)
     assert_ends_as(folder, copy)
+    environment = json.loads((copy / "environment.json").read_text())
+    whole, resumed = (run["compilation"] for run in environment["invocations"])
+    assert resumed["programs"] <= whole["programs"]
+    assert whole["networks"]["advance"] == 2  # of training, and of fitting chains
+    for name, count in resumed["networks"].items():
+        assert count <= whole["networks"][name], name
 
 
 def test_a_failing_study_is_reported_and_the_status_says_so(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ STEPS = 10  # an epoch of CIFAR-10 at batch 5000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    jax.clear_caches()  # its compilations are counted
     return launch.run(warmup.STUDY, SMOKE, tmp_path_factory.mktemp("smoke") / "warmup")
 
 
@@ -35,6 +36,33 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert len(results["claims"]) == 6
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"figure4.png", "figure5.png", "controls.png"}
+
+
+def compilations(folder):
+    (*_, last) = json.loads((folder / "environment.json").read_text())["invocations"]
+    return last["compilation"]
+
+
+def test_compiles_a_stated_number_of_programs(folder):
+    """All arms of a batch size train in one program; all maps are of another."""
+    found = compilations(folder)
+    assert found["networks"] == {"advance": 2, "chunk_sums": 1, "_streamed": 1}
+    # The rest are single operations: 152 of them with jax 0.10.2.
+    assert 4 < found["programs"] <= 200
+    assert found["from_cache"] == 0
+
+
+def test_a_second_seed_compiles_nothing_more(tmp_path, capsys):
+    config = dataclasses.replace(
+        SMOKE, seeds=2, arms=("large", "warmup"), measure="cka"
+    )
+    two = launch.run(warmup.STUDY, config, tmp_path)
+    assert compilations(two)["networks"] == {
+        "advance": 1,  # of large batches
+        "chunk_sums": 1,
+        "_streamed": 1,
+    }
+    assert "warmup: " in capsys.readouterr().out
 
 
 @pytest.mark.long
