@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +48,17 @@ class Config:
     batch_size: int = 128
     repeats: int = 3  # after a short run that compiles
     threads: int = 2  # PyTorch's; JAX takes all cores
+    dtype: str = "float32"
 
 
 def main(config: Config) -> None:
     """Runs all contenders and prints the table."""
     few = dataclasses.replace(config, points=config.chunk)
     contenders = {
-        "ours": (_ours, config),
-        "loop": (_loop, config),
+        "ours": (ours, config),
+        "loop": (loop, config),
         "torch": (_torch, config),
-        f"ours, {few.points}": (_ours, few),
+        f"ours, {few.points}": (ours, few),
     }
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +111,8 @@ class _Worker:
 
 def _serve(pipe, make, config, path):
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    run, versions = make(config, path)
+    with np.load(path) as file:
+        run, versions = make(config, dict(file))
     while (num_points := pipe.recv()) is not None:
         _forget_peak()
         start, cpu = time.perf_counter(), time.process_time()
@@ -139,19 +140,31 @@ def _peak_mb() -> float:
 
 def _prepare(config, path):
     """Two networks at random, and the images, as NumPy arrays in a file."""
-    import jax
-    import jax.numpy as jnp
-
     from kd_heuristics import data
 
     sets = {
         name: data.load("digits_photo", name).take(config.examples)
         for name in ("train", "test")
     }
+    np.savez(path, allow_pickle=False, **arrays_of(config, sets))
+
+
+def arrays_of(config: Config, sets: dict[str, Any]) -> dict[str, Any]:
+    """What the contenders work on: two networks at random, the sets' pixels and labels.
+
+    Args:
+      config: says which network.
+      sets: "train" and "test", `data.Dataset` of 10 classes.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from kd_heuristics import data
+
     network = _network(config)
     arrays: dict[str, Any] = {}
     for end in (0, 1):
-        images = jnp.zeros((1, 32, 32, 3))
+        images = jnp.zeros((1, *sets["train"].images.shape[1:]))
         variables = network.init(jax.random.key(end), images)
         for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(variables):
             name = jax.tree_util.keystr(leaf_path, simple=True, separator="/")
@@ -159,7 +172,7 @@ def _prepare(config, path):
     for name, dataset in sets.items():
         arrays |= {f"{name}_images": dataset.images, f"{name}_labels": dataset.labels}
     mean, std = data.channel_stats(sets["train"])
-    np.savez(path, mean=np.array(mean), std=np.array(std), **arrays)
+    return arrays | {"mean": np.array(mean), "std": np.array(std)}
 
 
 def _network(config):
@@ -171,13 +184,15 @@ def _network(config):
         width=config.width,
         classifier_width=config.classifier_width,
         dropout_rate=0.0,
+        dtype=config.dtype,
     )
 
 
-def _ours(config, path):
+def ours(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
+    """`ts -> losses` of `points.evaluate`, and the versions."""
     from kd_heuristics import points
 
-    curve, test, metric, refresh, versions = _jax_parts(config, path)
+    curve, test, metric, refresh, versions = _jax_parts(config, arrays)
 
     def run(ts):
         found = points.evaluate(curve.at, ts, test, metric, refresh, config.chunk)
@@ -186,13 +201,13 @@ def _ours(config, path):
     return run, versions
 
 
-def _loop(config, path):
+def loop(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
     """What one would write by hand: a jitted point, called point after point."""
     import jax
 
     from kd_heuristics import compiled
 
-    curve, test, metric, refresh, versions = _jax_parts(config, path)
+    curve, test, metric, refresh, versions = _jax_parts(config, arrays)
 
     @compiled.jit
     def point(curve, t, refresh, batches):
@@ -208,14 +223,12 @@ def _loop(config, path):
     return lambda ts: [float(point(curve, t, refresh, test)) for t in ts], versions
 
 
-def _jax_parts(config, path):
+def _jax_parts(config, arrays):
     import jax
 
     from experiments import paths
     from kd_heuristics import curves, data, training
 
-    with np.load(path) as file:
-        arrays = dict(file)
     ends = [_tree(arrays, f"{end}/") for end in (0, 1)]
     classifier = training.Classifier(
         _network(config), tuple(arrays["mean"]), tuple(arrays["std"])
@@ -245,12 +258,10 @@ def _tree(arrays, prefix):
     return tree
 
 
-def _torch(config, path):
+def _torch(config, arrays):
     import torch
 
     torch.set_num_threads(config.threads)
-    with np.load(path) as file:
-        arrays = dict(file)
     ends = [_torch_weights(arrays, f"{end}/params/") for end in (0, 1)]
     # Loading keeps the memory format of what it is loaded into.
     network: Any = _torch_vgg(ends[0])
@@ -362,4 +373,6 @@ def _times(turns):
 
 
 if __name__ == "__main__":
+    import tyro  # which `gpu` does without
+
     main(tyro.cli(Config))

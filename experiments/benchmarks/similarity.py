@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,4 +246,6 @@ def _resident(name: str) -> float:
 
 
 if __name__ == "__main__":
+    import tyro  # which `gpu` does without
+
     main(tyro.cli(Config))

@@ -1,9 +1,11 @@
-"""The networks of `train_step` in PyTorch, with its best settings for a CPU.
+"""The networks of `train_step` in PyTorch, with its best settings.
 
-Channels last, the fused optimiser, gradients set to None, inference mode; the number
-of threads is chosen by `best_threads`.
+Channels last, the fused optimiser, gradients set to None, inference mode; on a CPU the
+number of threads is chosen by `best_threads`; `torch.compile` where it is asked for and
+works; bfloat16 by autocast, as its documentation has it.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +20,21 @@ from kd_heuristics.models.resnet import CONFIGS
 from kd_heuristics.models.vgg import STAGES
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where and how PyTorch runs.
+
+    Attributes:
+      device: "cpu" or "cuda".
+      bfloat16: activations, under autocast; parameters stay float32.
+      mode: of `torch.compile`, as "default"; None: eager.
+    """
+
+    device: str = "cpu"
+    bfloat16: bool = False
+    mode: str | None = None
+
+
 class Rival:
     """A network with its optimiser and one batch.
 
@@ -26,21 +43,43 @@ class Rival:
       options: `width`, `classifier_width`.
       images: float32 [batch, h, w, c].
       labels: int32 [batch].
+      settings: where and how it runs.
     """
 
     def __init__(
-        self, name: str, options: dict, images: np.ndarray, labels: np.ndarray
+        self,
+        name: str,
+        options: dict,
+        images: np.ndarray,
+        labels: np.ndarray,
+        settings: Settings = Settings(),
     ):
         torch.manual_seed(0)
+        self.settings = settings
         network = _vgg if name.startswith("vgg") else _resnet
         self.model: nn.Module = network(name, **options)
-        self.model.to(memory_format=torch.channels_last)  # pyrefly: ignore
+        self.model.to(settings.device, memory_format=torch.channels_last)  # pyrefly: ignore
         self._optimizer = torch.optim.SGD(
             self.model.parameters(), lr=0.01, momentum=0.9, fused=True
         )
-        self._images = torch.from_numpy(images).permute(0, 3, 1, 2)
-        self._images = self._images.contiguous(memory_format=torch.channels_last)
-        self._labels = torch.from_numpy(labels).long()
+        own = torch.from_numpy(images).permute(0, 3, 1, 2).to(settings.device)
+        self._images = own.contiguous(memory_format=torch.channels_last)
+        self._labels = torch.from_numpy(labels).long().to(settings.device)
+        self._run, self._loss = self.model, self._mean_loss
+        if settings.mode is not None:
+            self._run = torch.compile(self.model, mode=settings.mode)
+            self._loss = torch.compile(self._mean_loss, mode=settings.mode)
+
+    def _mean_loss(self, images, labels):
+        return F.cross_entropy(self.model(images), labels)
+
+    def _autocast(self):
+        half = self.settings.bfloat16
+        return torch.autocast(self.settings.device, torch.bfloat16, enabled=half)
+
+    def _wait(self):
+        if self.settings.device == "cuda":
+            torch.cuda.synchronize()
 
     @property
     def num_parameters(self) -> int:
@@ -51,21 +90,47 @@ class Rival:
         self.model.train()
         for _ in range(steps):
             self._optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(self.model(self._images), self._labels).backward()
+            with self._autocast():
+                loss = self._loss(self._images, self._labels)
+            loss.backward()
             self._optimizer.step()
+        self._wait()
 
     def infer(self, steps: int) -> None:
         """So many forward passes in evaluation mode."""
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             for _ in range(steps):
-                self.model(self._images)
+                self._run(self._images)
+        self._wait()
 
     def flops(self) -> int:
         """Floating-point operations of a training step's convolutions and products."""
         with FlopCounterMode(display=False) as counter:
             self.train(1)
         return counter.get_total_flops()
+
+
+def rival(
+    name: str,
+    options: dict,
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: Settings,
+) -> Rival:
+    """A rival that has run; eager, which a line says, where `torch.compile` fails."""
+    found = Rival(name, options, images, labels, settings)
+    try:
+        found.train(1)
+        found.infer(1)
+    except Exception as error:  # of any of its many parts
+        if settings.mode is None:
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        print(f"\nPyTorch runs {name} eager: torch.compile failed ({reason})\n")
+        eager = dataclasses.replace(settings, mode=None)
+        return rival(name, options, images, labels, eager)
+    return found
 
 
 def best_threads(run: Callable[[], object], most: int) -> int:

@@ -1,4 +1,4 @@
-"""A training step and inference of our networks on a CPU, against PyTorch.
+"""A training step and inference of our networks, against PyTorch.
 
     python -m experiments.benchmarks.train_step [--models vgg16 resnet20] [--repeats 5]
 
@@ -7,12 +7,13 @@ cores; RESULTS.md beside this file has the last one.
 
     scan      our step in `jax.lax.scan`, several a call: what `training.fit` compiles
     loop      the same step, jitted, called in a Python loop
-    PyTorch   eager, channels last, fused SGD, the number of threads that suits it best
+    PyTorch   eager or, by --compile, compiled; channels last, fused SGD; on a CPU the
+              number of threads that suits it best
 
 All three do the same: forward pass in training mode, mean cross-entropy, gradient, SGD
-with momentum, float32, one batch that stays in memory. They take turns, so that a slow
-minute of the machine slows all; ratios are those of medians. In the same run, a matrix
-product shows what the cores can do at all.
+with momentum, one batch that stays in memory. They take turns, so that a slow minute of
+the machine slows all; ratios are those of medians. In the same run, a matrix product
+shows what the cores can do at all. `gpu` beside this file measures the same on a GPU.
 """
 
 import dataclasses
@@ -30,7 +31,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 from kd_heuristics import models, training
 from kd_heuristics.compiled import jit
@@ -62,6 +62,9 @@ class Config:
       processor_time: measure the processor's time over all threads, in place of time
         that passes: with one core (`taskset -c 0 python ...`) other programs on the
         machine then hardly count.
+      dtype: that the networks compute in.
+      device: where PyTorch runs, "cpu" or "cuda"; ours run on jax's first device.
+      compile: mode of `torch.compile`, as "default"; None: eager.
     """
 
     models: tuple[str, ...] = tuple(CASES)
@@ -69,6 +72,9 @@ class Config:
     repeats: int = 7
     seconds: float = 1.0
     processor_time: bool = False
+    dtype: str = "float32"
+    device: str = "cpu"
+    compile: str | None = None
 
 
 class Ours:
@@ -170,7 +176,7 @@ def describe(name: str, torch: Any) -> str:
 HEADER = (
     "| network | scan, loop, PyTorch: images/s | scan : PyTorch | scan : loop "
     "| inference, PyTorch: images/s | ratio | compilation s "
-    "| GF/s: scan, PyTorch, product | threads |",
+    "| GF/s: scan, PyTorch, product | PyTorch |",
     "|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -181,15 +187,20 @@ def measure_case(config: Config, label: str, torch_models: Any, cores: int) -> l
     random = np.random.default_rng(0)
     images = random.normal(size=(config.batch, 32, 32, 3)).astype(np.float32)
     labels = random.integers(0, 10, config.batch).astype(np.int32)
-    ours = Ours(name, options, images, labels)
-    rival = torch_models.Rival(name, options, images, labels)
+    ours = Ours(name, options | {"dtype": config.dtype}, images, labels)
+    half = config.dtype == "bfloat16"
+    settings = torch_models.Settings(config.device, half, config.compile)
+    rival = torch_models.rival(name, options, images, labels, settings)
     if ours.num_parameters != rival.num_parameters:
         raise RuntimeError(
             f"{label} is not the same network: {ours.num_parameters} parameters here, "
             f"{rival.num_parameters} in PyTorch"
         )
-    threads = torch_models.best_threads(lambda: rival.train(1), cores)
-    torch_models.torch.set_num_threads(threads)
+    how = rival.settings.mode or "eager"
+    if config.device == "cpu":
+        threads = torch_models.best_threads(lambda: rival.train(1), cores)
+        torch_models.torch.set_num_threads(threads)
+        how = f"{how}, {threads} threads"
     steps = steps_for(config.seconds, lambda: rival.train(1))
     passes = steps_for(config.seconds, lambda: rival.infer(1))
     start = time.perf_counter()
@@ -202,7 +213,7 @@ def measure_case(config: Config, label: str, torch_models: Any, cores: int) -> l
             "torch": lambda: rival.train(steps),
             "infer": lambda: ours.infer(passes),
             "torch infer": lambda: rival.infer(passes),
-            "product": _product(),
+            "product": _product(config.dtype),
         },
         config.repeats,
         time.process_time if config.processor_time else time.perf_counter,
@@ -222,7 +233,7 @@ def measure_case(config: Config, label: str, torch_models: Any, cores: int) -> l
         ratio(seconds["torch infer"], seconds["infer"]),
         f"{compilation - middle['scan']:.0f}",
         f"{speed / middle['scan']:.0f}, {speed / middle['torch']:.0f}, {product:.0f}",
-        str(threads),
+        how,
     ]
 
 
@@ -267,8 +278,8 @@ def steps_for(seconds: float, run: Callable[[], Any]) -> int:
     return max(2, math.ceil(seconds / (time.perf_counter() - start)))
 
 
-def _product() -> Callable[[], Any]:
-    a = jax.random.normal(jax.random.key(0), (_MATRIX, _MATRIX))
+def _product(dtype: str) -> Callable[[], Any]:
+    a = jax.random.normal(jax.random.key(0), (_MATRIX, _MATRIX)).astype(dtype)
     multiply = jax.jit(jnp.matmul)
     return lambda: jax.block_until_ready(multiply(a, a))
 
@@ -285,4 +296,6 @@ def _processor():
 
 
 if __name__ == "__main__":
+    import tyro  # which `gpu` does without
+
     main(tyro.cli(Config))
