@@ -133,8 +133,12 @@ def soft(temperature: float) -> str:
 
 
 # Widths, so that the second section of the teacher has as many channels as the student,
-# as flow matrices need; rates as in the SGDR study, on whose set and form of network
-# they were found.
+# as flow matrices need. The paper's teacher without batch norm, so narrow, stayed at
+# chance with one seed of three, and was no better than a student with the others. On
+# validation images, seeds 100 to 102, the teacher with batch norm reaches 91.8, 95.6 and
+# 91.1 % at rate 0.05, 89.3, 86.8 and 91.1 % at 0.02; students of labels 88.1, 85.4 and
+# 84.1 %. First stages, seed 100: hints 83.1 % at rate 0.01, 87.8 at 0.03; flow matrices
+# 85.6 and 87.3.
 _SMALL = Config(
     seeds=3,
     dataset="digits_photo",
@@ -152,7 +156,7 @@ _SMALL = Config(
     clip_norm=1.0,
     temperatures=(1.0, 5.0, 20.0),
     first_stage_epochs=3,
-    first_stage_rate=0.01,  # that of the last stage; not tuned
+    first_stage_rate=0.03,
     eval_batch_size=200,
 )
 PRESETS: Mapping[str, Config] = {
