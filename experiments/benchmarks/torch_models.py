@@ -199,9 +199,11 @@ class _Block(nn.Module):
         super().__init__()
         self.conv_0, self.bn_0 = _conv(into, out, 3, stride), nn.BatchNorm2d(out)
         self.conv_1, self.bn_1 = _conv(out, out, 3, 1), nn.BatchNorm2d(out)
-        self.stride, self.added = stride, out - into
-        self.shortcut = None
-        if (stride != 1 or into != out) and not pads:
+        # A module each way: torch.compile makes a program of every branch on numbers.
+        self.shortcut: nn.Module = nn.Identity()
+        if (stride != 1 or into != out) and pads:
+            self.shortcut = _Pad(stride, out - into)
+        elif stride != 1 or into != out:
             self.shortcut = nn.Sequential(
                 _conv(into, out, 1, stride), nn.BatchNorm2d(out)
             )
@@ -209,9 +211,16 @@ class _Block(nn.Module):
     def forward(self, x):
         y = F.relu(self.bn_0(self.conv_0(x)), inplace=True)
         y = self.bn_1(self.conv_1(y))
-        if self.shortcut is not None:
-            x = self.shortcut(x)
-        elif self.stride != 1 or self.added:
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = F.pad(x, (0, 0, 0, 0, 0, self.added))
-        return F.relu(y.add_(x), inplace=True)
+        return F.relu(y.add_(self.shortcut(x)), inplace=True)
+
+
+class _Pad(nn.Module):
+    """Every so many-th pixel, and channels of zeros."""
+
+    def __init__(self, stride, added):
+        super().__init__()
+        self.stride, self.added = stride, added
+
+    def forward(self, x):
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.added))
