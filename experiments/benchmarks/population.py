@@ -8,7 +8,8 @@ file has the last table.
     vmap      training.population, all members at once
     map       the same, one member after the other inside the program
     loop      training.fit for each member in turn; the program is compiled once
-    PyTorch   a network after another, with the settings of `train_step`
+    PyTorch   one network takes the steps of all, which costs what one network after
+              another does; with the settings of `train_step`
 
 Each member takes so many steps of SGD with momentum on batches that stay in memory, in
 an order of its own. A turn is the whole call: stacking the members, all their steps,
@@ -109,27 +110,19 @@ def _batch(batch, seed, step):
     return jax.tree.map(lambda x: jnp.roll(x, 7 * seed + step, 0), batch)
 
 
-def rivals(config: Config, torch_models: Any) -> tuple[Callable[[], None], str]:
-    """A turn of PyTorch's networks, and how they run."""
+def rival(config: Config, torch_models: Any) -> tuple[Callable[[], None], str]:
+    """A turn of PyTorch: one network takes all members' steps; and how it runs."""
     half = config.dtype == "bfloat16"
     settings = torch_models.Settings(config.device, half, config.compile)
     data = images_of(config)
-    own = [
-        torch_models.rival(config.model, config.options, *data, settings)
-        for _ in range(config.members)
-    ]
-    how = own[0].settings.mode or "eager"
+    own = torch_models.rival(config.model, config.options, *data, settings)
+    how = own.settings.mode or "eager"
     if config.device == "cpu":
         cores = len(os.sched_getaffinity(0))
-        threads = torch_models.best_threads(lambda: own[0].train(1), cores)
+        threads = torch_models.best_threads(lambda: own.train(1), cores)
         torch_models.torch.set_num_threads(threads)
         how = f"{how}, {threads} threads"
-
-    def turn():
-        for rival in own:
-            rival.train(config.steps)
-
-    return turn, how
+    return lambda: own.train(config.members * config.steps), how
 
 
 def measure(
@@ -142,7 +135,7 @@ def measure(
       own: of `ours`, or some of them.
       torch_models: the module.
     """
-    theirs, how = rivals(config, torch_models)
+    theirs, how = rival(config, torch_models)
     seconds = take_turns({**own, f"PyTorch ({how})": theirs}, config.repeats)
     first = next(iter(seconds.values()))
     images = config.members * config.steps * config.batch

@@ -8,6 +8,7 @@ of a seed stand beside the spread over seeds. RESULTS.md has the last table.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,8 @@ def accuracies(config: Config, dtype: str) -> np.ndarray:
             stage=f"seed{seed}",
         )
         members.append(member)
-    augmentation = data.default_augmentation(config.dataset, train.images.shape[1])
+    side = train.images.shape[1]
+    augmentation: dict[str, Any] = data.default_augmentation(config.dataset, side)
     batches = data.train_batches(train, config.batch_size, **augmentation)
     state = training.population(members, batches, num_steps=steps)
     found = training.evaluate_members(
