@@ -135,10 +135,10 @@ def soft(temperature: float) -> str:
 # Widths, so that the second section of the teacher has as many channels as the student,
 # as flow matrices need. The paper's teacher without batch norm, so narrow, stayed at
 # chance with one seed of three, and was no better than a student with the others. On
-# validation images, seeds 100 to 102, the teacher with batch norm reaches 91.8, 95.6 and
-# 91.1 % at rate 0.05, 89.3, 86.8 and 91.1 % at 0.02; students of labels 88.1, 85.4 and
-# 84.1 %. First stages, seed 100: hints 83.1 % at rate 0.01, 87.8 at 0.03; flow matrices
-# 85.6 and 87.3.
+# validation images, seeds 100 to 102, the teacher with batch norm reaches 91.8, 95.6
+# and 91.1 % at rate 0.05, 89.3, 86.8 and 91.1 % at 0.02; students of labels 88.1, 85.4
+# and 84.1 %. First stages, seed 100: hints 83.1 % at rate 0.01, 87.8 at 0.03; flow
+# matrices 85.6 and 87.3.
 _SMALL = Config(
     seeds=3,
     dataset="digits_photo",

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from kd_heuristics import (
     curves,
@@ -28,8 +29,8 @@ class ConvNet(nn.Module):
     def __call__(self, images, *, train):
         x = layers.convolution(4, 3)(images)
         x = nn.relu(BatchNorm(use_running_average=not train)(x))
-        pooled = x.mean((1, 2))
-        return nn.Dense(4)(pooled), {"00_conv": x, "01_pool": pooled}
+        logits = nn.Dense(4)(x.mean((1, 2)))
+        return logits, {"00_conv": x, "01_fc": logits}
 
 
 RNG = np.random.RandomState(1)
@@ -146,6 +147,30 @@ def similarities(mesh):
     )
 
 
+VIEW = data.views.create("mix", teacher_size=4)
+
+
+def seen(params, batch_stats, batch, key):
+    found = VIEW.finish(batch, key)["student"].mean((1, 2)) @ params - batch["labels"]
+    value = (found**2).mean()
+    return value, (batch_stats, {"loss": value})
+
+
+def streamed(mesh):
+    """Each process reads the rows of its devices."""
+    stream = data.stream("caltech_birds2011", "train", 8, 5, view=VIEW, mesh=mesh)
+    return training.fit(
+        seen,
+        jnp.zeros(3),
+        {},
+        optax.sgd(1e-6),
+        stream,
+        num_steps=STEPS,
+        steps_per_call=3,
+        mesh=mesh,
+    )
+
+
 def population(mesh, spread):
     """Eight members of rates of their own."""
     params, stats = start()
@@ -180,6 +205,7 @@ def everything(mesh):
         ),
         "curve": curve(mesh),
         "similarity": similarities(mesh),
+        "streamed": streamed(mesh),
     }
     return flat(found)
 

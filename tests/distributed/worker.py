@@ -1,6 +1,6 @@
 """A program of the tests: all recipes in one process, or in one of several.
 
-    python -m tests.distributed.worker FOLDER NUMBERS            # meshes of so many
+    python -m tests.distributed.worker FOLDER 1,8                # meshes of so many
     python -m tests.distributed.worker FOLDER HOST:PORT,COUNT,INDEX
 
 Process 0 writes FOLDER/NAME.npz.
@@ -31,10 +31,14 @@ def save(folder: Path, name: str, found: dict) -> None:
 
 
 def one_process(folder: Path, sizes: list[int]) -> None:
-    """Every recipe on meshes of so many devices, and a checkpoint of the largest."""
+    """Every recipe on meshes of so many devices."""
     for size in sizes:
         save(folder, f"mesh{size}", recipes.everything(parallel.mesh(size)))
-    largest = parallel.mesh(sizes[-1])
+
+
+def of_all_devices(folder: Path) -> None:
+    """A checkpoint and a population of all devices, against those of one."""
+    largest = parallel.mesh()
     kept = {"directory": folder / "saved", "keep_steps": [recipes.LOG]}
     recipes.supervised(largest, **kept)
     members, values = recipes.population(parallel.mesh(1), "examples")
@@ -122,7 +126,11 @@ def say(name, value):
 
 if __name__ == "__main__":
     target, what = Path(sys.argv[1]), sys.argv[2]
+    os.environ["TFDS_DATA_DIR"] = str(target / "tfds")
     if ":" in what:
         one_of_several(target)
     else:
-        one_process(target, [int(size) for size in what.split(",")])
+        counts = [int(size) for size in what.split(",")]
+        one_process(target, counts)
+        if counts[-1] == len(jax.devices()):
+            of_all_devices(target)

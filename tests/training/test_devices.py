@@ -185,3 +185,67 @@ def test_each_device_has_its_share_of_the_batch():
         mesh=parallel.mesh(4),
     )
     assert found[0].shard_shape((16, 8, 8, 3)) == (4, 8, 8, 3)
+
+
+class GhostNet(nn.Module):
+    """`ConvNet` with the statistics of 4 parts of a batch."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = layers.convolution(6, 3)(images)
+        norm = BatchNorm(use_running_average=not train, groups=4, name="BatchNorm_0")
+        return nn.Dense(4)(nn.relu(norm(x)).mean((1, 2))), {}
+
+
+def test_statistics_of_each_device_are_those_of_parts_of_a_batch():
+    ghost = training.Classifier(
+        models.from_linen("ghost", GhostNet()), CLASSIFIER.mean, CLASSIFIER.std
+    )
+    found = [
+        training.fit(
+            classifier.supervised, *start(), OPTIMIZER, BATCHES, num_steps=4, **options
+        )
+        for classifier, options in (
+            (ghost, {}),
+            (CLASSIFIER, {"mesh": parallel.mesh(4), "batch_norm": "device"}),
+        )
+    ]
+    for a, b in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(a, b, **TOLERANCE)
+    # And they differ from those of the whole batch.
+    var = found[1].batch_stats["BatchNorm_0"]["var"]
+    assert not np.allclose(var, train(None)[0].batch_stats["BatchNorm_0"]["var"])
+
+
+def test_each_device_draws_for_itself():
+    def objective(weight, batch_stats, batch, key):
+        return weight * jax.random.uniform(key), (batch_stats, {})
+
+    means = []
+    training.fit(
+        objective,
+        jnp.float32(1),
+        {},
+        OPTIMIZER,
+        BATCHES,
+        num_steps=1,
+        mesh=parallel.mesh(4),
+        batch_norm="device",
+        progress=lambda steps, loss: means.append(loss),
+    )
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    keys = [jax.random.fold_in(key, device) for device in range(4)]
+    expected = np.mean([jax.random.uniform(key) for key in keys])
+    assert means == [pytest.approx(expected, rel=1e-6)]
+
+
+def test_an_unknown_batch_norm_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'device'"):
+        training.fit(
+            CLASSIFIER.supervised,
+            *start(),
+            OPTIMIZER,
+            BATCHES,
+            num_steps=1,
+            batch_norm="devices",
+        )

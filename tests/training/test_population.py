@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import checkpoints, data, models, training
+from kd_heuristics import checkpoints, data, models, parallel, training
 
 RNG = np.random.RandomState(0)
 SET = data.Dataset(
@@ -257,3 +257,14 @@ def test_a_diverging_member_is_recorded_and_leaves_the_others_alone(tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="did you mean 'skip'"):
         training.population(wild, BATCHES, num_steps=1, on_nonfinite="ship")
+
+
+def test_members_that_cannot_be_shared_out_are_refused():
+    mesh = parallel.mesh(2)
+    shared = {"num_steps": 1, "mesh": mesh, "spread": "members"}
+    with pytest.raises(ValueError, match="3 members cannot be shared out among 2"):
+        training.population([MEMBERS[0]] * 3, BATCHES, **shared)
+    with pytest.raises(ValueError, match="all members run at once, got at_once=1"):
+        training.population(MEMBERS[:2], BATCHES, at_once=1, **shared)
+    with pytest.raises(ValueError, match="did you mean 'members'"):
+        training.population(MEMBERS[:2], BATCHES, num_steps=1, spread="member")
