@@ -230,16 +230,22 @@ def _serve(pipe, name, path, pairs):
     )
     versions = f"{package} {metadata.version(package)}, {os.cpu_count()} cores"
     while pipe.recv():
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-        before = _resident("VmRSS")
+        forget_peak()
+        before = resident("VmRSS")
         start, cpu = time.perf_counter(), time.process_time()
         values = function(networks, pairs, measure)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        peak = _resident("VmHWM") - before
+        peak = resident("VmHWM") - before
         pipe.send(Turn(seconds, cpu, peak, values, versions))
 
 
-def _resident(name: str) -> float:
+def forget_peak() -> None:
+    """From here on, the peak of this process's memory counts anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident(name: str) -> float:
+    """Memory of the process in MB: "VmRSS" now, "VmHWM" at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(name))
     return int(line.split()[1]) / 1024

@@ -1,0 +1,298 @@
+"""How the cost grows with the work: one figure.
+
+    python -m experiments.benchmarks.scaling [--figure scaling.png] [--width 0.25] ...
+
+About three minutes on 2 cores; RESULTS.md beside this file says what the last figure,
+docs/scaling.png, was made with. Its panels:
+
+    batch      images a second of a training step and of inference
+    points     seconds for so many points of a curve (statistics and loss of each)
+    layers     seconds and memory of a map of as many layers by as many
+    units      the same, of layers with so many units
+    devices    milliseconds of a training step of one batch split over so many devices
+
+Each value is the median of the turns after one that compiles. Memory is the growth of
+the process's peak during a map, and needs Linux and a CPU. Every number of devices has
+a process of its own; on CPU the devices are virtual, share the same cores, and show the
+overhead of splitting only, which the figure says.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks import curve_eval, similarity, train_step
+from kd_heuristics import data, models, parallel, training
+from kd_heuristics.plots import style
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What grows, and how far."""
+
+    figure: Path = Path("scaling.png")
+    model: str = "vgg11"
+    curve_model: str = "vgg11_bn"
+    width: float = 0.25
+    classifier_width: int = 128
+    batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    points: tuple[int, ...] = (1, 2, 4, 8, 16, 31, 61)
+    layers: tuple[int, ...] = (2, 4, 8, 16)
+    units: tuple[int, ...] = (32, 64, 128, 256, 512)
+    fixed_layers: int = 4  # where units grow
+    fixed_units: int = 128  # where layers grow
+    activations: int = 2000
+    devices: tuple[int, ...] = (1, 2, 4, 8)
+    batch: int = 128  # of the curve's sets, and what devices share
+    steps: int = 8  # a turn
+    repeats: int = 3
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the networks."""
+        return {"width": self.width, "classifier_width": self.classifier_width}
+
+
+Found = dict[str, dict[str, list[float]]]
+
+
+def main(config: Config) -> None:
+    """Measures, prints the numbers and draws them."""
+    print(f"`python -m experiments.benchmarks.scaling {' '.join(sys.argv[1:])}`\n")
+    found = measure(config)
+    for panel, columns in found.items():
+        for name, values in columns.items():
+            print(f"{panel:8} {name:28}", *(f"{value:9.4g}" for value in values))
+    draw(found, config.figure)
+    print(f"figure: {config.figure}")
+
+
+def measure(config: Config, panels: Sequence[str] | None = None) -> Found:
+    """`{panel: {"x": [...], what: [...]}}`, of all panels or of some."""
+    rows = [(layers, config.fixed_units) for layers in config.layers]
+    columns = [(config.fixed_layers, units) for units in config.units]
+    ways = {
+        "batch": lambda: _over_batches(config),
+        "points": lambda: _over_points(config),
+        "layers": lambda: _maps(rows, 0, config),
+        "units": lambda: _maps(columns, 1, config),
+        "devices": lambda: _over_devices(config),
+    }
+    return {name: ways[name]() for name in panels or ways}
+
+
+def _median(run: Callable[[], Any], repeats: int) -> float:
+    """Seconds of a turn, after one that compiles."""
+    return statistics.median(train_step.take_turns({"": run}, repeats)[""])
+
+
+def _noise(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (batch, 32, 32, 3)).astype(np.uint8)
+    return images, random.integers(0, 10, batch).astype(np.int32)
+
+
+def _over_batches(config):
+    found: dict[str, list[float]] = {"x": [], "training": [], "inference": []}
+    for batch in config.batches:
+        images, labels = _noise(batch)
+        inputs = images.astype(np.float32) / 255
+        ours = train_step.Ours(config.model, config.options, inputs, labels)
+        for name, run in (("training", ours.scan), ("inference", ours.infer)):
+            seconds = _median(lambda run=run: run(config.steps), config.repeats)
+            found[name].append(batch * config.steps / seconds)
+        found["x"].append(batch)
+    return found
+
+
+def _over_points(config):
+    images, labels = _noise(config.batch)
+    sets = {name: data.Dataset(images, labels, 10) for name in ("train", "test")}
+    own = curve_eval.Config(
+        model=config.curve_model,
+        **config.options,
+        examples=config.batch,
+        batch_size=config.batch,
+    )
+    run, _ = curve_eval.ours(own, curve_eval.arrays_of(own, sets))
+    times = []
+    for count in config.points:
+        ts = np.linspace(0, 1, count)
+        times.append(_median(lambda ts=ts: run(ts), config.repeats))
+    return {"x": list(config.points), "seconds": times}
+
+
+def _maps(sizes, grows, config):
+    """Of maps of (layers, units), the one at index `grows` being the x axis."""
+    found: dict[str, list[float]] = {"x": [], "seconds": [], "memory, MB": []}
+    for size in sizes:
+        own = similarity.Config(
+            layers=size[0], units=size[1], examples=config.activations
+        )
+        arrays = similarity.layers(own)
+        first, second = (
+            {f"{index:02d}": layer for index, layer in enumerate(part)}
+            for part in (arrays[: size[0]], arrays[size[0] :])
+        )
+        networks = first, second
+
+        def run(networks=networks):
+            return similarity.ours(networks, [], "cca")
+
+        found["seconds"].append(_median(run, config.repeats))
+        similarity.forget_peak()
+        before = similarity.resident("VmRSS")
+        run()
+        found["memory, MB"].append(max(similarity.resident("VmHWM") - before, 0.0))
+        found["x"].append(size[grows])
+    return found
+
+
+def _over_devices(config):
+    counts = config.devices
+    if jax.default_backend() != "cpu":
+        counts = [count for count in counts if count <= len(jax.devices())]
+    spawn = multiprocessing.get_context("spawn")
+    times = []
+    for count in counts:
+        # A process's number of virtual devices is settled when jax starts.
+        with (
+            _environment("JAX_NUM_CPU_DEVICES", str(count)),
+            spawn.Pool(1) as process,
+        ):
+            times.append(process.apply(step_seconds, (config, count)))
+    what = "virtual devices of one CPU" if jax.default_backend() == "cpu" else "devices"
+    return {"x": list(counts), f"ms, {what}": [1000 * seconds for seconds in times]}
+
+
+def step_seconds(config: Config, devices: int) -> float:
+    """Seconds a training step takes with its batch split over so many devices."""
+    network = models.create(config.model, 10, **config.options)
+    classifier = training.Classifier(network, (127.0,) * 3, (64.0,) * 3)
+    images, labels = _noise(config.batch)
+    batch = {"images": jnp.asarray(images), "labels": jnp.asarray(labels)}
+    variables = network.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))
+    batches = jax.tree_util.Partial(_same, batch)
+    optimizer = training.sgd(0.01, momentum=0.9)
+    mesh = parallel.mesh(devices)
+
+    def train(steps):
+        start = time.perf_counter()
+        state = training.fit(
+            classifier.supervised,
+            variables["params"],
+            variables.get("batch_stats", {}),
+            optimizer,
+            batches,
+            num_steps=steps,
+            steps_per_call=steps,
+            mesh=mesh,
+        )
+        jax.block_until_ready(state.params)
+        return time.perf_counter() - start
+
+    train(1)  # compiles
+    # What a call costs whatever its steps is taken away.
+    times = [train(1 + config.steps) - train(1) for _ in range(config.repeats)]
+    return statistics.median(times) / config.steps
+
+
+def _same(batch, seed, step):
+    return batch
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+_TITLES = {
+    "batch": ("(a) Images a second", "images a step"),
+    "points": ("(b) Points of a curve", "points"),
+    "layers": ("(c) Similarity map", "layers of each network"),
+    "units": ("(d) Similarity map", "units of each layer"),
+    "devices": ("(f) A training step", "devices"),
+}
+
+
+def draw(found: Found, target: Path) -> None:
+    """Draws the panels; grey lines grow in proportion to x, or to its square."""
+    with style.context():
+        figure, axes = style.panels(2, 3, width=9.0, height=2.8)
+        places = dict(
+            zip(("batch", "points", "layers", "units"), axes.flat, strict=False)
+        )
+        places["devices"] = axes[1, 2]
+        for panel, ax in places.items():
+            title, label = _TITLES[panel]
+            ax.set_title(title, loc="left")
+            ax.set_xlabel(label)
+            for color, (name, values) in zip(
+                style.COLORS, _lines(panel, found[panel]), strict=False
+            ):
+                ax.plot(found[panel]["x"], values, "o-", ms=3, color=color, label=name)
+            _scales(ax, found[panel]["x"])
+        for ax, power in ((axes[0, 1], 1), (axes[0, 2], 2)):
+            _slope(ax, power)
+        memory = axes[1, 1]
+        for color, panel in zip(style.COLORS, ("layers", "units"), strict=False):
+            columns = found[panel]
+            memory.plot(
+                columns["x"],
+                columns["memory, MB"],
+                "o-",
+                ms=3,
+                color=color,
+                label=f"MB, by {panel}",
+            )
+        memory.set_title("(e) Memory of a map", loc="left")
+        memory.set_xlabel("layers, or units")
+        _scales(memory, sorted({*found["layers"]["x"], *found["units"]["x"]}))
+        for ax in axes.flat:
+            ax.legend()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(target, metadata={"Software": None})
+
+
+def _lines(panel, columns):
+    """Of a panel: all but its x axis, and memory, which has a panel of its own."""
+    return [(n, v) for n, v in columns.items() if n not in ("x", "memory, MB")]
+
+
+def _scales(ax, x):
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.minorticks_off()
+    style.log_scale(ax)
+
+
+def _slope(ax, power):
+    """A grey line through the last point of the panel, of what grows like x**power."""
+    line = ax.get_lines()[0]
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    label = "in proportion" if power == 1 else f"like x{'²' if power == 2 else ''}"
+    ax.plot(x, y[-1] * (x / x[-1]) ** power, label=label, **style.PAPER)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))
