@@ -199,8 +199,11 @@ def main(study: Study) -> None:
 
 def start(where: str) -> None:
     """`hosts.start` of a command line: exits with 2 or 1 where it fails."""
-    with usage_errors(), explained_errors():
-        hosts.start(where)
+    try:
+        with usage_errors():
+            hosts.start(where)
+    except hosts.HostError as error:
+        fail(error, FAILED)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,9 @@ def assert_agree(folder, other):
     for name, array in mine.items():
         if array.dtype.kind not in "fc":
             np.testing.assert_array_equal(theirs[name], array, err_msg=name)
+        elif name.startswith("maps/"):
+            # SVCCA keeps the directions up to 99 % of the variance: one more or less.
+            np.testing.assert_allclose(theirs[name], array, atol=0.1, err_msg=name)
         elif "accuracy" in name:  # an image at the boundary may fall to the other side
             np.testing.assert_allclose(theirs[name], array, atol=0.01, err_msg=name)
         else:
