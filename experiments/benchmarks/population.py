@@ -19,6 +19,7 @@ waiting for the end. Images a second are of all members together.
 import dataclasses
 import os
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Config:
     dtype: str = "float32"
     device: str = "cpu"  # where PyTorch runs
     compile: str | None = None  # mode of torch.compile; None: eager
+    processor_time: bool = False  # as of `train_step.Config`
 
     @property
     def options(self) -> dict[str, Any]:
@@ -136,7 +138,8 @@ def measure(
       torch_models: the module.
     """
     theirs, how = rival(config, torch_models)
-    seconds = take_turns({**own, f"PyTorch ({how})": theirs}, config.repeats)
+    clock = time.process_time if config.processor_time else time.perf_counter
+    seconds = take_turns({**own, f"PyTorch ({how})": theirs}, config.repeats, clock)
     first = next(iter(seconds.values()))
     images = config.members * config.steps * config.batch
     return [

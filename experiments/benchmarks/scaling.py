@@ -57,6 +57,7 @@ class Config:
     batch: int = 128  # of the curve's sets, and what devices share
     steps: int = 8  # a turn
     repeats: int = 3
+    processor_time: bool = False  # as of `train_step.Config`
 
     @property
     def options(self) -> dict[str, Any]:
@@ -64,16 +65,24 @@ class Config:
         return {"width": self.width, "classifier_width": self.classifier_width}
 
 
+VIRTUAL = "ms, virtual devices of\none CPU: overhead only"
 Found = dict[str, dict[str, list[float]]]
 
 
 def main(config: Config) -> None:
     """Measures, prints the numbers and draws them."""
     print(f"`python -m experiments.benchmarks.scaling {' '.join(sys.argv[1:])}`\n")
-    found = measure(config)
-    for panel, columns in found.items():
+    found: Found = {}
+    for panel in _TITLES:
+        found |= measure(config, [panel])
+        columns = found[panel]
         for name, values in columns.items():
-            print(f"{panel:8} {name:28}", *(f"{value:9.4g}" for value in values))
+            label = " ".join(name.split())
+            print(
+                f"{panel:8} {label:46}",
+                *(f"{value:9.4g}" for value in values),
+                flush=True,
+            )
     draw(found, config.figure)
     print(f"figure: {config.figure}")
 
@@ -92,9 +101,14 @@ def measure(config: Config, panels: Sequence[str] | None = None) -> Found:
     return {name: ways[name]() for name in panels or ways}
 
 
-def _median(run: Callable[[], Any], repeats: int) -> float:
+def _median(run: Callable[[], Any], config: Config) -> float:
     """Seconds of a turn, after one that compiles."""
-    return statistics.median(train_step.take_turns({"": run}, repeats)[""])
+    turns = train_step.take_turns({"": run}, config.repeats, _clock(config))
+    return statistics.median(turns[""])
+
+
+def _clock(config: Config) -> Callable[[], float]:
+    return time.process_time if config.processor_time else time.perf_counter
 
 
 def _noise(batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +124,7 @@ def _over_batches(config):
         inputs = images.astype(np.float32) / 255
         ours = train_step.Ours(config.model, config.options, inputs, labels)
         for name, run in (("training", ours.scan), ("inference", ours.infer)):
-            seconds = _median(lambda run=run: run(config.steps), config.repeats)
+            seconds = _median(lambda run=run: run(config.steps), config)
             found[name].append(batch * config.steps / seconds)
         found["x"].append(batch)
     return found
@@ -129,7 +143,7 @@ def _over_points(config):
     times = []
     for count in config.points:
         ts = np.linspace(0, 1, count)
-        times.append(_median(lambda ts=ts: run(ts), config.repeats))
+        times.append(_median(lambda ts=ts: run(ts), config))
     return {"x": list(config.points), "seconds": times}
 
 
@@ -150,7 +164,7 @@ def _maps(sizes, grows, config):
         def run(networks=networks):
             return similarity.ours(networks, [], "cca")
 
-        found["seconds"].append(_median(run, config.repeats))
+        found["seconds"].append(_median(run, config))
         similarity.forget_peak()
         before = similarity.resident("VmRSS")
         run()
@@ -172,8 +186,8 @@ def _over_devices(config):
             spawn.Pool(1) as process,
         ):
             times.append(process.apply(step_seconds, (config, count)))
-    what = "virtual devices of one CPU" if jax.default_backend() == "cpu" else "devices"
-    return {"x": list(counts), f"ms, {what}": [1000 * seconds for seconds in times]}
+    what = VIRTUAL if jax.default_backend() == "cpu" else "ms"
+    return {"x": list(counts), what: [1000 * seconds for seconds in times]}
 
 
 def step_seconds(config: Config, devices: int) -> float:
@@ -185,10 +199,10 @@ def step_seconds(config: Config, devices: int) -> float:
     variables = network.init(jax.random.key(0), jnp.zeros((1, *images.shape[1:])))
     batches = jax.tree_util.Partial(_same, batch)
     optimizer = training.sgd(0.01, momentum=0.9)
-    mesh = parallel.mesh(devices)
+    mesh, clock = parallel.mesh(devices), _clock(config)
 
     def train(steps):
-        start = time.perf_counter()
+        start = clock()
         state = training.fit(
             classifier.supervised,
             variables["params"],
@@ -200,7 +214,7 @@ def step_seconds(config: Config, devices: int) -> float:
             mesh=mesh,
         )
         jax.block_until_ready(state.params)
-        return time.perf_counter() - start
+        return clock() - start
 
     train(1)  # compiles
     # What a call costs whatever its steps is taken away.
@@ -227,8 +241,8 @@ def _environment(name: str, value: str) -> Iterator[None]:
 _TITLES = {
     "batch": ("(a) Images a second", "images a step"),
     "points": ("(b) Points of a curve", "points"),
-    "layers": ("(c) Similarity map", "layers of each network"),
-    "units": ("(d) Similarity map", "units of each layer"),
+    "layers": ("(c) A map, by layers", "layers of each network"),
+    "units": ("(d) A map, by units", "units of each layer"),
     "devices": ("(f) A training step", "devices"),
 }
 
@@ -250,6 +264,8 @@ def draw(found: Found, target: Path) -> None:
             ):
                 ax.plot(found[panel]["x"], values, "o-", ms=3, color=color, label=name)
             _scales(ax, found[panel]["x"])
+        axes[1, 2].set_yscale("linear")
+        axes[1, 2].set_ylim(bottom=0)
         for ax, power in ((axes[0, 1], 1), (axes[0, 2], 2)):
             _slope(ax, power)
         memory = axes[1, 1]
@@ -263,7 +279,7 @@ def draw(found: Found, target: Path) -> None:
                 color=color,
                 label=f"MB, by {panel}",
             )
-        memory.set_title("(e) Memory of a map", loc="left")
+        memory.set_title("(e) A map's memory", loc="left")
         memory.set_xlabel("layers, or units")
         _scales(memory, sorted({*found["layers"]["x"], *found["units"]["x"]}))
         for ax in axes.flat:

@@ -49,7 +49,7 @@ def test_panels_have_their_numbers(panels):
         assert np.isfinite(list(columns.values())).all()
         assert len(columns) > 1
     if "devices" in found and jax.default_backend() == "cpu":
-        assert list(found["devices"]) == ["x", "ms, virtual devices of one CPU"]
+        assert list(found["devices"]) == ["x", scaling.VIRTUAL]
 
 
 def test_the_figure_is_drawn(tmp_path):
