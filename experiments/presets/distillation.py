@@ -178,7 +178,7 @@ PRESETS: Mapping[str, Config] = {
         _SMALL,
         seeds=1,
         train_examples=2400,
-        teacher="vgg11",
+        teacher="vgg11_bn",
         teacher_epochs=8,
         epochs=4,
         first_stage_epochs=1,
