@@ -34,6 +34,8 @@ STUDIES = (
     funmatch.STUDY,
 )
 
+_DISTRIBUTED = distributed.HELP  # the field of that name hides the module
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -45,7 +47,7 @@ class Arguments:
     """holds <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
     seeds: int | None = None
     """number of seeds; None: the preset's"""
-    distributed: Annotated[str | None, tyro.conf.arg(help=distributed.HELP)] = None
+    distributed: Annotated[str | None, tyro.conf.arg(help=_DISTRIBUTED)] = None
 
 
 def run(arguments: Arguments) -> int:
