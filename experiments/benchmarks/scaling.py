@@ -83,8 +83,17 @@ def main(config: Config) -> None:
                 *(f"{value:9.4g}" for value in values),
                 flush=True,
             )
-    draw(found, config.figure)
+    draw(found, config.figure, words(config))
     print(f"figure: {config.figure}")
+
+
+def words(config: Config) -> str:
+    """What the figure is of, in a line."""
+    clock = "the processor's time of all threads" if config.processor_time else "time"
+    return (
+        f"{config.model}, width {config.width:g}; maps of {config.fixed_layers} layers "
+        f"or of {config.fixed_units} units; {clock}; on {jax.default_backend()}"
+    )
 
 
 def measure(config: Config, panels: Sequence[str] | None = None) -> Found:
@@ -247,7 +256,7 @@ _TITLES = {
 }
 
 
-def draw(found: Found, target: Path) -> None:
+def draw(found: Found, target: Path, title: str = "") -> None:
     """Draws the panels; grey lines grow in proportion to x, or to its square."""
     with style.context():
         figure, axes = style.panels(2, 3, width=9.0, height=2.8)
@@ -265,15 +274,16 @@ def draw(found: Found, target: Path) -> None:
                 ax.plot(found[panel]["x"], values, "o-", ms=3, color=color, label=name)
             _scales(ax, found[panel]["x"])
         axes[1, 2].set_yscale("linear")
-        axes[1, 2].set_ylim(bottom=0)
+        axes[1, 2].set_ylim(0, 1.3 * axes[1, 2].get_ylim()[1])
         for ax, power in ((axes[0, 1], 1), (axes[0, 2], 2)):
             _slope(ax, power)
         memory = axes[1, 1]
         for color, panel in zip(style.COLORS, ("layers", "units"), strict=False):
             columns = found[panel]
+            values = np.asarray(columns["memory, MB"])
             memory.plot(
                 columns["x"],
-                columns["memory, MB"],
+                np.where(values > 0, values, np.nan),  # too little to see
                 "o-",
                 ms=3,
                 color=color,
@@ -284,6 +294,7 @@ def draw(found: Found, target: Path) -> None:
         _scales(memory, sorted({*found["layers"]["x"], *found["units"]["x"]}))
         for ax in axes.flat:
             ax.legend()
+        figure.suptitle(title, fontsize=8)
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target, metadata={"Software": None})
 
