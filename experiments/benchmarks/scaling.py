@@ -256,7 +256,7 @@ _TITLES = {
 }
 
 
-def draw(found: Found, target: Path, title: str = "") -> None:
+def draw(found: Found, target: Path, heading: str = "") -> None:
     """Draws the panels; grey lines grow in proportion to x, or to its square."""
     with style.context():
         figure, axes = style.panels(2, 3, width=9.0, height=2.8)
@@ -294,7 +294,7 @@ def draw(found: Found, target: Path, title: str = "") -> None:
         _scales(memory, sorted({*found["layers"]["x"], *found["units"]["x"]}))
         for ax in axes.flat:
             ax.legend()
-        figure.suptitle(title, fontsize=8)
+        figure.suptitle(heading, fontsize=8)
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target, metadata={"Software": None})
 
