@@ -1,9 +1,8 @@
-"""What all studies share: presets, command line, progress bar, run folder."""
+"""What all studies share: presets, command line, run folder."""
 
 import contextlib
 import dataclasses
 import functools
-import math
 import shlex
 import sys
 import time
@@ -12,11 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich.console
-import rich.progress
 import tyro
 
-from experiments import distributed
+from experiments import distributed, progress
 from kd_heuristics import (
     checkpoints,
     compilation,
@@ -112,8 +109,8 @@ def _run(study, config, folder):
     entry = folder.begin()
     try:
         with compilation.counted() as count:
-            with progress_bar(study.name) as progress:
-                results, arrays = study.compute(config, folder, progress)
+            with progress.shown(study.name) as bar:
+                results, arrays = study.compute(config, folder, bar)
             results = results | {"numbers": numbers(config, folder)}
             folder.save_arrays("arrays.npz", arrays)
             folder.write_json("results.json", results)
@@ -297,58 +294,3 @@ _SWEEP = (
     ],
     None,
 )
-
-
-class Progress:
-    """A bar with study, step, loss and time left; lines where there is no terminal."""
-
-    def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID):
-        self._bar, self._task = bar, task
-
-    def start(self, steps: int) -> None:
-        """Sets the length of the bar."""
-        self._bar.update(self._task, total=steps)
-
-    def stage(self, name: str) -> None:
-        """Names what is running now.
-
-        Raises:
-          Interrupted: the process was asked to stop.
-        """
-        interrupts.check()
-        self._bar.update(self._task, stage=name)
-        if self._bar.disable and hosts.is_first():
-            task = self._bar.tasks[self._task]
-            print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
-
-    def advance(self, steps: float, loss: float | None = None) -> None:
-        """Moves the bar by so many steps; `loss` is shown where it is a number.
-
-        Raises:
-          Interrupted: as `stage`; what was done before is saved, or `fit` does so.
-        """
-        known = loss is not None and math.isfinite(loss)
-        fields: dict[str, Any] = {"loss": f"{loss:.3f}"} if known else {}
-        self._bar.update(self._task, advance=steps, **fields)
-        interrupts.check()
-
-
-@contextlib.contextmanager
-def progress_bar(study: str) -> Iterator[Progress]:
-    """The bar of one study; `Progress.start` gives its length."""
-    columns = (
-        rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
-        rich.progress.BarColumn(),
-        rich.progress.TextColumn("step"),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("loss {task.fields[loss]}"),
-        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    console = rich.console.Console()
-    with rich.progress.Progress(
-        *columns,
-        console=console,
-        disable=not (console.is_terminal and hosts.is_first()),
-    ) as bar:
-        task = bar.add_task(study, total=None, stage="", loss="-")
-        yield Progress(bar, task)

@@ -16,7 +16,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import launch, warmup
+from experiments import progress, warmup
 from experiments.presets.warmup import PRESETS
 from kd_heuristics import runs
 
@@ -85,9 +85,9 @@ def accuracy(config, group: str) -> dict[str, np.ndarray]:
     """Accuracy [seeds, epochs] by arm; nothing is kept on disk."""
     with (
         tempfile.TemporaryDirectory() as path,
-        launch.progress_bar("warmup sweep") as progress,
+        progress.shown("warmup sweep") as bar,
     ):
-        lab = warmup.Laboratory(config, runs.RunFolder(path), progress)
+        lab = warmup.Laboratory(config, runs.RunFolder(path), bar)
         arrays = lab.train(group)
     return {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
 

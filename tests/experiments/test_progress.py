@@ -1,8 +1,8 @@
-"""The command line's bar: in a terminal and in a log file."""
+"""The bar of a study: in a terminal and in a log file."""
 
 import pytest
 
-from experiments import launch
+from experiments import progress
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -10,12 +10,12 @@ def test_the_bar_shows_stage_step_and_loss(terminal, monkeypatch, capsys):
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
         monkeypatch.setenv("COLUMNS", "120")
-    with launch.progress_bar("sgdr") as progress:
-        progress.start(10)
-        progress.stage("seed 0: step")
-        progress.advance(2.5, 1.25)
-        progress.advance(2.5, float("nan"))  # resumed steps have no loss
-        progress.stage("seed 1: step")
+    with progress.shown("sgdr") as bar:
+        bar.start(10)
+        bar.stage("seed 0: step")
+        bar.advance(2.5, 1.25)
+        bar.advance(2.5, float("nan"))  # resumed steps have no loss
+        bar.stage("seed 1: step")
     printed = capsys.readouterr().out
     assert "seed 1: step" in printed
     if terminal:
