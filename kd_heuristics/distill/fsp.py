@@ -5,6 +5,7 @@ of the method fits the student's flow matrices to the teacher's with `fsp_loss` 
 the second trains on the labels alone. Which layers: `pairs`.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -171,8 +172,21 @@ def fsp_loss(
     )
 
 
+def _largest(windows, axis):
+    """The maximum, pair by pair.
+
+    The derivative of `jnp.max` divides by the number of entries that equal the maximum.
+    XLA may compute the entries twice, rounded differently, so that none does: NaN.
+    """
+    for place in sorted(axis, reverse=True):
+        count = windows.shape[place]
+        parts = [jax.lax.index_in_dim(windows, i, place, False) for i in range(count)]
+        windows = functools.reduce(jnp.maximum, parts)
+    return windows
+
+
 _POOLS = {
-    "max": jnp.max,
+    "max": _largest,
     # Half precision holds a maximum, but no mean.
     "mean": lambda windows, axis: checks.at_least_float32(windows).mean(axis),
 }

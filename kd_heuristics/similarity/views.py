@@ -164,9 +164,12 @@ def extract(
 
 
 def _root_sum(x):
-    """Norm of each channel; relative to the largest entry, or huge squares overflow."""
+    """Norm of each channel; relative to the largest entry, or huge squares overflow.
+
+    The norm does not depend on what it is relative to, and neither does its slope.
+    """
     flat = x.reshape(-1, x.shape[-1])
-    top = jnp.max(jnp.abs(flat), axis=0)
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(flat), axis=0))
     relative = flat * divide_where(top > 0, 1.0, top)[None, :]
     return top * jnp.sqrt(jnp.sum(squares(relative), axis=0))
 

@@ -205,3 +205,33 @@ def test_what_is_wrong_is_said(function, arguments, words):
 def test_what_is_wrong_with_an_option_is_said(options, words):
     with pytest.raises(ValueError, match=words):
         distill.fsp_loss(STUDENT, TEACHER, **options)
+
+
+def test_the_slope_of_a_pooled_maximum_survives_rounding():
+    """Unoptimised, XLA computes the pooled map twice, and not to the same bits."""
+    random = np.random.default_rng(0)
+    images, scale, shift, taught = (
+        jnp.asarray(random.normal(size=shape), jnp.float32)
+        for shape in ((4, 8, 8, 3), (3,), (3,), (4, 4, 4, 3))
+    )
+
+    def loss(scale, shift):
+        centred = images - images.mean((0, 1, 2), keepdims=True)
+        variance = jnp.square(centred).mean((0, 1, 2), keepdims=True)
+        large = centred * jax.lax.rsqrt(variance + 1e-5) * scale + shift
+        large = jax.nn.relu(large.reshape(images.shape))
+        return distill.fsp_loss(
+            [(large, large[:, ::2, ::2] / 2)], [(taught, taught)]
+        ).mean()
+
+    scale, shift = (value.reshape(1, 1, 1, 3) for value in (scale, shift))
+    expected, found = (
+        jax.jit(
+            jax.grad(loss, (0, 1)),
+            compiler_options={"xla_backend_optimization_level": level},
+        )(scale, shift)
+        for level in (2, 0)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, expected
+    )
