@@ -19,7 +19,7 @@ import numpy as np
 from kd_heuristics import checkpoints, hosts, interrupts, parallel, runs, training
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-if ":" in sys.argv[2]:
+if __name__ == "__main__" and ":" in sys.argv[2]:
     hosts.start(sys.argv[2])
 
 from tests.distributed import recipes  # noqa: E402 - its arrays use the devices

@@ -73,8 +73,8 @@ def test_flow_matrices_only_decay_the_layers_above(lab):
     assert moved(start, after) >= {"conv_00", "conv_01"}
     for name in ("fc_0", "fc_1", "fc_2"):
         ratio = after[name]["kernel"] / start[name]["kernel"]
-        # 4 steps, rates up to 0.01, a decay of 5e-4, momentum: 3e-5 at most; float32.
-        np.testing.assert_allclose(ratio, 1, atol=5e-5)
+        # 4 steps, rates up to 0.03, a decay of 5e-4, momentum: 9e-5 at most; float32.
+        np.testing.assert_allclose(ratio, 1, atol=1e-4)
         np.testing.assert_array_equal(after[name]["bias"], start[name]["bias"])
 
 

@@ -242,7 +242,7 @@ def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
         launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], copy)
     assert_ends_as(folder, copy)
     environment = json.loads((copy / "environment.json").read_text())
-    whole, resumed = (run["compilation"] for run in environment["invocations"])
+    whole, *_, resumed = (run["compilation"] for run in environment["invocations"])
     assert resumed["programs"] <= whole["programs"]
     assert whole["networks"]["advance"] == 2  # of training, and of fitting chains
     for name, count in resumed["networks"].items():
