@@ -72,7 +72,8 @@ def newest_good(
     lost = [step for step in needed if step not in good]
     usable = [step for step in good if all(step < other for other in lost)]
     if found and not usable:
-        first = next(filter(None, damaged.values()), f"step {min(lost)} is missing")
+        first = next(filter(None, damaged.values()), None)
+        first = first or f"step {min(lost)} is missing"
         raise CheckpointError(
             f"no checkpoint in {directory} can be gone on from: {first}. Remove that "
             "folder to start from the beginning"

@@ -56,6 +56,34 @@ def test_the_run_ends_the_same(whole, tmp_path, kind):
             compare.assert_same(whole, target)
 
 
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    """A run of three trainings, none of which keeps checkpoints for later."""
+    return recipes.run("curve", tmp_path_factory.mktemp("curve") / "run")
+
+
+def test_nothing_whole_is_refused(trainings, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trainings, run)
+    for place in (run / "checkpoints" / "bend").glob("0*"):
+        damage.KINDS["truncate"](place / "manifest.sha256.json", None)
+    with (
+        pytest.warns(checkpoints.DamageWarning),
+        pytest.raises(checkpoints.CheckpointError, match="can be gone on from"),
+    ):
+        recipes.run("curve", run)
+
+
+def test_an_earlier_training_is_made_again(trainings, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trainings, run)
+    newest = run / "checkpoints" / "end-0" / "00000008"
+    damage.KINDS["truncate"](newest / "manifest.sha256.json", None)
+    with pytest.warns(checkpoints.DamageWarning, match=f"step 8, {newest}"):
+        recipes.run("curve", run)
+    compare.assert_same(trainings, run, ordered=False)
+
+
 def test_links_are_removed_and_not_followed(tmp_path, whole):
     """Nothing outside of the run folder is deleted."""
     mine = tmp_path / "thesis"
