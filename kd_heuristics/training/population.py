@@ -66,8 +66,9 @@ def population(
     """Trains all members in one program, each as `fit` would train it alone.
 
     On CPU the members run one after the other inside the program, and each result
-    equals that of `fit` bit for bit; on GPU and TPU they run at once under vmap, equal
-    to rounding (the shipped table, `parallel.strategies`, says which).
+    equals that of `fit` bit for bit (to rounding with jax 0.7); on GPU and TPU they run
+    at once under vmap, equal to rounding (the shipped table, `parallel.strategies`,
+    says which).
 
     Args:
       members: at least one; equal in structure, shapes and functions.
