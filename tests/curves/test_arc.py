@@ -67,6 +67,14 @@ def test_a_curve_of_no_length():
     assert curves.arc_integral([0, 0.5, 1], [1.0, 2.0, 3.0], curve) == 2.0
 
 
+@pytest.mark.parametrize("size", [1e-3, 0.1, 1.0, 1e3])
+def test_equal_distances_do_not_depend_on_the_size_of_the_curve(size):
+    curve = curves.polychain([jnp.float32(size * x) for x in (0, 3, 4)])
+    np.testing.assert_allclose(
+        curves.uniform_t(curve, 3), [0, 1 / 3, 1], rtol=1e-5, atol=1e-7
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
