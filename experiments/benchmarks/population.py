@@ -71,18 +71,7 @@ def ours(config: Config) -> dict[str, Callable[[], Any]]:
     classifier = training.Classifier(network, (0.0,) * 3, (1.0,) * 3)
     batches = jax.tree_util.Partial(_batch, {"images": images, "labels": labels})
     optimizer = training.sgd(0.01, momentum=0.9)
-    members = []
-    for seed in range(config.members):
-        variables = network.init(jax.random.key(seed), images[:1])
-        member = training.Member(
-            objective=classifier.supervised,
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            optimizer=optimizer,
-            seed=seed,
-            stage=f"member {seed}",
-        )
-        members.append(member)
+    members = members_of(classifier, images[:1], optimizer, config.members)
     steps = config.steps
     # One compiled call a training: steps_per_call is of all members together.
     shared = {"num_steps": steps, "steps_per_call": steps * config.members}
@@ -105,6 +94,25 @@ def ours(config: Config) -> dict[str, Callable[[], Any]]:
         "loop": apart,
     }
     return {name: forms[name] for name in config.forms}
+
+
+def members_of(
+    classifier: training.Classifier, example: Any, optimizer: Any, count: int
+) -> list[training.Member]:
+    """Supervised members of seeds 0, 1, ...; `example` is one image, [1, h, w, c]."""
+    members = []
+    for seed in range(count):
+        variables = classifier.network.init(jax.random.key(seed), example)
+        member = training.Member(
+            objective=classifier.supervised,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            optimizer=optimizer,
+            seed=seed,
+            stage=f"member {seed}",
+        )
+        members.append(member)
+    return members
 
 
 def _batch(batch, seed, step):

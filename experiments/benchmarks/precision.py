@@ -10,10 +10,10 @@ of a seed stand beside the spread over seeds. RESULTS.md has the last table.
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import population
 from kd_heuristics import data, models, schedules, training
 
 DTYPES = ("float32", "bfloat16")
@@ -44,19 +44,8 @@ def accuracies(config: Config, dtype: str) -> np.ndarray:
     steps = config.epochs * data.steps_per_epoch(len(train), config.batch_size)
     rate = schedules.cosine_decay(config.rate, steps)
     optimizer = training.sgd(rate, momentum=0.9, weight_decay=5e-4, clip_norm=1.0)
-    members = []
-    for seed in range(config.seeds):
-        example = jnp.zeros((1, *train.images.shape[1:]))
-        variables = network.init(jax.random.key(seed), example)
-        member = training.Member(
-            objective=classifier.supervised,
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            optimizer=optimizer,
-            seed=seed,
-            stage=f"seed{seed}",
-        )
-        members.append(member)
+    example = jnp.zeros((1, *train.images.shape[1:]))
+    members = population.members_of(classifier, example, optimizer, config.seeds)
     side = train.images.shape[1]
     augmentation: dict[str, Any] = data.default_augmentation(config.dataset, side)
     batches = data.train_batches(train, config.batch_size, **augmentation)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from kd_heuristics import paper, runs
+from kd_heuristics import paper
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
+from kd_heuristics.plots.folder import read
 from kd_heuristics.plots.maps import absolute_map, difference_map, heat_map, short
 
 _WORDS = {
@@ -19,13 +20,8 @@ _WORDS = {
 
 def distillation(path: AnyPath) -> None:
     """Draws figures/figure6, layers and temperatures."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path, "{teacher} teaches {model} on {dataset}")
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
-    words = f"{folder.parent.name} preset, {config['teacher']} teaches "
-    words += f"{config['model']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     arm = f"soft-{config['temperature']:g}"
     with style.context():
         _figure6(folder, config, arrays, arm, words)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kd_heuristics import runs
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
+from kd_heuristics.plots.folder import read
 
 _WORDS = {
     "teacher": "full training",
@@ -38,13 +38,9 @@ _CURVES = ("teacher", "teacher_fast", "fitnet", "student")
 
 def fsp(path: AnyPath) -> None:
     """Draws figures/figure3 and tables."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path, "{teacher} on {dataset}")
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
     results = run.read_json("results.json")
-    words = f"{folder.parent.name} preset, {config['teacher']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
         if results["fast"]:
             _figure3(folder, arrays, words)

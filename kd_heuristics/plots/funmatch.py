@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics import paper, runs
+from kd_heuristics import paper
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
+from kd_heuristics.plots.folder import read
 
 _WORDS = {
     "fix/rs": "fixed, whole image",
@@ -37,14 +38,9 @@ _COLORS = dict(zip(_LINES, style.COLORS, strict=True))
 
 def funmatch(path: AnyPath) -> None:
     """Draws figures/patience, variants and curves."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path, "{teacher} teaches {model} on {dataset}")
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
     results = run.read_json("results.json")
-    words = f"{folder.parent.name} preset, {config['teacher']} teaches "
-    words += f"{config['model']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
         _patience(folder, config, results, words)
         _variants(folder, results, words)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from kd_heuristics import paper, runs
+from kd_heuristics import paper
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import style
+from kd_heuristics.plots.folder import read
 
 # What each figure of the paper shows along the curves: metric, words, digitised table.
 _FIGURES = {
@@ -21,12 +22,8 @@ _MAPS = 3  # at most so many seeds
 
 def mode_connectivity(path: AnyPath) -> None:
     """Draws figures/figure1, figure7 to figure10, kinds and epochs of a run folder."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path)
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
-    words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     pairs = [f"G{mode}" for mode in config["modes"][1:]]
     with style.context():
         for name in _FIGURES:

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from kd_heuristics import paper, runs
+from kd_heuristics import paper
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import planes, similarity, style
+from kd_heuristics.plots.folder import read
 
 _ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
 _PLANES = ("Figure 3", "Figures 12 and 13")  # of the pairs in this order
@@ -13,12 +14,8 @@ _PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 
 def sgdr(path: AnyPath) -> None:
     """Draws figures 2, 3, 11 to 14 and the barriers into a run folder's figures."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path)
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
-    words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
         _figure2(folder, config, arrays, words)
         _barriers(folder, config, arrays, words)

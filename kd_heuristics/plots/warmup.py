@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from kd_heuristics import paper, runs
+from kd_heuristics import paper
 from kd_heuristics.files import AnyPath
 from kd_heuristics.plots import maps, style
+from kd_heuristics.plots.folder import read
 
 # The arms of the paper, by the names of its columns.
 PAPER = {
@@ -38,12 +39,8 @@ _COLORS = dict(
 
 def warmup(path: AnyPath) -> None:
     """Draws figures/figure4, figure5, controls and, for ResNets, figure15."""
-    run = runs.RunFolder(path)
+    run, config, arrays, words = read(path)
     folder = run.path
-    config = run.read_json("config.json")["config"]
-    arrays = run.load_arrays("arrays.npz")
-    words = f"{folder.parent.name} preset, {config['model']} on {config['dataset']}"
-    words += f", {style.seeds_words(config['seeds'])}"
     with style.context():
         _figure4(folder, config, arrays, words)
         _figure5(folder, config, arrays, words)
