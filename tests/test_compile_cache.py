@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from kd_heuristics import compilation, compile_cache
+from kd_heuristics import compilation, compile_cache, compiled
 
 # Prints what a program's second process is to see. The folder is used at the call.
 CHILD = """
@@ -120,3 +120,15 @@ def test_programs_are_counted_once(tmp_path):
     assert count.seconds > 0
     assert count.networks == {}
     assert "2 programs compiled, 0 read from the cache" in str(count)
+
+
+def test_programs_of_networks_are_told_by_the_name_of_their_function():
+    def halved(x):
+        return x / 2
+
+    calls = compiled.jit(halved), compiled.jit(lambda x: x - 1), jax.jit(lambda x: x)
+    with compilation.counted() as count:
+        for call in calls:
+            call(1.0)
+    assert count.programs >= 3  # jit's own try of its option may be one more
+    assert count.networks == {"halved": 1}

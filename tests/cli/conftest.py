@@ -32,7 +32,7 @@ NETS = """
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """nets.py, data.npz, and a.npz, b.npz and steps/ with the same two networks."""
     path = tmp_path_factory.mktemp("cli")
