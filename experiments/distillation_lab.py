@@ -127,6 +127,7 @@ class Laboratory:
             num_steps=epochs * self.task.steps_per_epoch,
             at_once=self.config.members_at_once,
             mesh=self.task.mesh,
+            batch_norm=self.config.batch_norm,
             log_every_steps=self.task.steps_per_epoch,
             evaluate=None if tested is None else test,
             metrics=self.metrics,
@@ -304,8 +305,8 @@ class Laboratory:
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
-            sharding=maps.sharding(
-                len(self.images), self.config.eval_batch_size, self.task.mesh
+            mesh=maps.dividing(
+                self.task.mesh, len(self.images), self.config.eval_batch_size
             ),
         )
         return parallel.to_host(found)

@@ -136,6 +136,7 @@ class Laboratory:
             num_steps=phase.steps,
             at_once=self.config.members_at_once,
             mesh=self.tasks["all", "large"].mesh,
+            batch_norm=self.config.batch_norm,
             log_every_steps=self.config.log_every_steps,
             evaluate=None if tested is None else test,
             metrics=self.metrics,

@@ -39,7 +39,7 @@ def between(
       batch_size: examples at a time.
       shuffle: b sees the images in another order: what is left is the noise floor,
         the similarity of layers that have nothing in common.
-      mesh: devices over which each batch is split.
+      mesh: devices over which each batch is split, and then the layers.
 
     Returns: float; NaN throughout where a parameter is not finite.
     """
@@ -57,18 +57,18 @@ def between(
         {"a": images, "b": images[order]},
         measure,
         batch_size=batch_size,
-        sharding=sharding(len(images), batch_size, mesh),
+        mesh=dividing(mesh, len(images), batch_size),
     )
     return parallel.to_host(found)
 
 
-def sharding(
-    num_images: int, batch_size: int, mesh: jax.sharding.Mesh | None
-) -> jax.sharding.Sharding | None:
-    """How a batch is split; None where the devices do not divide so few images."""
+def dividing(
+    mesh: jax.sharding.Mesh | None, num_images: int, batch_size: int
+) -> jax.sharding.Mesh | None:
+    """The mesh; None where its devices do not divide a batch of so few images."""
     if mesh is None or min(num_images, batch_size) % mesh.size:
         return None
-    return parallel.batch_sharding(mesh)
+    return mesh
 
 
 def layers(

@@ -113,6 +113,7 @@ class Laboratory:
             num_steps=epochs * its.steps_per_epoch,
             at_once=self.config.members_at_once,
             mesh=its.mesh,
+            batch_norm=self.config.batch_norm,
             log_every_steps=its.steps_per_epoch,
             metrics=self.metrics,
             directory=self.folder.checkpoints(directory),

@@ -83,6 +83,7 @@ class Laboratory:
             num_steps=epochs * self.task.steps_per_epoch,
             at_once=self.config.members_at_once,
             mesh=self.task.mesh,
+            batch_norm=self.config.batch_norm,
             log_every_steps=self.task.steps_per_epoch,
             metrics=self.metrics,
             directory=self.folder.checkpoints(directory),

@@ -209,6 +209,7 @@ class Laboratory:
             at_once=self.config.members_at_once,
             micro_batches=1 if group == "small" else self.config.micro_batches,
             mesh=its.mesh,
+            batch_norm=self.config.batch_norm,
             log_every_steps=its.steps_per_epoch,
             evaluate=test,
             metrics=self.metrics,

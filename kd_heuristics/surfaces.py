@@ -49,6 +49,7 @@ def evaluate(
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Surface:
     """Metrics at every point of a grid, a chunk at a time.
 
@@ -65,10 +66,11 @@ def evaluate(
       metric: as in `points.evaluate`, as is `refresh_stats`.
       path: ".npz" file of the surface; None: it is not saved.
       refresh_stats: as in `points.evaluate`.
-      chunk: points in memory at once, and between two writes; None: 8.
+      chunk: points of a device in memory at once, and between two writes; None: 8.
       batch_stats: as in `points.evaluate`.
       progress: called after each chunk with the points done since, on all sets; first
         with those of the file.
+      mesh: as in `points.evaluate`.
 
     Raises:
       RunError: the file is damaged, or of another surface.
@@ -81,9 +83,10 @@ def evaluate(
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
     size = points.CHUNK if chunk is None else chunk
+    at_once = size * (1 if mesh is None else mesh.size)
     left = np.flatnonzero(~surface.done)
-    for start in range(0, len(left), size):
-        places = left[start : start + size]
+    for start in range(0, len(left), at_once):
+        places = left[start : start + at_once]
         found = points.evaluate_sets(
             params_at,
             grid[places],
@@ -92,6 +95,7 @@ def evaluate(
             refresh_stats,
             size,
             batch_stats=batch_stats,
+            mesh=mesh,
         )
         _put(surface, places, found)
         store.save(surface)

@@ -38,6 +38,7 @@ class Config:
     dropout_rate: float = 0.5  # of a VGG
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    batch_norm: Literal["global", "device"] = "global"
     on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None
     batch_size: int = 100

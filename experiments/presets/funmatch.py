@@ -57,6 +57,7 @@ class Config:
     family: str = "mobilenet_v3_large"  # of the MobileNet arms
     dtype: Literal["float32", "bfloat16"] = "float32"
     devices: int = 1
+    batch_norm: Literal["global", "device"] = "global"
     on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None
     batch_size: int = 512

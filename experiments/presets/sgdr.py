@@ -30,6 +30,7 @@ class Config:
     dropout_rate: float = 0.5
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward and backward
     devices: int = 1  # each batch is split over so many
+    batch_norm: Literal["global", "device"] = "global"  # over a batch, or its parts
     on_nonfinite: Literal["raise", "skip", "record"] = "raise"
     members_at_once: int | None = None  # of a population; None: by the backend
     batch_size: int = 100

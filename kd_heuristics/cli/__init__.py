@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from kd_heuristics import compile_cache
 from kd_heuristics.checkpoints import CheckpointError
 from kd_heuristics.cli.layers import similarity
 from kd_heuristics.cli.machine import info
@@ -40,6 +39,7 @@ from kd_heuristics.cli.plane import surface
 from kd_heuristics.cli.sets import prepare
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
+from kd_heuristics.hosts import HostError
 from kd_heuristics.runs import RunError
 from kd_heuristics.training import NonFiniteError
 
@@ -53,7 +53,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "info": info,
 }
-_COMPILING = ("connect", "surface", "similarity")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,15 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(overview(), file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else USAGE)
-    if words[0] in _COMPILING:
-        compile_cache.use()
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="kd-heuristics", args=words, description=__doc__
         )
     except (ValueError, CheckpointError, RunError) as error:
         _fail(error, USAGE)
-    except (PrepareError, MissingDatasetError, NonFiniteError) as error:
+    except (PrepareError, MissingDatasetError, NonFiniteError, HostError) as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from kd_heuristics import parallel
 from kd_heuristics import similarity as tools
 from kd_heuristics.cli import output
 from kd_heuristics.cli.path import A, B
@@ -92,8 +93,9 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
             measure,
             batch_size=batch_size,
             conv=conv,
+            mesh=sides[0][0].mesh,
         )
-    return np.asarray(found)
+    return parallel.to_host(found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""How the commands speak: a bar with the time left, a table, a folder of results."""
+"""How the commands speak: a bar with the time left, a table, a folder of results.
+
+Of several processes the first one speaks and writes.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +13,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from kd_heuristics import runs
+from kd_heuristics import hosts, runs
 
 
 @contextlib.contextmanager
@@ -21,7 +24,7 @@ def progress(words: str, total: int) -> Iterator[Callable[..., None]]:
       words: what is being done.
       total: counts until it is done.
     """
-    console = rich.console.Console(stderr=True)
+    console = rich.console.Console(stderr=True, quiet=not hosts.is_first())
     if not console.is_terminal:
         console.print(f"{words} ...", highlight=False)
     columns = (
@@ -44,7 +47,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         shown.add_column(column, justify="left" if index == 0 else "right")
     for row in rows:
         shown.add_row(*(x if isinstance(x, str) else f"{x:.4g}" for x in row))
-    rich.console.Console().print(shown)
+    rich.console.Console(quiet=not hosts.is_first()).print(shown)
+
+
+def say(line: str) -> None:
+    """Prints a line."""
+    if hosts.is_first():
+        print(line)
 
 
 def folder(path: Path) -> runs.RunFolder:
@@ -53,7 +62,7 @@ def folder(path: Path) -> runs.RunFolder:
     Raises: ValueError where it cannot be written.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        hosts.first(path.mkdir, parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
     return runs.RunFolder(path)
@@ -69,5 +78,5 @@ def save(
     target = folder(out)
     target.write_json("results.json", results)
     target.save_arrays("arrays.npz", arrays)
-    draw(target.path)
-    print(f"results: {out / 'results.json'}\nfigures: {out / 'figures'}")
+    hosts.first(draw, target.path)
+    say(f"results: {out / 'results.json'}\nfigures: {out / 'figures'}")

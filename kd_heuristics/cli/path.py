@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import tyro
 
-from kd_heuristics import curves, data, points, schedules, training
+from kd_heuristics import curves, data, hosts, points, schedules, training
 from kd_heuristics.cli import checkpoint, output
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
@@ -76,7 +76,7 @@ def connect(
         paths["curve"] = _KINDS[kind]([first, *middle, last])
         for index, bend in enumerate(middle):
             name = "bend.npz" if bends == 1 else f"bend{index + 1}.npz"
-            checkpoint.save(out / name, {"params": bend})
+            hosts.first(checkpoint.save, out / name, {"params": bend})
     t = np.linspace(0, 1, num_points)
     found = {name: _along(lab, path, t, stats) for name, path in paths.items()}
     results = {
@@ -115,6 +115,7 @@ def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
             batches,
             num_steps=steps,
             seed=seed,
+            mesh=lab.mesh,
             progress=advance,
         )
     return state.params
@@ -130,6 +131,7 @@ def _along(lab: Lab, path, t, stats) -> dict[str, np.ndarray]:
             lab.classifier.metric,
             lab.refresh(stats),
             progress=advance,
+            mesh=lab.mesh,
         )
 
 
@@ -150,7 +152,7 @@ def _tell(results: dict[str, Any]) -> None:
             if barrier > 0
             else "crosses no barrier"
         )
-        print(f"the {name} {crossed} in train loss")
+        output.say(f"the {name} {crossed} in train loss")
 
 
 def _draw(folder: Path, t: np.ndarray, found) -> None:

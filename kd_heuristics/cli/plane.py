@@ -111,6 +111,7 @@ def _evaluate(lab: Lab, plane, xs, ys, stats, out) -> surfaces.Surface:
             out / "surface.npz",
             lab.refresh(stats),
             progress=advance,
+            mesh=lab.mesh,
         )
 
 

@@ -14,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from kd_heuristics import data, models, points, training
+from kd_heuristics import (
+    compile_cache,
+    data,
+    hosts,
+    models,
+    parallel,
+    points,
+    training,
+)
 from kd_heuristics.cli import checkpoint
 
 PyTree = Any
@@ -43,6 +51,14 @@ class Subject:
     in [0, 1], or 0 to 255"""
     batch_size: int = 100
     """examples at a time"""
+    devices: int | None = 1
+    """that share the work out: points of a path or plane, batches of a fit or a map;
+    None: all"""
+    distributed: Annotated[
+        str | None, tyro.conf.arg(metavar="auto | HOST:PORT,COUNT,INDEX")
+    ] = None
+    """one run of several processes, each started with this command, on all devices of
+    all: auto on Slurm, Open MPI, Kubernetes and TPU"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +69,21 @@ class Lab:
       classifier: the network and what its pixels are normalised by.
       train: the training set, whole.
       sets: batches of "train" and "test", cut to `examples`.
-      images: of the test set, uint8.
+      images: of the test set, uint8, on all devices.
+      mesh: the devices; None: one.
     """
 
     classifier: training.Classifier
     train: data.Dataset
     sets: dict[str, PyTree]
     images: jax.Array
+    mesh: jax.sharding.Mesh | None
 
     def variables(self, text: str) -> PyTree:
-        """`{"params": ..., "batch_stats": ...}` of a checkpoint."""
-        return checkpoint.network(checkpoint.parse(text), self.shapes)
+        """`{"params": ..., "batch_stats": ...}` of a checkpoint, on all devices."""
+        return _placed(
+            checkpoint.network(checkpoint.parse(text), self.shapes), self.mesh
+        )
 
     @property
     def shapes(self) -> PyTree:
@@ -103,6 +123,8 @@ def make(subject: Subject, beside: str) -> Lab:
     """
     if subject.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {subject.batch_size}")
+    mesh = _mesh(subject)
+    compile_cache.use()
     known = checkpoint.settings(checkpoint.parse(beside).path)
     train, test = _sets(subject, known)
     options = _options(subject.model_options)
@@ -123,8 +145,27 @@ def make(subject: Subject, beside: str) -> Lab:
         classifier,
         train,
         {part: data.eval_batches(s, subject.batch_size) for part, s in cut.items()},
-        jnp.asarray(cut["test"].images),
+        _placed(jnp.asarray(cut["test"].images), mesh),
+        mesh,
     )
+
+
+def _mesh(subject) -> jax.sharding.Mesh | None:
+    """The devices, of all processes where there are several; None: one."""
+    if subject.distributed is not None:
+        if subject.devices not in (1, None):
+            raise ValueError(
+                "--distributed takes all devices of all processes, got --devices "
+                f"{subject.devices}; leave it out"
+            )
+        if hosts.count() == 1:  # the second network's subject comes here again
+            hosts.start(subject.distributed)
+        return parallel.mesh()
+    return None if subject.devices == 1 else parallel.mesh(subject.devices)
+
+
+def _placed(tree, mesh):
+    return tree if mesh is None else parallel.replicate(tree, mesh)
 
 
 def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Network:

@@ -33,6 +33,7 @@ def evaluate(
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean of each metric over a set, at each of many parameter points.
 
@@ -52,11 +53,15 @@ def evaluate(
         or function that compares equal between calls compiles once.
       refresh_stats: `params -> batch_stats`, called at every point: `exact`, `pooled`
         or `cumulative`. Between two networks the statistics of neither fit.
-      chunk: points that lie in memory at once under vmap, for whose number the program
-        is compiled; None: 8, or as many as there are. In a loop it is one.
+      chunk: points that lie in memory at once under vmap, on each device, for whose
+        number the program is compiled; None: 8, or as many as there are. In a loop it
+        is one.
       batch_stats: running statistics given to the metric at every point instead; None:
         `{}`.
       progress: called with the number of points done since it was last called.
+      mesh: devices that share the points out, each with all examples; None: the points
+        go wherever the batches lie, and are split if these are
+        (`parallel.split_batches`).
 
     Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
 
@@ -81,6 +86,7 @@ def evaluate(
         chunk,
         batch_stats=batch_stats,
         progress=progress,
+        mesh=mesh,
     )
     return {name.removeprefix("_"): values for name, values in found.items()}
 
@@ -95,6 +101,7 @@ def evaluate_sets(
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
     """`evaluate` on several sets, whose statistics are re-estimated once a point.
 
@@ -107,6 +114,7 @@ def evaluate_sets(
       chunk: as in `evaluate`.
       batch_stats: as in `evaluate`.
       progress: called after each set with the number of points done on it.
+      mesh: as in `evaluate`.
 
     Returns: `{"train_loss": float64 [points], ...}`.
 
@@ -114,26 +122,30 @@ def evaluate_sets(
     """
     # On the host: slicing on the device would cost a dispatch a chunk.
     coordinates = np.asarray(jnp.asarray(coordinates, float))
-    size = min(CHUNK, len(coordinates)) if chunk is None else chunk
+    devices = 1 if mesh is None else mesh.size
+    size = min(CHUNK, -(-len(coordinates) // devices)) if chunk is None else chunk
     _check(coordinates, size, sets, batch_stats, refresh_stats)
     _check_on_curve(params_at, coordinates)
     strategy = parallel.strategies()["points"]
-    size = 1 if strategy == "loop" else size
-    stack = _stacker(params_at)
-    metric = as_partial(metric)
+    size = devices * (1 if strategy == "loop" else size)
+    stack = _stacker(params_at, mesh)
     shared = {} if batch_stats is None else batch_stats
+    metric, shared, sets = _everywhere((as_partial(metric), shared, dict(sets)), mesh)
+    if refresh_stats is not None:
+        refresh_stats = _everywhere(as_partial(refresh_stats), mesh)
     found: dict[str, list] = {}
     for start in range(0, len(coordinates), size):
         part = coordinates[start : start + size]
         # The last chunk is filled up: one shape, one program.
-        filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
-        params = stack(filled)
+        params = stack(
+            np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+        )
         own = {}
         if refresh_stats is not None:
-            own = refreshed(as_partial(refresh_stats), params, strategy)
+            own = refreshed(refresh_stats, params, strategy, mesh)
         for name, batches in sets.items():
             with _missing_stats_named():
-                sums = chunk_sums(metric, params, own, shared, batches, strategy)
+                sums = chunk_sums(metric, params, own, shared, batches, strategy, mesh)
             for key, values in _means(sums, len(part)).items():
                 found.setdefault(f"{name}_{key}", []).append(values)
             if progress is not None:
@@ -141,13 +153,20 @@ def evaluate_sets(
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def _stacker(params_at):
-    """`coordinates -> the parameters of each point`, stacked."""
+def _everywhere(tree, mesh):
+    return tree if mesh is None else parallel.replicate(tree, mesh)
+
+
+def _stacker(params_at, mesh):
+    """`coordinates -> the parameters of each point`, stacked, on the point's device."""
     point_of = as_partial(params_at)
     _check_arrays(point_of)
     # Compiled where the arrays are arguments; a closure's would become constants.
     stack = _stack_compiled if jax.tree.leaves(point_of) else _stack
-    return functools.partial(stack, point_of)
+    if mesh is None:
+        return functools.partial(stack, point_of)
+    point_of = parallel.replicate(point_of, mesh)
+    return lambda points: stack(point_of, parallel.split_members(points, mesh))
 
 
 def _stack(params_at, coordinates):
@@ -159,32 +178,41 @@ def _stack(params_at, coordinates):
 _stack_compiled = once(_stack, effort=1)
 
 
-def _each(function, points, strategy):
-    """The function of each point of a chunk, stacked; "loop" has chunks of one point.
+def _each(function, points, strategy, mesh, *shared):
+    """`function(point, *shared)` of each point of a chunk, stacked.
 
-    A loop inside the program (lax.map) took 1.3 times a Python loop's time on CPU.
+    A device's part of a chunk is a point where the strategy is "loop". A loop inside
+    the program (lax.map) took 1.3 times a Python loop's time on CPU.
     """
-    if strategy == "vmap":
-        return jax.vmap(function)(points)
-    found = function(jax.tree.map(lambda leaf: leaf[0], points))
-    return jax.tree.map(lambda leaf: leaf[None], found)
+
+    def part(points, *shared):
+        if strategy == "vmap":
+            return jax.vmap(lambda point: function(point, *shared))(points)
+        found = function(jax.tree.map(lambda leaf: leaf[0], points), *shared)
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    return parallel.by_parts(part, points, mesh, *shared)
 
 
-@functools.partial(compiled.jit, static_argnames="strategy")
-def refreshed(refresh_stats, params, strategy):
+@functools.partial(compiled.jit, static_argnames=("strategy", "mesh"))
+def refreshed(refresh_stats, params, strategy, mesh=None):
     """The statistics of each point, stacked."""
-    return _each(refresh_stats, params, strategy)
+
+    def point(params, refresh_stats):
+        return refresh_stats(params)
+
+    return _each(point, params, strategy, mesh, refresh_stats)
 
 
-@functools.partial(compiled.jit, static_argnames="strategy")
-def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy):
+@functools.partial(compiled.jit, static_argnames=("strategy", "mesh"))
+def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=None):
     """Sums of each metric, {name: [points, num_batches]}.
 
     `own_stats` has a leading axis [points]; empty, `batch_stats` stand for all points.
     Under vmap, each batch is read once for all points.
     """
 
-    def sums(stats, params, batch):
+    def sums(metric, stats, params, batch):
         values = dict(metric(params, stats, batch))
         first = next(iter(values.values()))
         mask = values.pop("mask", jnp.ones_like(first, bool))
@@ -192,14 +220,15 @@ def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy):
         found = {k: jnp.where(mask, v, 0).sum() for k, v in values.items()}
         return found | {"count": mask.sum()}
 
-    def point(own):
+    def point(own, metric, batch_stats, batches):
         params, own_stats = own
         stats = own_stats if jax.tree.leaves(own_stats) else batch_stats
         return jax.lax.scan(
-            lambda _, batch: (None, sums(stats, params, batch)), None, batches
+            lambda _, batch: (None, sums(metric, stats, params, batch)), None, batches
         )[1]
 
-    return _each(point, (params, own_stats), strategy)
+    shared = metric, batch_stats, batches
+    return _each(point, (params, own_stats), strategy, mesh, *shared)
 
 
 def _means(sums, num_points) -> dict[str, np.ndarray]:

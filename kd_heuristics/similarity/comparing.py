@@ -28,6 +28,7 @@ def all_pairs(
     stacks_b: list[Layer],
     examples: Any,
     crosses: tuple[Moments, ...] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[jax.Array, Report]:
     """The map [layers_a, layers_b], NaN where a layer is not finite.
 
@@ -39,6 +40,7 @@ def all_pairs(
       examples: their number.
       crosses: moments of the pairs, a stack for each group, where the layers were
         prepared from moments; None: from examples.
+      mesh: devices that share the pairs out.
     """
     finite = _finite(layout.side_a, stacks_a), _finite(layout.side_b, stacks_b)
     dtype = jnp.result_type(*(stack.rank.dtype for stack in (*stacks_a, *stacks_b)))
@@ -49,14 +51,14 @@ def all_pairs(
         slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
         elements = stack_a.factor[0].size + stack_b.factor[0].size
 
-        def one(item, stack_a=stack_a, stack_b=stack_b):
+        def one(item, stack_a, stack_b):
             (slot_a, slot_b), cross = item
             a = jax.tree.map(lambda leaf: leaf[slot_a], stack_a)
             b = jax.tree.map(lambda leaf: leaf[slot_b], stack_b)
             return _one(kind, a, b, cross)
 
         values = jnp.asarray(group.weight, dtype) * mapped(
-            one, (slots, cross), elements
+            one, (slots, cross), elements, stack_a, stack_b, mesh=mesh
         )
         value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
         count = examples * layout.side_a.multiplicity[group.group_a]

@@ -35,6 +35,7 @@ def matrix(
     directions: int | None = None,
     debiased: bool = False,
     epsilon: float = 1e-6,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """Similarity of every layer of one network to every layer of another.
 
@@ -66,6 +67,8 @@ def matrix(
       directions: for svcca.
       debiased: for cka.
       epsilon: for google_cca.
+      mesh: devices that share the layers and pairs out, with the activations on all
+        of them (`parallel.replicate`); None: wherever these lie.
 
     Returns: float [layers_a, layers_b]; a sequence of checkpoints gives a leading
     axis each: [checkpoints_a, checkpoints_b, layers_a, layers_b].
@@ -100,7 +103,7 @@ def matrix(
     shape = (checkpoints_a or 1, checkpoints_b or 1)
     shape += (len(named_a) // shape[0], len(named_b or named_a) // shape[1])
     half = itself and kind.symmetric and not mirror
-    value = compare(kind, conv, named_a, named_b, _wanted(shape, half, mirror))
+    value = compare(kind, conv, named_a, named_b, _wanted(shape, half, mirror), mesh)
     value = _mirrored(value) if half else value
     value = jnp.moveaxis(value.reshape(*shape[::2], *shape[1::2]), 2, 1)
     value = _mirrored(value) if mirror else value
@@ -114,6 +117,7 @@ def compare(
     named_a: Activations,
     named_b: Activations | None,
     pairs: plan.Pairs | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """The map of two sides, each a dictionary of activations, checked.
 
@@ -123,6 +127,7 @@ def compare(
       named_a: layers; the names are those that messages show.
       named_b: layers under other names; None: the first side again.
       pairs: layers to compare, as (a, b); the rest stays 0. None: all.
+      mesh: as of `matrix`.
 
     Returns: float [layers_a, layers_b].
     """
@@ -130,7 +135,7 @@ def compare(
     checks.enough_examples(kind, len(next(iter(every.values()))))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
-    program = partial(_program, kind=kind, conv=conv, pairs=pairs)
+    program = partial(_program, kind=kind, conv=conv, pairs=pairs, mesh=mesh)
     known = checks.all_concrete(list(every.values()))
     value, report = decompositions.now(program, a, b) if known else program(a, b)
     if known:
@@ -139,13 +144,14 @@ def compare(
     return value
 
 
-@partial(jax.jit, static_argnames=("kind", "conv", "pairs"))
-def _program(a, b, kind, conv, pairs):
+@partial(jax.jit, static_argnames=("kind", "conv", "pairs", "mesh"))
+def _program(a, b, kind, conv, pairs, mesh=None):
     layout = _plan(a, b, conv, pairs)
-    stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv)
+    stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv, mesh)
     if b is not None:
-        stacks_b = _prepared(b, layout.side_b, kind, conv)
-    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]))
+        stacks_b = _prepared(b, layout.side_b, kind, conv, mesh)
+    stacks = stacks_a, stacks_b
+    return comparing.all_pairs(kind, layout, *stacks, len(a[0]), mesh=mesh)
 
 
 def _plan(a, b, conv, pairs):
@@ -153,7 +159,7 @@ def _plan(a, b, conv, pairs):
     return plan.make(tuple(shapes[0]), b and tuple(shapes[1]), conv, pairs)
 
 
-def _prepared(arrays, side, kind, conv):
+def _prepared(arrays, side, kind, conv, mesh):
     """The prepared layers, a stack for each group of slots."""
     origins = [views.shift(x, conv) for x in arrays]
     shifted = [x - origin for x, origin in zip(arrays, origins, strict=True)]
@@ -170,7 +176,7 @@ def _prepared(arrays, side, kind, conv):
         parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
         noise = views.rounding(chosen, shapes, levels, norms)
         items = jnp.concatenate(parts), noise
-        stacks.append(mapped(one, items, parts[0][0].size))
+        stacks.append(mapped(one, items, parts[0][0].size, mesh=mesh))
     return stacks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import compiled
+from kd_heuristics import compiled, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
@@ -25,7 +25,7 @@ def stream(
     batch_size: int = 256,
     conv: str = "dft",
     debiased: bool = False,
-    sharding: jax.sharding.Sharding | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Accumulator:
     """The accumulated moments of two networks over a data set on the device.
 
@@ -41,9 +41,9 @@ def stream(
       batch_size: examples a step; each example counts exactly once.
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
-      sharding: of the examples of a batch over devices, which have to divide it: as of
-        `parallel.batch_sharding`, with images and functions' arrays on all of them
-        (`parallel.replicate`); None: wherever the arrays lie.
+      mesh: devices that each batch is split over, and which have to divide it, with
+        images and functions' arrays on all of them (`parallel.replicate`); None:
+        wherever the arrays lie.
 
     Returns: the accumulator; `.result(measure)` is the map.
 
@@ -58,12 +58,9 @@ def stream(
     _check(images, batch_size)
     functions = as_partial(features_a), features_b and as_partial(features_b)
     size = min(batch_size, len(jax.tree.leaves(images)[0]))
-    if sharding is not None and size % sharding.num_devices:
-        raise ValueError(
-            f"a batch of {size} cannot be split over {sharding.num_devices} devices; "
-            f"choose a batch_size that is a multiple of {sharding.num_devices}"
-        )
-    return _streamed(*functions, images, size, conv, debiased, sharding)
+    if mesh is not None:
+        parallel.check_divides(size, mesh)
+    return _streamed(*functions, images, size, conv, debiased, mesh)
 
 
 def stream_matrix(
@@ -75,7 +72,7 @@ def stream_matrix(
     batch_size: int = 256,
     conv: str = "dft",
     max_bytes: int = 2**31,
-    sharding: jax.sharding.Sharding | None = None,
+    mesh: jax.sharding.Mesh | None = None,
     **options: Any,
 ) -> jax.Array:
     """The map of two networks over a data set, in bounded memory.
@@ -95,7 +92,7 @@ def stream_matrix(
       max_bytes: of the moments of one block; a block has at least one pair of layers.
         In use at a time are about twice as many (1.5 times measured on CPU), and
         some 4 times the activations of a batch.
-      sharding: as in `stream`.
+      mesh: as in `stream`; its devices then share the layers and pairs out.
       **options: `variance`, `directions`, `debiased`, `epsilon`, as in `matrix`.
 
     Returns: float [layers_a, layers_b], in the order of the sorted names, which is
@@ -126,25 +123,23 @@ def stream_matrix(
             jax.tree_util.Partial(_Only(tuple(_part(shape, part))), function)
             for shape, part, function in zip(shapes, block, functions, strict=True)
         )
-        moments = stream(a, b, images, batch_size=batch_size, sharding=sharding, **how)
-        found.append(moments.result(measure, **options))
+        moments = stream(a, b, images, batch_size=batch_size, mesh=mesh, **how)
+        found.append(moments.result(measure, mesh=mesh, **options))
     value = jnp.zeros([len(shape) for shape in shapes], found[0].dtype)
     for block, values in zip(blocks, found, strict=True):
         value = value.at[block].set(values)
     return value
 
 
-@partial(compiled.jit, static_argnames=("size", "conv", "debiased", "sharding"))
-def _streamed(features_a, features_b, images, size, conv, debiased, sharding=None):
+@partial(compiled.jit, static_argnames=("size", "conv", "debiased", "mesh"))
+def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
     total = len(jax.tree.leaves(images)[0])
 
     def batch(start):
         part = jax.tree.map(
             lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), images
         )
-        if sharding is None:
-            return part
-        return jax.lax.with_sharding_constraint(part, sharding)
+        return part if mesh is None else parallel.constrain_batch(part, mesh)
 
     def both(start):
         part = batch(start)

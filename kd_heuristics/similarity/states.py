@@ -97,18 +97,21 @@ def _aligned(layout, acc, one, other):
     return a, align(layout.side_b, acc.shapes_b, acc.side_b, one.side_b, other.side_b)
 
 
-@partial(jax.jit, static_argnames="kind")
-def result(acc: Any, kind: Measure) -> tuple[jax.Array, comparing.Report]:
+@partial(jax.jit, static_argnames=("kind", "mesh"))
+def result(
+    acc: Any, kind: Measure, mesh: jax.sharding.Mesh | None = None
+) -> tuple[jax.Array, comparing.Report]:
     """The map, and what is to be looked at."""
     layout = acc.layout
     a, b = (acc.side_a, acc.shapes_a), (acc.side_b, acc.shapes_b)
-    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, *a, kind)
+    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, *a, kind, mesh)
     if acc.side_b is not None:
-        stacks_b = _prepared(acc.count, layout.side_b, *b, kind)
-    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, acc.count, acc.pairs)
+        stacks_b = _prepared(acc.count, layout.side_b, *b, kind, mesh)
+    stacks = stacks_a, stacks_b
+    return comparing.all_pairs(kind, layout, *stacks, acc.count, acc.pairs, mesh)
 
 
-def _prepared(examples, layout, side, shapes, kind):
+def _prepared(examples, layout, side, shapes, kind, mesh):
     levels = [views.level(shift) for shift in side.shifts]
     stacks = []
     for group, own in enumerate(side.own):
@@ -116,11 +119,11 @@ def _prepared(examples, layout, side, shapes, kind):
         noise = views.rounding(chosen, shapes, levels, side.norms)
         count = jnp.asarray(examples * layout.multiplicity[group], noise.dtype)
 
-        def one(item, count=count):
+        def one(item, count):
             own, noise = item
             return measures.prepare_moments(kind, own.cross, noise, count, own.fourth)
 
-        stacks.append(mapped(one, (own, noise), own.cross[0].size))
+        stacks.append(mapped(one, (own, noise), own.cross[0].size, count, mesh=mesh))
     return stacks
 
 

@@ -174,11 +174,20 @@ class Accumulator:
         everyone = multihost_utils.process_allgather(self)
         return states.folded(everyone)
 
-    def result(self, measure: str = "svcca", **options: Any) -> jax.Array:
+    def result(
+        self,
+        measure: str = "svcca",
+        *,
+        mesh: jax.sharding.Mesh | None = None,
+        **options: Any,
+    ) -> jax.Array:
         """The similarity map of the examples so far.
 
         Args:
           measure: as in `matrix`.
+          mesh: devices that share the layers and pairs out, with the accumulator on
+            all of them (`parallel.replicate`, or as `stream` leaves it); None:
+            wherever it lies.
           **options: `variance`, `directions`, `debiased`, `epsilon`, as in `matrix`.
 
         Returns: float [layers_a, layers_b]; a scalar where `init` got arrays.
@@ -199,7 +208,7 @@ class Accumulator:
         known = checks.all_concrete(jax.tree.leaves(self))
         if known:
             checks.enough_examples(kind, int(self.count))
-        program = partial(states.result, kind=kind)
+        program = partial(states.result, kind=kind, mesh=mesh)
         value, report = decompositions.now(program, self) if known else program(self)
         if known:
             checks.look(jax.device_get(report), self._labels(), kind.saturates, 3)

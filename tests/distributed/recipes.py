@@ -121,7 +121,15 @@ def curve(mesh):
         counted,
         refresh_stats=points.exact(moments, stats, batches),
     )
-    return bend, found
+    shared_out = points.evaluate(
+        curves.polychain([a, *bend, b]).at,
+        [0.0, 0.3, 1.0],
+        parallel.replicate(EVAL, mesh),
+        counted,
+        batch_stats=stats,
+        mesh=mesh,
+    )
+    return bend, found, shared_out
 
 
 def counted(params, batch_stats, batch):
@@ -143,7 +151,7 @@ def similarities(mesh):
         "cka",
         batch_size=16,
         conv="mean",
-        sharding=parallel.batch_sharding(mesh),
+        mesh=mesh,
     )
 
 

@@ -73,7 +73,7 @@ def test_fewer_devices_agree(name, others):
 def assert_same_numbers(expected, found):
     assert_close(expected, found)
     # Counts are equal: which examples are right, and that each is counted once.
-    for which in ("evaluation", "distilled", "curve/1"):
+    for which in ("evaluation", "distilled", "curve/1", "curve/2"):
         for count in ("accuracy", "label"):
             key = f"{which}/{count}"
             np.testing.assert_array_equal(found[key], expected[key], err_msg=key)

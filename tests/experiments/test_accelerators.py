@@ -47,6 +47,7 @@ class Steps:
         return jnp.asarray(np.asarray(leaf) + noise, leaf.dtype)
 
     def __call__(self, recipe, state, batches, last_step, form):
+        assert form.batch_norm == "device"  # which every training is told
         if form.members == "map":
             form = dataclasses.replace(form, members="vmap", at_once=None)
         arrays = recipe, state, batches, jnp.int32(last_step)
@@ -75,8 +76,8 @@ def ones(program):
     """In place of a program that evaluates: ones of its result's shapes."""
 
     def call(*arguments):
-        *arrays, strategy = arguments
-        shapes = jax.eval_shape(lambda *a: program(*a, strategy), *arrays)
+        *arrays, strategy, mesh = arguments
+        shapes = jax.eval_shape(lambda *a: program(*a, strategy, mesh), *arrays)
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
     return call
@@ -106,7 +107,8 @@ def test_steps_of_a_study(name, monkeypatch, tmp_path):
         monkeypatch.setattr(module, program, ones(getattr(module, program)))
     monkeypatch.setattr(similarity, "stream_matrix", halves)
     study = importlib.import_module(f"experiments.{name}").STUDY
-    config = dataclasses.replace(study.presets["smoke"], dtype="bfloat16")
+    changed = {"dtype": "bfloat16", "batch_norm": "device"}
+    config = dataclasses.replace(study.presets["smoke"], **changed)
     folder = runs.RunFolder(tmp_path)
     folder.open({"config": config})
     study.compute(config, folder, Silent())

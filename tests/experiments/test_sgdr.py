@@ -276,7 +276,11 @@ def test_the_papers_curves_lie_behind_a_cifar10_figure(folder, tmp_path):
 @pytest.mark.long
 def test_two_devices_bfloat16_and_two_seeds(tmp_path):
     config = dataclasses.replace(
-        sgdr.PRESETS["smoke"], seeds=2, devices=2, dtype="bfloat16"
+        sgdr.PRESETS["smoke"],
+        seeds=2,
+        devices=2,
+        dtype="bfloat16",
+        batch_norm="device",
     )
     folder = launch.run(sgdr.STUDY, config, tmp_path / "sgdr")
     results = json.loads((folder / "results.json").read_text())

@@ -47,6 +47,41 @@ def test_equals_numpy_with_a_ragged_last_batch(monkeypatch, strategy, chunk):
     assert sum(done) == 5
 
 
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_devices_share_the_points_out(monkeypatch, strategy):
+    monkeypatch.setattr(parallel, "strategies", lambda: {"points": strategy})
+
+    def refresh(params):
+        return {"w": params["w"] / 2}
+
+    def halves(params, batch_stats, batch):
+        return metric({"w": params["w"] - batch_stats["w"]}, {}, batch)
+
+    ts = np.linspace(0, 1, 7)  # 4 devices: two chunks of 4, or one of 8
+    done = []
+    found = points.evaluate(
+        curves.polychain([{"w": jnp.float32(A)}, {"w": jnp.float32(B)}]).at,
+        ts,
+        BATCHES,
+        halves,
+        refresh,
+        mesh=parallel.mesh(4),
+        progress=done.append,
+    )
+    np.testing.assert_allclose(found["square"], oracle(ts) / 4, rtol=2e-6)
+    assert done == {"loop": [4, 3], "vmap": [7]}[strategy]
+
+
+def test_a_point_of_each_device_is_computed_there():
+    def where(params, _, batch):
+        device = jax.lax.axis_index("data") + jnp.zeros(5)
+        return {"device": device, "mask": batch["mask"]}
+
+    ts = np.linspace(0, 1, 8)
+    found = points.evaluate(params_at, ts, BATCHES, where, mesh=parallel.mesh(4))
+    assert found["device"].tolist() == [0, 1, 2, 3] * 2  # one at a time each, on CPU
+
+
 def test_planes_have_two_coordinates():
     def at(x, y):
         return {"w": x * jnp.asarray(A, jnp.float32) + y * jnp.asarray(B, jnp.float32)}

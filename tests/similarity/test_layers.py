@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from kd_heuristics import similarity
-from kd_heuristics.similarity import plan, views
+from kd_heuristics import parallel, similarity
+from kd_heuristics.similarity import batching, plan, views
 from tests.similarity import oracles
 
 N = 60
@@ -177,6 +177,35 @@ def test_jit_vmap_grad_and_a_mesh_give_the_same():
         # Twice the activations: half the derivative.
         np.testing.assert_allclose(leaf[0], 2 * leaf[1], atol=1e-5)
         assert leaf.any()
+
+
+@pytest.mark.parametrize("measure", ["svcca", "pwcca", "cka"])
+def test_devices_that_share_the_layers_out_find_the_same(measure):
+    mesh = parallel.mesh(4)
+    nets = parallel.replicate((P, Q), mesh)
+    value = similarity.matrix(*nets, measure, mesh=mesh)
+    np.testing.assert_allclose(value, similarity.matrix(P, Q, measure), atol=1e-6)
+    assert value.is_fully_replicated
+
+
+@pytest.mark.parametrize(("count", "part"), [(1, 1), (5, 2), (8, 2)])
+def test_each_device_has_its_part_of_the_layers(count, part):
+    parts = []
+
+    def function(item):
+        return item["x"].sum() + item["y"]
+
+    def counted(items):
+        parts.append(len(items["x"]))
+        return jax.vmap(function)(items)
+
+    items = {"x": jnp.ones((count, 3)), "y": jnp.arange(float(count))}
+    mesh = parallel.mesh(4) if count > 1 else None
+    found = jax.jit(lambda items: parallel.by_parts(counted, items, mesh))(items)
+    np.testing.assert_array_equal(found, 3 + np.arange(count))
+    assert parts == [part]
+    mapped = batching.mapped(function, items, 2**22, mesh=parallel.mesh(4))
+    np.testing.assert_array_equal(mapped, 3 + np.arange(count))
 
 
 def test_traced_nan_stays_with_its_layer():

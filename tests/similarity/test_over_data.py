@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import similarity
+from kd_heuristics import parallel, similarity
 from kd_heuristics.similarity import over_data
 
 IMAGES = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
@@ -56,6 +56,22 @@ def test_a_map_in_blocks_is_the_map(monkeypatch):
         )
         np.testing.assert_allclose(value, memory, atol=1e-5)
         assert len(passes) == count
+
+
+def test_devices_that_share_examples_and_layers_out_find_the_same():
+    weights = [jnp.eye(6, k) + 0.1 * jnp.arange(k)[None] for k in (5, 5, 4)]
+
+    def features(images):
+        return {f"{i}": jnp.tanh(images @ w) for i, w in enumerate(weights)}
+
+    mesh = parallel.mesh(4)
+    images = parallel.replicate(jnp.asarray(IMAGES), mesh)
+    how = {"batch_size": 16, "conv": "mean"}
+    found = similarity.stream_matrix(features, None, images, "cca", mesh=mesh, **how)
+    alone = similarity.stream_matrix(features, None, IMAGES, "cca", **how)
+    np.testing.assert_allclose(found, alone, atol=2e-6)
+    with pytest.raises(ValueError, match="batch of 50 cannot be split over 4 devices"):
+        similarity.stream_matrix(features, None, images, "cca", mesh=mesh)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 40, 1000])
