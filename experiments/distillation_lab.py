@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import maps, task, teaching
+from experiments import task, teaching
 from experiments.presets.distillation import Config, soft
 from kd_heuristics import distill, models, parallel, similarity, training
 
@@ -125,14 +125,12 @@ class Laboratory:
             members,
             self.task.batches,
             num_steps=epochs * self.task.steps_per_epoch,
-            at_once=self.config.members_at_once,
             mesh=self.task.mesh,
-            batch_norm=self.config.batch_norm,
             log_every_steps=self.task.steps_per_epoch,
             evaluate=None if tested is None else test,
             metrics=self.metrics,
             directory=self.folder.checkpoints(name),
-            on_nonfinite=self.config.on_nonfinite,
+            **self.config.how,
             progress=self.progress.advance,
         )
 
@@ -305,9 +303,7 @@ class Laboratory:
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
-            mesh=maps.dividing(
-                self.task.mesh, len(self.images), self.config.eval_batch_size
-            ),
+            mesh=self.task.mesh,
         )
         return parallel.to_host(found)
 

@@ -164,8 +164,9 @@ def _check_batches(config):
                 f"{name} must be at most train_examples, {examples}: a smaller last "
                 f"batch is dropped, so none would be left; got {size}"
             )
-        if size % fields.get("devices", 1):
+        parts = fields.get("devices", 1) if fields.get("batch_norm") == "device" else 1
+        if name != "eval_batch_size" and size % parts:
             raise ValueError(
-                f"{name} must be a multiple of devices, {fields['devices']}, which "
-                f"share each batch; got {size}"
+                f"{name} must be a multiple of devices, {parts}, with batch_norm="
+                f"'device', which has parts of one size; got {size}"
             )

@@ -134,14 +134,12 @@ class Laboratory:
             members,
             batches,
             num_steps=phase.steps,
-            at_once=self.config.members_at_once,
             mesh=self.tasks["all", "large"].mesh,
-            batch_norm=self.config.batch_norm,
             log_every_steps=self.config.log_every_steps,
             evaluate=None if tested is None else test,
             metrics=self.metrics,
             directory=self.folder.checkpoints(name),
-            on_nonfinite=self.config.on_nonfinite,
+            **self.config.how,
             progress=self.progress.advance,
         )
         return teaching.members_of(state, list(starts))

@@ -120,7 +120,7 @@ def looks(
             dataset.num_classes,
             dataset.name,
         )
-        found = data.eval_batches(part, batch_size)
+        found = data.eval_batches(part, parallel.divisible(batch_size, mesh))
         if mesh is not None:
             found = parallel.split_batches(found, mesh)
         images = _looked(found["images"], size, fraction, kind)

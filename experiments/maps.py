@@ -57,18 +57,9 @@ def between(
         {"a": images, "b": images[order]},
         measure,
         batch_size=batch_size,
-        mesh=dividing(mesh, len(images), batch_size),
+        mesh=mesh,
     )
     return parallel.to_host(found)
-
-
-def dividing(
-    mesh: jax.sharding.Mesh | None, num_images: int, batch_size: int
-) -> jax.sharding.Mesh | None:
-    """The mesh; None where its devices do not divide a batch of so few images."""
-    if mesh is None or min(num_images, batch_size) % mesh.size:
-        return None
-    return mesh
 
 
 def layers(

@@ -72,8 +72,8 @@ def make(config: Any) -> Task:
 
     Args:
       config: of a study, with the fields dataset, train_examples, eval_examples,
-        model, model_options, batch_size, eval_batch_size and devices; test_split where
-        the numbers come from validation images, image_size where it is not the set's.
+        model, model_options, batch_size, eval_batch_size, devices and test_split;
+        image_size where it is not the set's.
 
     Raises:
       MissingDatasetError, ValueError: see their words.
@@ -81,7 +81,7 @@ def make(config: Any) -> Task:
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
     size = getattr(config, "image_size", None)
     train = data.load(config.dataset, "train", size).take(config.train_examples)
-    test = data.load(config.dataset, getattr(config, "test_split", "test"), size)
+    test = data.load(config.dataset, config.test_split, size)
     network = models.create(config.model, train.num_classes, **config.model_options)
     along = {
         name: dataset.take(config.eval_examples)
@@ -89,7 +89,8 @@ def make(config: Any) -> Task:
     }
 
     def eval_batches(dataset):
-        batches = data.eval_batches(dataset, config.eval_batch_size)
+        size = parallel.divisible(config.eval_batch_size, mesh)
+        batches = data.eval_batches(dataset, size)
         return batches if mesh is None else parallel.split_batches(batches, mesh)
 
     return Task(

@@ -206,16 +206,14 @@ class Laboratory:
             [self.member(arm, seed) for arm, seed in runs],
             its.batches,
             num_steps=self.last_step(group),
-            at_once=self.config.members_at_once,
             micro_batches=1 if group == "small" else self.config.micro_batches,
             mesh=its.mesh,
-            batch_norm=self.config.batch_norm,
             log_every_steps=its.steps_per_epoch,
             evaluate=test,
             metrics=self.metrics,
             directory=self.folder.checkpoints(group),
             keep_steps={0, self.warmup_steps},
-            on_nonfinite=self.config.on_nonfinite,
+            **self.config.how,
             progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
         )
         return {

@@ -36,7 +36,8 @@ def start(where: str) -> None:
 
     Args:
       where: "auto" on Slurm, Open MPI, Kubernetes and TPU, which say themselves where
-        the processes are; else "HOST:PORT,COUNT,INDEX", the same in each process but
+        the processes are (under the first two a process has one GPU, that of its local
+        rank); else "HOST:PORT,COUNT,INDEX", the same in each process but
         for the index: the address at which process 0 waits for the others, their
         number, and which this one is, from 0.
 
@@ -99,6 +100,8 @@ def _by_hand(where: str) -> dict[str, Any]:
         "coordinator_address": address,
         "num_processes": int(numbers[0]),
         "process_id": int(numbers[1]),
+        # Inside a Slurm job JAX would keep to the device of the local rank.
+        "cluster_detection_method": "deactivate",
     }
 
 

@@ -186,7 +186,11 @@ def _put_part(leaf, sharding):
 
 
 def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """Inside a compiled function: splits axis 0 of each array; scalars stay whole."""
+    """Inside a compiled function: splits axis 0 of each array; scalars stay whole.
+
+    Where the devices do not divide it, some have an example less: 100 over 8 devices
+    cost as much as 104.
+    """
     split = batch_sharding(mesh)
     return jax.tree.map(
         lambda leaf: (
@@ -194,6 +198,17 @@ def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
         ),
         batch,
     )
+
+
+def divisible(batch_size: int, mesh: jax.sharding.Mesh | None) -> int:
+    """The least size of at least `batch_size` that the mesh's devices divide.
+
+    For batches of evaluation, whose last one is filled up and masked anyway.
+
+    >>> divisible(7, mesh(1)), divisible(7, None)
+    (7, 7)
+    """
+    return batch_size if mesh is None else batch_size + -batch_size % mesh.size
 
 
 def check_divides(batch_size: int, mesh: jax.sharding.Mesh) -> None:

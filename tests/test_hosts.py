@@ -46,6 +46,7 @@ def test_others_that_are_not_reached_are_said(monkeypatch, capsys):
             "coordinator_address": "10.0.0.1:8476",
             "num_processes": 2,
             "process_id": 1,
+            "cluster_detection_method": "deactivate",
         }
         raise RuntimeError("DEADLINE_EXCEEDED: 300 s\nand more")
 

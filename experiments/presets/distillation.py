@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import fields
-from kd_heuristics import data, models, nearest, paper, schedules
+from experiments.presets import common
+from kd_heuristics import models, nearest, paper, schedules
 from kd_heuristics.report import Claim
 
 KINDS = ("hint", "fsp")  # of knowledge, beside soft targets
@@ -15,7 +15,7 @@ EARLY = 10 / 38  # the paper's "first ten layers" of the 38 of VGG-16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.WithVgg):
     """A preset of this study. Epochs are passes over the training set.
 
     The paper gives the two networks, the temperature and the number of runs; widths,
@@ -25,22 +25,10 @@ class Config:
     """
 
     seeds: int = 5
-    first_seed: int = 0
-    dataset: str = "cifar10"
-    test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None  # the first so many; None: all
     map_examples: int = 10_000  # of the training set, un-augmented, for similarities
     teacher: str = "vgg16"
     teacher_width: float = 1.0
     model: str = "shallow"  # the student
-    width: float = 1.0
-    classifier_width: int = 512  # of both
-    dropout_rate: float = 0.5  # of a VGG
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    batch_norm: Literal["global", "device"] = "global"
-    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None
     batch_size: int = 100
     teacher_epochs: int = 200
     teacher_rate: float = 0.05
@@ -65,9 +53,7 @@ class Config:
     margin: float = 0.005
 
     def __post_init__(self):
-        fields.check(self)
-        nearest.choose(self.dataset, data.names(), "dataset")
-        models.check(self.model, 10, **self.model_options)
+        super().__post_init__()
         models.check(self.teacher, 10, **self.teacher_options)
         for kind in self.kinds:
             nearest.choose(kind, KINDS, "kind")
@@ -91,22 +77,9 @@ class Config:
         return self.map_examples
 
     @property
-    def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes for the student."""
-        return self._options(self.model, self.width)
-
-    @property
     def teacher_options(self) -> dict[str, Any]:
         """What `models.create` takes for the teacher."""
-        return self._options(self.teacher, self.teacher_width)
-
-    def _options(self, name, width) -> dict[str, Any]:
-        options: dict[str, Any] = {"width": width, "dtype": self.dtype}
-        if not name.startswith("resnet"):
-            options["classifier_width"] = self.classifier_width
-        if name.startswith("vgg"):
-            options["dropout_rate"] = self.dropout_rate
-        return options
+        return self.options(self.teacher, self.teacher_width)
 
     @property
     def arms(self) -> tuple[str, ...]:

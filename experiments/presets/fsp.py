@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments import fields
-from kd_heuristics import data, models, nearest, paper
+from experiments.presets import common
+from kd_heuristics import models, paper
 from kd_heuristics.report import Claim
 
 SHARE = "share of steps to the final loss of teacher_fast"
@@ -87,29 +88,19 @@ class Phase:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.Common):
     """A preset of this study; all lengths are in steps, as the paper has them.
 
     Open in the paper: the batch (128, as the recipe it follows), the weight of the
     pairs (1), how an ensemble votes (by its mean probabilities).
     """
 
-    seeds: int = 3
-    first_seed: int = 0
     nets: int = 3  # of a row of table 1: averaged, and as an ensemble
-    dataset: str = "cifar10"
     image_size: int | None = None  # None: the set's own
-    test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None  # the first so many; None: all
     padding: int = 4  # of the random crop; the paper names no flip
     teacher: str = "resnet26"  # and the student of table 1
     model: str = "resnet8"  # the student of table 3
     width: float = 1.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    batch_norm: Literal["global", "device"] = "global"
-    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None
     batch_size: int = 128
     teacher_phase: Phase = Phase(steps=64_000, rate=0.1, drops=(32_000, 48_000))
     fast_phase: Phase = Phase(steps=21_000, rate=0.1, drops=(11_000, 16_000))
@@ -141,8 +132,7 @@ class Config:
     margin: float = 0.003
 
     def __post_init__(self):
-        fields.check(self)
-        nearest.choose(self.dataset, data.names(), "dataset")
+        super().__post_init__()
         for name in (self.teacher, self.model):
             models.check(name, 10, **self.model_options)
             if not name.startswith("resnet"):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from experiments import fields
+from experiments.presets import common
 from experiments.presets.funmatch_arms import (
     ARMS,
     MAIN,
@@ -20,7 +20,7 @@ from kd_heuristics.report import Claim
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.Common):
     """A preset of this study. Epochs are passes over the training images.
 
     Open in the paper and ours: the rate of SGD and of Shampoo relative to Adam's, how
@@ -30,11 +30,8 @@ class Config:
     """
 
     seeds: int = 1
-    first_seed: int = 0
     dataset: str = "oxford_flowers102"
     others: str = "food101"  # whose images the arm "others" is taught on
-    test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None  # the first so many; None: all
     # Training images are read while the device trains; all seeds then have one order.
     streamed: bool = False
     held_examples: int | None = None  # of the held-out sets; None: all
@@ -55,11 +52,6 @@ class Config:
     student_size: int = 128
     student_weights: str | None = None  # of "pretrained"; None: trained as the teacher
     family: str = "mobilenet_v3_large"  # of the MobileNet arms
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    batch_norm: Literal["global", "device"] = "global"
-    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None
     batch_size: int = 512
     settings: tuple[Setting, ...] = ()
     main: tuple[str, ...] = MAIN  # arms at every setting, with all seeds
@@ -82,9 +74,8 @@ class Config:
     margin: float = 0.005
 
     def __post_init__(self):
-        fields.check(self)
-        for name in (self.dataset, self.others):
-            nearest.choose(name, data.names(), "dataset")
+        super().__post_init__()
+        nearest.choose(self.others, data.names(), "dataset")
         for net, options in (
             (self.model, self.student_options),
             (self.teacher, self.teacher_options),

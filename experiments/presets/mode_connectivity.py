@@ -3,12 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from experiments import fields, paths
-from kd_heuristics import data, models, nearest, schedules
+from experiments import paths
+from experiments.presets import common
+from kd_heuristics import nearest, schedules
 
 Group = Literal["sgd", "large", "adam", "plain"]
 
@@ -53,26 +54,12 @@ _PAPER_CURVE = paths.Chain(epochs=80, rate=0.1, drops_epochs=(60,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.WithVgg):
     """A preset of this study. Epochs are passes over the training set."""
 
-    seeds: int = 3
-    first_seed: int = 0
-    dataset: str = "cifar10"
-    test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None  # the first so many; None: all
     eval_examples: int | None = None  # of each set, along the curves; None: all
     # Open: the paper's train metrics look as if taken on augmented images.
     train_metrics: Literal["plain", "augmented"] = "plain"
-    model: str = "vgg16"
-    width: float = 1.0
-    classifier_width: int = 512  # open; Garipov et al. 2018 have 512
-    dropout_rate: float = 0.5
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    batch_norm: Literal["global", "device"] = "global"
-    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None
     modes: tuple[str, ...] = tuple(MODES)
     # Open: whether the modes share their start. Independent ones are the harder case.
     same_start: bool = False
@@ -108,9 +95,7 @@ class Config:
     margin: float = 0.02
 
     def __post_init__(self):
-        fields.check(self)
-        nearest.choose(self.dataset, data.names(), "dataset")
-        models.check(self.model, 10, **self.model_options)
+        super().__post_init__()
         for mode in self.modes:
             nearest.choose(mode, tuple(MODES), "mode")
         if self.modes[:1] != ("G",) or len({*self.modes}) < max(2, len(self.modes)):
@@ -125,16 +110,6 @@ class Config:
                 f"perplexity must be between 0 and the number of points, {points} (the "
                 f"modes and the bends), got {self.perplexity}"
             )
-
-    @property
-    def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes beside the name."""
-        options: dict[str, Any] = {"width": self.width, "dtype": self.dtype}
-        if not self.model.startswith("resnet"):
-            options["classifier_width"] = self.classifier_width
-        if self.model.startswith("vgg"):
-            options["dropout_rate"] = self.dropout_rate
-        return options
 
     @property
     def pairs(self) -> tuple[str, ...]:

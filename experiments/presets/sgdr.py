@@ -1,10 +1,11 @@
 """Presets and claims of the SGDR study; `cifar10` carries the paper's numbers."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
-from experiments import fields, paths
-from kd_heuristics import data, models, nearest, schedules
+from experiments import paths
+from experiments.presets import common
+from kd_heuristics import schedules
 from kd_heuristics.report import Claim
 
 ARMS = ("sgdr", "step", "cosine")
@@ -16,23 +17,10 @@ _PAPER_CHAIN = paths.Chain(epochs=101, rate=0.1, drops_epochs=(45, 80))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.WithVgg):
     """A preset of this study. Epochs in pairs count from 0: w_n is after epoch n."""
 
-    seeds: int = 3
-    first_seed: int = 0
-    dataset: str = "cifar10"
-    train_examples: int | None = None  # the first so many; None: all
     eval_examples: int | None = None  # of each set, along the paths; None: all
-    model: str = "vgg16"
-    width: float = 1.0
-    classifier_width: int = 512  # open in the paper; Garipov et al. 2018 have 512
-    dropout_rate: float = 0.5
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward and backward
-    devices: int = 1  # each batch is split over so many
-    batch_norm: Literal["global", "device"] = "global"  # over a batch, or its parts
-    on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None  # of a population; None: by the backend
     batch_size: int = 100
     peak_rate: float = 0.05
     end_rate: float = 1e-6
@@ -67,10 +55,7 @@ class Config:
     margin: float = 0.05
 
     def __post_init__(self):
-        fields.check(self)
-        nearest.choose(self.dataset, data.names(), "dataset")
-        options = self.model_options
-        models.check(self.model, 10, **options)
+        super().__post_init__()
         for pair in self.sgdr_pairs + self.step_pairs + self.map_pairs:
             if not 0 <= pair[0] < pair[1] < self.epochs:
                 raise ValueError(
@@ -93,16 +78,6 @@ class Config:
             raise ValueError(
                 f"plane_grid must be at least 2 by 2, got {self.plane_grid}"
             )
-
-    @property
-    def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes beside the name."""
-        return {
-            "width": self.width,
-            "classifier_width": self.classifier_width,
-            "dropout_rate": self.dropout_rate,
-            "dtype": self.dtype,
-        }
 
     def pairs(self, arm: str) -> tuple[Pair, ...]:
         """The pairs of an arm; the cosine's have SGDR's epochs."""

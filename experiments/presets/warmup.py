@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from experiments import fields
-from kd_heuristics import data, models, nearest, paper, schedules
+from experiments.presets import common
+from kd_heuristics import nearest, paper, schedules
 from kd_heuristics.report import Claim
 
 NEVER = 2**30  # a step that no run reaches
@@ -51,26 +51,14 @@ ARMS: dict[str, Arm] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(common.WithVgg):
     """A preset of this study. Epochs are passes over the training set."""
 
-    seeds: int = 3
-    first_seed: int = 0
-    dataset: str = "cifar10"
-    test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None  # the first so many; None: all
     map_examples: int = 10_000  # of the training set, un-augmented, for similarities
     model: str = "vgg11_bn"
-    width: float = 1.0
-    classifier_width: int = 512  # not of a ResNet; open in the paper
-    dropout_rate: float = 0.5  # of a VGG
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
-    batch_norm: Literal["global", "device"] = "global"
     on_nonfinite: Literal["raise", "skip", "record"] = (
         "record"  # divergence is what the study is about
     )
-    members_at_once: int | None = None
     batch_size: int = 5000  # the large one
     micro_batches: int = 1  # above 1, batch norm sees a part of the large batch only
     rate: float = 2.5
@@ -92,9 +80,7 @@ class Config:
     margin: float = 0.02
 
     def __post_init__(self):
-        fields.check(self)
-        nearest.choose(self.dataset, data.names(), "dataset")
-        models.check(self.model, 10, **self.model_options)
+        super().__post_init__()
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
         if not self.warmup_epochs < self.epochs:
@@ -107,16 +93,6 @@ class Config:
     def eval_examples(self) -> int:
         """Of the sets along paths, which this study does not have."""
         return 1
-
-    @property
-    def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes beside the name."""
-        options: dict[str, Any] = {"width": self.width, "dtype": self.dtype}
-        if not self.model.startswith("resnet"):
-            options["classifier_width"] = self.classifier_width
-        if self.model.startswith("vgg"):
-            options["dropout_rate"] = self.dropout_rate
-        return options
 
     def rates(self, name: str, steps_per_epoch: int) -> dict[str, np.ndarray]:
         """Learning rates of an arm a step: {"fc": [steps], "rest": [steps]}."""

@@ -3,8 +3,8 @@ r"""Tools on the command line, for your own networks and data.
 Two trained networks, A and B, are given as checkpoints. A checkpoint is
 
     runs/demo/sgdr/checkpoints/train   a folder of steps, ours or an orbax manager's
-    ...train@240                       one step of it; without @, the newest
-    ...train@240#2                     one network of a checkpoint that holds several
+    ...train@450                       one step of it; without @, the newest
+    ...train@450#2                     one network of a checkpoint that holds several
     model.npz                          arrays by names such as params/fc/kernel
     checkpoint                         what any orbax checkpointer wrote
 
@@ -16,8 +16,9 @@ Below a run folder of ours model and data are known; else name them:
 
 Each command explains itself: kd-heuristics connect --help.
 
-Exit status: 0 done; 1 it failed (diverged, no network, a set not prepared);
-2 it was asked wrongly (one line on stderr says what is wrong); 130 interrupted.
+Exit status: 0 done; 1 it failed (diverged, a download failed, a set not prepared, no
+room on the disk, the other processes not reached); 2 it was asked wrongly or a
+checkpoint is damaged (one line on stderr says what is wrong); 130 interrupted.
 
 Shell completion, for bash (or zsh, tcsh):
 
@@ -39,6 +40,7 @@ from kd_heuristics.cli.plane import surface
 from kd_heuristics.cli.sets import prepare
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
+from kd_heuristics.files import WriteError
 from kd_heuristics.hosts import HostError
 from kd_heuristics.runs import RunError
 from kd_heuristics.training import NonFiniteError
@@ -53,6 +55,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "info": info,
 }
+
+
+_FAILURES = (PrepareError, MissingDatasetError, NonFiniteError, HostError, WriteError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except (ValueError, CheckpointError, RunError) as error:
         _fail(error, USAGE)
-    except (PrepareError, MissingDatasetError, NonFiniteError, HostError) as error:
+    except _FAILURES as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

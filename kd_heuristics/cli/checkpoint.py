@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kd_heuristics import checkpoints
+from kd_heuristics import checkpoints, files
 
 PyTree = Any
 
@@ -115,7 +115,8 @@ def save(path: Path, tree: PyTree) -> None:
         jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf)
         for where, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-    np.savez(path, **flat)
+    with files.whole(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, **flat)
 
 
 def settings(path: Path) -> dict[str, Any]:
@@ -206,6 +207,10 @@ def _check(place, name, leaf, array, found):
     if array.shape == leaf.shape:
         return
     if place.index is None and array.shape[1:] == leaf.shape:
+        if len(array) == 1:
+            raise ValueError(
+                f"{place.text} holds a list of one network; name it: {place.text}#0"
+            )
         raise ValueError(
             f"{place.text} holds {len(array)} networks; name one: {place.text}#0 to "
             f"#{len(array) - 1}"

@@ -38,8 +38,8 @@ def similarity(
 
     By example:
 
-        kd-heuristics similarity runs/demo/warmup/checkpoints/small@6 \
-            runs/demo/warmup/checkpoints/small
+        kd-heuristics similarity runs/demo/warmup/checkpoints/small@0#0 \
+            runs/demo/warmup/checkpoints/small#0
 
         kd-heuristics similarity teacher.npz student.npz --model resnet32 \
             --model-b shallow --data cifar10 --examples 10000 --measure cka --conv mean

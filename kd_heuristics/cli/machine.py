@@ -5,7 +5,7 @@ from importlib import metadata
 import jax
 
 from kd_heuristics import data, models
-from kd_heuristics.data import tfds
+from kd_heuristics.data import prepared, tfds
 
 _PACKAGES = (
     "kd_heuristics",
@@ -37,10 +37,10 @@ def info() -> None:
 
 
 def _state(name: str) -> str:
-    base = name.removesuffix("_holdout")
-    if not base.startswith("cifar"):
+    entry = prepared.SETS.get(name)
+    if entry is None:
         return "comes with the package"
     try:
-        return f"prepared, {tfds.find(base)}"
+        return f"prepared, {tfds.find(entry.base, entry.config)}"
     except data.MissingDatasetError:
-        return f"not prepared; kd-heuristics prepare {base}"
+        return f"not prepared; kd-heuristics prepare {entry.base}"

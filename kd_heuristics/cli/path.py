@@ -35,8 +35,9 @@ def connect(
     r"""Losses on the segment between two networks, and on a curve fitted between them.
 
     Says whether the segment crosses a barrier (some point has a higher loss than both
-    ends) and whether a curve avoids it. Batch norm's statistics are estimated anew at
-    each point.
+    ends) and whether a curve avoids it. Losses are means over the first `--examples`
+    images of each set; batch norm's statistics are estimated anew at each point from
+    those of the training set.
 
     By example:
 
@@ -45,8 +46,8 @@ def connect(
 
         kd-heuristics connect a.npz b.npz --model nets:make --data my.npz --epochs 20
 
-    Writes results.json, arrays.npz, figures/path.png and, for one bend, bend.npz, which
-    `surface A B OUT/bend.npz` takes.
+    Writes results.json, arrays.npz, figures/path.png and the bends: bend.npz where
+    there is one, which `surface A B OUT/bend.npz` takes, else bend1.npz, bend2.npz, ...
 
     Args:
       a: the network at t = 0.

@@ -52,8 +52,8 @@ class Subject:
     batch_size: int = 100
     """examples at a time"""
     devices: int | None = 1
-    """that share the work out: points of a path or plane, batches of a fit or a map;
-    None: all"""
+    """how many share the work: the points of a path or plane, the batches of a fit and
+    of a map; None: all"""
     distributed: Annotated[
         str | None, tyro.conf.arg(metavar="auto | HOST:PORT,COUNT,INDEX")
     ] = None
@@ -158,7 +158,7 @@ def _mesh(subject) -> jax.sharding.Mesh | None:
                 "--distributed takes all devices of all processes, got --devices "
                 f"{subject.devices}; leave it out"
             )
-        if hosts.count() == 1:  # the second network's subject comes here again
+        if not jax.distributed.is_initialized():  # the second network comes here again
             hosts.start(subject.distributed)
         return parallel.mesh()
     return None if subject.devices == 1 else parallel.mesh(subject.devices)

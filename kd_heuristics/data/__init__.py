@@ -1,16 +1,16 @@
 """Sets of labelled images, their batches and their augmentation.
 
-from kd_heuristics import data
+    from kd_heuristics import data
 
-train = data.load("digits_photo", "train")
-batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
-batch = batches(seed, step)  # pure: the same arguments, the same batch
+    train = data.load("digits_photo", "train")
+    batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
+    batch = batches(seed, step)  # pure: the same arguments, the same batch
 
 Large sets of images of all sizes are not loaded but streamed, and a view says who sees
 what of them:
 
-view = data.views.create("mix", teacher_size=224)
-batches = data.stream("imagenet2012", "train", 4096, seed, view=view, workers=32)
+    view = data.views.create("mix", teacher_size=224)
+    batches = data.stream("imagenet2012", "train", 4096, seed, view=view, workers=32)
 """
 
 from kd_heuristics.data import views

@@ -1,6 +1,6 @@
 """Metrics at many parameter points: curves, segments, planes and surfaces share this.
 
-refresh = points.pooled(train, batch_stats, train_batches)  # where there is batch norm
+refresh = points.pooled(train, batch_stats, train_batches)  # for batch norm
 values = points.evaluate(curve.at, ts, test_batches, metric, refresh_stats=refresh)
 points.summary(values["loss"], ts, curve)
 """

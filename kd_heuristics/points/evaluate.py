@@ -53,9 +53,9 @@ def evaluate(
         or function that compares equal between calls compiles once.
       refresh_stats: `params -> batch_stats`, called at every point: `exact`, `pooled`
         or `cumulative`. Between two networks the statistics of neither fit.
-      chunk: points that lie in memory at once under vmap, on each device, for whose
-        number the program is compiled; None: 8, or as many as there are. In a loop it
-        is one.
+      chunk: points per device that are in memory at once under vmap; the program is
+        compiled for that number. None: 8, or fewer where there are fewer points. On
+        CPU, where points run one after another, it has no effect.
       batch_stats: running statistics given to the metric at every point instead; None:
         `{}`.
       progress: called with the number of points done since it was last called.
@@ -66,9 +66,9 @@ def evaluate(
     Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
 
     Raises:
-      ValueError: no points, no examples, a curve's t outside [0, 1], both
-        `batch_stats` and `refresh_stats`, or a Linen model whose batch statistics are
-        missing.
+      ValueError: no points, no sets, no examples, a chunk below 1, a curve's t
+        outside [0, 1], both `batch_stats` and `refresh_stats`, or a Linen model whose
+        batch statistics are missing.
 
     >>> batches = {"x": jnp.array([[1.0, 2.0], [3.0, 0.0]]),
     ...            "mask": jnp.array([[True, True], [True, False]])}

@@ -41,14 +41,13 @@ def stream(
       batch_size: examples a step; each example counts exactly once.
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
-      mesh: devices that each batch is split over, and which have to divide it, with
-        images and functions' arrays on all of them (`parallel.replicate`); None:
-        wherever the arrays lie.
+      mesh: devices that each batch is split over, with images and functions' arrays
+        on all of them (`parallel.replicate`); None: wherever the arrays lie.
 
     Returns: the accumulator; `.result(measure)` is the map.
 
-    Raises: ValueError for a batch_size under 1, or not divided by the devices, and for
-    images without examples or with unequal numbers of them.
+    Raises: ValueError for a batch_size under 1, and for images without examples or
+    with unequal numbers of them.
 
     >>> x = jax.random.normal(jax.random.key(0), (50, 3))
     >>> acc = stream(lambda x: {"twice": 2 * x}, None, x, batch_size=16, conv="mean")
@@ -58,8 +57,6 @@ def stream(
     _check(images, batch_size)
     functions = as_partial(features_a), features_b and as_partial(features_b)
     size = min(batch_size, len(jax.tree.leaves(images)[0]))
-    if mesh is not None:
-        parallel.check_divides(size, mesh)
     return _streamed(*functions, images, size, conv, debiased, mesh)
 
 

@@ -279,7 +279,8 @@ def _check_batch(batches, form):
     nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
     if form.micro_batches < 1:
         raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
-    if form.micro_batches == 1 and form.batch_mesh is None:
+    whole = form.batch_norm == "global" or form.batch_mesh is None
+    if form.micro_batches == 1 and whole:
         return
     for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):
         if leaf.ndim == 0:
@@ -290,5 +291,5 @@ def _check_batch(batches, form):
                 f"a batch of {leaf.shape[0]} cannot be split into {form.micro_batches} "
                 f"micro-batches; choose a multiple of {form.micro_batches}"
             )
-        if form.batch_mesh is not None:
+        if not whole:  # shard_map has parts of one size only
             parallel.check_divides(part, form.batch_mesh)

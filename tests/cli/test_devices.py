@@ -77,7 +77,6 @@ def test_two_processes_find_it_and_one_speaks(alone, folder, own):
     ("more", "message"),
     [
         (("--devices", "99"), "a mesh of 99 devices needs 1 to 4"),
-        (("--devices", "3"), "a batch of 8 cannot be split over 3 devices"),
         (("--devices", "2", "--distributed", "auto"), "got --devices 2; leave it out"),
         (("--distributed", "here"), "takes auto or HOST:PORT,COUNT,INDEX"),
     ],

@@ -68,7 +68,11 @@ def test_what_is_ill_typed_or_out_of_range_is_named(name, field):
     ("name", "changes", "words"),
     [
         ("sgdr", {"batch_size": 129}, "at most train_examples, 128"),
-        ("sgdr", {"devices": 3}, "batch_size must be a multiple of devices, 3"),
+        (
+            "sgdr",
+            {"devices": 3, "batch_norm": "device"},
+            "batch_size must be a multiple of devices, 3",
+        ),
         ("sgdr", {"drops_epochs": (2, 1)}, "drops_epochs must ascend"),
         ("sgdr", {"batch_size": True}, "batch_size must be of type int, got True"),
         ("warmup", {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),

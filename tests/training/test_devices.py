@@ -63,7 +63,7 @@ def train(num_devices, micro_batches=1):
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 4])
+@pytest.mark.parametrize("num_devices", [1, 2, 3, 4])  # a batch is of 16
 def test_any_number_of_devices_gives_the_same_training(num_devices):
     expected, loss = train(None)
     state, split_loss = train(num_devices)
@@ -96,7 +96,7 @@ def test_a_ragged_set_counts_each_example_once_on_a_mesh(num_devices):
 
 def test_micro_batches_average_gradients_and_have_their_own_statistics():
     state, loss = train(None, micro_batches=2)
-    split, split_loss = train(2, micro_batches=2)
+    split, split_loss = train(3, micro_batches=2)  # of 8, over 3 devices
     assert split_loss == pytest.approx(loss, rel=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(split), strict=True):
         np.testing.assert_allclose(a, b, **TOLERANCE)
@@ -149,8 +149,14 @@ def test_a_checkpoint_moves_to_another_number_of_devices(tmp_path):
     [
         ({"micro_batches": 3}, "a batch of 16 cannot be split into 3 micro-batches"),
         ({"micro_batches": 0}, "micro_batches must be at least 1, got 0"),
-        ({"mesh": 3}, "a batch of 16 cannot be split over 3 devices"),
-        ({"mesh": 4, "micro_batches": 8}, "a batch of 2 cannot be split over 4"),
+        (
+            {"mesh": 3, "batch_norm": "device"},
+            "a batch of 16 cannot be split over 3 devices",
+        ),
+        (
+            {"mesh": 4, "micro_batches": 8, "batch_norm": "device"},
+            "a batch of 2 cannot be split over 4",
+        ),
     ],
 )
 def test_what_does_not_divide_is_refused(options, words):
