@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import LogLocator
 
 from kd_heuristics.plots import style
 
@@ -71,9 +70,8 @@ def surface(figure, ax, found, part):
         norm=LogNorm(levels[0], levels[-1]),
         cmap="viridis",
     )
-    ticks = LogLocator(subs=(1, 2, 3, 5))
-    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:g}"}
-    figure.colorbar(filled, ax=ax, ticks=ticks, **bar)
+    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:.2g}"}
+    figure.colorbar(filled, ax=ax, ticks=levels[::5], **bar)
     ax.grid(visible=False)
     ax.set_aspect("equal", adjustable="box")
 

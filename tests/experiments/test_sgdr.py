@@ -180,7 +180,7 @@ def test_step_decay_of_the_paper():
 
 def test_the_page_holds_the_study(folder):
     page = report.write(folder.parent).read_text()
-    assert "data:image/png;base64," in page
+    assert "data:image/webp;base64," in page
     assert "every fitted chain" in page
     assert "http" not in page.replace("http-equiv", "")
 

@@ -75,6 +75,7 @@ def test_every_string_is_escaped(tmp_path):
     assert "alert(&#x27;x&#x27;)" in page
     assert "<img src=x" not in page
     assert "<b>" not in page
+    assert "The file of this figure is damaged" in page
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)

@@ -1,10 +1,13 @@
 """The page: what it shows of finished, failed, unfinished and hostile run folders."""
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kd_heuristics import report, runs
 
@@ -43,6 +46,19 @@ def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     assert "Not finished" in page
     assert "why &amp; how?" in page
     assert [page.count(f'<section id="{n}"') for n in ("done", "failed")] == [1, 1]
+
+
+def test_a_still_image_has_the_pixels_of_the_figure(tmp_path):
+    run = folder(tmp_path, "done")
+    run.write_json("results.json", {"claims": []})
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (20, 30, 4), np.uint8) | [0, 0, 0, 255]
+    (run.path / "figures").mkdir()
+    Image.fromarray(pixels.astype(np.uint8)).save(run.path / "figures" / "noise.png")
+    page = report.write(tmp_path).read_text()
+    (data,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels[..., :3])
 
 
 def test_no_run_folder_is_an_error(tmp_path):
