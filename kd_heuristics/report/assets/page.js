@@ -14,6 +14,28 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const settings = { displaylogo: false, responsive: true, displayModeBar: false };
 
+  const short = (value) =>
+    typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
+
+  // Whole numbers on a log axis, where plotly would write 5 for 0.05.
+  function logTicks(axis, panel, name) {
+    if (axis.type !== "log" || axis.tickvals) return {};
+    const span = (traces) => {
+      const values = traces.flatMap((trace) => trace[name] ?? []).filter((v) => v > 0);
+      return [values.reduce((a, b) => Math.min(a, b), Infinity),
+        values.reduce((a, b) => Math.max(a, b), 0)].map(Math.log10);
+    };
+    const shown = span(panel.data.filter((trace) => trace.visible !== "legendonly"));
+    const all = span(panel.data);
+    if (!all.every(Number.isFinite)) return {};
+    const decades = shown[1] - shown[0];
+    const steps = decades < 1 ? [1, 2, 3, 5, 7] : decades < 3 ? [1, 2, 5] : [1];
+    const ticks = [];
+    for (let k = Math.floor(all[0]); k <= Math.ceil(all[1]); k++)
+      for (const step of steps) ticks.push(Number((step * 10 ** k).toPrecision(1)));
+    return { tickmode: "array", tickvals: ticks, ticktext: ticks.map(short) };
+  }
+
   function theme(panel) {
     const css = getComputedStyle(document.documentElement);
     const color = css.getPropertyValue("--text").trim();
@@ -22,6 +44,9 @@
     const layout = structuredClone(panel.layout);
     for (const name of ["xaxis", "yaxis"])
       if (panel.kind !== "surface") layout[name] = { ...axis, ...layout[name] };
+    if (panel.kind !== "surface")
+      for (const name of ["x", "y"])
+        Object.assign(layout[`${name}axis`], logTicks(layout[`${name}axis`], panel, name));
     if (panel.kind === "heat")
       for (const name of ["xaxis", "yaxis"]) layout[name].tickfont = { size: 9 };
     if (panel.kind === "surface")
@@ -35,8 +60,6 @@
     };
   }
 
-  const short = (value) =>
-    typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
 
   // What is said of a point: the two layers and the value, or a curve's name and point.
   function words(panel, trace, point) {
