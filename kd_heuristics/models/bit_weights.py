@@ -9,7 +9,10 @@ are read:
 - "block1/unit01/conv1/kernel", below "params/" or "opt/target/" or nothing: big_vision;
 - "resnet/block1/unit01/a/standardized_conv2d/kernel": the first release of BiT.
 
-The images that these networks expect are pixels scaled to [-1, 1].
+The images that these networks expect are pixels scaled to [-1, 1]. Before the
+max-pooling borders are padded as in big_vision, by minus infinity. BiT's first release
+pads by 0 there, and no ReLU stands between: with files of the second layout, features
+at the border differ from that release's, as they do in big_vision.
 """
 
 import re
