@@ -1,5 +1,6 @@
 """Checkpoints: exact, atomic, and never silently wrong."""
 
+import contextlib
 import dataclasses
 import shutil
 from typing import Any
@@ -11,7 +12,10 @@ import optax
 import pytest
 
 from kd_heuristics import checkpoints
+from kd_heuristics.checkpoints import manifest
+from tests.faults import moments
 
+CHANGES = moments.Changes()
 PARAMS = {"fc": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3)}}
 TREE = {
     "params": PARAMS,
@@ -44,6 +48,41 @@ def test_a_step_is_replaced_and_what_a_kill_left_is_cleared(tmp_path):
     checkpoints.save(tmp_path, 3, TREE | {"step": jnp.int32(8)})
     assert int(checkpoints.restore(tmp_path, TREE)["step"]) == 8
     assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+def fail():
+    raise OSError("no")
+
+
+@pytest.mark.parametrize("how", [moments.raise_death, fail])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_one_of_the_two_is_there_when_a_step_is_half_replaced(
+    tmp_path, monkeypatch, how, at
+):
+    """Killed or refused before each change that follows the manifest."""
+    checkpoints.save(tmp_path, 3, {"step": jnp.int32(7)})
+    write = manifest.write
+
+    def write_and_watch(*arguments):
+        write(*arguments)
+        CHANGES.watch(tmp_path, at, how)
+
+    monkeypatch.setattr(manifest, "write", write_and_watch)
+    with contextlib.suppress(moments.Death, checkpoints.CheckpointError):
+        checkpoints.save(tmp_path, 3, {"step": jnp.int32(8)})
+    CHANGES.watch(None)
+    checkpoints.tidy(tmp_path)
+    assert int(checkpoints.restore(tmp_path)["step"]) == (7 if at < 3 else 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+def test_what_was_replaced_does_not_come_back_after_a_removal(tmp_path):
+    for step in (3, 4):
+        checkpoints.save(tmp_path, step, TREE)
+    (tmp_path / "00000004").rename(tmp_path / ".replaced-00000003")
+    checkpoints.remove(tmp_path, 3)
+    checkpoints.tidy(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
