@@ -2,13 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import files, hosts, parallel, points, runs
+from kd_heuristics.compiled import as_partial
 
 PyTree = Any
 
@@ -55,8 +57,9 @@ def evaluate(
 
     After each chunk the surface is written, whole or not at all; the same call again
     goes on where it was, and ends with the same numbers. The file knows the grid, the
-    networks at its corners, the data and the statistics, and is refused for others; it
-    does not know the metric.
+    networks at its corners, the data and the statistics, and is refused for others: of
+    `refresh_stats` the functions' names and the arrays bound in it as a
+    `jax.tree_util.Partial`. It does not know the metric.
 
     Args:
       params_at: `(x, y) -> params`: `plane.at` or `span.at`.
@@ -78,7 +81,10 @@ def evaluate(
     """
     xs, ys = _axis("xs", xs), _axis("ys", ys)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    store = _Store(path, _fingerprint(params_at, xs, ys, sets, batch_stats))
+    if refresh_stats is not None:
+        refresh_stats = as_partial(refresh_stats)
+    fingerprint = _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats)
+    store = _Store(path, fingerprint)
     surface = store.load() or _empty(xs, ys)
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
@@ -127,8 +133,9 @@ class _Store:
         arrays = _read(self.path)
         if str(arrays["fingerprint"]) != self.fingerprint:
             raise runs.RunError(
-                f"{self.path} holds a surface of another grid, of other networks or "
-                "other data; choose another file, or remove this one"
+                f"{self.path} holds a surface of another grid, of other networks, "
+                "other data or other statistics; choose another file, or remove this "
+                "one"
             )
         return _surface(arrays)
 
@@ -173,15 +180,36 @@ def _axis(name, values) -> np.ndarray:
     return values
 
 
-def _fingerprint(params_at, xs, ys, sets, batch_stats) -> str:
-    """SHA-256 of the grid, the networks at two of its corners, the data."""
+def _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats) -> str:
+    """SHA-256 of the grid, the networks at two of its corners, data and statistics."""
     corners = [params_at(xs[0], ys[0]), params_at(xs[-1], ys[-1])]
     digest = hashlib.sha256()
-    tree = (xs, ys, corners, dict(sets), batch_stats)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = parallel.to_host(leaf)
-        digest.update(
-            f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
-        )
+    tree = (xs, ys, corners, dict(sets), batch_stats, refresh_stats)
+    for place, array in _parts(tree):
+        digest.update(f"{place} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _parts(tree) -> Iterator[tuple[str, np.ndarray]]:
+    """Each leaf and where it is; of a function its name, and what is bound in it.
+
+    The same in every process: a function's address is not, and is left out.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_partial):
+        place = jax.tree_util.keystr(path)
+        if _is_partial(leaf):
+            for inner, array in _parts((leaf.func, leaf.args, leaf.keywords)):
+                yield place + inner, array
+        elif callable(leaf):
+            known = leaf if hasattr(leaf, "__qualname__") else type(leaf)
+            yield place, np.array(f"{known.__module__}.{known.__qualname__}")
+        else:
+            is_key = jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+            leaf = jax.random.key_data(leaf) if is_key else leaf
+            yield place, parallel.to_host(leaf)
+
+
+def _is_partial(leaf) -> bool:
+    # So has what a Partial wraps another one in.
+    return all(hasattr(leaf, name) for name in ("func", "args", "keywords"))
