@@ -1,5 +1,6 @@
 """Whatever is wrong with what was given: one line that says so, status 2."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,3 +62,13 @@ def test_parameters_alone_are_a_checkpoint_too(inside):
     found = checkpoint.read(checkpoint.parse("params.npz"))
     assert "Dense_0/kernel" in found
     assert np.isfinite(found["Dense_0/kernel"]).all()
+
+
+def test_what_is_saved_in_bfloat16_comes_back(tmp_path):
+    from kd_heuristics.cli import checkpoint
+
+    tree = {"params": {"w": jnp.array([1.5, -2.0], jnp.bfloat16)}}
+    checkpoint.save(tmp_path / "a.npz", tree)
+    found = checkpoint.network(checkpoint.parse(str(tmp_path / "a.npz")), tree)
+    assert found["params"]["w"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found["params"]["w"], tree["params"]["w"])
