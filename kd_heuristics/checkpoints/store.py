@@ -42,11 +42,12 @@ def save(
         checkpoint, and an equal step goes before the new one is written.
       step: not negative.
       tree: a pytree of arrays, typed keys and numbers. Orbax sees nested dictionaries
-        of arrays, by the path of each leaf.
+        of arrays, by the path of each leaf, and none without elements.
       score: recorded with it, for `best`; NaN counts as none.
       notes: any JSON, for `notes`.
 
     Raises:
+      ValueError: two leaves have one name, as those of `{"a/b": x, "a": {"b": y}}`.
       CheckpointError: it could not be written; those that were there stay, but on a
         store an equal step.
     """
