@@ -14,6 +14,8 @@ from kd_heuristics.compiled import as_partial
 
 PyTree = Any
 
+_OWN = ("xs", "ys", "done", "fingerprint")  # what a file has beside the values
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Surface:
@@ -76,7 +78,7 @@ def evaluate(
       mesh: as in `points.evaluate`.
 
     Raises:
-      RunError: the file is damaged, or of another surface.
+      RunError: the file is damaged, of another surface, or no surface.
       ValueError: a grid that does not ascend, and what `points.evaluate` raises.
     """
     xs, ys = _axis("xs", xs), _axis("ys", ys)
@@ -114,7 +116,7 @@ def load(path: files.AnyPath) -> Surface:
     """The surface of a file, finished or not.
 
     Raises:
-      RunError: it is missing or damaged.
+      RunError: it is missing, damaged or no surface.
     """
     arrays = _read(files.path(path))
     return _surface(arrays)
@@ -150,7 +152,13 @@ class _Store:
 
 
 def _read(path):
-    return runs.RunFolder(path.parent).load_arrays(path.name)
+    arrays = runs.RunFolder(path.parent).load_arrays(path.name)
+    missing = [name for name in _OWN if name not in arrays]
+    if missing:
+        raise runs.RunError(
+            f"{path} is no surface: it has no {', '.join(missing)}; choose another file"
+        )
+    return arrays
 
 
 def _surface(arrays) -> Surface:

@@ -117,6 +117,13 @@ def test_a_damaged_file_is_named(tmp_path):
             call(tmp_path / "a.npz")
 
 
+def test_a_file_of_something_else_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", xs=XS, ys=YS)
+    for call in (make, surfaces.load):
+        with pytest.raises(runs.RunError, match=r"a.npz is no surface: .* no done"):
+            call(tmp_path / "a.npz")
+
+
 def test_statistics_may_be_refreshed_at_every_point():
     def moments(params, _, batch):
         inputs = batch["x"] @ params["w"]

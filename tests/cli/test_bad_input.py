@@ -56,6 +56,23 @@ def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     assert "no readable .npz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])
+def test_damaged_data(how, inside, tmp_path, capsys):
+    broken = tmp_path / "broken.npz"
+    np.savez_compressed(broken, **np.load(inside / "data.npz"))
+    content = bytearray(broken.read_bytes())
+    content[100:110] = b"\xff" * 10
+    if how == "array":
+        with broken.open("wb") as file:
+            np.save(file, np.zeros(2))
+    else:
+        parts = {"cut": content[:200], "changed": content, "empty": b""}
+        broken.write_bytes(parts[how])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(("connect", "a.npz", "b.npz", *GOOD[:3], str(broken)))
+    assert "must be an .npz with train_images" in capsys.readouterr().err
+
+
 def test_parameters_alone_are_a_checkpoint_too(inside):
     from kd_heuristics.cli import checkpoint
 
