@@ -213,9 +213,14 @@ def _parts(tree) -> Iterator[tuple[str, np.ndarray]]:
             known = leaf if hasattr(leaf, "__qualname__") else type(leaf)
             yield place, np.array(f"{known.__module__}.{known.__qualname__}")
         else:
-            is_key = jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
-            leaf = jax.random.key_data(leaf) if is_key else leaf
-            yield place, parallel.to_host(leaf)
+            yield place, parallel.to_host(_key_data(leaf))
+
+
+def _key_data(leaf):
+    """The numbers of a typed key; anything else as it is."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(leaf)
+    return leaf
 
 
 def _is_partial(leaf) -> bool:
