@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 AnyPath = str | os.PathLike[str]
@@ -91,6 +92,19 @@ def writing(path: AnyPath) -> Iterator[None]:
             f"{path} could not be written ({error.strerror or error}); make room, or "
             "see to the folder's permissions: the same command goes on where it was"
         ) from error
+
+
+def storable(array: np.ndarray) -> np.ndarray:
+    """The array as ".npz" files keep it: float32 for types that NumPy has not itself.
+
+    Those of `ml_dtypes` (bfloat16, float8, int4) come back from a file as raw bytes;
+    float32 holds their numbers exactly.
+
+    >>> storable(np.ones(2, "bfloat16")).dtype, storable(np.ones(2, int)).dtype
+    (dtype('float32'), dtype('int64'))
+    """
+    added_to_numpy = array.dtype.isbuiltin == 2
+    return array.astype(np.float32) if added_to_numpy else array
 
 
 def write_text(path: AnyPath, text: str) -> None:

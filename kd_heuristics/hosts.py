@@ -134,7 +134,7 @@ def first(function: Callable, *arguments: Any, **named: Any) -> Any:
       **named: of the function.
 
     Raises: what the function raises, in every process; an error that cannot be
-      pickled as a `HostError` with its words.
+      pickled as a `HostError` with its words. HostError: the result cannot be pickled.
     """
     if count() == 1:
         return function(*arguments, **named)
@@ -146,9 +146,11 @@ def first(function: Callable, *arguments: Any, **named: Any) -> Any:
     error, value = None, None
     try:
         value = alone(function, *arguments, **named)
+        content = _content(value)
     except Exception as found:
         error = found
-    _told(pickle.dumps((_picklable(error), value)))
+        content = pickle.dumps((_picklable(error), None))
+    _told(content)
     if error is not None:
         raise error
     return value
@@ -185,7 +187,18 @@ def _told(content: bytes) -> bytes:
     return np.asarray(tell(padded))[:length].tobytes()
 
 
-def _picklable(error: Exception | None) -> Exception | None:
+def _content(value: Any) -> bytes:
+    """What the other processes are told of a result."""
+    try:
+        return pickle.dumps((None, value))
+    except Exception as error:  # each type has its own
+        raise HostError(
+            f"process 0 returned a {type(value).__name__}, which the other processes "
+            f"cannot be told ({error}); return plain values or NumPy's arrays"
+        ) from error
+
+
+def _picklable(error: Exception) -> Exception:
     """The error as another process can raise it."""
     try:
         pickle.loads(pickle.dumps(error))

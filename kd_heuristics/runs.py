@@ -183,8 +183,14 @@ class RunFolder:
         hosts.first((self.path / name).unlink, missing_ok=True)
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes `name` (".npz"), whole or not at all."""
-        arrays = {key: parallel.to_host(array) for key, array in arrays.items()}
+        """Writes `name` (".npz"), whole or not at all; bfloat16 as float32.
+
+        So are other types that NumPy's files do not know, see `files.storable`.
+        """
+        arrays = {
+            key: files.storable(parallel.to_host(array))
+            for key, array in arrays.items()
+        }
         hosts.first(self._save_arrays, name, arrays)
 
     def _save_arrays(self, name, arrays):

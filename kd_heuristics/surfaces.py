@@ -2,15 +2,19 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import files, hosts, parallel, points, runs
+from kd_heuristics.compiled import as_partial
 
 PyTree = Any
+
+_OWN = ("xs", "ys", "done", "fingerprint")  # what a file has beside the values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,8 +59,9 @@ def evaluate(
 
     After each chunk the surface is written, whole or not at all; the same call again
     goes on where it was, and ends with the same numbers. The file knows the grid, the
-    networks at its corners, the data and the statistics, and is refused for others; it
-    does not know the metric.
+    networks at its corners, the data and the statistics, and is refused for others: of
+    `refresh_stats` the functions' names and the arrays bound in it as a
+    `jax.tree_util.Partial`. It does not know the metric.
 
     Args:
       params_at: `(x, y) -> params`: `plane.at` or `span.at`.
@@ -73,12 +78,15 @@ def evaluate(
       mesh: as in `points.evaluate`.
 
     Raises:
-      RunError: the file is damaged, or of another surface.
+      RunError: the file is damaged, of another surface, or no surface.
       ValueError: a grid that does not ascend, and what `points.evaluate` raises.
     """
     xs, ys = _axis("xs", xs), _axis("ys", ys)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    store = _Store(path, _fingerprint(params_at, xs, ys, sets, batch_stats))
+    if refresh_stats is not None:
+        refresh_stats = as_partial(refresh_stats)
+    fingerprint = _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats)
+    store = _Store(path, fingerprint)
     surface = store.load() or _empty(xs, ys)
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
@@ -108,7 +116,7 @@ def load(path: files.AnyPath) -> Surface:
     """The surface of a file, finished or not.
 
     Raises:
-      RunError: it is missing or damaged.
+      RunError: it is missing, damaged or no surface.
     """
     arrays = _read(files.path(path))
     return _surface(arrays)
@@ -127,8 +135,9 @@ class _Store:
         arrays = _read(self.path)
         if str(arrays["fingerprint"]) != self.fingerprint:
             raise runs.RunError(
-                f"{self.path} holds a surface of another grid, of other networks or "
-                "other data; choose another file, or remove this one"
+                f"{self.path} holds a surface of another grid, of other networks, "
+                "other data or other statistics; choose another file, or remove this "
+                "one"
             )
         return _surface(arrays)
 
@@ -143,7 +152,13 @@ class _Store:
 
 
 def _read(path):
-    return runs.RunFolder(path.parent).load_arrays(path.name)
+    arrays = runs.RunFolder(path.parent).load_arrays(path.name)
+    missing = [name for name in _OWN if name not in arrays]
+    if missing:
+        raise runs.RunError(
+            f"{path} is no surface: it has no {', '.join(missing)}; choose another file"
+        )
+    return arrays
 
 
 def _surface(arrays) -> Surface:
@@ -173,15 +188,41 @@ def _axis(name, values) -> np.ndarray:
     return values
 
 
-def _fingerprint(params_at, xs, ys, sets, batch_stats) -> str:
-    """SHA-256 of the grid, the networks at two of its corners, the data."""
+def _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats) -> str:
+    """SHA-256 of the grid, the networks at two of its corners, data and statistics."""
     corners = [params_at(xs[0], ys[0]), params_at(xs[-1], ys[-1])]
     digest = hashlib.sha256()
-    tree = (xs, ys, corners, dict(sets), batch_stats)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = parallel.to_host(leaf)
-        digest.update(
-            f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode()
-        )
+    tree = (xs, ys, corners, dict(sets), batch_stats, refresh_stats)
+    for place, array in _parts(tree):
+        digest.update(f"{place} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _parts(tree) -> Iterator[tuple[str, np.ndarray]]:
+    """Each leaf and where it is; of a function its name, and what is bound in it.
+
+    The same in every process: a function's address is not, and is left out.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_partial):
+        place = jax.tree_util.keystr(path)
+        if _is_partial(leaf):
+            for inner, array in _parts((leaf.func, leaf.args, leaf.keywords)):
+                yield place + inner, array
+        elif callable(leaf):
+            known = leaf if hasattr(leaf, "__qualname__") else type(leaf)
+            yield place, np.array(f"{known.__module__}.{known.__qualname__}")
+        else:
+            yield place, parallel.to_host(_key_data(leaf))
+
+
+def _key_data(leaf):
+    """The numbers of a typed key; anything else as it is."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(leaf)
+    return leaf
+
+
+def _is_partial(leaf) -> bool:
+    # So has what a Partial wraps another one in.
+    return all(hasattr(leaf, name) for name in ("func", "args", "keywords"))

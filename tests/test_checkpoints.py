@@ -1,5 +1,6 @@
 """Checkpoints: exact, atomic, and never silently wrong."""
 
+import contextlib
 import dataclasses
 import shutil
 from typing import Any
@@ -11,7 +12,10 @@ import optax
 import pytest
 
 from kd_heuristics import checkpoints
+from kd_heuristics.checkpoints import manifest
+from tests.faults import moments
 
+CHANGES = moments.Changes()
 PARAMS = {"fc": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3)}}
 TREE = {
     "params": PARAMS,
@@ -24,8 +28,9 @@ TREE = {
 def assert_same(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype
-        np.testing.assert_array_equal(x, y)
+        assert (x.dtype, x.shape) == (y.dtype, y.shape)
+        if x.size:  # else nothing of it was written
+            np.testing.assert_array_equal(x, y)
 
 
 def test_round_trip_of_the_newest_and_of_one_step(tmp_path):
@@ -44,6 +49,41 @@ def test_a_step_is_replaced_and_what_a_kill_left_is_cleared(tmp_path):
     checkpoints.save(tmp_path, 3, TREE | {"step": jnp.int32(8)})
     assert int(checkpoints.restore(tmp_path, TREE)["step"]) == 8
     assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+def fail():
+    raise OSError("no")
+
+
+@pytest.mark.parametrize("how", [moments.raise_death, fail])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_one_of_the_two_is_there_when_a_step_is_half_replaced(
+    tmp_path, monkeypatch, how, at
+):
+    """Killed or refused before each change that follows the manifest."""
+    checkpoints.save(tmp_path, 3, {"step": jnp.int32(7)})
+    write = manifest.write
+
+    def write_and_watch(*arguments):
+        write(*arguments)
+        CHANGES.watch(tmp_path, at, how)
+
+    monkeypatch.setattr(manifest, "write", write_and_watch)
+    with contextlib.suppress(moments.Death, checkpoints.CheckpointError):
+        checkpoints.save(tmp_path, 3, {"step": jnp.int32(8)})
+    CHANGES.watch(None)
+    checkpoints.tidy(tmp_path)
+    assert int(checkpoints.restore(tmp_path)["step"]) == (7 if at < 3 else 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+def test_what_was_replaced_does_not_come_back_after_a_removal(tmp_path):
+    for step in (3, 4):
+        checkpoints.save(tmp_path, step, TREE)
+    (tmp_path / "00000004").rename(tmp_path / ".replaced-00000003")
+    checkpoints.remove(tmp_path, 3)
+    checkpoints.tidy(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
@@ -121,6 +161,35 @@ def test_any_pytree_with_typed_keys_and_numbers(tmp_path):
     other = tree | {"key": jax.random.key(1, impl="rbg")}
     with pytest.raises(checkpoints.CheckpointError, match=r"key is key<fry>\[\] there"):
         checkpoints.restore(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"a": jnp.zeros((0, 3), jnp.bfloat16)},
+        {"a": {"b": jnp.zeros((2, 0)), "keys": jax.random.split(jax.random.key(1), 0)}},
+        {"a": jnp.zeros((0,), int), "b": jnp.ones(2)},
+    ],
+)
+def test_nothing_is_something_too(tmp_path, tree):
+    checkpoints.save(tmp_path, 1, tree)
+    for like in (tree, None):
+        assert_same(checkpoints.restore(tmp_path, like), tree)
+
+
+@pytest.mark.parametrize(
+    ("tree", "named"),
+    [
+        ({"a/b": 1.0, "a": {"b": 2.0}}, r"\['a'\]\['b'\] and \['a/b'\]"),
+        ({"a/b": 1.0, "a": 2.0}, r"\['a'\] and \['a/b'\]"),
+        ([{"": 1.0}, {"b": 2.0}, {"/b": 3.0, "": 2.0}], r"\[2\]\[''\] and \[2\]\['/b'"),
+    ],
+)
+def test_two_leaves_of_one_name_are_refused(tmp_path, tree, named):
+    with pytest.raises(ValueError, match=f"{named}.*rename one"):
+        checkpoints.save(tmp_path, 1, tree)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_without_a_template_names_become_dictionaries(tmp_path):

@@ -1,7 +1,9 @@
 """What a single process sees of several, and what it refuses."""
 
 import dataclasses
+import pickle
 import sys
+import threading
 
 import jax
 import pytest
@@ -17,6 +19,19 @@ def test_one_process_asks_nobody():
     interrupts.check()
     with pytest.raises(ZeroDivisionError):
         hosts.first(divmod, 1, 0)
+
+
+def test_a_result_that_cannot_be_told_is_an_error_of_all(monkeypatch):
+    told = []
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "_told", told.append)
+    words = "returned a lock, which the other processes cannot be told"
+    with pytest.raises(hosts.HostError, match=words):
+        hosts.first(threading.Lock)
+    error, value = pickle.loads(told[0])
+    assert isinstance(error, hosts.HostError)
+    assert words in str(error)
+    assert value is None
 
 
 @pytest.mark.parametrize(

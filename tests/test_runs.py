@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -67,6 +68,18 @@ def test_a_stage_is_computed_once_and_its_file_is_the_same_each_time(tmp_path):
     folder.stage("b", compute)
     stages = tmp_path / "stages"
     assert (stages / "a.npz").read_bytes() == (stages / "b.npz").read_bytes()
+
+
+def test_types_of_ml_dtypes_are_written_as_float32(tmp_path):
+    folder = runs.RunFolder(tmp_path)
+    arrays = {"a": np.array([1.5, -2.0], jnp.bfloat16), "b": np.float16([1.5])}
+    folder.save_arrays("arrays.npz", arrays)
+    found = folder.load_arrays("arrays.npz")
+    assert {name: x.dtype.name for name, x in found.items()} == {
+        "a": "float32",
+        "b": "float16",
+    }
+    np.testing.assert_array_equal(found["a"], [1.5, -2.0])
 
 
 def test_arrays_of_objects_are_not_unpickled(tmp_path):

@@ -1,5 +1,8 @@
 """Surfaces: right side up, killed and resumed, refused for others, overflow marked."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -114,6 +117,13 @@ def test_a_damaged_file_is_named(tmp_path):
             call(tmp_path / "a.npz")
 
 
+def test_a_file_of_something_else_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", xs=XS, ys=YS)
+    for call in (make, surfaces.load):
+        with pytest.raises(runs.RunError, match=r"a.npz is no surface: .* no done"):
+            call(tmp_path / "a.npz")
+
+
 def test_statistics_may_be_refreshed_at_every_point():
     def moments(params, _, batch):
         inputs = batch["x"] @ params["w"]
@@ -132,6 +142,43 @@ def test_statistics_may_be_refreshed_at_every_point():
     np.testing.assert_allclose(
         surface.values["train_square"], expected, rtol=1e-5, atol=1e-5
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """A step of a training pass that is told from others by its type alone."""
+
+    scale: float
+
+    def __call__(self, params, stats, batch):
+        return {"mean": jnp.mean(self.scale * batch["x"] @ params["w"])} | stats
+
+
+def shifted(params, stats, batch):
+    return {"mean": jnp.mean(batch["x"] @ params["w"])} | stats
+
+
+def refresh_of(step=None, value=0.0):
+    """Made anew at each call, as in another process."""
+
+    def refresh(step, stats, key, params):
+        return step(params, stats, BATCHES)
+
+    step = jax.tree_util.Partial(step or Scaled(1.0))
+    inner = jax.tree_util.Partial(jax.jit(refresh), step, {"var": jnp.float32(value)})
+    return jax.tree_util.Partial(inner, jax.random.key(1))
+
+
+def test_a_surface_knows_how_its_statistics_are_refreshed(tmp_path):
+    path = tmp_path / "a.npz"
+    make(path, refresh_stats=refresh_of())
+    before = len(CALLS)
+    make(path, refresh_stats=refresh_of())
+    assert len(CALLS) == before
+    others = (refresh_of(value=1.0), refresh_of(shifted), lambda params: {}, None)
+    for other in others:
+        with pytest.raises(runs.RunError, match=r"or other statistics"):
+            make(path, refresh_stats=other)
 
 
 @pytest.mark.parametrize("axis", [[1.0, 0.0], [], [[0.0]], [0.0, np.nan]])

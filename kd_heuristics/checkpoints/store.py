@@ -22,7 +22,8 @@ from kd_heuristics.checkpoints.places import path_of, steps
 PyTree = Any
 
 _SAVING = ".saving"  # what is being written, and orbax' own folder beside it
-_REMOVING = ".removing"
+_REMOVING = ".removing-"  # what is being deleted
+_REPLACED = ".replaced-"  # whole: a step until its new checkpoint has its place
 
 
 def save(
@@ -37,16 +38,18 @@ def save(
 
     Args:
       directory: holds one folder a step; made if missing. May be a `gs://` path, where
-        nothing is renamed: the manifest is written last, and a folder without one is no
-        checkpoint.
+        nothing is renamed: the manifest is written last, a folder without one is no
+        checkpoint, and an equal step goes before the new one is written.
       step: not negative.
       tree: a pytree of arrays, typed keys and numbers. Orbax sees nested dictionaries
-        of arrays, by the path of each leaf.
+        of arrays, by the path of each leaf, and none without elements.
       score: recorded with it, for `best`; NaN counts as none.
       notes: any JSON, for `notes`.
 
     Raises:
-      CheckpointError: it could not be written; those that were there stay.
+      ValueError: two leaves have one name, as those of `{"a/b": x, "a": {"b": y}}`.
+      CheckpointError: it could not be written; those that were there stay, but on a
+        store an equal step.
     """
     path = path_of(directory, step)
     on_store = files.is_store(path)
@@ -128,23 +131,39 @@ def _finish(saving, path, step, leaves, score, notes):
     """Makes a checkpoint of what orbax wrote."""
     manifest.write(saving, step, leaves, score, notes)
     if saving != path:
-        _remove(path)
+        if path.exists():
+            path.rename(_replaced(path))
         saving.rename(path)
+        _drop(_replaced(path))
+
+
+def _replaced(path):
+    return path.parent / f"{_REPLACED}{path.name}"
 
 
 def _remove(path):
     if files.is_store(path):
         (path / manifest.FILE).unlink(missing_ok=True)
         _delete(path)
-    elif path.exists():
-        aside = path.parent / f"{_REMOVING}-{path.name}"
+    else:
+        _drop(_replaced(path))  # else `tidy` would put it back
+        _drop(path)
+
+
+def _drop(path):
+    """Deletes a folder under another name, so that no half of it is taken for it."""
+    if path.exists():
+        aside = path.parent / f"{_REMOVING}{path.name}"
         _delete(aside)
         path.rename(aside)
         _delete(aside)
 
 
 def tidy(directory: files.AnyPath) -> None:
-    """Deletes what a save or a removal left that was killed; not while one runs."""
+    """Deletes what a save or a removal left that was killed; not while one runs.
+
+    A step that was to be replaced, and has no new checkpoint yet, is put back.
+    """
     hosts.first(_clear, epath.Path(directory))
 
 
@@ -152,11 +171,22 @@ def _clear(folder: epath.Path) -> None:
     if not folder.exists():
         return
     whole = [f"{step:08d}" for step in steps(folder)]
-    for path in folder.iterdir():
+    for path in [*folder.iterdir()]:
         is_step = files.is_store(folder) and path.name[:1].isdigit()
         half = is_step and path.name not in whole
         if half or path.name.startswith((_SAVING, _REMOVING)):
             _delete(path)
+        elif path.name.startswith(_REPLACED):
+            _put_back(path)
+
+
+def _put_back(path: epath.Path) -> None:
+    """Gives a step that was to be replaced its name again, if nothing has it."""
+    place = path.parent / path.name.removeprefix(_REPLACED)
+    if place.exists():
+        _drop(path)
+    else:
+        path.rename(place)
 
 
 def _delete(path: epath.Path) -> None:

@@ -16,31 +16,62 @@ _KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
-    """`{"params/fc/kernel": leaf, ...}`."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/") or "value": leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    """`{"params/fc/kernel": leaf, ...}`; raises ValueError for two of one name.
+
+    A leaf may not have the name of a dictionary either: only one of them fits.
+    """
+    found, leaves, folders = {}, {}, {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "value"
+        above = [name[:end] for end, letter in enumerate(name) if letter == "/"]
+        others = [leaves.get(other) for other in (name, *above)]
+        for other in (*others, folders.get(name)):
+            if other is not None:
+                both = " and ".join(map(jax.tree_util.keystr, (other, path)))
+                raise ValueError(
+                    f"a checkpoint cannot hold both {both}, the second as {name!r}; "
+                    "rename one"
+                )
+        found[name], leaves[name] = leaf, path
+        folders |= dict.fromkeys(above, path)
+    return found
 
 
 def nested(tree: PyTree, convert: Callable | None = None) -> PyTree:
-    """The leaves as arrays in nested dictionaries, which orbax takes as they are."""
+    """The leaves as arrays in nested dictionaries, which orbax takes as they are.
+
+    It takes no arrays without elements, which are left out, nor a tree without arrays.
+    """
     convert = convert or _data
-    return traverse_util.unflatten_dict(
-        {tuple(name.split("/")): convert(leaf) for name, leaf in _named(tree).items()}
-    )
+    kept = {
+        tuple(name.split("/")): convert(leaf)
+        for name, leaf in _named(tree).items()
+        if not _is_empty(leaf)
+    }
+    return traverse_util.unflatten_dict(kept or {("nothing",): convert(np.int8(0))})
 
 
 def like_of(like: PyTree, nested: PyTree) -> PyTree:
     """The arrays in the structure of `like`; key data becomes typed keys again."""
     read: dict[str, Any] = traverse_util.flatten_dict(nested, sep="/")
-    leaves = [
-        jax.random.wrap_key_data(read[name], impl=_key_impl(leaf))
-        if _is_key(leaf)
-        else read[name]
-        for name, leaf in _named(like).items()
-    ]
+    leaves = []
+    for name, leaf in _named(like).items():
+        array = _empty(leaf) if _is_empty(leaf) else read[name]
+        if _is_key(leaf):
+            array = jax.random.wrap_key_data(array, impl=_key_impl(leaf))
+        leaves.append(array)
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _is_empty(leaf):
+    return 0 in np.shape(leaf)
+
+
+def _empty(leaf):
+    """The array without elements that a leaf stands for."""
+    data = abstract(leaf)
+    dtype = jax.dtypes.canonicalize_dtype(data.dtype)
+    return jnp.zeros(data.shape, dtype, device=data.sharding)
 
 
 def leaves(tree: PyTree) -> dict[str, str]:

@@ -110,9 +110,14 @@ def network(place: Place, like: PyTree) -> PyTree:
 
 
 def save(path: Path, tree: PyTree) -> None:
-    """Writes a pytree of nested dictionaries as the ".npz" that `read` takes."""
+    """Writes a pytree of nested dictionaries as the ".npz" that `read` takes.
+
+    bfloat16, which such files do not keep, as float32; `network` casts it back.
+    """
     flat: dict[str, Any] = {
-        jax.tree_util.keystr(where, simple=True, separator="/"): np.asarray(leaf)
+        jax.tree_util.keystr(where, simple=True, separator="/"): files.storable(
+            np.asarray(leaf)
+        )
         for where, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     with files.whole(path) as partial, partial.open("wb") as stream:

@@ -230,9 +230,10 @@ def _own_sets(path: Path) -> tuple[data.Dataset, data.Dataset]:
         f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")
     ]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = [file[key] for key in keys]
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(
             f"--data {path} must be an .npz with {', '.join(keys)}: {error}"
         ) from error

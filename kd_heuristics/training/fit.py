@@ -121,7 +121,8 @@ def fit(
       NonFiniteError: a number is infinite or NaN, and on_nonfinite is "raise". The last
         checkpoint stays.
       CheckpointError: no checkpoint that is there can be gone on from, they are of
-        another model, or one cannot be written. Damaged ones are said and made again.
+        another model or of a longer training, or one cannot be written. Damaged ones
+        are said and made again.
       RunError: the metrics file lacks lines of the steps that are done.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that

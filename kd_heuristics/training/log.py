@@ -77,6 +77,12 @@ class Log:
         kept = {*self.plan.keep_steps}
         checkpoints.tidy(directory)
         step = checkpoints.newest_good(directory, kept - {0})
+        if step is not None and step > self.plan.num_steps:
+            raise checkpoints.CheckpointError(
+                f"{directory} has a checkpoint of step {step}, of a longer training "
+                f"than this one with num_steps={self.plan.num_steps}: a shorter one is "
+                f"no part of it. Give num_steps={step} or more, or another directory"
+            )
         self._check_room(directory, start, 0 if step is None else step)
         state, totals = start, {}
         if step is not None:

@@ -1,5 +1,6 @@
 """Whatever is wrong with what was given: one line that says so, status 2."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,9 +56,36 @@ def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     assert "no readable .npz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])
+def test_damaged_data(how, inside, tmp_path, capsys):
+    broken = tmp_path / "broken.npz"
+    np.savez_compressed(broken, **np.load(inside / "data.npz"))
+    content = bytearray(broken.read_bytes())
+    content[100:110] = b"\xff" * 10
+    if how == "array":
+        with broken.open("wb") as file:
+            np.save(file, np.zeros(2))
+    else:
+        parts = {"cut": content[:200], "changed": content, "empty": b""}
+        broken.write_bytes(parts[how])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(("connect", "a.npz", "b.npz", *GOOD[:3], str(broken)))
+    assert "must be an .npz with train_images" in capsys.readouterr().err
+
+
 def test_parameters_alone_are_a_checkpoint_too(inside):
     from kd_heuristics.cli import checkpoint
 
     found = checkpoint.read(checkpoint.parse("params.npz"))
     assert "Dense_0/kernel" in found
     assert np.isfinite(found["Dense_0/kernel"]).all()
+
+
+def test_what_is_saved_in_bfloat16_comes_back(tmp_path):
+    from kd_heuristics.cli import checkpoint
+
+    tree = {"params": {"w": jnp.array([1.5, -2.0], jnp.bfloat16)}}
+    checkpoint.save(tmp_path / "a.npz", tree)
+    found = checkpoint.network(checkpoint.parse(str(tmp_path / "a.npz")), tree)
+    assert found["params"]["w"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found["params"]["w"], tree["params"]["w"])

@@ -114,5 +114,6 @@ def test_a_signal_to_one_stops_both_at_one_step_and_nothing_is_lost(alone, pair)
 def test_both_have_the_same_error(pair):
     for found in pair:
         assert found["error"] == "RunError: process 0 cannot read"
+        assert found["untold"].startswith("HostError: process 0 returned a lock")
         assert "the objective became infinite or NaN in step 0" in found["nonfinite"]
         assert "a mesh of 2 processes needs all of their 8 devices" in found["mesh"]

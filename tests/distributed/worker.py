@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def one_of_several(folder: Path) -> None:
     save(folder, "pair_gone_on", recipes.flat(recipes.supervised(mesh, **kept)))
     say("lines", [line["step"] for line in metrics.read()])
     say("error", raised(hosts.first, refuse))
+    say("untold", raised(hosts.first, threading.Lock))
     say("nonfinite", raised(diverge, mesh))
     say("mesh", raised(parallel.mesh, 4))
 

@@ -183,6 +183,15 @@ def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path, whole):
     assert lines == (whole[1] / "metrics.jsonl").read_bytes()
 
 
+def test_a_shorter_training_is_refused_where_a_longer_one_was(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path / "run")
+    with pytest.raises(
+        checkpoints.CheckpointError, match=r"of step 20, .* num_steps=10"
+    ):
+        fit(tmp_path / "run", num_steps=10)
+    assert_same(fit(tmp_path / "run"), tmp_path / "run", whole)
+
+
 def test_too_little_room_is_known_before_training(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
