@@ -139,9 +139,10 @@ def fit(
         checkpoint_every_logs=checkpoint_every_logs,
         on_nonfinite=on_nonfinite,
     )
-    # A compiled call donates its state; the caller's arrays must outlive it.
-    params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
-    state = TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params))
+    # A compiled call donates its state: the caller's arrays must outlive it, and an
+    # optimiser's state may hold the parameters themselves.
+    start = params, batch_stats, optimizer.init(params)
+    state = TrainState(jnp.int32(0), *jax.tree.map(jnp.copy, start))
     recipe = Recipe(
         as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
     )

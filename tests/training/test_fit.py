@@ -1,11 +1,14 @@
 """The trainer: against a float64 loop, interrupted, and with bad input."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from kd_heuristics import checkpoints, training
+from kd_heuristics import checkpoints, parallel, training
 
 DATA = np.random.RandomState(0).normal(size=(12, 3)).astype(np.float32)
 
@@ -139,6 +142,52 @@ def test_leaves_the_callers_arrays_alone():
     params, batch_stats = start()
     training.fit(objective, params, batch_stats, OPTIMIZER, BATCHES, num_steps=2)
     np.testing.assert_array_equal(params["kernel"], np.ones(3))
+
+
+class DrawingState(NamedTuple):
+    key: jax.Array
+    again: jax.Array  # the same buffer
+    start: dict
+    rate: float  # no array
+
+
+def drawing():
+    def init(params):
+        key = jax.random.key(0)
+        return DrawingState(key, key, params, 0.5)
+
+    def update(updates, state, params=None):
+        rate = state.rate * jax.random.uniform(state.key)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+@pytest.mark.parametrize("mesh", [None, parallel.mesh(2)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.contrib.prodigy(0.1), optax.contrib.dog(), drawing()],
+    ids=["prodigy", "dog", "a key"],
+)
+def test_an_optimizer_may_keep_the_parameters_in_its_state(optimizer, mesh):
+    params = {"kernel": jnp.ones(4)}
+
+    def objective(params, batch_stats, batch, key):
+        return jnp.sum(batch @ params["kernel"]) ** 2, (batch_stats, {})
+
+    state = training.fit(
+        objective,
+        params,
+        {},
+        optimizer,
+        lambda seed, step: jnp.ones((2, 4)),
+        num_steps=3,
+        steps_per_call=2,
+        mesh=mesh,
+    )
+    assert jnp.isfinite(state.params["kernel"]).all()
+    assert (state.params["kernel"] < 1).all()
+    np.testing.assert_array_equal(params["kernel"], np.ones(4))
 
 
 @pytest.mark.parametrize(
