@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics import compiled, parallel
+from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
-VALUE = "objective value"  # beside the metrics, whose names are the objective's
-SKIPPED = "skipped_updates"
+# Beside the metrics, whose names are the objective's: it cannot take these.
+VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 FINITE = -1  # in place of the step that is not finite
 
 
@@ -217,6 +218,7 @@ def _of_part(objective, params, batch_stats, batch, key):
     (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
         objective, has_aux=True
     )(params, batch_stats, batch, key)
+    check_names(metrics, (VALUE, STEPS, SKIPPED))
     return gradient, batch_stats, dict(metrics) | {VALUE: value}
 
 

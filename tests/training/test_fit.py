@@ -211,3 +211,31 @@ def test_clipping_is_by_global_norm():
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(updates["kernel"], [-0.6, 0.0], rtol=1e-6)
     np.testing.assert_allclose(updates["bias"], -0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["step", "stage", "steps", "skipped_updates"])
+def test_a_metric_that_would_hide_a_field_of_the_line_is_refused(tmp_path, name):
+    file = training.MetricsFile(tmp_path / "metrics.jsonl")
+
+    def named(params, batch_stats, batch, key):
+        loss, (batch_stats, _) = objective(params, batch_stats, batch, key)
+        return loss, (batch_stats, {name: loss})
+
+    words = f"a metric cannot be named '{name}'"
+    with pytest.raises(ValueError, match=words):
+        training.fit(named, *start(), OPTIMIZER, BATCHES, num_steps=2, metrics=file)
+    assert not file.path.exists()
+    if name == "steps":  # an evaluation's is in nobody's way
+        fit(num_steps=1, evaluate=lambda state: {name: 0.5}, metrics=file)
+        assert file.read()[-1][name] == 0.5
+        return
+    with pytest.raises(ValueError, match=words):
+        fit(evaluate=lambda state: {name: 0.5}, metrics=file)
+    assert not file.path.exists()
+
+
+def test_no_line_without_its_own_fields(tmp_path):
+    file = training.MetricsFile(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="a metric cannot be named 'step'"):
+        file.append("train", 1, {"step": 0.5})
+    assert not file.path.exists()
