@@ -160,6 +160,7 @@ def _step(recipe, state, batches, form):
         batch = parallel.constrain_batch(batch, form.batch_mesh)
     gradient, batch_stats, values = _gradient(recipe.objective, state, batch, key, form)
     updates, opt_state = recipe.update(gradient, state.opt_state, state.params)
+    opt_state = jax.tree.map(_as_before, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
     if form.on_nonfinite == "record":
@@ -171,6 +172,13 @@ def _step(recipe, state, batches, form):
             jnp.int32(FINITE)
         )
     return new, values, wrong
+
+
+def _as_before(old, new):
+    """`new` in the precision of `old`, which a bound float32 rate may have raised."""
+    new = jnp.asarray(new)
+    both = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (old, new))
+    return new.astype(old.dtype) if both else new
 
 
 def _unless(skipped, old, new, values):
