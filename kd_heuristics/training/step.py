@@ -227,7 +227,8 @@ def _of_part(objective, params, batch_stats, batch, key):
         objective, has_aux=True
     )(params, batch_stats, batch, key)
     check_names(metrics, (VALUE, STEPS, SKIPPED))
-    return gradient, batch_stats, dict(metrics) | {VALUE: value}
+    values = jax.tree.map(jnp.asarray, dict(metrics) | {VALUE: value})
+    return gradient, batch_stats, values
 
 
 def _per_device(mesh, objective, params, batch_stats, batch, key):
@@ -245,7 +246,7 @@ def _per_device(mesh, objective, params, batch_stats, batch, key):
         )
 
     split = jax.tree.map(
-        lambda leaf: parallel.P(parallel.DATA_AXIS) if leaf.ndim else parallel.P(),
+        lambda leaf: parallel.P(parallel.DATA_AXIS) if jnp.ndim(leaf) else parallel.P(),
         batch,
     )
     every = parallel.P()
@@ -262,7 +263,9 @@ def _every(parts, index, batch):
     """Part `index` of a batch: each device of a mesh holds its share of each part."""
     return jax.tree.map(
         lambda leaf: (
-            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index] if leaf.ndim else leaf
+            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index]
+            if jnp.ndim(leaf)
+            else leaf  # of the whole batch
         ),
         batch,
     )
