@@ -184,12 +184,13 @@ def _tables(results: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     """An accuracy, or one with its spread over seeds, in per cent."""
-    if value is None:
+    mean, std = value, None
+    if isinstance(value, dict):
+        mean, std = value["mean"], value["std"]
+    if mean is None:
         return "-"
-    if not isinstance(value, dict):
-        return f"{100 * value:.2f} %"
-    spread = "" if value["std"] is None else f" ± {100 * value['std']:.2f}"
-    return f"{100 * value['mean']:.2f}{spread} %"
+    spread = "" if std is None else f" ± {100 * std:.2f}"
+    return f"{100 * mean:.2f}{spread} %"
 
 
 def _deviations(described: dict[str, Any]) -> str:
