@@ -135,7 +135,8 @@ def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
     """
     skipped: dict[str, int] = {}
     first: dict[str, int] = {}
-    for line in training.MetricsFile(folder.path / "metrics.jsonl").read():
+    lines = training.MetricsFile(folder.path / "metrics.jsonl", sinks=[]).read()
+    for line in lines:
         stage = line["stage"]
         if line.get("skipped_updates"):
             skipped[stage] = skipped.get(stage, 0) + round(line["skipped_updates"])

@@ -14,6 +14,7 @@ must be one that all machines see. A job that failed leaves its error there, and
 `gather` lists it, with the jobs that never ran.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -85,8 +86,9 @@ class Sweep:
     def run(self, index: int) -> Path:
         """Runs a job, or what is left of it; its folder.
 
-        Raises: ValueError for an index that no job has; what the study raises, after
-          the folder has it in error.json.
+        Raises: ValueError for an index that no job has; InUseError where the job is
+          running already, which leaves it alone; what the study raises, after the
+          folder has it in error.json.
         """
         if not 0 <= index < len(self.jobs):
             raise ValueError(
@@ -96,13 +98,15 @@ class Sweep:
         folder = self.folder(index)
         if self.state(index) == "done":
             return folder
-        (folder / "error.json").unlink(missing_ok=True)
         try:
             return launch.run(self.study, self.jobs[index].config, folder)
+        except runs.InUseError:
+            raise
         except Exception as error:
             # launch.run records what the study raises, but not what comes before it.
-            folder.mkdir(parents=True, exist_ok=True)
-            runs.RunFolder(folder).write_json("error.json", launch.describe(error))
+            own = runs.RunFolder(folder)
+            with contextlib.suppress(runs.RunError), own.lock():
+                own.write_json("error.json", launch.describe(error))
             raise
 
     def gather(self) -> dict[str, Any]:
@@ -184,6 +188,8 @@ def _work(make: Callable[[], Sweep], index: int) -> str:
     sweep = make()
     try:
         sweep.run(index)
+    except runs.InUseError as error:
+        return f"job {index} is left alone: {error}"
     except Exception as error:
         return f"job {index} failed: {error}"
     return f"job {index} is done"

@@ -194,7 +194,7 @@ def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     split = batch_sharding(mesh)
     return jax.tree.map(
         lambda leaf: (
-            jax.lax.with_sharding_constraint(leaf, split) if leaf.ndim else leaf
+            jax.lax.with_sharding_constraint(leaf, split) if jnp.ndim(leaf) else leaf
         ),
         batch,
     )

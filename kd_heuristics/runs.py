@@ -47,6 +47,10 @@ class RunError(Exception):
     """A run folder that cannot be used as asked; the message says what helps."""
 
 
+class InUseError(RunError):
+    """Another run is in the run folder; the message says whose."""
+
+
 class RunFolder:
     """The folder of one run of one study; its path may be "gs://bucket/run"."""
 
@@ -58,7 +62,8 @@ class RunFolder:
         """Makes the folder and keeps other processes out of it while inside.
 
         Raises:
-          RunError: the folder cannot be written, or a run is in it (it says whose).
+          RunError: the folder cannot be written.
+          InUseError: a run is in it (it says whose).
         """
         with contextlib.ExitStack() as held:
             hosts.first(self._enter, held)
@@ -69,7 +74,7 @@ class RunFolder:
         try:
             held.enter_context(locks.lock(self.path))
         except locks.LockedError as error:
-            raise RunError(
+            raise InUseError(
                 f"the run folder {self.path} is in use by {error}. Wait for it, stop "
                 "it, or choose another with --workdir"
             ) from None
@@ -100,7 +105,8 @@ class RunFolder:
         if (self.path / "config.json").exists():
             self._compare(described, extendable, free)
             return
-        own = (locks.FILE, _PROBE, f"{PREFIX}config.json")  # of a start that was killed
+        # Of a start that was killed, or failed.
+        own = (locks.FILE, _PROBE, f"{PREFIX}config.json", "error.json")
         # An empty folder of a store is none.
         there = self.path.iterdir() if self.path.exists() else ()
         others = sorted(p.name for p in there if p.name not in own)

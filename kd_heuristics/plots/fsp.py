@@ -94,10 +94,10 @@ def _rows(ax, rows):
     for place, row in zip(places, rows.values(), strict=True):
         nets = 100 * np.ravel(row["nets"])
         ax.plot(nets, np.full(len(nets), place), "o", mfc="none", color="0.5", ms=4)
-        mean = 100 * row["average"]["mean"]
+        mean = 100 * np.array(row["average"]["mean"], float)
         ax.plot(mean, place, "D", color=style.COLORS[0], ms=5)
         if "ensemble" in row:
-            together = 100 * row["ensemble"]["mean"]
+            together = 100 * np.array(row["ensemble"]["mean"], float)
             ax.plot(together, place, "*", color=style.COLORS[1], ms=9)
     _labels(ax, places, rows)
     ax.plot([], [], "o", mfc="none", color="0.5", ms=4, label="a net")

@@ -58,11 +58,12 @@ def _patience(folder, config, results, words):
         for arm in config["main"]:
             lengths = results["arms"][arm]
             epochs = [int(length) for length in lengths]
-            values = [scale * np.array(run[key]["values"]) for run in lengths.values()]
+            # Null, of a student that diverged, is NaN.
+            values = np.array([run[key]["values"] for run in lengths.values()], float)
             style.band(
                 ax,
                 epochs,
-                np.stack(values, 1),
+                scale * values.T,
                 color=_COLORS.get(arm),
                 label=_WORDS[arm],
                 marker="o",
@@ -93,7 +94,7 @@ def _others(ax, config, results, key, scale):
                 continue
             ax.plot(
                 int(epochs),
-                scale * run[key]["mean"],
+                scale * np.array(run[key]["mean"], float),
                 "x",
                 color=_COLORS[arm],
                 label=_WORDS[arm],
@@ -136,7 +137,7 @@ def _variants(folder, results, words):
     figure, axes = style.panels(1, len(panels), width=12.0, height=height)
     for ax, (key, label, scale) in zip(axes[0], panels, strict=True):
         for place, (arm, run) in zip(places, runs.items(), strict=True):
-            values = scale * np.array(run[key]["values"])
+            values = scale * np.array(run[key]["values"], float)
             color = style.COLORS[1] if arm == "mix" else style.COLORS[0]
             ax.plot(values, np.full(len(values), place), "o", mfc="none", color="0.5")
             ax.plot(values.mean(), place, "D", color=color, ms=5)
@@ -147,10 +148,10 @@ def _variants(folder, results, words):
         100 * results["teacher_accuracy"]["test"], color="0.3", ls=":", lw=1
     )
     # Arms that learn labels are far from the teacher, and would hide the others.
-    matching = [
-        run["test_kl"]["mean"] for arm, run in runs.items() if "labels" not in arm
-    ]
-    axes[0, 2].set_xlim(left=0, right=1.15 * max(matching))
+    means = [run["test_kl"]["mean"] for arm, run in runs.items() if "labels" not in arm]
+    finite = [mean for mean in means if mean is not None]
+    if finite:
+        axes[0, 2].set_xlim(left=0, right=1.15 * max(finite))
     epochs = {run["setting"]["epochs"] for run in runs.values()}
     length = f"{epochs.pop():,} epochs" if len(epochs) == 1 else "several lengths"
     figure.suptitle(f"Arms after {length} (dotted: the teacher) - {words}", fontsize=9)

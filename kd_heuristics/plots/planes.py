@@ -59,6 +59,9 @@ def plane(folder, pair, title, config, arrays, words):
 def surface(figure, ax, found, part):
     """Filled contours of `found["train_loss"]` or "test_loss" over "xs" and "ys"."""
     losses = np.ma.masked_invalid(found[f"{part}_loss"])
+    if not losses.count():
+        ax.text(0.5, 0.5, "no finite loss", transform=ax.transAxes, ha="center")
+        return
     low, high = float(losses.min()), float(losses.max())
     low = max(low, 1e-6 * high)  # a loss of 0 has no logarithm
     levels = np.geomspace(low, max(high, 1.001 * low), 21)

@@ -57,7 +57,12 @@ def band(axes: Axes, x, values, **options) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain decimals at 1, 2, 3 and 5 of each decade."""
+    """A logarithmic y axis with plain decimals at 1, 2, 3 and 5 of each decade.
+
+    It stays linear where nothing positive was drawn, as of trainings that diverged.
+    """
+    if not np.isfinite(axes.dataLim.minposy):
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.yaxis.set_major_formatter("{x:g}")

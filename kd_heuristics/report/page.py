@@ -27,8 +27,9 @@ def write_page(paths: Sequence[files.AnyPath], target: files.AnyPath) -> Any:
 
     The page loads nothing: scripts, styles and images are in it. A study that failed is
     shown with its error, one that did not finish as unfinished, one whose files are
-    damaged as damaged, one without a run as a line with its command. Every string of
-    the folders is escaped.
+    damaged as damaged, one without a run as a line with its command. A study of several
+    presets has a section and a card of each, by the names of both. Every string of the
+    folders is escaped.
 
     Args:
       paths: at least one.
@@ -39,7 +40,9 @@ def write_page(paths: Sequence[files.AnyPath], target: files.AnyPath) -> Any:
     Raises:
       RunError: one of `paths` holds no run folder.
     """
-    found = [_render(folder) for path in paths for folder in _folders(files.path(path))]
+    # A folder may be named twice, as one and in the folder of its preset.
+    folders = [*dict.fromkeys(f for path in paths for f in _folders(files.path(path)))]
+    found = [_render(folder, _title(folder, folders)) for folder in folders]
     names = list(dict.fromkeys(part.run.path.parent.name for part in found))
     title = f"kd_heuristics: {', '.join(names)}"
     files.write_text(target, _page(title, found))
@@ -55,6 +58,14 @@ def _folders(path: Any) -> list[Any]:
     return folders
 
 
+def _title(folder: Any, folders: Sequence[Any]) -> str:
+    """The least end of its path that no other has: "sgdr", or "demo/sgdr"."""
+    depth = 1
+    while sum(other.parts[-depth:] == folder.parts[-depth:] for other in folders) > 1:
+        depth += 1
+    return "/".join(folder.parts[-depth:])
+
+
 class _Part(NamedTuple):
     """A study's part of the page."""
 
@@ -63,15 +74,15 @@ class _Part(NamedTuple):
     cards: dict[str, str]  # by the words of the question
 
 
-def _render(path: Any) -> _Part:
+def _render(path: Any, title: str) -> _Part:
     """A study; one that is damaged, or no run's folder, does not hide the others."""
     try:
-        return _part(section.read(path))
+        return _part(section.read(path, title))
     except (runs.RunError, LookupError, TypeError, ValueError, AttributeError) as error:
         words = "the files of this run are damaged, or no run's"
         failure = {"error": type(error).__name__, "message": f"{words}: {error}"}
         return _part(
-            section.Run(path.name, path, {"config": {}}, None, failure, {}, {})
+            section.Run(path.name, title, path, {"config": {}}, None, failure, {}, {})
         )
 
 
@@ -110,21 +121,24 @@ def _page(title: str, found: Sequence[_Part]) -> str:
 
 
 def _contents(found: Sequence[_Part]) -> str:
-    names = [escape(part.run.name) for part in found]
+    names = [escape(part.run.title) for part in found]
     links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name in names)
     return f'<nav aria-label="studies"><ul>{links}</ul></nav>'
 
 
 def _opening(found: Sequence[_Part]) -> str:
-    made = {words: card for part in found for words, card in part.cards.items()}
-    cards = "".join(made.get(q.words) or _card(q, None) for q in QUESTIONS)
-    return f'<div id="questions">{cards}</div>'
+    cards = []
+    for question in QUESTIONS:
+        made = [p.cards[question.words] for p in found if question.words in p.cards]
+        cards += made or [_card(question, None)]
+    return f'<div id="questions">{"".join(cards)}</div>'
 
 
 def _card(question: Question, run: section.Run | None) -> str:
-    head = (
-        f'<h2>{escape(question.words)}</h2><p class="who">{escape(question.paper)}</p>'
-    )
+    words = question.words
+    if run is not None and run.title != run.name:
+        words = f"{words} ({run.title})"
+    head = f'<h2>{escape(words)}</h2><p class="who">{escape(question.paper)}</p>'
     if run is None:
         command = f"python -m experiments.{question.study}"
         body = f'<p class="open">No run of it here: <code>{command}</code></p>'
@@ -141,7 +155,7 @@ def _card(question: Question, run: section.Run | None) -> str:
         if drawn:
             name = question.figure if question.figure in drawn else drawn[0]
             body += section.figure(run, name, place="opening-")
-        body += f'<p><a href="#{escape(run.name)}">All of this study</a></p>'
+        body += f'<p><a href="#{escape(run.title)}">All of this study</a></p>'
     return f'<article class="card">{head}{body}</article>'
 
 

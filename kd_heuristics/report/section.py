@@ -19,6 +19,7 @@ class Run:
 
     Attributes:
       name: of the study.
+      title: what the page calls it: its name, with the preset's where several have it.
       path: of the folder.
       described: config.json.
       results: results.json; None where the run failed or did not finish.
@@ -28,6 +29,7 @@ class Run:
     """
 
     name: str
+    title: str
     path: Any
     described: dict[str, Any]
     results: dict[str, Any] | None
@@ -41,8 +43,8 @@ class Run:
         return [] if self.results is None else self.results.get("claims", [])
 
 
-def read(path: Any) -> Run:
-    """What a page needs of a run folder.
+def read(path: Any, title: str) -> Run:
+    """What a page needs of a run folder, and calls by `title`.
 
     Raises:
       RunError: a file of it is damaged.
@@ -57,6 +59,7 @@ def read(path: Any) -> Run:
         results = None
     run = Run(
         name=path.name,
+        title=title,
         path=path,
         described=folder.read_json("config.json"),
         results=results,
@@ -70,7 +73,7 @@ def read(path: Any) -> Run:
 def html(run: Run) -> str:
     """The section of a study."""
     parts = [
-        f'<section id="{escape(run.name)}"><h2>{escape(run.name)}</h2>',
+        f'<section id="{escape(run.title)}"><h2>{escape(run.title)}</h2>',
         f'<p class="question">{escape(run.described.get("question", ""))}</p>',
     ]
     if run.error is not None:
@@ -78,7 +81,7 @@ def html(run: Run) -> str:
     elif run.results is None:
         parts.append('<p class="bad">Not finished: run the same command again.</p>')
     else:
-        parts.append(findings.claims_table(run.claims, f"Claims of {run.name}"))
+        parts.append(findings.claims_table(run.claims, f"Claims of {run.title}"))
         parts += [figure(run, name) for name in figures(run)]
         parts.append(_tables(run.results))
     parts += [_deviations(run.described), _environment(run.record)]
@@ -103,7 +106,7 @@ def figure(run: Run, name: str, place: str = "") -> str:
     """
     caption = questions.caption(run.name, name)
     claims = findings.chosen(run.claims, questions.starts(run.name, name))
-    alt = escape(findings.words(claims, f"{caption}, study {run.name}"))
+    alt = escape(findings.words(claims, f"{caption}, study {run.title}"))
     still = _still(run.path / "figures" / f"{name}.png", alt)
     panels = run.panels.get(name, [])
     live = "".join(
@@ -114,7 +117,7 @@ def figure(run: Run, name: str, place: str = "") -> str:
     )
     kind = "with-live" if panels else "still-only"
     return (
-        f'<figure class="{kind}" id="{escape(f"{place}{run.name}-{name}")}">'
+        f'<figure class="{kind}" id="{escape(f"{place}{run.title}-{name}")}">'
         f'<div class="live">{live}</div>{still}'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
@@ -184,12 +187,13 @@ def _tables(results: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     """An accuracy, or one with its spread over seeds, in per cent."""
-    if value is None:
+    mean, std = value, None
+    if isinstance(value, dict):
+        mean, std = value["mean"], value["std"]
+    if mean is None:
         return "-"
-    if not isinstance(value, dict):
-        return f"{100 * value:.2f} %"
-    spread = "" if value["std"] is None else f" ± {100 * value['std']:.2f}"
-    return f"{100 * value['mean']:.2f}{spread} %"
+    spread = "" if std is None else f" ± {100 * std:.2f}"
+    return f"{100 * mean:.2f}{spread} %"
 
 
 def _deviations(described: dict[str, Any]) -> str:
@@ -206,7 +210,7 @@ def _deviations(described: dict[str, Any]) -> str:
 
 
 def _preset(run: Run) -> str:
-    return fields(run.described["config"], f"Preset of {run.name}")
+    return fields(run.described["config"], f"Preset of {run.title}")
 
 
 def _environment(record: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ def ema(
 
     a_0 = w_0 and a_k = decay * a_(k-1) + (1 - decay) * w_k, w_k the parameters after
     update k. The parameters are trained as without it; `ema_params` reads the average
-    off a state.
+    off a state. It is in float32 at least: bfloat16 cannot hold so small a move.
 
     Args:
       inner: any optax transformation; this wraps all of it.
@@ -43,22 +43,27 @@ def ema(
 
     def init(params):
         # A copy: a compiled step donates both, and cannot take one buffer twice.
-        return EmaState(inner.init(params), jax.tree.map(jnp.copy, params))
+        return EmaState(inner.init(params), jax.tree.map(_widened, params))
 
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("ema averages parameters: call update with params=...")
         updates, own = inner.update(updates, state.inner, params)
-        average = optax.incremental_update(
-            optax.apply_updates(params, updates), state.average, 1 - decay
-        )
+        moved = optax.apply_updates(params, updates)
+        moved = jax.tree.map(lambda w, a: w.astype(a.dtype), moved, state.average)
+        average = optax.incremental_update(moved, state.average, 1 - decay)
         return updates, EmaState(own, average)
 
     return optax.GradientTransformation(init, update)
 
 
+def _widened(leaf):
+    """A copy in float32, or in what is wider."""
+    return jnp.array(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32))
+
+
 def ema_params(opt_state: PyTree) -> PyTree:
-    """The averaged parameters in an optimiser state.
+    """The averaged parameters in an optimiser state, in float32 at least.
 
     Raises:
       ValueError: there is no `ema` in it, or more than one.

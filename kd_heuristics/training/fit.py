@@ -14,11 +14,12 @@ from kd_heuristics import data, interrupts, nearest, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.training.log import Log, Plan
-from kd_heuristics.training.metrics import MetricsFile
+from kd_heuristics.training.metrics import MetricsFile, check_names
 from kd_heuristics.training.state import TrainState
 from kd_heuristics.training.step import (
     FINITE,
     SKIPPED,
+    STEPS,
     VALUE,
     Form,
     Recipe,
@@ -27,7 +28,6 @@ from kd_heuristics.training.step import (
 )
 
 PyTree = Any
-_STEPS = "steps"  # beside the sums, whose names are the objective's
 
 
 class NonFiniteError(Exception):
@@ -69,8 +69,9 @@ def fit(
 
     Args:
       objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
-        metrics))`, metrics a dictionary of scalars. A `jax.tree_util.Partial` passes
-        its arrays to the compiled call as arguments.
+        metrics))`, metrics a dictionary of scalars, not named "stage", "step", "steps",
+        "skipped_updates" or "objective value". A `jax.tree_util.Partial` passes its
+        arrays to the compiled call as arguments.
       params: where to start; left as it is.
       batch_stats: running statistics to start with, `{}` for none.
       optimizer: any optax transformation; `bind` makes its numbers arguments, `ema`
@@ -95,7 +96,8 @@ def fit(
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
       steps_per_call: at most so many steps a compiled call; the bar moves once a call.
-      evaluate: `state -> {name: number}`, added to each metrics line.
+      evaluate: `state -> {name: number}`, added to each metrics line; no name may be
+        "stage", "step" or "skipped_updates".
       stage: names this training in the metrics file and in messages.
       metrics: where the lines go; None: nowhere.
       directory: of the checkpoints; None: none are written, and nothing is resumed.
@@ -126,7 +128,7 @@ def fit(
       RunError: the metrics file lacks lines of the steps that are done.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
-        micro_batches or the mesh does not divide.
+        micro_batches or the mesh does not divide, a metric of a name that is taken.
     """
     plan = Plan(
         num_steps=num_steps,
@@ -140,9 +142,10 @@ def fit(
         checkpoint_every_logs=checkpoint_every_logs,
         on_nonfinite=on_nonfinite,
     )
-    # A compiled call donates its state; the caller's arrays must outlive it.
-    params, batch_stats = jax.tree.map(jnp.copy, (params, batch_stats))
-    state = TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params))
+    # A compiled call donates its state: the caller's arrays must outlive it, and an
+    # optimiser's state may hold the parameters themselves.
+    start = params, batch_stats, optimizer.init(params)
+    state = TrainState(jnp.int32(0), *jax.tree.map(jnp.copy, start))
     recipe = Recipe(
         as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
     )
@@ -196,7 +199,7 @@ def train(
                 continue
             state, values = _interval(call, state, stop, log, totals, progress)
             totals = {}
-            values |= {} if evaluate is None else dict(evaluate(state))
+            values |= {} if evaluate is None else _evaluated(evaluate, state)
             log.write(number, stop, values, state)
             try:
                 interrupts.check()
@@ -231,7 +234,7 @@ def _interval(call, state, stop, log, totals, progress):
         value = np.atleast_1d(sums.pop(VALUE))
         # In float64: a long interval loses no digits.
         sums = {name: array.astype(np.float64) for name, array in sums.items()}
-        sums[_STEPS] = np.float64(last - step) - sums.get(SKIPPED, 0.0)
+        sums[STEPS] = np.float64(last - step) - sums.get(SKIPPED, 0.0)
         totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
         try:
             if progress is not None:
@@ -245,9 +248,15 @@ def _interval(call, state, stop, log, totals, progress):
     return state, _means(totals)
 
 
+def _evaluated(evaluate, state):
+    found = dict(evaluate(state))
+    check_names(found, (SKIPPED,))
+    return found
+
+
 def _means(totals):
     """The means over the steps that were not skipped; NaN where all were."""
-    steps = totals.pop(_STEPS)
+    steps = totals.pop(STEPS)
     own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: total / steps for name, total in totals.items()} | own

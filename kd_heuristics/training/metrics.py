@@ -8,6 +8,8 @@ from typing import Any
 from kd_heuristics import files, hosts, runs
 from kd_heuristics.training import sinks as all_sinks
 
+_FIELDS = ("stage", "step")  # of every line
+
 
 class MetricsFile:
     """`metrics.jsonl` of a run folder; a stage is one training of the study.
@@ -38,7 +40,12 @@ class MetricsFile:
         self.sinks = sinks
 
     def append(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Adds a line; a value that is not finite is written as null."""
+        """Adds a line; a value that is not finite is written as null.
+
+        Raises:
+          ValueError: a value is named as one of the line's own fields.
+        """
+        check_names(values)
         hosts.first(self._append, stage, step, {k: float(v) for k, v in values.items()})
 
     def _append(self, stage, step, values):
@@ -110,3 +117,19 @@ class MetricsFile:
             f"line {number} of {self.path} is damaged; remove the run folder to start "
             "from the beginning"
         )
+
+
+def check_names(names: Collection[str], others: Collection[str] = ()) -> None:
+    """Raises ValueError where a metric is named as a line's own field, or as `others`.
+
+    Args:
+      names: of the metrics.
+      others: names that are taken too.
+    """
+    taken = (*_FIELDS, *others)
+    for name in names:
+        if name in taken:
+            raise ValueError(
+                f"a metric cannot be named {name!r}: {', '.join(map(repr, taken))} "
+                "have a meaning of their own; give it another name"
+            )

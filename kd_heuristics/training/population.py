@@ -101,7 +101,8 @@ def population(
 
     Raises:
       ValueError: no members, members of unequal structure (the first difference is
-        named), equal stage names with a metrics file, and what `fit` raises.
+        named), at_once below 1, equal stage names with a metrics file, and what `fit`
+        raises.
       NonFiniteError, CheckpointError: as in `fit`.
 
     >>> from kd_heuristics.training import bind
@@ -123,6 +124,10 @@ def population(
     if spread == "members" and at_once is not None:
         raise ValueError(
             f'with spread="members" all members run at once, got at_once={at_once}'
+        )
+    if at_once is not None and at_once < 1:
+        raise ValueError(
+            f"at_once must be at least 1, got {at_once}; None chooses by the table"
         )
     one_by_one = at_once == 1 or (
         (at_once, spread) == (None, "examples")

@@ -26,7 +26,7 @@ class ShampooState(NamedTuple):
 
     `moments` and `roots` are pairs, left and right: of blocks [p, q, a, b] they are
     [p, q, a, a] and [p, q, b, b]; a leaf without blocks has None. `square` has the
-    leaves' own shapes.
+    leaves' own shapes. All are in float32, or in the leaf's type where it is wider.
     """
 
     count: jax.Array
@@ -106,18 +106,23 @@ def scale_by_shampoo(
     def init(params):
         left, right, square = [], [], []
         for leaf in jax.tree.leaves(params):
-            square.append(jnp.zeros_like(leaf))
+            dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+            square.append(jnp.zeros(leaf.shape, dtype))
             shape = _block_shape(leaf.shape, block_size)
             p, q, a, b = shape or (0, 0, 0, 0)
-            left.append(jnp.zeros((p, q, a, a)) if shape else None)
-            right.append(jnp.zeros((p, q, b, b)) if shape else None)
+            left.append(jnp.zeros((p, q, a, a), dtype) if shape else None)
+            right.append(jnp.zeros((p, q, b, b), dtype) if shape else None)
         moments = tuple(left), tuple(right)
         roots = jax.tree.map(jnp.copy, moments)  # no buffer is given twice
         return ShampooState(jnp.int32(0), moments, roots, tuple(square))
 
     def update(updates, state, params=None):
         del params
-        leaves, structure = jax.tree.flatten(updates)
+        given, structure = jax.tree.flatten(updates)
+        leaves = [
+            leaf.astype(square.dtype)
+            for leaf, square in zip(given, state.square, strict=True)
+        ]
         count = state.count + 1
         correction = 1 - jnp.float32(decay) ** count.astype(jnp.float32)
 
@@ -150,8 +155,10 @@ def scale_by_shampoo(
             lambda: state.roots,
         )
         directions = [
-            _direction(leaf, v / correction, g, *pair)
-            for leaf, v, g, *pair in zip(leaves, square, blocks, *roots, strict=True)
+            _direction(leaf, v / correction, g, *pair).astype(own.dtype)
+            for own, leaf, v, g, *pair in zip(
+                given, leaves, square, blocks, *roots, strict=True
+            )
         ]
         state = ShampooState(count, (left, right), roots, square)
         return structure.unflatten(directions), state

@@ -52,9 +52,10 @@ def tensorboard(directory: str | Path) -> Sink:
 
 
 def wandb(directory: str | Path) -> Sink:
-    """Metrics "stage/name" against "stage/step" in one run of Weights & Biases.
+    """Metrics "stage/name" against "stage/step" in a new run of Weights & Biases.
 
     The project and all else are set by its own variables (WANDB_PROJECT, WANDB_MODE).
+    The run ends with the process.
 
     Args:
       directory: where its files go; also the name of the run.
@@ -68,7 +69,9 @@ def wandb(directory: str | Path) -> Sink:
         raise ValueError(_missing("wandb", "wandb")) from error
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    run = package.init(dir=str(directory), name=directory.parent.name)
+    # By default init gives the run that is open, another study's of this process.
+    name = directory.parent.name
+    run = package.init(dir=str(directory), name=name, reinit="create_new")
     known = set()
 
     def sink(stage, step, values):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics import compiled, parallel
+from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
-VALUE = "objective value"  # beside the metrics, whose names are the objective's
-SKIPPED = "skipped_updates"
+# Beside the metrics, whose names are the objective's: it cannot take these.
+VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 FINITE = -1  # in place of the step that is not finite
 
 
@@ -159,6 +160,7 @@ def _step(recipe, state, batches, form):
         batch = parallel.constrain_batch(batch, form.batch_mesh)
     gradient, batch_stats, values = _gradient(recipe.objective, state, batch, key, form)
     updates, opt_state = recipe.update(gradient, state.opt_state, state.params)
+    opt_state = jax.tree.map(_as_before, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
     if form.on_nonfinite == "record":
@@ -170,6 +172,13 @@ def _step(recipe, state, batches, form):
             jnp.int32(FINITE)
         )
     return new, values, wrong
+
+
+def _as_before(old, new):
+    """`new` in the precision of `old`, which a bound float32 rate may have raised."""
+    new = jnp.asarray(new)
+    both = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (old, new))
+    return new.astype(old.dtype) if both else new
 
 
 def _unless(skipped, old, new, values):
@@ -217,7 +226,9 @@ def _of_part(objective, params, batch_stats, batch, key):
     (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
         objective, has_aux=True
     )(params, batch_stats, batch, key)
-    return gradient, batch_stats, dict(metrics) | {VALUE: value}
+    check_names(metrics, (VALUE, STEPS, SKIPPED))
+    values = jax.tree.map(jnp.asarray, dict(metrics) | {VALUE: value})
+    return gradient, batch_stats, values
 
 
 def _per_device(mesh, objective, params, batch_stats, batch, key):
@@ -235,7 +246,7 @@ def _per_device(mesh, objective, params, batch_stats, batch, key):
         )
 
     split = jax.tree.map(
-        lambda leaf: parallel.P(parallel.DATA_AXIS) if leaf.ndim else parallel.P(),
+        lambda leaf: parallel.P(parallel.DATA_AXIS) if jnp.ndim(leaf) else parallel.P(),
         batch,
     )
     every = parallel.P()
@@ -252,7 +263,9 @@ def _every(parts, index, batch):
     """Part `index` of a batch: each device of a mesh holds its share of each part."""
     return jax.tree.map(
         lambda leaf: (
-            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index] if leaf.ndim else leaf
+            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index]
+            if jnp.ndim(leaf)
+            else leaf  # of the whole batch
         ),
         batch,
     )

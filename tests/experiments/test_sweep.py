@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from experiments import launch, sweep
+from kd_heuristics import runs
 from tests.experiments.nothing import make
 
 
@@ -56,6 +57,27 @@ def test_a_job_that_fails_before_it_begins_is_recorded(tmp_path, monkeypatch):
     assert make(tmp_path).gather()["jobs"][0]["error"] == "OSError"
     make(tmp_path).run(0)
     assert make(tmp_path).state(0) == "done"
+
+
+def test_a_second_start_leaves_a_running_job_alone(tmp_path):
+    job = make(tmp_path)
+    with (
+        runs.RunFolder(job.folder(0)).lock(),
+        pytest.raises(runs.InUseError, match="is in use by process"),
+    ):
+        job.run(0)
+    assert job.state(0) == "missing"
+    job.run(0)
+    assert job.state(0) == "done"
+
+
+def test_a_second_start_keeps_the_error_of_a_failed_job(tmp_path):
+    job = make(tmp_path)
+    with pytest.raises(RuntimeError):
+        job.run(3)
+    with runs.RunFolder(job.folder(3)).lock(), pytest.raises(runs.InUseError):
+        job.run(3)
+    assert job.state(3) == "failed"
 
 
 def test_a_group_without_any_result_has_no_best(tmp_path):

@@ -106,6 +106,48 @@ def test_folders_of_a_command_line_make_one_page_elsewhere(tmp_path):
     assert page.count("Not finished") == 2
 
 
+def drawn(root, name):
+    """A finished run of a study, with a figure."""
+    run = folder(root, name)
+    run.write_json("results.json", {"claims": [report.judge(CLAIM, [1.0, 1.1, 0.9])]})
+    (run.path / "figures").mkdir()
+    Image.new("RGB", (4, 4)).save(run.path / "figures" / "figure2.png")
+
+
+def test_a_study_of_two_presets_has_a_section_and_a_card_of_each(tmp_path):
+    for preset in ("demo", "digits"):
+        drawn(tmp_path / preset, "sgdr")
+    drawn(tmp_path / "demo", "warmup")
+    paths = [tmp_path / "demo", tmp_path / "digits", tmp_path / "demo" / "sgdr"]
+    page = report.write_page(paths, tmp_path / "both.html").read_text()
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len({*ids})
+    sections = re.findall(r'<section id="([^"]*)"><h2>([^<]*)</h2>', page)
+    names = ["demo/sgdr", "digits/sgdr", "warmup"]
+    assert sections[:3] == [(name, name) for name in names]
+    links = re.findall(r'href="#([^"]*)"', page)
+    assert {*links} <= {*ids}
+    assert re.findall(r'<li><a href="#([^"]*)"', page) == names
+    cards = re.findall(r"<article .*?</article>", page, re.S)
+    asked = [re.search(r"<h2>(.*?)</h2>", card).group(1) for card in cards]
+    question = "Do restarts escape minima?"
+    found = [words for words in asked if words.startswith(question)]
+    assert found == [f"{question} (demo/sgdr)", f"{question} (digits/sgdr)"]
+    assert "What does warmup protect?" in asked
+    for name, card in zip(names, cards[:2], strict=False):
+        assert f'href="#{name}"' in card
+        assert f'id="opening-{name}-figure2"' in card
+
+
+def test_presets_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
+    for root in ("a", "b"):
+        folder(tmp_path / root / "demo", "sgdr")
+    paths = [tmp_path / root / "demo" for root in ("a", "b")]
+    page = report.write_page(paths, tmp_path / "both.html").read_text()
+    found = re.findall(r'<section id="(.*?)"', page)
+    assert found == ["a/demo/sgdr", "b/demo/sgdr", "reading"]
+
+
 def test_the_drawing_places_interval_zone_and_paper_to_scale():
     from kd_heuristics.report import findings
 

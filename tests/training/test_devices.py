@@ -245,6 +245,37 @@ def test_each_device_draws_for_itself():
     assert means == [pytest.approx(expected, rel=1e-6)]
 
 
+def with_numbers(params, batch_stats, batch, key):
+    loss = ((batch["x"] * params) ** 2).mean() * batch["scale"]
+    return loss, (batch_stats, {"scale": batch["scale"], "weight": 2, "half": 0.5})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"micro_batches": 2},
+        {"mesh": parallel.mesh(2)},
+        {"mesh": parallel.mesh(2), "micro_batches": 2},
+        {"mesh": parallel.mesh(2), "batch_norm": "device"},
+    ],
+)
+def test_batches_and_metrics_may_hold_python_numbers(tmp_path, options):
+    metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
+    training.fit(
+        with_numbers,
+        jnp.float32(1),
+        {},
+        OPTIMIZER,
+        lambda seed, step: {"x": jnp.ones(8), "scale": 0.25},
+        num_steps=2,
+        metrics=metrics,
+        **options,
+    )
+    (line,) = metrics.read()
+    assert (line["scale"], line["weight"], line["half"]) == (0.25, 2.0, 0.5)
+
+
 def test_an_unknown_batch_norm_is_refused():
     with pytest.raises(ValueError, match="did you mean 'device'"):
         training.fit(

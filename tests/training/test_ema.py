@@ -37,6 +37,15 @@ def test_average_follows_the_parameters_and_leaves_them_alone():
     np.testing.assert_allclose(found, average, rtol=1e-6)  # float32, four steps
 
 
+def test_the_average_of_bfloat16_moves_by_less_than_it_can_hold():
+    optimizer = training.ema(optax.sgd(1.0), decay=0.999)
+    params = jnp.ones(2, jnp.bfloat16)
+    updates, state = optimizer.update(params, optimizer.init(params), params)
+    assert updates.dtype == jnp.bfloat16
+    # The parameters are 0 now; a bfloat16 below 1 is at least 0.004 below it.
+    np.testing.assert_allclose(training.ema_params(state), 0.999, rtol=1e-6)
+
+
 def test_traced_decay():
     values = jax.vmap(
         lambda decay: (

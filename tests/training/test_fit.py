@@ -1,11 +1,14 @@
 """The trainer: against a float64 loop, interrupted, and with bad input."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from kd_heuristics import checkpoints, training
+from kd_heuristics import checkpoints, parallel, training
 
 DATA = np.random.RandomState(0).normal(size=(12, 3)).astype(np.float32)
 
@@ -141,6 +144,52 @@ def test_leaves_the_callers_arrays_alone():
     np.testing.assert_array_equal(params["kernel"], np.ones(3))
 
 
+class DrawingState(NamedTuple):
+    key: jax.Array
+    again: jax.Array  # the same buffer
+    start: dict
+    rate: float  # no array
+
+
+def drawing():
+    def init(params):
+        key = jax.random.key(0)
+        return DrawingState(key, key, params, 0.5)
+
+    def update(updates, state, params=None):
+        rate = state.rate * jax.random.uniform(state.key)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
+@pytest.mark.parametrize("mesh", [None, parallel.mesh(2)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.contrib.prodigy(0.1), optax.contrib.dog(), drawing()],
+    ids=["prodigy", "dog", "a key"],
+)
+def test_an_optimizer_may_keep_the_parameters_in_its_state(optimizer, mesh):
+    params = {"kernel": jnp.ones(4)}
+
+    def objective(params, batch_stats, batch, key):
+        return jnp.sum(batch @ params["kernel"]) ** 2, (batch_stats, {})
+
+    state = training.fit(
+        objective,
+        params,
+        {},
+        optimizer,
+        lambda seed, step: jnp.ones((2, 4)),
+        num_steps=3,
+        steps_per_call=2,
+        mesh=mesh,
+    )
+    assert jnp.isfinite(state.params["kernel"]).all()
+    assert (state.params["kernel"] < 1).all()
+    np.testing.assert_array_equal(params["kernel"], np.ones(4))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -162,3 +211,31 @@ def test_clipping_is_by_global_norm():
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     np.testing.assert_allclose(updates["kernel"], [-0.6, 0.0], rtol=1e-6)
     np.testing.assert_allclose(updates["bias"], -0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["step", "stage", "steps", "skipped_updates"])
+def test_a_metric_that_would_hide_a_field_of_the_line_is_refused(tmp_path, name):
+    file = training.MetricsFile(tmp_path / "metrics.jsonl")
+
+    def named(params, batch_stats, batch, key):
+        loss, (batch_stats, _) = objective(params, batch_stats, batch, key)
+        return loss, (batch_stats, {name: loss})
+
+    words = f"a metric cannot be named '{name}'"
+    with pytest.raises(ValueError, match=words):
+        training.fit(named, *start(), OPTIMIZER, BATCHES, num_steps=2, metrics=file)
+    assert not file.path.exists()
+    if name == "steps":  # an evaluation's is in nobody's way
+        fit(num_steps=1, evaluate=lambda state: {name: 0.5}, metrics=file)
+        assert file.read()[-1][name] == 0.5
+        return
+    with pytest.raises(ValueError, match=words):
+        fit(evaluate=lambda state: {name: 0.5}, metrics=file)
+    assert not file.path.exists()
+
+
+def test_no_line_without_its_own_fields(tmp_path):
+    file = training.MetricsFile(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match="a metric cannot be named 'step'"):
+        file.append("train", 1, {"step": 0.5})
+    assert not file.path.exists()

@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics import training
 from tests.models.oracles import doubles
+from tests.similarity.table import enable_x64
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -266,3 +267,44 @@ def test_shampoo_descends_with_decay_and_schedule():
 def test_bad_shampoo(options, words):
     with pytest.raises(ValueError, match=words):
         training.scale_by_shampoo(**options)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        training.shampoo(RATE),
+        training.bind(training.sgd, jnp.float32(RATE), jnp.float32(0.9)),
+        training.ema(training.sgd(RATE), 0.9),
+    ],
+    ids=["shampoo", "bound sgd", "ema"],
+)
+def test_a_training_keeps_its_types(optimizer, dtype, x64):
+    def objective(params, batch_stats, batch, key):
+        return (params["kernel"] ** 2).sum(), (batch_stats, {})
+
+    with enable_x64(x64):
+        params = {"kernel": jnp.ones((3, 2), dtype)}
+        before = jax.eval_shape(optimizer.init, params)
+        state = training.fit(
+            objective, params, {}, optimizer, lambda seed, step: (), num_steps=2
+        )
+    assert state.params["kernel"].dtype == dtype
+    assert (np.asarray(state.params["kernel"], np.float32) < 1).all()
+    types = [
+        [leaf.dtype for leaf in jax.tree.leaves(x)] for x in (before, state.opt_state)
+    ]
+    assert types[0] == types[1]
+
+
+def test_shampoo_of_bfloat16_has_statistics_in_float32():
+    transform = training.scale_by_shampoo()
+    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), gradients(0))
+    exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), rounded)
+    found, state = transform.update(rounded, transform.init(rounded))
+    expected, _ = transform.update(exact, transform.init(exact))
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_array_equal(a, b.astype(jnp.bfloat16))
+    floats = {leaf.dtype.name for leaf in jax.tree.leaves(state[1:])}
+    assert floats == {"float32"}

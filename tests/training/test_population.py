@@ -227,6 +227,12 @@ def test_unequal_members_are_refused(members, words):
         training.population(members, BATCHES, num_steps=1)
 
 
+@pytest.mark.parametrize("at_once", [0, -1])
+def test_members_at_once_are_at_least_one(at_once):
+    with pytest.raises(ValueError, match=f"at_once must be at least 1, got {at_once}"):
+        training.population(MEMBERS, BATCHES, num_steps=1, at_once=at_once)
+
+
 def test_equal_stage_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="a stage name of its own"):
         training.population(

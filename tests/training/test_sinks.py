@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from kd_heuristics import training
+from experiments import launch
+from kd_heuristics import runs, training
 from kd_heuristics.training import sinks
 
 
@@ -51,23 +52,60 @@ def test_tensorboard_writes_the_same_numbers(tmp_path, monkeypatch):
     assert (value.tag, events[-1].step, value.simple_value) == ("one/loss", 3, 0.5)
 
 
-def test_wandb_has_a_step_for_each_stage(tmp_path, monkeypatch):
-    calls = []
-    run = types.SimpleNamespace(
-        define_metric=lambda name, step_metric: calls.append((name, step_metric)),
-        log=calls.append,
-    )
-    fake = types.ModuleType("wandb")
-    fake.init = lambda **options: run
+class FakeWandb(types.ModuleType):
+    """`runs` has what each was told; without reinit `init` gives the one there is."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.runs, self._last = {}, None
+
+    def init(self, *, dir, name, reinit=None):
+        if self._last is None or reinit == "create_new":
+            told = self.runs[name] = []
+            self._last = types.SimpleNamespace(
+                define_metric=lambda name, step_metric: told.append(
+                    (name, step_metric)
+                ),
+                log=told.append,
+            )
+        return self._last
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+def test_wandb_has_a_step_for_each_stage(tmp_path, wandb):
     sink = sinks.wandb(tmp_path / "run" / "wandb")
     sink("one", 3, {"loss": 0.5, "bad": float("nan")})
     sink("one", 4, {"loss": 0.25})
-    assert calls == [
+    assert wandb.runs["run"] == [
         ("one/*", "one/step"),
         {"one/loss": 0.5, "one/step": 3},
         {"one/loss": 0.25, "one/step": 4},
     ]
+
+
+def test_each_study_of_a_process_has_a_run_of_its_own(tmp_path, wandb, monkeypatch):
+    monkeypatch.setenv(sinks.VARIABLE, "wandb")
+    for name in ("sgdr", "warmup"):
+        path = tmp_path / name / "metrics.jsonl"
+        training.MetricsFile(path).append(name, 1, {"loss": 0.5})
+    told = {name: calls[-1] for name, calls in wandb.runs.items()}
+    assert told == {
+        "sgdr": {"sgdr/loss": 0.5, "sgdr/step": 1},
+        "warmup": {"warmup/loss": 0.5, "warmup/step": 1},
+    }
+
+
+def test_a_study_reads_its_lines_without_a_sink(tmp_path, wandb, monkeypatch):
+    monkeypatch.setenv(sinks.VARIABLE, "wandb")
+    found = launch.numbers(None, runs.RunFolder(tmp_path))
+    assert found["skipped_updates"] == {}
+    assert wandb.runs == {}
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])

@@ -41,9 +41,10 @@ def _patience(config, results, alt):
         traces = []
         for arm in config["main"]:
             lengths = results["arms"][arm]
-            values = [scale * np.array(run[key]["values"]) for run in lengths.values()]
+            # Null, of a student that diverged, is NaN.
+            values = np.array([run[key]["values"] for run in lengths.values()], float)
             epochs = [int(length) for length in lengths]
-            traces.append(_line(arm, epochs, np.stack(values, 1)))
+            traces.append(_line(arm, epochs, scale * values.T))
         panels.append(live.lines(title, alt, traces, "epochs", label, log_x=True))
     columns = paper.table("funmatch/table3")
     epochs = [int(key) for key in columns if key != "run"]
