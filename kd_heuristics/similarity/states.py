@@ -117,7 +117,8 @@ def _prepared(examples, layout, side, shapes, kind, mesh):
     for group, own in enumerate(side.own):
         chosen = [layout.views[index] for index in layout.groups[group]]
         noise = views.rounding(chosen, shapes, levels, side.norms)
-        count = jnp.asarray(examples * layout.multiplicity[group], noise.dtype)
+        # Not in int32, which ends at 42,799 maps of 224 x 224 positions.
+        count = jnp.asarray(examples, noise.dtype) * layout.multiplicity[group]
 
         def one(item, count):
             own, noise = item
