@@ -27,6 +27,19 @@ def test_works_alone_and_inside_other_transformations(wrap):
     np.testing.assert_allclose(jax.vmap(jax.grad(call))(x), slope, atol=1e-6)
 
 
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_works_on_known_values_inside_other_transformations(wrap):
+    x = jnp.arange(4.0)
+    call = wrap(lambda x: 2 * x)
+    np.testing.assert_array_equal(jax.jit(lambda: call(x))(), 2 * x)
+    assert jax.eval_shape(lambda: call(x)).shape == (4,)
+    y = jnp.arange(3.0)
+    found = jax.vmap(lambda one: one * call(x))(y)
+    np.testing.assert_array_equal(found, y[:, None] * 2 * x[None])
+    slope = jax.grad(lambda one: (one * call(x)).sum())(1.0)
+    assert slope == 12
+
+
 def test_takes_the_settings_of_jit():
     call = compiled.jit(scaled, static_argnames="factor", donate_argnames="x")
     x = jnp.ones(3)
