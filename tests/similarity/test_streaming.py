@@ -145,7 +145,8 @@ def test_padding_rows_do_not_count():
     acc = Accumulator.init(A, B, conv="mean", debiased=True)
     mask = np.arange(BATCH) % 3 > 0
     for one, other in zip(a, b, strict=True):
-        acc = acc.update(one, other, mask)
+        padded = {k: np.where(mask[:, None], x, np.nan) for k, x in one.items()}
+        acc = acc.update(padded, other, mask)
     kept = [
         {k: np.concatenate([x[k][mask] for x in net]) for k in net[0]} for net in (a, b)
     ]
