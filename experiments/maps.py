@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import parallel, similarity, training
+from kd_heuristics.compiled import as_partial
 
 PyTree = Any
 
@@ -49,7 +50,7 @@ def between(
     order = jnp.arange(len(images))
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
-    bound = jax.tree_util.Partial(classifier.features)
+    bound = as_partial(classifier.features)
     # One program with and without shuffling: the second network has images of its own.
     found = similarity.stream_matrix(
         jax.tree_util.Partial(_first, bound, *_trees(a)),

@@ -1,5 +1,7 @@
 """Compiled calls that choose their options: alone, nested, without the option."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,23 @@ import pytest
 
 from kd_heuristics import compiled
 
+TRACES = []
+
 
 def scaled(x, factor):
     return factor * x
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    slope: float
+
+    def at(self, x):
+        TRACES.append(self)
+        return self.slope * x
+
+    def above(self, height, x):
+        return height + self.at(x)
 
 
 WRAPPERS = [compiled.jit, compiled.once]
@@ -25,6 +41,19 @@ def test_works_alone_and_inside_other_transformations(wrap):
     np.testing.assert_allclose(jax.jit(call)(x), expected, atol=1e-6)
     np.testing.assert_allclose(jax.vmap(call)(x), expected, atol=1e-6)
     np.testing.assert_allclose(jax.vmap(jax.grad(call))(x), slope, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_works_on_known_values_inside_other_transformations(wrap):
+    x = jnp.arange(4.0)
+    call = wrap(lambda x: 2 * x)
+    np.testing.assert_array_equal(jax.jit(lambda: call(x))(), 2 * x)
+    assert jax.eval_shape(lambda: call(x)).shape == (4,)
+    y = jnp.arange(3.0)
+    found = jax.vmap(lambda one: one * call(x))(y)
+    np.testing.assert_array_equal(found, y[:, None] * 2 * x[None])
+    slope = jax.grad(lambda one: (one * call(x)).sum())(1.0)
+    assert slope == 12
 
 
 def test_takes_the_settings_of_jit():
@@ -53,3 +82,33 @@ def test_nothing_is_compiled_at_decoration(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", fail)
     compiled.jit(scaled)
     compiled.once(scaled)
+
+
+def above(line):
+    return jax.tree_util.Partial(line.above, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "values"), [(lambda line: line.at, [6, 15]), (above, [7, 16])]
+)
+def test_methods_of_equal_objects_share_a_program(bound, values):
+    call = jax.jit(lambda function, x: function(x))
+    TRACES.clear()
+    for line in (Line(2.0), Line(2.0)):
+        assert call(compiled.as_partial(bound(line)), 3.0) == values[0]
+    assert len(TRACES) == 1
+    assert call(compiled.as_partial(bound(Line(5.0))), 3.0) == values[1]
+    assert len(TRACES) == 2
+
+
+@pytest.mark.parametrize("bound", [lambda line: line.at, above])
+def test_methods_of_objects_that_can_change_compare_by_identity(bound):
+    class Open(Line):
+        __hash__ = None
+
+    one, other = Open(2.0), Open(2.0)
+    assert one == other
+    parts = [compiled.as_partial(bound(line)) for line in (one, one, other)]
+    structures = [jax.tree.structure(part) for part in parts]
+    assert structures[0] == structures[1] != structures[2]
+    assert parts[0](3.0) == bound(one)(3.0)

@@ -175,6 +175,7 @@ def _weights(
     steps = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     start, length = start[:, None], length[:, None]
     place = start + steps[None] * length - 0.5
-    place = jnp.clip(place, start, start + length - 1).clip(0, pixels - 1)
+    last = jnp.maximum(start, start + length - 1)
+    place = jnp.clip(place, start, last).clip(0, pixels - 1)
     distance = place[:, :, None] - jnp.arange(pixels, dtype=jnp.float32)[None, None]
     return jnp.maximum(0, 1 - jnp.abs(distance))

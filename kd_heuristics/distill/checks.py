@@ -89,7 +89,7 @@ def both_logits(
 
 
 def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
-    """Integer labels, one an example.
+    """Integer labels, one an example, in at least int32: as wide as any class.
 
     Raises: ValueError for another shape or type.
     """
@@ -100,7 +100,7 @@ def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
             f"[{batch}], a class an example: of one-hot rows or logits take "
             "x.argmax(-1)"
         )
-    return array
+    return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
 
 
 def scalar(

@@ -123,7 +123,7 @@ def store(
     batch 32, 2 CPU cores); Yim et al. have 35 s against 19 s, 1.8 times.
 
     Args:
-      teacher: a function of a batch; its outputs are arrays [batch, ...].
+      teacher: a function of a batch; its outputs are float arrays [batch, ...].
       batches: arrays [num_batches, batch, ...], the set in order.
       num_examples: in all; the outputs after them, of padding, are dropped. None: all
         of the batches.
@@ -132,13 +132,22 @@ def store(
       in the set; NaN for places past its end. Its `variables` are the outputs,
       [num_examples, ...].
 
-    Raises: ValueError where the batches hold fewer examples than that.
+    Raises: ValueError where the batches hold fewer examples than that, and for outputs
+      that are integers, which hold no NaN.
 
     >>> teacher = store(lambda x: 2 * x, jnp.arange(6.0).reshape(3, 2), 5)
     >>> teacher({"index": jnp.array([4, 0])}).tolist()
     [8.0, 0.0]
     """
-    outputs = _mapped(teachable(teacher), batches)
+    teacher = teachable(teacher)
+    for leaf in jax.tree.leaves(jax.eval_shape(_mapped, teacher, batches)):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                f"stored outputs are {leaf.dtype}; places past the set's end are NaN, "
+                "which takes floating-point outputs: store logits, say, and take their "
+                "argmax(-1) where it is needed"
+            )
+    outputs = _mapped(teacher, batches)
     outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
     found = {len(leaf) for leaf in jax.tree.leaves(outputs)}
     if num_examples is not None:

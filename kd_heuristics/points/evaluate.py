@@ -206,7 +206,7 @@ def refreshed(refresh_stats, params, strategy, mesh=None):
 
 @functools.partial(compiled.jit, static_argnames=("strategy", "mesh"))
 def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=None):
-    """Sums of each metric, {name: [points, num_batches]}.
+    """Sums of each metric, {name: [points, num_batches]}, and the number of examples.
 
     `own_stats` has a leading axis [points]; empty, `batch_stats` stand for all points.
     Under vmap, each batch is read once for all points.
@@ -217,8 +217,8 @@ def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=N
         first = next(iter(values.values()))
         mask = values.pop("mask", jnp.ones_like(first, bool))
         # where, not a product: a padded example may hold inf or NaN.
-        found = {k: jnp.where(mask, v, 0).sum() for k, v in values.items()}
-        return found | {"count": mask.sum()}
+        found = {k: _sum(jnp.where(mask, v, 0)) for k, v in values.items()}
+        return found, mask.sum()
 
     def point(own, metric, batch_stats, batches):
         params, own_stats = own
@@ -231,12 +231,18 @@ def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=N
     return _each(point, (params, own_stats), strategy, mesh, *shared)
 
 
+def _sum(values):
+    """In at least float32: in half precision it would be rounded, or infinite."""
+    if not jnp.issubdtype(values.dtype, jnp.inexact):
+        return values.sum()
+    return values.sum(dtype=jnp.promote_types(values.dtype, jnp.float32))
+
+
 def _means(sums, num_points) -> dict[str, np.ndarray]:
-    totals = {
-        name: by_batch[:num_points].astype(np.float64).sum(1)
-        for name, by_batch in parallel.to_host(sums).items()
-    }
-    count = totals.pop("count")
+    totals, count = jax.tree.map(
+        lambda by_batch: by_batch[:num_points].astype(np.float64).sum(1),
+        parallel.to_host(sums),
+    )
     if not count.all():
         raise ValueError(
             "there is no example to evaluate: the mask is false everywhere"

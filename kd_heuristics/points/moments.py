@@ -26,8 +26,8 @@ def own_moments(train, batch_stats, params):
 
     large = [float(jnp.finfo(x.dtype).max) ** 0.5 for x in _moving(batch_stats)]
     probes = [
-        jnp.stack([jnp.zeros_like(x), jnp.full_like(x, value)])
-        for x, value in zip(_moving(batch_stats), large, strict=True)
+        jnp.stack([x, x + value])
+        for x, value in zip(_zeros(batch_stats), large, strict=True)
     ]
 
     def own(batch):
@@ -53,13 +53,13 @@ def moments_of_all(moments, like, parts, pool):
 
     def add(carry, batch):
         size = jax.tree.leaves(batch)[0].shape[0]
-        other = _moving_like(like, moments(batch))
+        other = _cast(_moving_like(like, moments(batch)), carry[1])
         return _merged(carry, size, other, pairs, pool), None
 
-    carry = (jnp.int32(0), jax.tree.map(jnp.zeros_like, _moving(like)))
+    carry = (jnp.int32(0), _zeros(like))
     for part in parts:
         carry, _ = jax.lax.scan(add, carry, part)
-    return _with_moving(like, carry[1])
+    return _with_moving(like, _cast(carry[1], _moving(like)))
 
 
 def _merged(carry, size, other, pairs, pool):
@@ -139,6 +139,18 @@ def _is_inexact(leaf) -> bool:
 def _moving(stats) -> list:
     """The floating-point leaves: the means and variances."""
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(stats) if _is_inexact(leaf)]
+
+
+def _zeros(stats) -> list:
+    """In at least float32, and of the shapes of the floating-point leaves."""
+    return [
+        jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+        for x in _moving(stats)
+    ]
+
+
+def _cast(arrays, like) -> list:
+    return [x.astype(y.dtype) for x, y in zip(arrays, like, strict=True)]
 
 
 def _moving_like(like, stats) -> list:

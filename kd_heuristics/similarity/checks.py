@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import compiled
 from kd_heuristics.similarity.measure import Measure
 
 
@@ -53,8 +54,8 @@ def same_examples(arrays: Mapping[str, jax.Array]) -> None:
 
 
 def all_concrete(arrays: Sequence[object]) -> bool:
-    """Whether values can be looked at: false while any of them is being traced."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+    """Whether what is computed of the arrays can be looked at: false while traced."""
+    return not compiled.traced(list(arrays))
 
 
 def require_finite(names: Sequence[str], finite: Sequence[bool] | np.ndarray) -> None:

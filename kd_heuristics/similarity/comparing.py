@@ -61,7 +61,8 @@ def all_pairs(
             one, (slots, cross), elements, stack_a, stack_b, mesh=mesh
         )
         value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
-        count = examples * layout.side_a.multiplicity[group.group_a]
+        # A float: with positions as examples it may exceed int32.
+        count = jnp.asarray(examples, dtype) * layout.side_a.multiplicity[group.group_a]
         ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
         looked.append((group.layer_a, group.layer_b, *ranks, count))
     return value, Report(finite, looked)

@@ -189,6 +189,8 @@ def _named(argument, acts):
             f"{argument} must be a dictionary of activations, or a sequence of such "
             f"dictionaries, got {type(acts).__name__}"
         )
+    if not acts:
+        raise ValueError(f"{argument} holds no checkpoint")
     out = {}
     for index, one in enumerate(acts):
         if list(one) != list(acts[0]):

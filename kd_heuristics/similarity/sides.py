@@ -159,7 +159,7 @@ def moved_to(
     layouts = layout.side_a, layout.side_b
     own = tuple(
         tuple(
-            _moved(own, count * times, trace, trace, move, move)
+            _moved(own, count, times, trace, trace, move, move)
             for own, times, trace, move in zip(
                 side.own, one.multiplicity, trace, move, strict=True
             )
@@ -169,7 +169,8 @@ def moved_to(
     between = tuple(
         _moved(
             pair,
-            count * layout.side_a.multiplicity[group.group_a],
+            count,
+            layout.side_a.multiplicity[group.group_a],
             jnp.take(traces[0][group.group_a], group.slot_a, axis=0),
             jnp.take(traces[1][group.group_b], group.slot_b, axis=0),
             jnp.take(moves[0][group.group_a], group.slot_a, axis=0),
@@ -184,8 +185,8 @@ def _own(centred, higher):
     return moments.of_batch(centred, centred, higher)
 
 
-def _moved(stack, count, trace_a, trace_b, a, b):
-    count = jnp.asarray(count, trace_a.dtype)
+def _moved(stack, examples, multiplicity, trace_a, trace_b, a, b):
+    count = jnp.asarray(examples, trace_a.dtype) * multiplicity  # may exceed int32
     function = jax.vmap(moments.moved, (0, None, 0, 0, 0, 0))
     return function(stack, count, trace_a, trace_b, a, b)
 

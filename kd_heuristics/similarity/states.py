@@ -19,10 +19,13 @@ from kd_heuristics.similarity.measure import Measure
 def updated(
     acc: Any, a: list[jax.Array], b: list[jax.Array] | None, mask: jax.Array
 ) -> tuple[Any, jax.Array]:
-    """The accumulator with a batch, and which of its layers were finite."""
+    """The accumulator with a batch, and which layers were finite where it counts."""
     layout = acc.layout
     finite = jnp.stack(
-        [jnp.all(jnp.isfinite(x)) for x in (*a, *(() if b is None else b))]
+        [
+            jnp.all(jnp.isfinite(x).reshape(len(x), -1).all(axis=1) | ~mask)
+            for x in (*a, *(() if b is None else b))
+        ]
     )
     first = jnp.argmax(mask)
 
@@ -117,7 +120,8 @@ def _prepared(examples, layout, side, shapes, kind, mesh):
     for group, own in enumerate(side.own):
         chosen = [layout.views[index] for index in layout.groups[group]]
         noise = views.rounding(chosen, shapes, levels, side.norms)
-        count = jnp.asarray(examples * layout.multiplicity[group], noise.dtype)
+        # Not in int32, which ends at 42,799 maps of 224 x 224 positions.
+        count = jnp.asarray(examples, noise.dtype) * layout.multiplicity[group]
 
         def one(item, count):
             own, noise = item

@@ -127,7 +127,8 @@ class Accumulator:
 
         Raises:
           ValueError: other layers or shapes than at `init`; integers; NaN or infinity
-          (where values are known; traced updates pass it on to `result`).
+          in a row that counts (where values are known; traced updates pass it on to
+          `result`).
         """
         a = self._arrays("acts_a", acts_a, self.names_a, self.shapes_a)
         b = None

@@ -114,6 +114,14 @@ def test_cut_on_a_host(size):
         np.testing.assert_allclose(found, expected, atol=0.51)  # rounded
 
 
+def test_a_rectangle_under_a_pixel_is_its_first_point():
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+    box = np.array([1.2, 1.2, 0.4, 0.4])
+    device = rectangles.cut(jnp.asarray(pixels)[None], jnp.float32(box)[None], 2)
+    np.testing.assert_allclose(device, np.full((1, 2, 2, 1), 6.0), rtol=1e-6)
+    np.testing.assert_array_equal(rectangles.cut_on_host(pixels, box, 2), 6)
+
+
 def test_cutting_whole_images_at_their_size_changes_nothing():
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
     box = jnp.array([[0.0, 0.0, 8.0, 8.0]] * 2)

@@ -93,6 +93,15 @@ def test_a_label_outside_the_classes_is_not_learnt_silently(label):
     assert np.isnan(found).tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.parametrize(("dtype", "classes"), [(np.int8, 1000), (np.uint8, 256)])
+def test_labels_of_a_narrower_type_than_the_number_of_classes(dtype, classes):
+    logits = np.random.default_rng(0).normal(size=(3, classes))
+    labels = np.array([0, 5, 127])
+    found = distill.hard_labels(logits, labels.astype(dtype))
+    expected = np.float64(oracles.hard_labels(logits, labels))
+    np.testing.assert_allclose(found, expected, rtol=CLOSE)
+
+
 def test_hinton_weighs_both_terms_and_keeps_t_squared():
     soft = oracles.kl(STUDENT, TEACHER, 4.0)
     hard = oracles.hard_labels(STUDENT, LABELS)

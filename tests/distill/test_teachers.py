@@ -185,3 +185,5 @@ def test_what_is_wrong_is_said():
         distill.mean_of_logits([lambda x: x])(INPUTS)
     with pytest.raises(ValueError, match=r"hold 4 examples, fewer than .*=5"):
         distill.store(lambda x: x, jnp.zeros((2, 2)), 5)
+    with pytest.raises(ValueError, match=r"stored outputs are int32.*NaN"):
+        distill.store(lambda x: (x, x.argmax(-1)), jnp.zeros((2, 2, 3)))

@@ -28,7 +28,7 @@ STEPS = {
     "mode_connectivity": 4,
     "warmup": 2,
     "distillation": 5,
-    "fsp": 7,
+    "fsp": 5,
     "funmatch": 3,
 }
 

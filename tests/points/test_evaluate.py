@@ -142,6 +142,31 @@ def test_a_point_that_overflows_is_kept():
 
 
 @pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        (jnp.bfloat16, 1, 437 / 500),  # of 8 bits, the sum would be 436
+        (jnp.float16, 200, 200 * 437 / 500),  # the sum is past float16's largest
+        (jnp.int32, 2**21 + 1, (2**21 + 1) * 437 / 500),  # float32 would round
+        (jnp.bool_, True, 437 / 500),
+    ],
+)
+def test_narrow_metrics_are_summed_in_full(dtype, value, expected):
+    values = np.where(np.arange(500) < 437, value, 0)
+    batches = {"value": jnp.asarray(values, dtype)[None]}
+    found = points.evaluate(lambda t: t, [0.0], batches, lambda params, _, batch: batch)
+    np.testing.assert_allclose(found["value"], [expected], rtol=1e-12)
+
+
+def test_metrics_have_any_name():
+    def named(params, _, batch):
+        return {"count": batch["x"][:, 0], "mask": batch["mask"]}
+
+    found = points.evaluate(params_at, [0.0], BATCHES, named)
+    # float32 inputs
+    np.testing.assert_allclose(found["count"], [X[:, 0].mean()], rtol=2e-6)
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: points.evaluate(params_at, [], BATCHES, metric), "no point"),

@@ -127,6 +127,31 @@ def test_equals_numpy_with_a_ragged_last_batch(method):
     assert_close(refresher(method)(A), oracle(A, method))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_statistics_in_half_precision_are_computed_in_float32(method, dtype):
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype), STATS)
+
+    def kept(params, batch_stats, batch):
+        """Each statistic in its own type, as other libraries' layers have it."""
+        new = train(params, batch_stats, batch)
+        return jax.tree.map(lambda x, like: x.astype(like.dtype), new, batch_stats)
+
+    if method == "exact":
+        found = points.exact(points.linen_moments(apply), half, BATCHES)(A)
+    else:
+        found = getattr(points, method)(kept, half, BATCHES)(A)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(oracle(A, method)):
+        own = found[path[0].key][path[1].key]
+        assert own.dtype == dtype
+        # Rounded once; layer two of "exact" sees the first one's rounded statistics.
+        rtol = float(jnp.finfo(dtype).eps)
+        scale = 4 if method == "exact" else 1
+        np.testing.assert_allclose(
+            own.astype(jnp.float32), leaf, rtol=rtol * scale, atol=rtol
+        )
+
+
 def test_the_three_differ_as_they_should():
     found = {method: refresher(method)(A) for method in METHODS}
     exact, pooled, cumulative = (found[method] for method in METHODS)

@@ -226,6 +226,8 @@ def test_messages_name_the_layer():
         similarity.matrix(P | {"0_fc": np.zeros((N, 3), np.uint8)}, Q)
     with pytest.raises(ValueError, match=r"acts_a\[1\] has other layers"):
         similarity.matrix([P, {"0_fc": P["0_fc"]}], Q)
+    with pytest.raises(ValueError, match="acts_a holds no checkpoint"):
+        similarity.matrix([])
     with pytest.raises(ValueError, match="acts_a holds no layer"):
         similarity.matrix({}, Q)
     with pytest.raises(ValueError, match="'ckaa': did you mean 'cka'"):

@@ -126,6 +126,21 @@ def test_bad_input_is_named_before_any_work(measure, x, message):
         CALLS[measure](x, GOOD)
 
 
+def test_known_layers_inside_a_traced_function():
+    x, y = (jnp.asarray(layer, jnp.float32) for layer in related(12, 60, 5, 3))
+    cka = similarity.cka(x, y)
+    found = jax.jit(lambda scale: scale * similarity.cka(x, y))(2.0)
+    np.testing.assert_allclose(found, 2 * cka, rtol=1e-6)
+    found = jax.jit(lambda: similarity.matrix({"": x}, {"": y}, "cka"))()
+    np.testing.assert_allclose(found, cka[None, None], rtol=1e-6)
+    acc = similarity.Accumulator.init(x, y)
+    found = jax.jit(lambda: acc.update(x, y).result("cka"))()
+    np.testing.assert_allclose(found, cka, rtol=1e-6)
+    acc = acc.update(x, y)
+    found = jax.jit(lambda: acc.result("cka"))()
+    np.testing.assert_allclose(found, cka, rtol=1e-6)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("measure", ["cca", "debiased", "dft_cca"])
 def test_values_that_are_not_finite_are_named(measure, bad):

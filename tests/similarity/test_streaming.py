@@ -1,5 +1,6 @@
 """Batch by batch: the same values as in memory, merging, messages."""
 
+import dataclasses
 import functools
 
 import jax
@@ -97,6 +98,35 @@ def test_positions_are_examples():
     np.testing.assert_allclose(acc.result("cka"), memory, atol=1e-5)
 
 
+def repeated(acc, times):
+    """The accumulator of the same examples, so many times each."""
+    moments = acc.count, acc.side_a.own, acc.side_b.own, acc.pairs
+    count, a, b, pairs = jax.tree.map(lambda leaf: leaf * times, moments)
+    side_a = dataclasses.replace(acc.side_a, own=a)
+    side_b = dataclasses.replace(acc.side_b, own=b)
+    return dataclasses.replace(
+        acc, count=count, side_a=side_a, side_b=side_b, pairs=pairs
+    )
+
+
+@pytest.mark.filterwarnings("error")  # a product that overflows is too few examples
+@pytest.mark.parametrize("measure", ["cka", "cca"])
+def test_more_positions_than_int32_counts(measure):
+    rng = np.random.default_rng(4)
+    drift = np.linspace(0, 3, N)[:, None, None, None]  # the halves' means differ
+    x = np.float32(rng.normal(size=(N, 2, 2, 2)) + drift * [1, 0])
+    y = np.float32(rng.normal(size=(N, 2, 2, 3)) + drift * [0, 1, 1])
+    empty = Accumulator.init(x, y, conv="positions")
+    halves = [
+        repeated(empty.update(*part), 20_000_000)  # 3.8e9 positions each
+        for part in zip(np.split(x, 2), np.split(y, 2), strict=True)
+    ]
+    memory = similarity.matrix({"": x}, {"": y}, measure, "positions")[0, 0]
+    assert 0.1 < memory < 0.9
+    found = halves[0].merge(halves[1]).result(measure)
+    np.testing.assert_allclose(found, memory, atol=1e-5)
+
+
 def test_merging_is_the_same_in_any_order_and_with_nothing():
     parts = [
         Accumulator.init(A, B, conv="mean", debiased=True).update(*pair)
@@ -115,7 +145,8 @@ def test_padding_rows_do_not_count():
     acc = Accumulator.init(A, B, conv="mean", debiased=True)
     mask = np.arange(BATCH) % 3 > 0
     for one, other in zip(a, b, strict=True):
-        acc = acc.update(one, other, mask)
+        padded = {k: np.where(mask[:, None], x, np.nan) for k, x in one.items()}
+        acc = acc.update(padded, other, mask)
     kept = [
         {k: np.concatenate([x[k][mask] for x in net]) for k in net[0]} for net in (a, b)
     ]

@@ -1,5 +1,6 @@
 """Populations: each member as `fit` trains it alone, and what cannot be one."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import checkpoints, data, models, parallel, training
+from kd_heuristics import (
+    checkpoints,
+    compilation,
+    data,
+    models,
+    parallel,
+    similarity,
+    training,
+)
 
 RNG = np.random.RandomState(0)
 SET = data.Dataset(
@@ -231,6 +240,24 @@ def test_unequal_members_are_refused(members, words):
 def test_members_at_once_are_at_least_one(at_once):
     with pytest.raises(ValueError, match=f"at_once must be at least 1, got {at_once}"):
         training.population(MEMBERS, BATCHES, num_steps=1, at_once=at_once)
+
+
+def test_equal_classifiers_share_programs():
+    def classifier():
+        return training.Classifier(NETWORK, (128.0,) * 3, (60.0,) * 3)
+
+    members = changed(objective=classifier().supervised)
+    members[0] = dataclasses.replace(members[0], objective=classifier().supervised)
+    with compilation.counted() as count:
+        for _ in range(2):
+            training.population(members, BATCHES, num_steps=1)
+        for one in members:
+            alone = one.objective, one.params, {}, one.optimizer
+            training.fit(*alone, BATCHES, num_steps=1)
+            training.evaluate(classifier().metric, one.params, {}, EVAL)
+            features = jax.tree_util.Partial(classifier().features, one.params, {})
+            similarity.stream(features, None, SET.images, batch_size=8)
+    assert count.networks == {"advance": 2, "chunk_sums": 1, "_streamed": 1}
 
 
 def test_equal_stage_names_are_refused(tmp_path):
