@@ -227,8 +227,16 @@ def _of_part(objective, params, batch_stats, batch, key):
         objective, has_aux=True
     )(params, batch_stats, batch, key)
     check_names(metrics, (VALUE, STEPS, SKIPPED))
-    values = jax.tree.map(jnp.asarray, dict(metrics) | {VALUE: value})
+    values = jax.tree.map(_to_be_summed, dict(metrics) | {VALUE: value})
     return gradient, batch_stats, values
+
+
+def _to_be_summed(value):
+    """An array; of floats at least float32, for bfloat16 cannot count beyond 256."""
+    value = jnp.asarray(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
 
 
 def _per_device(mesh, objective, params, batch_stats, batch, key):

@@ -239,3 +239,15 @@ def test_no_line_without_its_own_fields(tmp_path):
     with pytest.raises(ValueError, match="a metric cannot be named 'step'"):
         file.append("train", 1, {"step": 0.5})
     assert not file.path.exists()
+
+
+def test_narrow_metrics_are_summed_in_float32(tmp_path):
+    def narrow(params, batch_stats, batch, key):
+        return params, (batch_stats, {"one": jnp.bfloat16(1)})
+
+    metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
+    start = jnp.float32(0), {}, optax.sgd(0.0)
+    options = {"num_steps": 300, "log_every_steps": 300, "steps_per_call": 300}
+    training.fit(narrow, *start, BATCHES, metrics=metrics, **options)
+    (line,) = metrics.read("train")
+    assert line["one"] == 1  # in bfloat16, 256 and 1 are 256
