@@ -6,6 +6,7 @@ and that every entry goes through jit, vmap and grad and keeps its types.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -163,7 +164,16 @@ def test_the_table_leaves_none_out():
     assert set(listed) == set(MEASURES)
 
 
-@pytest.mark.parametrize("name", models.names())
+LARGE = re.compile(r"bit_r50x3|bit_r1.*")  # ten seconds each to trace
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if LARGE.fullmatch(name) else [])
+        for name in models.names()
+    ],
+)
 def test_models_by_their_shapes(name):
     """At full size, under jit, vmap and grad; nothing is computed."""
     network: Any = models.create(name, 10)

@@ -59,6 +59,7 @@ def test_devices_find_what_one_finds(tool, alone, inside, own):
     assert_agree(arrays(alone / tool), arrays(inside / "four" / tool))
 
 
+@pytest.mark.long
 def test_two_processes_find_it_and_one_speaks(alone, folder, own):
     lines = [" ".join(words(tool, own, "--out", f"pair/{tool}")) for tool in TOOLS]
     both = launching.begin_pair(["-c", PROGRAM, str(folder), *lines], devices=2)

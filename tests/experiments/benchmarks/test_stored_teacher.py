@@ -1,10 +1,12 @@
 """The benchmark of stored flow matrices: both forms take the same steps."""
 
 import numpy as np
+import pytest
 
 from experiments.benchmarks import stored_teacher
 
 
+@pytest.mark.long
 def test_both_teachers_give_the_same_losses(capsys):
     config = stored_teacher.Config(
         pairs=("resnet8 resnet8",), width=0.25, batch=4, size=8, repeats=1, seconds=0.0
