@@ -74,3 +74,17 @@ def test_repeated_correlations_and_low_rank():
     # 1e-7 in the differences.
     value = agree(both, x, y, 1e-5, 1e-6)
     np.testing.assert_allclose(value, rho.sum(), atol=1e-10)
+
+
+def test_directions_that_are_left_out_turn_into_the_kept_ones():
+    def kept(x, y):
+        return jnp.stack(
+            [
+                similarity.svcca(x, y, directions=2),
+                similarity.svcca(x, y, variance=0.9),
+            ]
+        )
+
+    scales = np.array([4.0, 3.0, 1.0, 0.9, 0.1])
+    x, y = related(10, 60, 5, 3)
+    agree(kept, x * scales, y * scales[:3], 1e-6, 1e-8)
