@@ -67,6 +67,8 @@ class Rival:
         self._labels = torch.from_numpy(labels).long().to(settings.device)
         self._run, self._loss = self.model, self._mean_loss
         if settings.mode is not None:
+            # A ResNet's blocks take more than the 8 programs that it would stop at.
+            torch._dynamo.config.recompile_limit = 64
             self._run = torch.compile(self.model, mode=settings.mode)
             self._loss = torch.compile(self._mean_loss, mode=settings.mode)
 
