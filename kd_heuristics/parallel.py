@@ -76,9 +76,9 @@ def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
     )
 
 
-def replicate(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """A copy of each array on every device of the mesh."""
-    return _put(tree, jax.sharding.NamedSharding(mesh, P()))
+def replicate(tree: PyTree, mesh: jax.sharding.Mesh | None) -> PyTree:
+    """A copy of each array on every device of the mesh; None: the tree as it is."""
+    return tree if mesh is None else _put(tree, jax.sharding.NamedSharding(mesh, P()))
 
 
 def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:

@@ -68,7 +68,7 @@ class Lab:
     Attributes:
       classifier: the network and what its pixels are normalised by.
       train: the training set, whole.
-      sets: batches of "train" and "test", cut to `examples`.
+      sets: batches of "train" and "test", cut to `examples`, on all devices.
       images: of the test set, uint8, on all devices.
       mesh: the devices; None: one.
     """
@@ -81,9 +81,8 @@ class Lab:
 
     def variables(self, text: str) -> PyTree:
         """`{"params": ..., "batch_stats": ...}` of a checkpoint, on all devices."""
-        return _placed(
-            checkpoint.network(checkpoint.parse(text), self.shapes), self.mesh
-        )
+        found = checkpoint.network(checkpoint.parse(text), self.shapes)
+        return parallel.replicate(found, self.mesh)
 
     @property
     def shapes(self) -> PyTree:
@@ -144,8 +143,12 @@ def make(subject: Subject, beside: str) -> Lab:
     return Lab(
         classifier,
         train,
-        {part: data.eval_batches(s, subject.batch_size) for part, s in cut.items()},
-        _placed(jnp.asarray(cut["test"].images), mesh),
+        # Placed once: a surface is evaluated in many calls.
+        parallel.replicate(
+            {part: data.eval_batches(s, subject.batch_size) for part, s in cut.items()},
+            mesh,
+        ),
+        parallel.replicate(jnp.asarray(cut["test"].images), mesh),
         mesh,
     )
 
@@ -162,10 +165,6 @@ def _mesh(subject) -> jax.sharding.Mesh | None:
             hosts.start(subject.distributed)
         return parallel.mesh()
     return None if subject.devices == 1 else parallel.mesh(subject.devices)
-
-
-def _placed(tree, mesh):
-    return tree if mesh is None else parallel.replicate(tree, mesh)
 
 
 def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Network:

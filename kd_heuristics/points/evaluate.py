@@ -130,9 +130,10 @@ def evaluate_sets(
     size = devices * (1 if strategy == "loop" else size)
     stack = _stacker(params_at, mesh)
     shared = {} if batch_stats is None else batch_stats
-    metric, shared, sets = _everywhere((as_partial(metric), shared, dict(sets)), mesh)
+    everywhere = as_partial(metric), shared, dict(sets)
+    metric, shared, sets = parallel.replicate(everywhere, mesh)
     if refresh_stats is not None:
-        refresh_stats = _everywhere(as_partial(refresh_stats), mesh)
+        refresh_stats = parallel.replicate(as_partial(refresh_stats), mesh)
     found: dict[str, list] = {}
     for start in range(0, len(coordinates), size):
         part = coordinates[start : start + size]
@@ -151,10 +152,6 @@ def evaluate_sets(
             if progress is not None:
                 progress(len(part))
     return {name: np.concatenate(values) for name, values in found.items()}
-
-
-def _everywhere(tree, mesh):
-    return tree if mesh is None else parallel.replicate(tree, mesh)
 
 
 def _stacker(params_at, mesh):

@@ -289,8 +289,7 @@ def _check_batch(batches, form):
     nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
     if form.micro_batches < 1:
         raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
-    whole = form.batch_norm == "global" or form.batch_mesh is None
-    if form.micro_batches == 1 and whole:
+    if form.micro_batches == 1 and not form.per_device:
         return
     for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):
         if leaf.ndim == 0:
@@ -301,5 +300,5 @@ def _check_batch(batches, form):
                 f"a batch of {leaf.shape[0]} cannot be split into {form.micro_batches} "
                 f"micro-batches; choose a multiple of {form.micro_batches}"
             )
-        if not whole:  # shard_map has parts of one size only
+        if form.per_device:  # shard_map has parts of one size only
             parallel.check_divides(part, form.batch_mesh)

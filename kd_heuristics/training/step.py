@@ -54,6 +54,11 @@ class Form:
     batch_norm: str = "global"
 
     @property
+    def per_device(self) -> bool:
+        """Whether batch norm sees each device's examples alone."""
+        return self.batch_norm == "device" and self.batch_mesh is not None
+
+    @property
     def batch_mesh(self) -> jax.sharding.Mesh | None:
         """The devices over which each batch is split."""
         return self.mesh if self.spread == "examples" else None
@@ -191,8 +196,9 @@ def _unless(skipped, old, new, values):
 
 def _gradient(objective, state, batch, key, form):
     """Gradient, statistics and metrics of a batch, in one part or in several."""
-    whole = form.batch_norm == "global" or form.batch_mesh is None
-    of_part = _of_part if whole else functools.partial(_per_device, form.batch_mesh)
+    of_part = _of_part
+    if form.per_device:
+        of_part = functools.partial(_per_device, form.batch_mesh)
 
     def part(batch_stats, batch, key):
         return of_part(objective, state.params, batch_stats, batch, key)
