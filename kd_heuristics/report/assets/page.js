@@ -17,7 +17,7 @@
   const short = (value) =>
     typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
 
-  // Whole numbers on a log axis, where plotly would write 5 for 0.05.
+  // Numbers written out on a log axis, where plotly would write 5 for 0.05.
   function logTicks(axis, panel, name) {
     if (axis.type !== "log" || axis.tickvals) return {};
     const span = (traces) => {
