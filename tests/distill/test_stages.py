@@ -181,7 +181,12 @@ def test_the_second_stage_anneals_by_the_batchs_step():
     )
     assert metrics["weight"] == 2.5
     np.testing.assert_allclose(value, fitnet_value(2.5), rtol=1e-5)
-    assert bits(moved) == bits(forward(STUDENT, X, True)[1])
+    # A tenth of means of numbers up to 1, which two programs round in other places.
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=2e-8),
+        moved,
+        forward(STUDENT, X, True)[1],
+    )
     state = training.fit(
         objective,
         STUDENT["params"],

@@ -38,7 +38,17 @@ def run_until(name, folder, at):
     return False
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+# They differ from `sgdr` and `cyclic` in a function of the step alone.
+ALIKE = {"step_decay", "linear_decay", "cosine_decay"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name in ALIKE else [])
+        for name in recipes.RECIPES
+    ],
+)
 def test_killed_before_a_change_it_ends_the_same(name, whole, tmp_path):
     folder, count = whole(name)
     chosen = random.Random(len(name)).sample(range(2, count + 1), DEATHS)
