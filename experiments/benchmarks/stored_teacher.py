@@ -3,7 +3,8 @@
     python -m experiments.benchmarks.stored_teacher [--repeats 5]
 
 The same step twice, in turns: the flow matrices of the teacher are computed from each
-batch, or looked up by the examples' places (`distill.store`). Yim et al. 2017 have 35 s
+batch, or looked up by the examples' places (`distill.store`). Batches change from step
+to step: of a single one XLA would compute the teacher's once, outside the loop. Yim et al. 2017 have 35 s
 against 19 s for a number of steps, 1.8 times (section 4.1). RESULTS.md beside this file
 has the last table.
 """
@@ -34,19 +35,22 @@ class Config:
     pairs: tuple[str, ...] = ("resnet26 resnet8", "resnet14 resnet14")
     width: float = 1.0
     batch: int = 32
+    batches: int = 4  # that the steps go through in turn
     size: int = 32  # pixels a side
     repeats: int = 5
     seconds: float = 1.0  # a turn takes about so long
 
 
 class Stage:
-    """A student, a teacher and one batch; `step(objective)` is a training step."""
+    """A student, a teacher and some batches; `steps(teacher, number)` trains."""
 
     def __init__(self, config: Config, teacher: str, student: str):
         random = np.random.default_rng(0)
-        shape = (config.batch, config.size, config.size, 3)
+        number = config.batches, config.batch
+        shape = (*number, config.size, config.size, 3)
         images = jnp.asarray(random.integers(0, 256, shape).astype(np.uint8))
-        self.batch = {"images": images, "index": jnp.arange(config.batch)}
+        index = jnp.arange(config.batches * config.batch).reshape(number)
+        self.batches = {"images": images, "index": index}
         taught, own = (
             training.Classifier(
                 models.create(name, 10, width=config.width), (127.5,) * 3, (64.0,) * 3
@@ -54,17 +58,16 @@ class Stage:
             for name in (teacher, student)
         )
         mine, theirs = distill.matching_sections(
-            teaching.shapes(own, images),
-            teaching.shapes(taught, images),
+            teaching.shapes(own, images[0]),
+            teaching.shapes(taught, images[0]),
             fsp_nets.is_map,
         )
-        example = own.inputs(images)[:1]
+        example = own.inputs(images[0])[:1]
         variables = taught.network.init(jax.random.key(1), example)
         self.running = distill.Teacher(
             teaching.Taught(taught, teaching.Matrices(tuple(theirs))), variables
         )
-        batches = jax.tree.map(lambda leaf: leaf[None], self.batch)
-        self.stored = distill.store(self.running, batches)
+        self.stored = distill.store(self.running, self.batches)
         self._student = teaching.Student(own, teaching.Matrices(tuple(mine)))
         self._optimizer = training.sgd(1e-4, momentum=0.9, clip_norm=1.0)
         found = own.network.init(jax.random.key(0), example)
@@ -76,22 +79,23 @@ class Stage:
         objective = distill.matching_stage(self._student, teacher, distill.fsp_distance)
         keys = jax.random.split(jax.random.key(0), number)
         return jax.block_until_ready(
-            self._run(objective, self._state, self.batch, keys)
+            self._run(objective, self._state, self.batches, keys)
         )
 
     @functools.cached_property
     def _run(self):
-        def step(objective, batch, state, key):
-            params, stats, opt_state = state
+        def step(objective, batches, state, turn):
+            (params, stats, opt_state), (number, key) = state, turn
+            batch = jax.tree.map(lambda leaf: leaf[number % len(leaf)], batches)
             (loss, (stats, _)), gradient = jax.value_and_grad(objective, has_aux=True)(
                 params, stats, batch, key
             )
             updates, opt_state = self._optimizer.update(gradient, opt_state, params)
             return (optax.apply_updates(params, updates), stats, opt_state), loss
 
-        def run(objective, state, batch, keys):
-            one = functools.partial(step, objective, batch)
-            return jax.lax.scan(one, state, keys)[1]
+        def run(objective, state, batches, keys):
+            one = functools.partial(step, objective, batches)
+            return jax.lax.scan(one, state, (jnp.arange(len(keys)), keys))[1]
 
         return jit(run)
 
