@@ -4,9 +4,9 @@
 
 The same step twice, in turns: the flow matrices of the teacher are computed from each
 batch, or looked up by the examples' places (`distill.store`). Batches change from step
-to step: of a single one XLA would compute the teacher's once, outside the loop. Yim et al. 2017 have 35 s
-against 19 s for a number of steps, 1.8 times (section 4.1). RESULTS.md beside this file
-has the last table.
+to step: of a single one XLA would compute the teacher's once, outside the loop. Yim et
+al. 2017 have 35 s against 19 s for a number of steps, 1.8 times (section 4.1).
+RESULTS.md beside this file has the last table.
 """
 
 import dataclasses
