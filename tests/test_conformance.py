@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import distill, models, nearest, schedules, similarity
+from tests.selection import some_long
 
 RNG = np.random.RandomState(0)
 LOGITS = RNG.normal(size=(2, 5, 7)).astype(np.float32)
@@ -167,13 +168,7 @@ def test_the_table_leaves_none_out():
 LARGE = re.compile(r"bit_r50x3|bit_r1.*|mobilenet_v3_large")  # seconds to trace
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.long] if LARGE.fullmatch(name) else [])
-        for name in models.names()
-    ],
-)
+@pytest.mark.parametrize("name", some_long(models.names(), LARGE.fullmatch))
 def test_models_by_their_shapes(name):
     """At full size, under jit, vmap and grad; nothing is computed."""
     network: Any = models.create(name, 10)

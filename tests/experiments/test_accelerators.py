@@ -20,6 +20,7 @@ from jax import export
 from kd_heuristics import runs, similarity
 from kd_heuristics.training.step import FINITE
 from tests.experiments.silent import Silent
+from tests.selection import some_long
 
 PLATFORMS = ("cuda", "tpu")
 # How many programs train the networks of each study's smallest preset.
@@ -90,14 +91,8 @@ def halves(features_a, features_b, images, measure, *, batch_size, **options):
     return np.full(layers, 0.5, np.float32)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Has hints, flow matrices and soft targets; the others take a minute together.
-        name if name == "distillation" else pytest.param(name, marks=pytest.mark.long)
-        for name in STEPS
-    ],
-)
+# It has hints, flow matrices and soft targets; the others take a minute together.
+@pytest.mark.parametrize("name", some_long(STEPS, "distillation".__ne__))
 def test_steps_of_a_study(name, monkeypatch, tmp_path):
     module = sys.modules["kd_heuristics.training.fit"]
     steps = Steps(module.advance)

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.faults import compare, moments, recipes
+from tests.selection import some_long
 
 CHANGES = moments.Changes()
 CHANGES.spare_orbax()
@@ -42,13 +43,7 @@ def run_until(name, folder, at):
 ALIKE = {"step_decay", "linear_decay", "cosine_decay"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.long] if name in ALIKE else [])
-        for name in recipes.RECIPES
-    ],
-)
+@pytest.mark.parametrize("name", some_long(recipes.RECIPES, ALIKE.__contains__))
 def test_killed_before_a_change_it_ends_the_same(name, whole, tmp_path):
     folder, count = whole(name)
     chosen = random.Random(len(name)).sample(range(2, count + 1), DEATHS)
