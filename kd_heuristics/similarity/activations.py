@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics.similarity import equinox
+
 PyTree = Any
 Features = Callable[[Any], Mapping[str, jax.Array]]
 
@@ -29,6 +31,8 @@ def capture(
     | a Flax NNX module | none: they are in the model | the same, where the installed
       Flax has `nnx.capture` (0.12.1 and newer); older ones: what the model `sow`s as
       `nnx.Intermediate` |
+    | an Equinox module, which maps one example | its state, if its call takes one |
+      the output of every submodule that is called |
     | a function `(variables, images) -> dict` | any pytree | what it returns |
     | a function `images -> dict` | none | what it returns |
 
@@ -39,7 +43,12 @@ def capture(
     [examples, ..., units] with at most two axes between are kept: what a scan or a vmap
     over layers stacks in front of the examples is left out; give a function that takes
     it apart. Evaluation mode only: put an NNX model into it before, give a Linen module
-    its option.
+    its option, an Equinox module `eqx.nn.inference_mode`.
+
+    An Equinox module is called under `jax.vmap`, on images as its convolutions take
+    them, [examples, channels, h, w]; maps are returned with the channels last. A
+    submodule that the model itself calls under vmap, scan or jit is not captured; the
+    module around it is. What wraps a function, such as `eqx.filter_jit`, counts as one.
 
     Args:
       model: as in the table.
@@ -57,7 +66,11 @@ def capture(
     >>> features(jnp.ones((4, 3)))["hidden"].shape
     (4, 2)
     """
-    if (module := _flax_kind(model)) == "linen":
+    if equinox.is_module(model):
+        names = equinox.Submodules(model, tuple(sorted(call_options.items())))
+        function = _Numbered(names, include)
+        variables = names.arrays(model), variables
+    elif (module := _flax_kind(model)) == "linen":
         function = _Linen(model, include, tuple(sorted(call_options.items())))
     elif module == "nnx":
         from flax import nnx
@@ -97,6 +110,17 @@ class _Function:
                 f"{type(found).__name__}"
             )
         return _chosen(found, self.include)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Numbered:
+    """What a function returns by names alone, in the order of the computation."""
+
+    function: Callable[..., Mapping[str, jax.Array]]
+    include: Callable[[str], bool] | None
+
+    def __call__(self, variables, images):
+        return _numbered(self.function, variables, images, self.include)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import compiled
+from kd_heuristics.similarity import calls
 from kd_heuristics.similarity.measure import Measure
 
 
@@ -16,6 +16,7 @@ class SaturationWarning(UserWarning):
     """Too few examples for the width: correlations of 1 that say nothing."""
 
 
+@calls.own_rules()
 def activations(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The arrays as float32, float64 or complex, each fit to be compared.
 
@@ -28,7 +29,7 @@ def activations(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
     """
     out = {}
     for name, value in arrays.items():
-        array = value if hasattr(value, "dtype") else np.asarray(value)
+        array = as_array(name, value)
         check_layout(name, array)
         if array.shape[0] < 2:
             raise ValueError(
@@ -42,6 +43,35 @@ def activations(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
     return out
 
 
+def as_array(name: str, value: Any) -> Any:
+    """The value itself where it is an array or a shape; else as NumPy reads it.
+
+    NumPy reads tensors of other libraries, such as PyTorch's, and nested numbers.
+
+    Raises: TypeError for a sequence of arrays, a dictionary, and what NumPy does not
+    read, a tensor on another device or one with a gradient among them.
+    """
+    if isinstance(getattr(value, "dtype", None), np.dtype):
+        return value
+    if isinstance(value, list | tuple) and (
+        parts := [leaf for leaf in jax.tree.leaves(value) if np.ndim(leaf) > 0]
+    ):
+        raise TypeError(
+            f"{name} is a {type(value).__name__} of {len(parts)} arrays, not an array: "
+            "give each of them a name of its own"
+        )
+    try:
+        array = np.asarray(value)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(
+            f"{name} is a {_type(value)} that NumPy cannot read ({error}); of a "
+            "PyTorch tensor give .detach().cpu().float().numpy()"
+        ) from error
+    if array.dtype == object:
+        raise TypeError(f"{name} is a {_type(value)}, not an array of activations")
+    return array
+
+
 def same_examples(arrays: Mapping[str, jax.Array]) -> None:
     """Raise ValueError unless all have the same number of examples."""
     first = next(iter(arrays))
@@ -51,11 +81,6 @@ def same_examples(arrays: Mapping[str, jax.Array]) -> None:
                 f"{name} has {len(array)} examples and {first} {len(arrays[first])}: "
                 "compare all layers on the same examples, in one order"
             )
-
-
-def all_concrete(arrays: Sequence[object]) -> bool:
-    """Whether what is computed of the arrays can be looked at: false while traced."""
-    return not compiled.traced(list(arrays))
 
 
 def require_finite(names: Sequence[str], finite: Sequence[bool] | np.ndarray) -> None:
@@ -141,3 +166,10 @@ def check_layout(name: str, array: Any) -> None:
         )
     if 0 in array.shape[1:]:
         raise ValueError(f"{name} has shape {tuple(array.shape)}: nothing to compare")
+
+
+def _type(value):
+    """The name of a value's class, with its library's where that is another one."""
+    kind = type(value)
+    library = kind.__module__.split(".")[0]
+    return kind.__name__ if library == "builtins" else f"{library}.{kind.__name__}"

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import decompositions
 from kd_heuristics.similarity import (
+    calls,
     checks,
     comparing,
     measures,
@@ -136,8 +136,7 @@ def compare(
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     program = partial(_program, kind=kind, conv=conv, pairs=pairs, mesh=mesh)
-    known = checks.all_concrete(list(every.values()))
-    value, report = decompositions.now(program, a, b) if known else program(a, b)
+    (value, report), known = calls.run(program, a, b)
     if known:
         names = list(named_a), list(named_a if named_b is None else named_b)
         checks.look(jax.device_get(report), names, kind.saturates, 4)

@@ -121,9 +121,10 @@ def _scaled(x, noise):
 
     Returns: whether it is finite, the layer, its noise, the norm of each column.
     """
+    # Not by the largest entry: on CPU, `jnp.max` of 4,096 or more loses NaN (0.10.2).
+    finite = jnp.isfinite(x).all()
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=0))
     scale = jnp.max(top)
-    finite = jnp.isfinite(scale)
     usable = finite & (scale > jnp.finfo(scale.dtype).tiny)
     inverse = divide_where(usable, 1.0, scale)
     # By the largest entry first, so that tiny units do not vanish when squared.

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import decompositions
+from kd_heuristics import compiled
 from kd_heuristics.similarity import (
+    calls,
     checks,
     layers,
     moments,
@@ -70,6 +71,7 @@ class Accumulator:
     higher: bool
 
     @staticmethod
+    @calls.own_rules()
     def init(
         acts_a: layers.Activations | Any,
         acts_b: layers.Activations | Any | None = None,
@@ -109,6 +111,7 @@ class Accumulator:
         static = names_a, names_b, shapes_a, shapes_b, conv, debiased
         return Accumulator(count, side_a, side_b, pairs, *static)
 
+    @calls.own_rules()
     def update(
         self,
         acts_a: layers.Activations | Any,
@@ -139,8 +142,8 @@ class Accumulator:
             mask = jnp.ones(len(next(iter(a.values()))), bool)
         mask = jnp.asarray(mask, bool)
         values = list(a.values()), None if b is None else list(b.values())
-        new, finite = states.updated(self, *values, mask)
-        if checks.all_concrete([*a.values(), *(b or {}).values(), mask]):
+        (new, finite), known = calls.run(states.updated, self, *values, mask)
+        if known:
             checks.require_finite([*a, *(b or {})], jax.device_get(finite))
         return new
 
@@ -155,12 +158,12 @@ class Accumulator:
                 f"{self.names_a}, {self.names_b}, conv={self.conv!r} and "
                 f"{other.names_a}, {other.names_b}, conv={other.conv!r}"
             )
-        return states.merged(self, other)
+        return calls.run(states.merged, self, other)[0]
 
     def merge_over(self, axis_name: str) -> "Accumulator":
         """The merged accumulators of all devices of a mapped axis (`shard_map`)."""
         everyone = jax.lax.all_gather(self, axis_name)
-        return states.folded(everyone)
+        return calls.run(states.folded, everyone)[0]
 
     def merge_hosts(self) -> "Accumulator":
         """The merged accumulators of all processes; each process gets it.
@@ -173,7 +176,7 @@ class Accumulator:
         if jax.process_count() == 1:
             return self
         everyone = multihost_utils.process_allgather(self)
-        return states.folded(everyone)
+        return calls.run(states.folded, everyone)[0]
 
     def result(
         self,
@@ -206,11 +209,10 @@ class Accumulator:
                 "debiased cka needs more than second moments: give debiased=True to "
                 "Accumulator.init too"
             )
-        known = checks.all_concrete(jax.tree.leaves(self))
-        if known:
+        if not compiled.traced(self):
             checks.enough_examples(kind, int(self.count))
         program = partial(states.result, kind=kind, mesh=mesh)
-        value, report = decompositions.now(program, self) if known else program(self)
+        (value, report), known = calls.run(program, self)
         if known:
             checks.look(jax.device_get(report), self._labels(), kind.saturates, 3)
         return value[0, 0] if self.names_a == ("",) else value
@@ -229,7 +231,9 @@ class Accumulator:
         items = _items(acts)
         # A dictionary that went through jit is sorted: the order is that of `init`.
         acts = {name: items[name] for name in names if name in items}
-        found, new, _ = _described(argument, acts if len(acts) == len(items) else items)
+        acts = acts if len(acts) == len(items) else items
+        acts = {k: checks.as_array(_label(argument, k), v) for k, v in acts.items()}
+        found, new, _ = _described(argument, acts)
         if (found, new) != (names, shapes):
             wanted = dict(zip(names, (s[1:] for s in shapes), strict=True))
             got = dict(zip(found, (s[1:] for s in new), strict=True))
@@ -255,6 +259,7 @@ def _described(argument, acts):
     """Names, shapes with 1 for the number of examples, and the real dtype."""
     if not (items := _items(acts)):
         raise ValueError(f"{argument} holds no layer")
+    items = {k: checks.as_array(_label(argument, k), v) for k, v in items.items()}
     for name, array in items.items():
         checks.check_layout(_label(argument, name), array)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
