@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from kd_heuristics import schedules
+from kd_heuristics import leaf_names, schedules
 from kd_heuristics.schedules import values
 
 
@@ -166,9 +166,4 @@ def kernels(params):
     >>> kernels({"fc": {"kernel": 1.0, "bias": 0.0}})
     {'fc': {'bias': False, 'kernel': True}}
     """
-
-    def is_kernel(path, _):
-        name = jax.tree_util.keystr(path[-1:], simple=True)
-        return name == "kernel"
-
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
+    return leaf_names.tree_map(lambda name, _: name.split("/")[-1] == "kernel", params)
