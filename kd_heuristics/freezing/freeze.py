@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from kd_heuristics.freezing import leaves
-from kd_heuristics.schedules.values import known
+from kd_heuristics.schedules import values
 
 PyTree = Any
 
@@ -134,9 +134,11 @@ def is_frozen(
     >>> [bool(is_frozen(count, until=3, start=1)) for count in range(5)]
     [False, True, True, False, False]
     """
+    _check_numbers(until, start)
+    values.check_count(count)
     count = jnp.asarray(count)
-    active = until(count) if callable(until) else count < until
-    return jnp.asarray(active, bool) & (count >= start)
+    active = until(count) if callable(until) else ~values.reached(count, until)
+    return jnp.asarray(active, bool) & values.reached(count, start)
 
 
 # What a leaf of the inner state is: shared by all parameters and times; the value of a
@@ -150,9 +152,9 @@ def _roles(state: PyTree, mask: PyTree) -> list[str]:
     A node that is structured as the parameters holds values of them, whatever their
     fields are called; counters that lie beside it serve the parameters.
     """
-    values = _values(state, mask)
-    if values is not None:
-        return values
+    own = _values(state, mask)
+    if own is not None:
+        return own
     nodes = [node for _, node in _children(state)]
     # A dictionary of hyperparameters is none of parameters, even with the same keys.
     numbers = getattr(state, "hyperparams", None)
@@ -251,14 +253,22 @@ def _replaced(now, value, mask, tree):
 
 
 def _check_steps(until, start):
-    first = known(start)
+    first, last = _check_numbers(until, start)
     if first is not None and first < 0:
         raise ValueError(
             f"start must not be negative, got {first}; 0 is the first step"
         )
-    last = None if callable(until) else known(until)
     if first is not None and last is not None and last <= first:
         raise ValueError(
             f"until must be above start, got until={last} and start={first}; "
             "to freeze nothing use the inner optimiser itself"
         )
+
+
+def _check_numbers(until, start):
+    """Both as Python numbers, None where they are traced or a schedule."""
+    first = values.finite("start", start, "0 is the first step")
+    if callable(until):
+        return first, None
+    remedy = "give the first update at which the leaves move again, or a schedule"
+    return first, values.finite("until", until, remedy)
