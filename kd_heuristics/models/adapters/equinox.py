@@ -113,7 +113,7 @@ def from_equinox(
             return {"00_logits": apply(variables, images)}
         return evaluate(features, variables, images)
 
-    return Network(name, init, apply, train, all_features)
+    return Network(name, init, apply, train, all_features, filter_axis=0)
 
 
 class _Layout:
