@@ -1,5 +1,6 @@
 """Trees that may lie on one curve: what must agree, and how far apart they are."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,7 +96,16 @@ def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
 def widened(leaf: Any) -> jax.Array:
     """A number or array in at least float32: sums over many entries need it."""
     leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return leaf.astype(wide_type(leaf.dtype))
+
+
+def wide_type(*dtypes: Any) -> Any:
+    """The type that holds values of these types, at least float32.
+
+    Found as by default under strict promotion too: arrays are cast to it explicitly.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes, jnp.dtype("float32"))
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
