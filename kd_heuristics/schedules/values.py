@@ -119,8 +119,8 @@ def elementwise(schedule: Callable[[jax.Array], jax.Array]) -> Callable:
 
 def check_count(count: Any) -> None:
     """Raises ValueError where a known integer count is 2^31 or more."""
-    if getattr(count, "dtype", None) == jnp.int32:
-        return
+    if getattr(count, "dtype", None) in (jnp.int32, jnp.float32):
+        return  # without waiting for an array on a device
     try:
         counts = np.asarray(count)
     except jax.errors.JAXTypeError:
