@@ -483,7 +483,7 @@ def constant(_):
         (lambda: schedules.step_decay(0.1, [5], 5), "to divide by 5, give 0.2"),
         (lambda: schedules.linear_decay(0.1, 0), "steps must be above 0, got 0"),
         (lambda: schedules.cosine_decay(0.1, -3), "got -3"),
-        (lambda: schedules.warmup(constant, 0), "steps must be above 0, got 0"),
+        (lambda: schedules.warmup(constant, -1), "steps must be at least 0, got -1"),
         (lambda: schedules.per_epoch(constant, 0), "steps_per_epoch .* got 0"),
         (lambda: schedules.per_epoch(constant, 2.5), "whole, got 2.5"),
         (lambda: schedules.cyclic(0.1, 1), "period must be at least 2, got 1"),

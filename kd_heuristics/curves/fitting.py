@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, bezier, polychain
 
@@ -134,9 +135,10 @@ class CurveLoss:
             return 0.0
         squares = [
             jnp.square(jnp.abs(trees.widened(leaf))).sum()
-            for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
-            if trees.is_inexact(leaf)
-            and (self.decays is None or self.decays(trees.path_name(path)))
+            for name, leaf in zip(
+                leaf_names.names(weights), jax.tree.leaves(weights), strict=True
+            )
+            if trees.is_inexact(leaf) and (self.decays is None or self.decays(name))
         ]
         return self.weight_decay / 2 * sum(squares, jnp.float32(0))
 

@@ -1,11 +1,14 @@
 """Trees that may lie on one curve: what must agree, and how far apart they are."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from kd_heuristics import leaf_names
 
 PyTree = Any
 
@@ -28,26 +31,21 @@ def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
     `constants`, in the value of each leaf that is not floating-point: integers, typed
     keys, functions. Values that jax traces are not compared.
     """
-    first, structure = jax.tree_util.tree_flatten_with_path(trees[0])
+    first, structure = jax.tree.flatten(trees[0])
     for number, tree in enumerate(trees[1:], start=1):
-        leaves, other = jax.tree_util.tree_flatten_with_path(tree)
+        leaves, other = jax.tree.flatten(tree)
         if structure != other:
             raise ValueError(
-                f"trees must have one structure: {_mismatch(first, leaves)}"
+                f"trees must have one structure: {_mismatch(trees[0], tree)}"
                 f" (trees 0 and {number})"
             )
-        for (path, a), (_, b) in zip(first, leaves, strict=True):
+        for place, (a, b) in enumerate(zip(first, leaves, strict=True)):
             difference = _difference(a, b, constants)
             if difference:
+                name = leaf_names.names(tree)[place]
                 raise ValueError(
-                    f"leaf {path_name(path)!r} of trees 0 and {number} differs: "
-                    f"{difference}"
+                    f"leaf {name!r} of trees 0 and {number} differs: {difference}"
                 )
-
-
-def path_name(path: tuple) -> str:
-    """The path of a leaf as text, "fc/kernel"; "" where the tree is one leaf."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def distance(a: PyTree, b: PyTree) -> jax.Array:
@@ -98,7 +96,16 @@ def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
 def widened(leaf: Any) -> jax.Array:
     """A number or array in at least float32: sums over many entries need it."""
     leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return leaf.astype(wide_type(leaf.dtype))
+
+
+def wide_type(*dtypes: Any) -> Any:
+    """The type that holds values of these types, at least float32.
+
+    Found as by default under strict promotion too: arrays are cast to it explicitly.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes, jnp.dtype("float32"))
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
@@ -191,7 +198,7 @@ def _same(a, b) -> bool:
 
 def _mismatch(first, other) -> str:
     """Which leaf only one of two trees of different structure has."""
-    names = [[path_name(path) for path, _ in leaves] for leaves in (first, other)]
+    names = [leaf_names.names(tree) for tree in (first, other)]
     for here, there, words in ((0, 1, "second"), (1, 0, "first")):
         missing = [name for name in names[here] if name not in set(names[there])]
         if missing:

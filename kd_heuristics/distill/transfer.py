@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files, hosts
-from kd_heuristics.curves.trees import path_name
+from kd_heuristics import files, hosts, leaf_names
 
 PyTree = Any
 
@@ -49,15 +48,10 @@ def adapt(
     >>> float(tree["conv"]["kernel"].sum()), tree["fc"]["kernel"].shape, replaced
     (4.0, (2, 5), ('fc/kernel',))
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(target)
-    wanted = {path_name(path): leaf for path, leaf in leaves}
-    found = {
-        path_name(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(source)
-    }
+    wanted, found = leaf_names.flat(target), leaf_names.flat(source)
     kept = _kept(wanted, found, replace)
     _check(wanted, found, kept)
-    tree = structure.unflatten(
+    tree = jax.tree.structure(target).unflatten(
         leaf if path in kept else jnp.asarray(found[path], jnp.asarray(leaf).dtype)
         for path, leaf in wanted.items()
     )
@@ -109,10 +103,7 @@ def save_npz(path: files.AnyPath, tree: PyTree) -> None:
     Raises: ValueError for a type that would not be read back; files.WriteError where
       the file cannot be written.
     """
-    arrays = {
-        path_name(place): np.asarray(leaf)
-        for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    arrays = {name: np.asarray(leaf) for name, leaf in leaf_names.flat(tree).items()}
     for name, array in arrays.items():
         if array.dtype.kind not in "biufc":
             raise ValueError(

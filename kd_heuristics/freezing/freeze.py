@@ -1,6 +1,6 @@
 """Freezing until a step, in one compiled program."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from kd_heuristics.freezing import leaves
-from kd_heuristics.schedules.values import known
+from kd_heuristics.schedules import values
 
 PyTree = Any
 
@@ -51,7 +51,8 @@ def freeze(
     of the inner state, as the count of Adam lies beside its moments. What goes on: all
     other counters and scalars, as those of schedules, of `inject_hyperparams` and of
     plateau detection. A custom transformation has to lay out its state likewise. Values
-    of parameters are found by the parameters' paths.
+    of parameters are found by their structure, which is that of the parameters; names
+    of fields do not matter.
 
     Not supported, or to be known:
       * Whatever moves weights must be inside: a decay or noise chained after `freeze`
@@ -67,15 +68,16 @@ def freeze(
 
     Args:
       inner: any optax transformation, decay included.
-      frozen: `path -> bool`, true for the leaves to freeze; a path is "fc/kernel".
+      frozen: `path -> bool`, true for the leaves to freeze; a path is "fc/kernel",
+        also in an `nnx.State`, inside `nnx.Optimizer` and in boxes of Linen.
       until: the first update at which they move again, above `start`; or a schedule,
         `count -> bool`, true while they are frozen. It may be traced.
       start: the first update at which they are frozen.
 
     Returns: an optax transformation.
 
-    Raises: ValueError at once where known steps are out of order; at `init` where
-      `frozen` names no leaf or every leaf, with all paths.
+    Raises: ValueError at once where known steps are out of order; at `init` and
+      `update` where `frozen` names no leaf or every leaf, with all paths.
 
     >>> optimizer = freeze(optax.sgd(1.0), lambda path: path == "fc", until=1)
     >>> params = {"conv": jnp.ones(()), "fc": jnp.ones(())}
@@ -98,6 +100,7 @@ def freeze(
         return FreezeState(jnp.zeros([], jnp.int32), state, own)
 
     def update(updates, state, params=None, **extra_args):
+        leaves.check_selects_some(frozen, updates)
         now = is_frozen(state.count, until, start)
         mask = leaves.selected(frozen, updates)
         roles = _roles(state.inner_state, mask)
@@ -131,9 +134,11 @@ def is_frozen(
     >>> [bool(is_frozen(count, until=3, start=1)) for count in range(5)]
     [False, True, True, False, False]
     """
+    _check_numbers(until, start)
+    values.check_count(count)
     count = jnp.asarray(count)
-    active = until(count) if callable(until) else count < until
-    return jnp.asarray(active, bool) & (count >= start)
+    active = until(count) if callable(until) else ~values.reached(count, until)
+    return jnp.asarray(active, bool) & values.reached(count, start)
 
 
 # What a leaf of the inner state is: shared by all parameters and times; the value of a
@@ -144,28 +149,65 @@ _SHARED, _FREEZES, _RESTARTS = "shared", "freezes", "restarts"
 def _roles(state: PyTree, mask: PyTree) -> list[str]:
     """The role of each leaf of an optimiser's state, in order.
 
-    A leaf is the value of a parameter if its path ends with the parameter's; what is
-    left of the path names a field, and counters in other fields of the same node serve
-    that parameter.
+    A node that is structured as the parameters holds values of them, whatever their
+    fields are called; counters that lie beside it serve the parameters.
     """
-    flags = dict(jax.tree_util.tree_leaves_with_path(mask))
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state)]
-    fields = [_field(path, flags) for path in paths]
-    nodes = {field[:-1] for field in fields if field}
+    own = _values(state, mask)
+    if own is not None:
+        return own
+    nodes = [node for _, node in _children(state)]
+    # A dictionary of hyperparameters is none of parameters, even with the same keys.
+    numbers = getattr(state, "hyperparams", None)
+    found = [None if n is numbers else _values(n, mask) for n in nodes]
+    counter = _SHARED if all(own is None for own in found) else _RESTARTS
+    roles = []
+    for node, own in zip(nodes, found, strict=True):
+        if own is not None:
+            roles += own
+        elif _is_leaf(node):
+            roles.append(counter)
+        elif node is numbers:
+            roles += [_SHARED] * len(jax.tree.leaves(node))
+        else:
+            roles += _roles(node, mask)
+    return roles
 
-    def role(path, field):
-        if field is None:
-            return _RESTARTS if path[:-1] in nodes else _SHARED
-        return _FREEZES if flags[path[len(field) :]] else _SHARED
 
-    return [role(path, field) for path, field in zip(paths, fields, strict=True)]
+def _values(node: PyTree, mask: PyTree) -> list[str] | None:
+    """The roles of a node's leaves if it is structured as the parameters, else None.
+
+    Some parameters may be missing, as behind `optax.masked`, but not all.
+    """
+    if not jax.tree.leaves(node):
+        return None
+    if _is_leaf(node) or _is_leaf(mask):
+        alike = _is_leaf(node) and _is_leaf(mask)
+        return [_FREEZES if mask else _SHARED] if alike else None
+    ours, theirs = _children(node), _children(mask)
+    if _kind(node) != _kind(mask) or [k for k, _ in ours] != [k for k, _ in theirs]:
+        return None
+    roles = []
+    for (_, child), (_, own) in zip(ours, theirs, strict=True):
+        found = _values(child, own) if jax.tree.leaves(child) else []
+        if found is None:
+            return None
+        roles += found
+    return roles
 
 
-def _field(path: tuple, params: dict) -> tuple | None:
-    """The path without the longest ending that is a parameter's; None if none is."""
-    ends = (end for end in range(len(path)) if path[end:] in params)
-    end = next(ends, None)
-    return None if end is None else path[:end]
+def _children(node) -> list[tuple]:
+    return jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
+
+
+def _is_leaf(node) -> bool:
+    return jax.tree_util.all_leaves([node])
+
+
+def _kind(node):
+    """Its type; one for all mappings, and one for lists and tuples."""
+    if isinstance(node, Mapping):
+        return Mapping
+    return Sequence if type(node) in (list, tuple) else type(node)
 
 
 def _restarted(state, roles):
@@ -211,14 +253,22 @@ def _replaced(now, value, mask, tree):
 
 
 def _check_steps(until, start):
-    first = known(start)
+    first, last = _check_numbers(until, start)
     if first is not None and first < 0:
         raise ValueError(
             f"start must not be negative, got {first}; 0 is the first step"
         )
-    last = None if callable(until) else known(until)
     if first is not None and last is not None and last <= first:
         raise ValueError(
             f"until must be above start, got until={last} and start={first}; "
             "to freeze nothing use the inner optimiser itself"
         )
+
+
+def _check_numbers(until, start):
+    """Both as Python numbers, None where they are traced or a schedule."""
+    first = values.finite("start", start, "0 is the first step")
+    if callable(until):
+        return first, None
+    remedy = "give the first update at which the leaves move again, or a schedule"
+    return first, values.finite("until", until, remedy)

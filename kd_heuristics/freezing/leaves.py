@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
+
 PyTree = Any
 Predicate = Callable[[str], bool]
 
@@ -16,17 +18,15 @@ def selected(frozen: Predicate, tree: PyTree) -> PyTree:
     >>> selected(lambda path: path.startswith("fc"), {"conv": 1.0, "fc": {"bias": 2.0}})
     {'conv': False, 'fc': {'bias': True}}
     """
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: bool(frozen(_name(path))), tree
-    )
+    return leaf_names.tree_map(lambda name, _: bool(frozen(name)), tree)
 
 
 def check_selects_some(frozen: Predicate, params: PyTree) -> None:
     """Raises ValueError, with all paths, if no leaf is named, or every leaf is."""
-    chosen = jax.tree_util.tree_leaves_with_path(selected(frozen, params))
-    flags = {flag for _, flag in chosen}
+    names = leaf_names.names(params)
+    flags = {bool(frozen(name)) for name in names}
     if len(flags) == 1:
-        paths = ", ".join(repr(_name(path)) for path, _ in chosen)
+        paths = ", ".join(map(repr, names))
         words = "every leaf" if flags == {True} else "no leaf"
         raise ValueError(
             f"frozen must be true for some paths and not for others, but names {words} "
@@ -91,7 +91,3 @@ def keep_batch_stats(
         new,
         selected(frozen, new),
     )
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

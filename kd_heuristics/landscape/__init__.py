@@ -11,11 +11,13 @@ either, `surfaces.evaluate` a whole grid that is saved as it goes.
 """
 
 from kd_heuristics.landscape.directions import normalize_direction, random_direction
+from kd_heuristics.landscape.filters import FilterAxes
 from kd_heuristics.landscape.plane import Plane, plane
 from kd_heuristics.landscape.span import Span, span
 from kd_heuristics.landscape.trajectory import Trajectory, trajectory
 
 __all__ = [
+    "FilterAxes",
     "Plane",
     "Span",
     "Trajectory",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.curves import trees
+from kd_heuristics.landscape.filters import FilterAxes, FilterAxis, filter_axes
 
 PyTree = Any
 
@@ -17,7 +18,7 @@ def random_direction(
     norm: str | None = "filter",
     *,
     vectors: str = "zero",
-    filter_axis: int = -1,
+    filter_axis: FilterAxis = None,
 ) -> PyTree:
     """A Gaussian direction, normalised as by `normalize_direction`.
 
@@ -59,7 +60,7 @@ def normalize_direction(
     norm: str = "filter",
     *,
     vectors: str = "zero",
-    filter_axis: int = -1,
+    filter_axis: FilterAxis = None,
 ) -> PyTree:
     """Scales a direction d to the weights w that it starts from (Li et al. 2018, 4).
 
@@ -75,15 +76,21 @@ def normalize_direction(
       direction: a tree alike in structure, shapes and types.
       params: the network's weights.
       norm: one of the five above.
-      vectors: what leaves of fewer than two axes get (biases, batch norm): "zero", as
-        in the paper's figures, or "weights", their own values.
-      filter_axis: along which a leaf's filters lie: -1 for Flax, where the outputs are
-        last, 0 for Equinox and PyTorch.
+      vectors: what biases, the scales of norms and all leaves of fewer than two axes
+        get: "zero", as in the paper's figures, or "weights", their own values.
+      filter_axis: along which a leaf's filters lie. `None` finds it: in Flax the last
+        axis, or axes where attention has several, and one more for layers that
+        `nn.scan` or `nnx.vmap` stacked along their first axis; in modules of Equinox
+        the first. A number is the axis of all kernels: 0 for PyTorch. A function,
+        `("fc/kernel", shape) -> FilterAxes`, says it leaf by leaf, with None for a
+        vector; a stack needs one if it lies along another axis, or has no bias or scale
+        to tell it by.
 
     Returns: a tree like `direction`. A filter or layer whose direction is zero stays
       zero.
 
-    Raises: ValueError for an unknown norm, or that names the first leaf that differs.
+    Raises: ValueError for an unknown norm, that names the first leaf that differs, or
+      one that may be a stack or not.
 
     >>> w, d = jnp.array([[3.0], [4.0]]), jnp.array([[0.0], [1.0]])
     >>> normalize_direction(d, w)[:, 0].tolist()
@@ -95,28 +102,37 @@ def normalize_direction(
         raise ValueError(f'vectors must be "zero" or "weights", got {vectors!r}')
     trees.check_alike([params, direction], constants=False)
 
-    def scaled(d, w):
+    def scaled(d, w, axes):
         if not trees.is_inexact(d):
             return d
-        if jnp.ndim(d) < 2:
+        if axes is None:
             return jnp.zeros_like(d) if vectors == "zero" else jnp.asarray(w)
-        result = _NORMS[norm](trees.widened(d), trees.widened(w), filter_axis)
-        return result.astype(d.dtype)
+        result = _NORMS[norm](trees.widened(d), trees.widened(w), axes)
+        return result.astype(jnp.result_type(d))
 
-    return jax.tree.map(scaled, direction, params)
-
-
-def _by_filter(d, w, axis, unit=False):
-    others = tuple(k for k in range(d.ndim) if k != axis % d.ndim)
-    return d * _ratio(d, None if unit else w, others)
-
-
-def _by_layer(d, w, axis, unit=False):
-    return d * _ratio(d, None if unit else w, None)
+    found, structure = jax.tree.flatten(direction)
+    rows = zip(
+        found, jax.tree.leaves(params), filter_axes(params, filter_axis), strict=True
+    )
+    return structure.unflatten(scaled(*row) for row in rows)
 
 
-def _by_weight(d, w, axis):
+def _by_filter(d, w, axes: FilterAxes, unit=False):
+    return _scaled(d, None if unit else w, (*axes.layers, *axes.filters))
+
+
+def _by_layer(d, w, axes: FilterAxes, unit=False):
+    return _scaled(d, None if unit else w, axes.layers)
+
+
+def _by_weight(d, w, axes: FilterAxes):
     return d * w
+
+
+def _scaled(d, w, own):
+    """The direction with the length of w for each index of the axes `own`."""
+    others = tuple(axis for axis in range(d.ndim) if axis not in own)
+    return d * _ratio(d, w, others)
 
 
 def _ratio(d, w, axes):

@@ -95,10 +95,11 @@ def _moved(values, coordinates):
     still = jnp.stack([x == 0 for x in coordinates]).all()
     moved = []
     for origin, *directions in values:
-        steps = [
-            x * trees.widened(d) for x, d in zip(coordinates, directions, strict=True)
-        ]
-        result = sum(steps, trees.widened(origin)).astype(jnp.result_type(origin))
+        wide = [trees.widened(x) for x in (origin, *directions, *coordinates)]
+        dtype = trees.wide_type(*(x.dtype for x in wide))
+        start, *factors = [x.astype(dtype) for x in wide]
+        steps = map(jnp.multiply, factors[len(directions) :], factors)
+        result = sum(steps, start).astype(jnp.result_type(origin))
         # The sum would lose the sign of zero and flush subnormal numbers.
         moved.append(trees.pinned(result, still, jnp.asarray(origin)))
     return moved
@@ -108,16 +109,16 @@ def _moved(values, coordinates):
 def _nearest(values):
     """The solution of the normal equations of unit directions."""
     count = len(values[0]) - 2
-    inner = jnp.zeros((count, count + 1), jnp.float32)
+    dtype = trees.wide_type(*(trees.widened(leaf[0]).real.dtype for leaf in values))
+    inner = jnp.zeros((count, count + 1), dtype)
     for origin, *directions, params in values:
         offset = trees.widened(params) - trees.widened(origin)
         rows = [trees.widened(d) for d in directions]
-        inner = inner + jnp.stack(
-            [
-                jnp.stack([jnp.real(r * jnp.conj(s)).sum() for s in (*rows, offset)])
-                for r in rows
-            ]
-        )
+        products = [
+            jnp.stack([jnp.real(r * jnp.conj(s)).sum() for s in (*rows, offset)])
+            for r in rows
+        ]
+        inner = inner + jnp.stack(products).astype(dtype)
     lengths = trees.safe_sqrt(jnp.diag(inner[:, :-1]))
     scaled = inner[:, :-1] / lengths[:, None] / lengths[None, :]
     return jnp.linalg.solve(scaled, inner[:, -1] / lengths) / lengths

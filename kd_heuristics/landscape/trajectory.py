@@ -81,7 +81,7 @@ def trajectory(
 def _axis(points, shares) -> PyTree:
     """The sum of shares[i] * (points[i] - points[-1])."""
     leaves, structure = jax.tree.flatten(points[-1])
-    moved = iter(_sums(jnp.asarray(shares, jnp.float32), trees.moving(points)))
+    moved = iter(_sums(jnp.asarray(shares), trees.moving(points)))
     return structure.unflatten(
         next(moved) if trees.is_inexact(leaf) else leaf for leaf in leaves
     )
@@ -91,10 +91,10 @@ def _axis(points, shares) -> PyTree:
 def _sums(shares, values):
     sums = []
     for leaf in values:
-        last = trees.widened(leaf[-1])
-        steps = [
-            s * (trees.widened(x) - last) for s, x in zip(shares, leaf, strict=True)
-        ]
+        dtype = trees.wide_type(shares.dtype, jnp.result_type(leaf[-1]))
+        *_, last = wide = [x.astype(dtype) for x in leaf]
+        moves = [x - last for x in wide]
+        steps = [s.astype(dtype) * move for s, move in zip(shares, moves, strict=True)]
         sums.append(sum(steps[1:], steps[0]).astype(jnp.result_type(leaf[-1])))
     return sums
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.curves.trees import path_name
+from kd_heuristics import leaf_names
 from kd_heuristics.distill import transfer
 
 PyTree = Any
@@ -51,12 +51,11 @@ def load(
       ValueError: it is no `.npz` of plain arrays, of another layout, or arrays are
         missing, left over or of another shape; the message names them.
     """
-    found = renamed(_flat(transfer.load_npz(path)), str(path))
-    leaves, structure = jax.tree_util.tree_flatten_with_path(variables["params"])
-    wanted = {path_name(place): leaf for place, leaf in leaves}
+    found = renamed(leaf_names.flat(transfer.load_npz(path)), str(path))
+    wanted = leaf_names.flat(variables["params"])
     kept = {name for name in wanted if head == "keep" and name.startswith("fc/")}
     _check(str(path), wanted, found, kept)
-    params = structure.unflatten(
+    params = jax.tree.structure(variables["params"]).unflatten(
         leaf if name in kept else jnp.asarray(found[name], jnp.float32)
         for name, leaf in wanted.items()
     )
@@ -147,13 +146,6 @@ def _reshaped(name: str, array: np.ndarray) -> np.ndarray:
     if extra > 0 and array.shape[:extra] == (1,) * extra:
         return array.reshape(array.shape[extra:])
     return array
-
-
-def _flat(tree: PyTree) -> dict[str, np.ndarray]:
-    return {
-        path_name(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
 
 
 def _check(source, wanted, found, kept):

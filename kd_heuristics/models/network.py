@@ -46,6 +46,8 @@ class Network:
       train_features: `(variables, images, key) -> (features, batch_stats)`, in training
         mode: what a student learns hints and flow matrices by. A network made without
         it raises ValueError there.
+      filter_axis: of kernels, as `landscape.random_direction` takes it: 0 where outputs
+        are first, as in Equinox; `None` where names tell.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Network:
     train_features: Callable[
         [PyTree, jax.Array, jax.Array], tuple[dict[str, jax.Array], PyTree]
     ] = _no_train_features
+    filter_axis: int | None = None
 
 
 def from_linen(name: str, module: nn.Module) -> Network:

@@ -31,6 +31,8 @@ def cyclic(
     [0.05, 0.03, 0.01, 0.03, 0.05, 0.03]
     """
     values.require("period", period, 2, "for a constant rate use a constant schedule")
+    values.finite("peak_value", peak_value, "give a rate")
+    values.finite("low_value", low_value, "give a rate")
 
     @values.elementwise
     def schedule(count):

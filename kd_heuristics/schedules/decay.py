@@ -5,11 +5,12 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.typing import ArrayLike
 
 from kd_heuristics.schedules import values
+
+_RATE = "give a rate"
 
 
 def step_decay(
@@ -34,6 +35,7 @@ def step_decay(
     [0.05, 0.05, 0.01, 0.01, 0.002]
     """
     boundaries = tuple(boundaries)
+    values.finite("init_value", init_value, _RATE)
     _check_factor(factor)
     _check_boundaries(boundaries)
 
@@ -41,7 +43,7 @@ def step_decay(
     def schedule(count):
         drops = jnp.int32(0)
         for boundary in boundaries:
-            drops = drops + _reached(count, boundary)
+            drops = drops + values.reached(count, boundary).astype(jnp.int32)
         return values.float32(init_value) * jax.lax.pow(values.float32(factor), drops)
 
     return schedule
@@ -93,6 +95,8 @@ def cosine_decay(
 def _decay(init_value, steps, end_value, weight):
     """From init_value, of weight(1) = 1, to end_value, in `steps` counts."""
     values.require("steps", steps, 0, "for a constant, use a constant schedule", True)
+    values.finite("init_value", init_value, _RATE)
+    values.finite("end_value", end_value, _RATE)
 
     @values.elementwise
     def schedule(count):
@@ -104,20 +108,8 @@ def _decay(init_value, steps, end_value, weight):
     return schedule
 
 
-def _reached(count, boundary):
-    """1 where the count is at or past a boundary, else 0.
-
-    A known fraction is rounded up for integer counts, so that integers are compared: as
-    float32 those above 2^24 are not all different.
-    """
-    number = values.known(boundary)
-    if number is not None and not jnp.issubdtype(count.dtype, jnp.floating):
-        boundary = int(np.ceil(number))
-    return (count >= values.fit(boundary)).astype(jnp.int32)
-
-
 def _check_factor(factor):
-    number = values.known(factor)
+    number = values.finite("factor", factor, "to divide by 5, give 0.2")
     if number is not None and not 0 < number <= 1:
         raise ValueError(
             f"factor must be in (0, 1], got {number}; to divide by 5, give 0.2"
@@ -125,7 +117,8 @@ def _check_factor(factor):
 
 
 def _check_boundaries(boundaries):
-    numbers = [values.known(boundary) for boundary in boundaries]
+    remedy = "give the counts at which to drop"
+    numbers = [values.finite("a boundary", one, remedy) for one in boundaries]
     numbers = [number for number in numbers if number is not None]
     if any(number < 0 for number in numbers):
         raise ValueError(f"boundaries must not be negative, got {list(boundaries)}")

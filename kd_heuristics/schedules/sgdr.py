@@ -64,6 +64,8 @@ def sgdr(
     >>> [f"{float(as_run(epoch)):.0e}" for epoch in (10, 11, 31, 32)]
     ['1e-06', '5e-02', '1e-06', '5e-02']
     """
+    values.finite("peak_value", peak_value, "give a rate")
+    values.finite("end_value", end_value, "give a rate")
     _check(period, mult, warmup_steps, peak_decay)
     locate = _locator(period, mult, int(inclusive))
     warms_up = values.known(warmup_steps) != 0
@@ -117,6 +119,7 @@ def sgdr_restarts(
     ([10, 30, 70, 150], [11, 32, 73, 154])
     """
     _check(period, mult)
+    values.finite("until", until, "give a number of counts")
     starts = (start for start, _ in _cycles(period, mult, int(inclusive)))
     return list(takewhile(lambda start: start < until, starts))[1:]
 
@@ -146,7 +149,7 @@ def _cycles(period: Any, mult: Any, extra: int) -> Iterator[tuple[int, int]]:
 def _locator(period: Any, mult: Any, extra: int):
     """A function of an int32 count: cycle, its start, its length T_i as a float32."""
     first, ratio = values.known(period), values.known(mult)
-    if ratio == 1:
+    if ratio == 1 and (first is None or first < values.LAST):
         return lambda whole: _equal_cycles(whole, period, extra)
     if first is None or ratio is None:
         return lambda whole: _added_cycles(whole, period, mult, extra)
@@ -163,7 +166,7 @@ def _locator(period: Any, mult: Any, extra: int):
 
 
 def _equal_cycles(whole, period, extra):
-    length = values.to_int32(values.rounded(jnp.maximum(period, 1)))
+    length = values.to_int32(values.rounded(jnp.maximum(values.fit(period), 1)))
     cycle = jax.lax.div(whole, length + extra)
     return cycle, cycle * (length + extra), values.float32(length)
 

@@ -25,16 +25,18 @@ def per_epoch(
     >>> [float(rate(step)) for step in (0, 2, 3, 5, 9)]
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
+    values.require_schedule("schedule_of_epochs", schedule_of_epochs)
     remedy = "give the number of updates an epoch"
     values.require("steps_per_epoch", steps_per_epoch, 1, remedy)
     number = values.known(steps_per_epoch)
-    if number is not None and number != int(number):
-        raise ValueError(f"steps_per_epoch must be whole, got {number}; {remedy}")
+    if number is not None and not (number == int(number) and number <= values.LAST):
+        words = "whole" if number != int(number) else "below 2^31"
+        raise ValueError(f"steps_per_epoch must be {words}, got {number}; {remedy}")
 
     @values.elementwise
     def schedule(count):
         whole, _ = values.split(count)
-        steps = jnp.asarray(values.fit(steps_per_epoch))
+        steps = jnp.asarray(steps_per_epoch if number is None else int(number))
         epoch = jax.lax.div(whole, values.to_int32(jnp.maximum(steps, 1)))
         return values.float32(schedule_of_epochs(epoch))
 
@@ -61,14 +63,15 @@ def warmup(
     Gotmare et al. 2019, section 4: 0.0005 + 2.4995 * (epoch + 1) / 20.
 
     Args:
-      schedule: any schedule.
-      steps: counts of warmup, above 0.
+      schedule: any schedule. It gets arrays of the count's type; floats where `steps`
+        is a fraction or a traced float.
+      steps: counts of warmup, at least 0; a known 0 returns the schedule itself.
       init_value: where the line starts.
       shift: whether the schedule starts after the warmup; else it keeps its own time,
         and its boundaries stay where they are.
       inclusive: as above.
 
-    Raises: ValueError where known steps are not above 0.
+    Raises: ValueError where known steps are below 0, or 2^31 and more.
 
     >>> drops = optax.piecewise_constant_schedule(2.5, {60: 0.1})
     >>> by_epoch = warmup(drops, 20, init_value=0.0005, inclusive=True)
@@ -76,13 +79,26 @@ def warmup(
     >>> [round(float(rate(10 * epoch)), 3) for epoch in (0, 1, 19, 20, 60)]
     [0.125, 0.25, 2.5, 2.5, 0.25]
     """
-    values.require("steps", steps, 0, "for no warmup use the schedule itself", True)
+    values.require_schedule("schedule", schedule)
+    values.require("steps", steps, 0, "for no warmup use 0")
+    values.finite("init_value", init_value, "give a rate")
+    number = values.known(steps)
+    if number == 0:
+        return schedule
+    if number is not None and number > values.LAST:
+        raise ValueError(
+            f"steps must be below 2^31, got {number}; schedules count in int32"
+        )
+    if number is not None:
+        steps = int(number) if number == int(number) else number
 
     @values.elementwise
     def warmed(count):
         # The schedule's own time never runs below 0, where it may be undefined.
         own = jnp.maximum(count - steps, 0) if shift else count
-        last = steps - 1 if inclusive else steps
+        last = jnp.asarray(steps - 1 if inclusive else steps)
+        if not jnp.issubdtype(last.dtype, jnp.floating):
+            last = last.astype(count.dtype)
         target = schedule(jnp.zeros_like(own) if shift else last)
         ahead = count + 1 if inclusive else count
         line = values.mix(init_value, target, values.ratio(ahead, steps))

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+LAST = 2**31 - 1  # the largest count
+
 
 def known(value: Any) -> Any:
     """A scalar as a Python number, or None while jax traces it.
@@ -31,6 +33,33 @@ def known(value: Any) -> Any:
         return None
 
 
+def finite(name: str, value: Any, remedy: str) -> Any:
+    """A finite real number as Python has it, or None while jax traces it.
+
+    Args:
+      name: of the argument, for the message.
+      value: the number.
+      remedy: what to do instead.
+
+    Raises: ValueError where it is none.
+
+    >>> finite("rate", np.float32(0.5), "give a number")
+    0.5
+    """
+    dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
+    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+        raise ValueError(f"{name} must be a number, got {value!r}; {remedy}")
+    if np.ndim(value):
+        raise ValueError(
+            f"{name} must be a scalar, got shape {np.shape(value)}; "
+            "for a population make the schedule or optimizer under jax.vmap"
+        )
+    number = known(value)
+    if isinstance(number, complex) or not (number is None or math.isfinite(number)):
+        raise ValueError(f"{name} must be finite and real, got {number}; {remedy}")
+    return number
+
+
 def require(name: str, value: Any, lowest: int, remedy: str, strict=False) -> None:
     """Raises ValueError where a known value is below `lowest` (or is it, if strict).
 
@@ -41,23 +70,40 @@ def require(name: str, value: Any, lowest: int, remedy: str, strict=False) -> No
       remedy: what to do instead.
       strict: whether `lowest` itself is invalid.
     """
-    number = known(value)
-    if number is None:
-        return
-    valid = number > lowest if strict else number >= lowest
-    if not (valid and math.isfinite(number)):
+    number = finite(name, value, remedy)
+    if number is not None and (number < lowest or (strict and number == lowest)):
         bound = "above" if strict else "at least"
         raise ValueError(f"{name} must be {bound} {lowest}, got {number}; {remedy}")
+
+
+def require_share(name: str, value: Any, remedy: str) -> None:
+    """Raises ValueError where a known value lies outside [0, 1)."""
+    number = finite(name, value, remedy)
+    if number is not None and not 0 <= number < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {number}; {remedy}")
+
+
+def require_schedule(name: str, schedule: Any) -> None:
+    """Raises ValueError where it cannot be called."""
+    if not callable(schedule):
+        raise ValueError(
+            f"{name} must be a schedule, count -> value, got {schedule!r}; for a "
+            "constant one use optax.constant_schedule"
+        )
 
 
 def elementwise(schedule: Callable[[jax.Array], jax.Array]) -> Callable:
     """Extends a function of one count to numbers and arrays of any shape and type.
 
     The function is given an int32 or a float of at least 32 bits, never below 0.
+
+    Raises: ValueError where a known integer is 2^31 or more. A traced one counts as
+      2^31 - 1; jit itself wraps larger integers where 64-bit types are off.
     """
 
     @functools.wraps(schedule)
     def of_any_shape(count):
+        check_count(count)
         count = jnp.asarray(count)
         if not jnp.issubdtype(count.dtype, jnp.floating):
             count = to_int32(count)
@@ -69,6 +115,34 @@ def elementwise(schedule: Callable[[jax.Array], jax.Array]) -> Callable:
         return function(jnp.maximum(count, 0))
 
     return of_any_shape
+
+
+def check_count(count: Any) -> None:
+    """Raises ValueError where a known integer count is 2^31 or more."""
+    if getattr(count, "dtype", None) in (jnp.int32, jnp.float32):
+        return  # without waiting for an array on a device
+    try:
+        counts = np.asarray(count)
+    except jax.errors.JAXTypeError:
+        return
+    if counts.dtype.kind in "iuO" and counts.size and counts.max() > LAST:
+        raise ValueError(
+            f"a count must be below 2^31, got {counts.max()}; schedules count in int32"
+        )
+
+
+def reached(count: jax.Array, boundary: Any) -> jax.Array:
+    """Whether a count is at or past a boundary.
+
+    A known fraction is rounded up for integer counts, so that integers are compared: as
+    float32 those above 2^24 are not all different.
+    """
+    number = known(boundary)
+    if number is None or jnp.issubdtype(count.dtype, jnp.floating):
+        return count >= fit(boundary)
+    if number > LAST:
+        return jnp.zeros(count.shape, bool)
+    return count >= math.ceil(number)
 
 
 def split(count: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -111,7 +185,11 @@ def ratio(part: Any, whole: Any) -> jax.Array:
 
     XLA may divide by a constant by multiplying with its rounded reciprocal.
     """
-    quotient = float32(part) / float32(whole)
+    divisor = float32(whole)
+    if known(whole) is None:
+        # 0 / 0 is not selected, but stops a run under jax_debug_nans.
+        divisor = jnp.where(divisor == 0, 1, divisor)
+    quotient = float32(part) / divisor
     return jnp.where(part >= whole, jnp.float32(1), quotient)
 
 
@@ -125,8 +203,8 @@ def half_cosine(remaining: jax.Array) -> jax.Array:
 
 
 def fit(value: Any) -> Any:
-    """A known number beyond int32 as the float32 nearest to it, others unchanged."""
+    """A known number as Python's, a float where it lies beyond int32."""
     number = known(value)
-    if isinstance(number, int) and abs(number) >= 2**31:
+    if isinstance(number, int) and abs(number) > LAST:
         return float(number)
-    return value
+    return value if number is None else number

@@ -7,15 +7,21 @@ from typing import Any
 import jax
 import optax
 
-from kd_heuristics import schedules
+from kd_heuristics import leaf_kinds, leaf_names, schedules
 from kd_heuristics.schedules import values
+
+Number = Any  # a number or a scalar array, traced ones too
+Rate = Any  # a number or an `optax.Schedule`
+Mask = Any  # a tree of bools, or a function of the parameters that returns one
 
 
 def sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    momentum: float | jax.Array = 0.9,
-    weight_decay: float | jax.Array = 0.0,
-    clip_norm: float | jax.Array | None = None,
+    learning_rate: Rate,
+    momentum: Number = 0.9,
+    weight_decay: Number = 0.0,
+    clip_norm: Number | None = None,
+    *,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformation:
     """SGD with momentum and coupled L2 decay, as in PyTorch.
 
@@ -25,31 +31,37 @@ def sgd(
     Args:
       learning_rate: a number or an `optax.Schedule` of the step.
       momentum: in [0, 1).
-      weight_decay: L2 coefficient, on leaves named "kernel" only: biases and
-        batch-norm scales are not decayed.
-      clip_norm: largest global norm of the gradient, before decay; None: unclipped.
+      weight_decay: L2 coefficient, on `kernels` only: biases and batch-norm scales are
+        not decayed.
+      clip_norm: largest global norm of the gradient, before decay; above 0. `None`
+        disables clipping.
+      mask: leaves to decay: a tree of bools, or a function of the parameters that
+        returns one. `None` stands for `kernels`.
 
     All numbers may be arrays, traced ones too, so that the members of a population
     differ in them.
+
+    Raises: ValueError where a known number is out of range; at `init` and `update`
+      where a known decay above 0 finds no leaf.
     """
+    check_rate(learning_rate)
+    values.require_share("momentum", momentum, "0.9 is usual")
+    shrink = decay(weight_decay, mask)
     return optax.chain(
-        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
-        *(
-            [optax.add_decayed_weights(weight_decay, mask=kernels)]
-            if _used(weight_decay)
-            else []
-        ),
+        *clipping(clip_norm),
+        *([shrink] if _used(weight_decay) else []),
         optax.sgd(learning_rate, momentum=momentum if _used(momentum) else None),
     )
 
 
 def adam(
-    learning_rate: float | jax.Array,
+    learning_rate: Rate,
     schedule: optax.Schedule | None = None,
-    weight_decay: float | jax.Array = 0.0,
-    clip_norm: float | jax.Array | None = 1.0,
+    weight_decay: Number = 0.0,
+    clip_norm: Number | None = 1.0,
     *,
     moment_dtype: Any = None,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformation:
     """Adam with a decay that the rate does not multiply (Beyer et al. 2022).
 
@@ -59,36 +71,95 @@ def adam(
     its decay by the rate: it is this one with decay = weight_decay / learning_rate.
 
     Args:
-      learning_rate: at the schedule's peak.
-      schedule: s; None: 1 throughout. `warmup_cosine` is the paper's.
-      weight_decay: a step's share at the schedule's peak, on leaves named "kernel"
-        only; not multiplied by the rate.
-      clip_norm: largest global norm of the gradient; None: unclipped.
-      moment_dtype: of the first moment; None: the parameters'. The paper's is bfloat16.
+      learning_rate: at the schedule's peak; or an `optax.Schedule` of its own, which
+        does not multiply the decay.
+      schedule: s; `None` stands for 1 throughout. `warmup_cosine` is the paper's.
+      weight_decay: a step's share at the schedule's peak, on `kernels` only; not
+        multiplied by the rate.
+      clip_norm: largest global norm of the gradient, above 0; `None` disables clipping.
+      moment_dtype: of the first moment; `None` stands for the parameters'. The paper's
+        is bfloat16.
+      mask: leaves to decay, as in `sgd`.
 
     All numbers may be arrays, traced ones too, as in `sgd`.
+
+    Raises: as `sgd`.
+
+    >>> optimizer = adam(schedules.cosine_decay(0.1, steps=10), clip_norm=None)
+    >>> updates, _ = optimizer.update(2.0, optimizer.init(1.0), 1.0)
+    >>> round(float(updates), 4)
+    -0.1
     """
     return optax.chain(
-        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
+        *clipping(clip_norm),
         optax.scale_by_adam(mu_dtype=moment_dtype),
-        *decoupled(learning_rate, schedule, weight_decay),
+        *decoupled(learning_rate, schedule, weight_decay, mask),
     )
 
 
 def decoupled(
-    learning_rate: float | jax.Array,
+    learning_rate: Rate,
     schedule: optax.Schedule | None,
-    weight_decay: float | jax.Array,
+    weight_decay: Number,
+    mask: Mask | None = None,
 ) -> tuple[optax.GradientTransformation, ...]:
     """What follows a direction a: - s(t) * (learning_rate * a + weight_decay * w).
 
     Args: as of `adam`.
     """
+    check_rate(learning_rate)
+    if schedule is not None:
+        values.require_schedule("schedule", schedule)
+    scaled: Any = optax.scale_by_schedule if callable(learning_rate) else optax.scale
     return (
-        optax.scale(learning_rate),
-        optax.add_decayed_weights(weight_decay, mask=kernels),
+        scaled(learning_rate),
+        decay(weight_decay, mask),
         optax.scale_by_learning_rate(1.0 if schedule is None else schedule),
     )
+
+
+def clipping(
+    clip_norm: Number | None,
+) -> tuple[optax.GradientTransformation, ...]:
+    """Clipping by the global norm; nothing for None.
+
+    Raises: ValueError where a known norm is not above 0.
+    """
+    if clip_norm is None:
+        return ()
+    remedy = "None disables clipping"
+    values.require("clip_norm", clip_norm, 0, remedy, strict=True)
+    return (optax.clip_by_global_norm(clip_norm),)
+
+
+def decay(weight_decay: Number, mask: Mask | None) -> optax.GradientTransformation:
+    """Adds decayed weights where the mask is true, that of `kernels` where it is None.
+
+    Raises: ValueError where a known decay is negative; at `init` and `update` where one
+      above 0 finds no leaf.
+    """
+    values.require("weight_decay", weight_decay, 0, "0 disables decay")
+    chosen = kernels if mask is None else mask
+    above_zero = (values.known(weight_decay) or 0) > 0
+
+    def checked(params):
+        flags = chosen(params) if callable(chosen) else chosen
+        if above_zero and jax.tree.leaves(params) and not any(jax.tree.leaves(flags)):
+            named = ", ".join(map(repr, leaf_names.names(params)[:5]))
+            raise ValueError(
+                f"weight_decay={weight_decay} finds no leaf to decay among {named}; "
+                "name leaves by mask=, or use weight_decay=0"
+            )
+        return flags
+
+    return optax.add_decayed_weights(weight_decay, mask=checked)
+
+
+def check_rate(learning_rate: Rate) -> None:
+    """Raises ValueError unless it is a schedule or a finite number of at least 0."""
+    if not callable(learning_rate):
+        remedy = "give a rate or a schedule, count -> rate"
+        values.require("learning_rate", learning_rate, 0, remedy)
 
 
 def warmup_cosine(steps: Any, warmup_steps: Any) -> optax.Schedule:
@@ -107,7 +178,8 @@ def warmup_cosine(steps: Any, warmup_steps: Any) -> optax.Schedule:
     >>> [round(float(schedule(step)), 3) for step in range(7)]
     [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
-    last, warm = values.known(steps), values.known(warmup_steps)
+    last = values.finite("steps", steps, "give the number of updates")
+    warm = values.finite("warmup_steps", warmup_steps, "for no warmup use 0")
     if None not in (last, warm) and not 0 <= warm < last:
         raise ValueError(
             f"warmup_steps must lie in 0..{last - 1} for a training of {last} steps, "
@@ -142,7 +214,7 @@ def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:
     -1.0
     """
     init, update = _unbound(make)
-    return optax.GradientTransformation(
+    return optax.GradientTransformationExtraArgs(
         jax.tree_util.Partial(init, arguments), jax.tree_util.Partial(update, arguments)
     )
 
@@ -154,21 +226,24 @@ def _unbound(make):
     def init(arguments, params):
         return make(*arguments).init(params)
 
-    def update(arguments, updates, state, params=None):
-        return make(*arguments).update(updates, state, params)
+    def update(arguments, updates, state, params=None, **extra_args):
+        made = optax.with_extra_args_support(make(*arguments))
+        return made.update(updates, state, params, **extra_args)
 
     return init, update
 
 
 def kernels(params):
-    """A mask that is true on the leaves whose last key is "kernel".
+    """A mask that is true on kernels, whatever library holds the parameters.
+
+    A kernel is a leaf whose last key is "kernel", as Flax has it. In an Equinox module
+    it is the "weight" of a `Linear`, `Conv` or `ConvTranspose`, the "weight_ih" and
+    "weight_hh" of a cell, and a "weight" with two axes or more in a module of one's
+    own; not that of a norm or an `Embedding`, whose counterparts Flax calls "scale" and
+    "embedding". Other leaves, as those of PyTorch's names, want a mask of one's own.
 
     >>> kernels({"fc": {"kernel": 1.0, "bias": 0.0}})
     {'fc': {'bias': False, 'kernel': True}}
     """
-
-    def is_kernel(path, _):
-        name = jax.tree_util.keystr(path[-1:], simple=True)
-        return name == "kernel"
-
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
+    flags = [leaf.kind == leaf_kinds.KERNEL for leaf in leaf_kinds.leaf_kinds(params)]
+    return jax.tree.structure(params).unflatten(flags)

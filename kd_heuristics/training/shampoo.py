@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics import decompositions
-from kd_heuristics.training.optimizers import decoupled
+from kd_heuristics.schedules import values
+from kd_heuristics.training.optimizers import (
+    Mask,
+    Number,
+    Rate,
+    clipping,
+    decoupled,
+)
 
 PyTree = Any
 
@@ -36,14 +43,15 @@ class ShampooState(NamedTuple):
 
 
 def shampoo(
-    learning_rate: float | jax.Array,
+    learning_rate: Rate,
     schedule: optax.Schedule | None = None,
-    weight_decay: float | jax.Array = 0.0,
-    clip_norm: float | jax.Array | None = 1.0,
+    weight_decay: Number = 0.0,
+    clip_norm: Number | None = 1.0,
     *,
-    momentum: float = 0.9,
-    block_size: int = 128,
-    every_steps: int = 1,
+    momentum: Number = 0.9,
+    block_size: Number = 128,
+    every_steps: Number = 1,
+    mask: Mask | None = None,
 ) -> optax.GradientTransformation:
     """Shampoo with Nesterov momentum in the place of Adam's step, see `training.adam`.
 
@@ -56,22 +64,26 @@ def shampoo(
         sum, so that the rates of `training.adam` fit.
       block_size: as of `scale_by_shampoo`.
       every_steps: as of `scale_by_shampoo`.
+      mask: as of `training.adam`.
+
+    Raises: as `training.adam`.
     """
+    values.require_share("momentum", momentum, "0.9 is usual")
     return optax.chain(
-        *([] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]),
+        *clipping(clip_norm),
         scale_by_shampoo(block_size=block_size, every_steps=every_steps),
         optax.trace(momentum, nesterov=True),
         optax.scale(1 - momentum),
-        *decoupled(learning_rate, schedule, weight_decay),
+        *decoupled(learning_rate, schedule, weight_decay, mask),
     )
 
 
 def scale_by_shampoo(
     *,
-    block_size: int = 128,
-    decay: float = 0.99,
-    epsilon: float = 1e-6,
-    every_steps: int = 1,
+    block_size: Number = 128,
+    decay: Number = 0.99,
+    epsilon: Number = 1e-6,
+    every_steps: Number = 1,
 ) -> optax.GradientTransformation:
     """Preconditions gradients; to be followed by momentum and a negative rate.
 
@@ -102,13 +114,14 @@ def scale_by_shampoo(
     [-0.1, -0.1, -0.1, -0.1]
     """
     _check(block_size, decay, epsilon, every_steps)
+    size = int(block_size)
 
     def init(params):
         left, right, square = [], [], []
         for leaf in jax.tree.leaves(params):
             dtype = jnp.promote_types(leaf.dtype, jnp.float32)
             square.append(jnp.zeros(leaf.shape, dtype))
-            shape = _block_shape(leaf.shape, block_size)
+            shape = _block_shape(leaf.shape, size)
             p, q, a, b = shape or (0, 0, 0, 0)
             left.append(jnp.zeros((p, q, a, a), dtype) if shape else None)
             right.append(jnp.zeros((p, q, b, b), dtype) if shape else None)
@@ -134,7 +147,7 @@ def scale_by_shampoo(
             for old, leaf in zip(state.square, leaves, strict=True)
         )
         blocks = [
-            None if left is None else _split(leaf, block_size)
+            None if left is None else _split(leaf, size)
             for leaf, left in zip(leaves, state.moments[0], strict=True)
         ]
         left, right = (
@@ -231,9 +244,9 @@ def _join(blocks, shape):
 
 def _check(block_size, decay, epsilon, every_steps):
     for name, value in (("block_size", block_size), ("every_steps", every_steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}")
-    if epsilon <= 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon}; 1e-6 is usual")
+        values.require(name, value, 1, "give a whole number")
+        number = values.known(value)
+        if number is not None and number != int(number):
+            raise ValueError(f"{name} must be whole, got {number}; round it")
+    values.require_share("decay", decay, "0.99 is usual")
+    values.require("epsilon", epsilon, 0, "1e-6 is usual", strict=True)

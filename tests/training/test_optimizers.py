@@ -261,7 +261,7 @@ def test_shampoo_descends_with_decay_and_schedule():
         ({"block_size": 0}, "block_size must be at least 1, got 0"),
         ({"every_steps": 0}, "every_steps must be at least 1, got 0"),
         ({"decay": 1.0}, r"decay must lie in \[0, 1\), got 1.0"),
-        ({"epsilon": 0.0}, "epsilon must be positive, got 0.0"),
+        ({"epsilon": 0.0}, "epsilon must be above 0, got 0.0"),
     ],
 )
 def test_bad_shampoo(options, words):

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
 from kd_heuristics.compiled import once
 from kd_heuristics.models.adapters.functions import as_logits
-from kd_heuristics.models.adapters.naming import Naming, name_of
+from kd_heuristics.models.adapters.naming import Naming
 from kd_heuristics.models.network import Network, check_images
 
 
@@ -112,7 +113,7 @@ def from_equinox(
             return {"00_logits": apply(variables, images)}
         return evaluate(features, variables, images)
 
-    return Network(name, init, apply, train, all_features)
+    return Network(name, init, apply, train, all_features, filter_axis=0)
 
 
 class _Layout:
@@ -196,10 +197,11 @@ def _with_kernels(eqx, model):
     found = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda node: isinstance(node, kinds)
     )
-    linear = {name_of(path) for path, node in found if isinstance(node, kinds)}
+    linear = {
+        leaf_names.keys_of(path) for path, node in found if isinstance(node, kinds)
+    }
 
-    def name(path):
-        names = name_of(path)
+    def name(names):
         if names[-1] == "weight" and names[:-1] in linear:
             return (*names[:-1], "kernel")
         return names
@@ -214,9 +216,9 @@ def _state_naming(eqx, what, model, state):
         model, is_leaf=lambda node: isinstance(node, kind)
     )
     names = tuple(
-        name_of(path) + name_of(own)
+        leaf_names.keys_of(path) + own
         for path, node in nodes
         if isinstance(node, kind)
-        for own, _ in jax.tree_util.tree_leaves_with_path(state.get(node))
+        for own in leaf_names.keys(state.get(node))
     )
     return Naming(what, names, jax.tree.structure(state))

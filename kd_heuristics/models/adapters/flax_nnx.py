@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kd_heuristics.compiled import once
 from kd_heuristics.models.adapters.functions import as_logits
-from kd_heuristics.models.adapters.naming import Naming, name_of
+from kd_heuristics.models.adapters.naming import Naming
 from kd_heuristics.models.network import Network, check_images
 from kd_heuristics.similarity import capture
 
@@ -57,8 +57,8 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
     from flax import nnx  # a third of a second to import
 
     train_graph, eval_graph, params, streams, rest = _structure(make)
-    param_names = Naming.of(f"parameters of {name}", params, _variable_name)
-    rest_names = Naming.of(f"statistics of {name}", rest, _variable_name)
+    param_names = Naming.of(f"parameters of {name}", params)
+    rest_names = Naming.of(f"statistics of {name}", rest)
 
     def merge(graph, variables, key):
         return nnx.merge(
@@ -146,12 +146,6 @@ def _check_module(module):
                     f"{name} is an array that Flax does not see under jit; wrap it: "
                     "nnx.Variable(array)"
                 )
-
-
-def _variable_name(path):
-    """Without the key that leads from a variable to its value."""
-    names = name_of(path)
-    return names[:-1] if names[-1:] == ("value",) else names
 
 
 def _reseeded(streams, key):

@@ -7,13 +7,10 @@ from typing import Any
 import jax
 from flax import traverse_util
 
+from kd_heuristics import leaf_names
+from kd_heuristics.leaf_names import Keys
+
 PyTree = Any
-Path = tuple[str, ...]
-
-
-def name_of(path: tuple) -> Path:
-    """The keys of a path as text: attributes, indices and dictionary keys alike."""
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +24,23 @@ class Naming:
     """
 
     what: str
-    names: tuple[Path, ...]
+    names: tuple[Keys, ...]
     structure: Any
 
     @classmethod
     def of(
-        cls, what: str, tree: PyTree, rename: Callable[[tuple], Path] = name_of
+        cls,
+        what: str,
+        tree: PyTree,
+        rename: Callable[[Keys], Keys] = lambda keys: keys,
     ) -> "Naming":
-        """The naming of a tree; `rename` maps a path of `jax.tree_util` to names.
+        """The naming of a tree; `rename` maps the keys of a leaf to others.
 
         >>> naming = Naming.of("the example", {"fc": [1.0, 2.0]})
         >>> naming.to_dict({"fc": [3.0, 4.0]})
         {'fc': {'0': 3.0, '1': 4.0}}
         """
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        names = tuple(rename(path) for path, _ in leaves)
+        names = tuple(map(rename, leaf_names.keys(tree)))
         return cls(what, names, jax.tree.structure(tree))
 
     def to_dict(self, tree: PyTree) -> dict[str, Any]:
