@@ -15,17 +15,10 @@ from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile, check_names
+from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
 from kd_heuristics.training.state import TrainState
-from kd_heuristics.training.step import (
-    FINITE,
-    SKIPPED,
-    STEPS,
-    VALUE,
-    Form,
-    Recipe,
-    advance,
-    places,
-)
+from kd_heuristics.training.step import FINITE, advance, places, trace
 
 PyTree = Any
 
@@ -146,9 +139,7 @@ def fit(
     # optimiser's state may hold the parameters themselves.
     start = params, batch_stats, optimizer.init(params)
     state = TrainState(jnp.int32(0), *jax.tree.map(jnp.copy, start))
-    recipe = Recipe(
-        as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
-    )
+    recipe = Recipe.of(objective, optimizer, seed)
     form = Form(
         micro_batches=micro_batches,
         mesh=mesh,
@@ -175,6 +166,7 @@ def train(
     else:
         batches = as_partial(batches)
         _check_batch(batches, form)
+        trace(recipe, state, batches, form)
         if form.mesh is not None:
             batches = parallel.replicate(batches, form.mesh)
         read_from = contextlib.nullcontext(lambda first, last: batches)

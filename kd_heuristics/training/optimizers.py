@@ -142,7 +142,7 @@ def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:
     -1.0
     """
     init, update = _unbound(make)
-    return optax.GradientTransformation(
+    return optax.GradientTransformationExtraArgs(
         jax.tree_util.Partial(init, arguments), jax.tree_util.Partial(update, arguments)
     )
 
@@ -154,8 +154,9 @@ def _unbound(make):
     def init(arguments, params):
         return make(*arguments).init(params)
 
-    def update(arguments, updates, state, params=None):
-        return make(*arguments).update(updates, state, params)
+    def update(arguments, updates, state, params=None, **extra_args):
+        inner = optax.with_extra_args_support(make(*arguments))
+        return inner.update(updates, state, params, **extra_args)
 
     return init, update
 

@@ -16,7 +16,7 @@ from kd_heuristics.training.fit import train
 from kd_heuristics.training.log import Plan
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
-from kd_heuristics.training.step import Form, Recipe
+from kd_heuristics.training.form import Form, Recipe
 
 PyTree = Any
 
@@ -219,10 +219,11 @@ def _stack(members):
 
 
 def _parts(member):
+    recipe = Recipe.of(member.objective, member.optimizer, member.seed)
     parts = {
-        "objective": as_partial(member.objective),
-        "optimizer": as_partial(member.optimizer.update),
-        "seed": jnp.int32(member.seed),
+        "objective": recipe.objective,
+        "optimizer": recipe.update,
+        "seed": recipe.seed,
         "params": member.params,
         "batch_stats": member.batch_stats,
         "optimizer state": member.optimizer.init(member.params),
