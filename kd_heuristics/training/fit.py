@@ -166,12 +166,13 @@ def train(
     else:
         batches = as_partial(batches)
         _check_batch(batches, form)
-        trace(recipe, state, batches, form)
         if form.mesh is not None:
             batches = parallel.replicate(batches, form.mesh)
         read_from = contextlib.nullcontext(lambda first, last: batches)
     if form.mesh is not None:
         recipe, state = _placed(recipe, state, form)
+    if not isinstance(batches, data.Stream):  # whose first batch is yet to be read
+        trace(recipe, state, batches, form)
     log = Log(plan, stages)
     state, totals = log.resume(state)
     if progress is not None and int(state.step):

@@ -1,6 +1,7 @@
 """What of a training's compiled call stays the same from call to call."""
 
 import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -27,7 +28,9 @@ class Recipe:
     def of(cls, objective: Any, optimizer: optax.GradientTransformation, seed: Any):
         """The recipe of what `fit` is given."""
         update = as_partial(optimizer.update)
-        if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        # By the signature: optax.MultiSteps hides the type.
+        arguments = inspect.signature(optimizer.update).parameters.values()
+        if all(argument.kind is not argument.VAR_KEYWORD for argument in arguments):
             update = jax.tree_util.Partial(_without_extra, update)
         number = integer(
             "seed", seed, -LARGEST - 1, LARGEST, "it is an int32: take seed % 2**31"

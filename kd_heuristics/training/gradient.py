@@ -52,9 +52,7 @@ def averaged(objective, batch_stats, batch, key, form, params, differentiate=Tru
 
 
 # Jitted, so that the shapes and the step that need it trace the objective once.
-@functools.partial(
-    jax.jit, static_argnames=("mesh", "differentiate"), inline=True
-)
+@functools.partial(jax.jit, static_argnames=("mesh", "differentiate"), inline=True)
 def _part(objective, params, batch_stats, batch, key, mesh, differentiate):
     own = functools.partial(_alone, differentiate)
     if mesh is not None:

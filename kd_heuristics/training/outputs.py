@@ -45,7 +45,9 @@ def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
             f"the objective's loss must be a float, got {value.dtype}; what is "
             "counted has no gradient"
         )
-    scalars = {name: _scalar(f"metric {name!r}", leaf) for name, leaf in metrics.items()}
+    scalars = {
+        name: _scalar(f"metric {name!r}", leaf) for name, leaf in metrics.items()
+    }
     return value, (_as_started(start, batch_stats), scalars)
 
 

@@ -54,8 +54,14 @@ def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
     """
     if form.members != "one":
         own = (recipe, state.params, state.batch_stats, state.opt_state)
+        everywhere = None
+        if form.mesh is not None:
+            everywhere = jax.sharding.NamedSharding(form.mesh, parallel.P())
         recipe, *own = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), own
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape[1:], leaf.dtype, sharding=everywhere
+            ),
+            own,
         )
         state = TrainState(state.step, *own)
     jax.eval_shape(functools.partial(_step, form=form), recipe, state, batches)
@@ -137,7 +143,9 @@ def _step(recipe, state, batches, form):
     given = recipe.objective, state.batch_stats, batch, key, form
     gradient, batch_stats, values = averaged(*given, state.params)
 
-    def value_fn(params):
+    def value_fn(params, obj_fn=None):
+        # Optax's line searches refuse what their function does not take.
+        del obj_fn
         return averaged(*given, params, differentiate=False)[2][VALUE]
 
     updates, opt_state = recipe.update(

@@ -86,7 +86,9 @@ def assert_means(line, expected):
 def test_the_mean_of_any_type(tmp_path, way):
     train, options = WAYS[way]
     line = train(training.MetricsFile(tmp_path / "m"), constant(TABLES), **options)
-    assert_means(line, {k: v[:, 0].astype(np.float64).mean() for k, v in VALUES.items()})
+    assert_means(
+        line, {k: v[:, 0].astype(np.float64).mean() for k, v in VALUES.items()}
+    )
 
 
 @pytest.mark.parametrize("parts", [1, 2])
