@@ -1,8 +1,9 @@
 """The trainer: many steps in one compiled call, resumed by calling it again."""
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -13,9 +14,11 @@ import optax
 from kd_heuristics import data, interrupts, nearest, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
-from kd_heuristics.training.log import Log, Plan
-from kd_heuristics.training.metrics import MetricsFile, check_names
+from kd_heuristics.integers import integer
 from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.log import Begun, Log, Plan
+from kd_heuristics.training.metrics import MetricsFile, check_names
+from kd_heuristics.training.origin import origin
 from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
 from kd_heuristics.training.state import TrainState
 from kd_heuristics.training.step import FINITE, advance, places, trace
@@ -141,12 +144,14 @@ def fit(
     state = TrainState(jnp.int32(0), *jax.tree.map(jnp.copy, start))
     recipe = Recipe.of(objective, optimizer, seed)
     form = Form(
-        micro_batches=micro_batches,
+        micro_batches=integer("micro_batches", micro_batches, 1),
         mesh=mesh,
         on_nonfinite=on_nonfinite,
         batch_norm=batch_norm,
     )
-    return train(recipe, state, batches, form, plan, [stage], evaluate, progress)
+    origins = [origin(objective, optimizer, seed)]
+    log = Log(plan, [stage], origins)
+    return train(recipe, state, batches, form, log, evaluate, progress)
 
 
 def train(
@@ -154,12 +159,19 @@ def train(
     state: TrainState,
     batches: Callable,
     form: Form,
-    plan: Plan,
-    stages: Sequence[str],
+    log: Log,
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None,
     progress: Callable[[int, float], None] | None,
 ) -> TrainState:
-    """What `fit` and `population` share: a name in `stages` for each network."""
+    """What `fit` and `population` share; `log` names each network."""
+    plan = log.plan
+    if not callable(batches):
+        raise TypeError(
+            "batches must be a function (seed, step) -> batch or a data.Stream, got a "
+            f"{type(batches).__name__}: a resumed training asks for the batch of any "
+            "step. data.train_batches makes one of a data.Dataset; of a list of equal "
+            "batches, stack them and take entry step % len(batches)"
+        )
     if isinstance(batches, data.Stream):
         _check_stream(batches, form)
         read_from = batches.windows(plan.steps_per_call)
@@ -173,31 +185,32 @@ def train(
         recipe, state = _placed(recipe, state, form)
     if not isinstance(batches, data.Stream):  # whose first batch is yet to be read
         trace(recipe, state, batches, form)
-    log = Log(plan, stages)
-    state, totals = log.resume(state)
+    state, begun = log.resume(state)
     if progress is not None and int(state.step):
-        progress(int(state.step) * len(stages), math.nan)
+        progress(int(state.step) * len(log.stages), math.nan)
     where = places(state)
 
     with read_from as read:
 
-        def call(state, last):
+        def call(state, last, sums):
             of_call = read(int(state.step), last)
-            state, sums, wrong = advance(recipe, state, of_call, last, form)
+            more = {"sums": sums} if sums else {}
+            state, sums, wrong = advance(recipe, state, of_call, last, form, **more)
             _raise_nonfinite(parallel.to_host(wrong), where, log)
             return state, parallel.to_host(sums)
 
         for number, stop in enumerate(plan.stops(), start=1):
             if stop <= int(state.step):
                 continue
-            state, values = _interval(call, state, stop, log, totals, progress)
-            totals = {}
-            values |= {} if evaluate is None else _evaluated(evaluate, state)
-            log.write(number, stop, values, state)
+            state, values, begun = _interval(call, state, stop, log, begun, progress)
+            if evaluate is not None:
+                values |= _evaluated(evaluate, state, len(log.stages))
+            log.write(number, stop, values, state, begun)
+            begun = Begun.after(stop)
             try:
                 interrupts.check()
             except interrupts.Interrupted:
-                log.interrupt(stop, {}, state)
+                log.interrupt(stop, begun, state)
                 raise
     if form.spread == "members" and form.mesh is not None:
         state = parallel.replicate(state, form.mesh)
@@ -214,41 +227,64 @@ def _placed(recipe, state, form):
     return recipe, TrainState(step, *own)
 
 
-def _interval(call, state, stop, log, totals, progress):
-    """Trains until `stop`, in calls of at most `steps_per_call`; the metrics' means.
+def _interval(call, state, stop, log, begun, progress):
+    """Trains until `stop`, in calls of at most `steps_per_call`.
 
-    `totals` are those of the calls before it was interrupted. The calls after are what
-    they would have been, so that sums are taken in the same order.
+    `begun` is from before an interruption. The calls after are what they would have
+    been, so that sums are taken in the same order.
+
+    Returns: the state, the metrics' means, and what they are means of.
     """
-    totals, members = dict(totals), len(log.stages)
+    members = len(log.stages)
     while (step := int(state.step)) < stop:
-        last = min(step + log.plan.steps_per_call, stop)
-        state, sums = call(state, last)
-        value = np.atleast_1d(sums.pop(VALUE))
-        # In float64: a long interval loses no digits.
-        sums = {name: array.astype(np.float64) for name, array in sums.items()}
-        sums[STEPS] = np.float64(last - step) - sums.get(SKIPPED, 0.0)
-        totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
+        begun = _with_whole_call(begun, step, log.plan.steps_per_call)
+        last = min(begun.first + log.plan.steps_per_call, stop)
+        state, sums = call(state, last, begun.sums)
+        begun = dataclasses.replace(begun, sums=sums)
+        mean = float(sums[VALUE].mean()) / (last - begun.first)
         try:
             if progress is not None:
-                progress((last - step) * members, float(value.mean()) / (last - step))
+                progress((last - step) * members, mean)
             interrupts.check()
         except interrupts.Interrupted:
             # At the end of an interval its line is written first.
             if last < stop:
-                log.interrupt(last, totals, state)
+                log.interrupt(last, _with_whole_call(begun, last, 1), state)
                 raise
-    return state, _means(totals)
+    return state, _means(_with_whole_call(begun, stop, 1).totals), begun
 
 
-def _evaluated(evaluate, state):
-    found = dict(evaluate(state))
+def _with_whole_call(begun, step, steps_per_call):
+    """With the sums of a call that is done at `step` among the totals."""
+    if begun.sums and step < begun.first + steps_per_call:
+        return begun
+    totals = begun.totals
+    if begun.sums:
+        # In float64: a long interval loses no digits.
+        sums = {k: np.asarray(v, np.float64) for k, v in begun.sums.items()}
+        del sums[VALUE]
+        sums[STEPS] = np.float64(step - begun.first) - sums.get(SKIPPED, 0.0)
+        totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
+    return Begun(begun.since, totals, step, {})
+
+
+def _evaluated(evaluate, state, members):
+    # Copies: the next call takes the state's own arrays.
+    found = dict(evaluate(jax.tree.map(jnp.copy, state)))
     check_names(found, (SKIPPED,))
+    for name, value in found.items():
+        if np.shape(value) not in ((), (members,)):
+            raise ValueError(
+                f"evaluate must return a number for {name!r}"
+                + (f", or one for each of {members} members" if members > 1 else "")
+                + f", got shape {list(np.shape(value))}"
+            )
     return found
 
 
 def _means(totals):
     """The means over the steps that were not skipped; NaN where all were."""
+    totals = dict(totals)
     steps = totals.pop(STEPS)
     own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -280,8 +316,6 @@ def _check_stream(stream, form):
 def _check_batch(batches, form):
     """Raises where a batch cannot be split, before anything is compiled."""
     nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
-    if form.micro_batches < 1:
-        raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
     if form.micro_batches == 1 and not form.per_device:
         return
     for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kd_heuristics import files, hosts, runs
+from kd_heuristics.integers import integer
 from kd_heuristics.training import sinks as all_sinks
 
 _FIELDS = ("stage", "step")  # of every line
@@ -46,6 +47,7 @@ class MetricsFile:
           ValueError: a value is named as one of the line's own fields.
         """
         check_names(values)
+        step = integer("step", step)
         hosts.first(self._append, stage, step, {k: float(v) for k, v in values.items()})
 
     def _append(self, stage, step, values):

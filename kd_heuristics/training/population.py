@@ -12,11 +12,13 @@ import optax
 from kd_heuristics import nearest, parallel, points
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
+from kd_heuristics.integers import integer
 from kd_heuristics.training.fit import train
-from kd_heuristics.training.log import Plan
-from kd_heuristics.training.metrics import MetricsFile
-from kd_heuristics.training.state import TrainState
 from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.log import Log, Plan
+from kd_heuristics.training.metrics import MetricsFile
+from kd_heuristics.training.origin import origin
+from kd_heuristics.training.state import TrainState
 
 PyTree = Any
 
@@ -125,10 +127,8 @@ def population(
         raise ValueError(
             f'with spread="members" all members run at once, got at_once={at_once}'
         )
-    if at_once is not None and at_once < 1:
-        raise ValueError(
-            f"at_once must be at least 1, got {at_once}; None chooses by the table"
-        )
+    at_once = _checked_at_once(at_once)
+    steps_per_call = integer("steps_per_call", steps_per_call, 1)
     one_by_one = at_once == 1 or (
         (at_once, spread) == (None, "examples")
         and parallel.strategies()["population"] == "map"
@@ -153,17 +153,25 @@ def population(
     form = Form(
         members="map" if one_by_one else "vmap",
         at_once=at_once,
-        micro_batches=micro_batches,
+        micro_batches=integer("micro_batches", micro_batches, 1),
         mesh=mesh,
         on_nonfinite=on_nonfinite,
         spread=spread,
         batch_norm=batch_norm,
     )
-    return train(recipe, state, batches, form, plan, stages, evaluate, progress)
+    origins = [origin(m.objective, m.optimizer, m.seed) for m in members]
+    log = Log(plan, stages, origins)
+    return train(recipe, state, batches, form, log, evaluate, progress)
 
 
 def member(state: TrainState, index: int) -> TrainState:
-    """One member of a population's state."""
+    """One member of a population's state.
+
+    Raises:
+      ValueError: there is no such member.
+    """
+    count = len(jax.tree.leaves((state.params, state.opt_state))[0])
+    index = integer("index", index, -count, count - 1, f"there are {count} members")
     own = jax.tree.map(
         lambda leaf: leaf[index], (state.params, state.batch_stats, state.opt_state)
     )
@@ -171,7 +179,11 @@ def member(state: TrainState, index: int) -> TrainState:
 
 
 def evaluate_members(
-    metric: Callable[..., dict], state: TrainState, batches: PyTree
+    metric: Callable[..., dict],
+    state: TrainState,
+    batches: PyTree,
+    *,
+    at_once: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean of each metric over a set for each member, `{name: float64 [members]}`.
 
@@ -179,16 +191,22 @@ def evaluate_members(
       metric: as in `evaluate`.
       state: of a population.
       batches: as in `evaluate`.
+      at_once: members that are evaluated at once under vmap, to bound the memory; None:
+        at most 8. On CPU they run one after the other.
     """
     own = (state.params, state.batch_stats)
-    count = len(jax.tree.leaves(own)[0])
     return points.evaluate(
         jax.tree_util.Partial(_take, own),
-        np.arange(count),
+        np.arange(len(jax.tree.leaves(own)[0])),
         batches,
         jax.tree_util.Partial(_own_metric, as_partial(metric)),
-        chunk=count,
+        chunk=_checked_at_once(at_once),
     )
+
+
+def _checked_at_once(at_once):
+    remedy = "None chooses by the table"
+    return None if at_once is None else integer("at_once", at_once, 1, remedy=remedy)
 
 
 def _take(stacked, index):

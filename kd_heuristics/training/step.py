@@ -19,24 +19,25 @@ FINITE = -1  # in place of the step that is not finite
 
 
 @functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
-def advance(recipe, state, batches, last_step, form):
+def advance(recipe, state, batches, last_step, form, sums=None):
     """Steps until `last_step`; the new state, the sums of metrics, and what is wrong.
 
+    `sums` are of the steps before where a call is finished that was cut short.
     The bounds are arguments, so that intervals of any length share one program. The
     third are int32 [2] a member: the first step that is not finite, FINITE for none,
     and which of `places` it is in.
     """
     if form.members == "one":
-        return _run(recipe, state, batches, last_step, form)
+        return _run(recipe, state, batches, last_step, form, sums)
 
     def member(leaves):
-        recipe, params, batch_stats, opt_state = leaves
+        recipe, params, batch_stats, opt_state, sums = leaves
         # The step is every member's: left out of the axis, it stays a scalar loop
         # bound under vmap.
         alone = TrainState(state.step, params, batch_stats, opt_state)
-        return _run(recipe, alone, batches, last_step, form)
+        return _run(recipe, alone, batches, last_step, form, sums)
 
-    leaves = (recipe, state.params, state.batch_stats, state.opt_state)
+    leaves = (recipe, state.params, state.batch_stats, state.opt_state, sums)
     if form.members == "vmap" and form.at_once is None:
         state, sums, wrong = jax.vmap(member)(leaves)
         if form.spread == "members" and form.mesh is not None:
@@ -85,7 +86,7 @@ def places(state: TrainState) -> list[str]:
     ]
 
 
-def _run(recipe, state, batches, last_step, form):
+def _run(recipe, state, batches, last_step, form, sums):
     """The steps of one network."""
 
     def body(carry):
@@ -98,7 +99,10 @@ def _run(recipe, state, batches, last_step, form):
 
     step = functools.partial(_step, form=form)
     shapes = jax.eval_shape(step, recipe, state, batches)[1]
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    if sums is None:
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    else:
+        sums = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), sums, shapes)
     state, sums, wrong = jax.lax.while_loop(
         lambda carry: carry[0].step < last_step,
         body,

@@ -213,13 +213,14 @@ def test_what_an_objective_may_not_return(tmp_path, case, trains):
         "directory": tmp_path / "checkpoints",
         "keep_steps": [0],
     }
+    members = [training.Member(**own, stage=stage) for stage in "ab"]
+    call = {
+        "fit": lambda: training.fit(**own, **options),
+        "population": lambda: training.population(members, **options),
+        "micro-batches": lambda: training.fit(**own, **options, micro_batches=2),
+    }[trains]
     with pytest.raises(error, match=words):
-        if trains == "population":
-            members = [training.Member(**own, stage=stage) for stage in "ab"]
-            training.population(members, **options)
-        else:
-            parts = 2 if trains == "micro-batches" else 1
-            training.fit(**own, **options, micro_batches=parts)
+        call()
     assert not list(tmp_path.iterdir())
 
 
