@@ -44,7 +44,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} was {_words(old, name)} and is {_words(new, name)}"
         for name in dict.fromkeys((*old, *new))
-        if _words(old, name) != _words(new, name)
+        # 20 is 20.0, and NaN, by its words, itself.
+        if old.get(name) != new.get(name) and _words(old, name) != _words(new, name)
     ]
 
 
@@ -70,6 +71,8 @@ def _number(leaf) -> Any:
 
 def _collect(name, thing, found, seen):
     """Adds the numbers that a function, a partial or a container holds."""
+    if isinstance(thing, jax.core.Tracer):
+        return
     if isinstance(thing, bool | int | float | np.ndarray | np.generic | jax.Array):
         found[name] = _number(thing)
         return

@@ -1,6 +1,7 @@
 """Trainings that lost files, or were asked to stop, end with the same numbers."""
 
 import os
+import re
 import shutil
 import signal
 
@@ -31,6 +32,7 @@ def batches(seed, step):
 
 
 def fit(folder, **options):
+    folder.mkdir(exist_ok=True)
     return training.fit(
         objective,
         {"kernel": jnp.ones(3)},
@@ -237,6 +239,7 @@ def members(folder, **options):
         )
         for seed in range(2)
     ]
+    folder.mkdir(exist_ok=True)
     file = training.MetricsFile(folder / "metrics.jsonl")
     directory = folder / "checkpoints"
     return training.population(
@@ -267,8 +270,10 @@ def test_three_lengths_and_a_signal_are_one_training(tmp_path):
 
 
 def test_the_score_of_a_line_that_is_none_is_forgotten(tmp_path):
+    scores = iter(range(0, -99, -1))  # the earliest is the highest
+
     def score(values):
-        return float(values["loss"])  # the earliest is the highest
+        return next(scores)
 
     fit(tmp_path, **LONGER | {"num_steps": 5, "score": score})
     assert checkpoints.best(tmp_path / "checkpoints") == 5
@@ -278,25 +283,30 @@ def test_the_score_of_a_line_that_is_none_is_forgotten(tmp_path):
 
 @pytest.mark.parametrize("lines", [True, False], ids=["with lines", "without"])
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("name", "old", "new"),
     [
-        ({"log_every_steps": 4}, "trained with log_every_steps=10, .* has .*=4"),
-        ({"log_every_steps": 20}, "trained with log_every_steps=10, .* has .*=20"),
-        ({"keep_steps": [13]}, r"trained with keep_steps=\[\], .* has .*=\[13\]"),
+        ("log_every_steps", 10, 4),
+        ("log_every_steps", 10, 20),
+        ("keep_steps", [13], []),
     ],
 )
-def test_other_lines_are_refused_by_their_own_name(tmp_path, changed, words, lines):
-    options = LONGER | ({} if lines else {"metrics": None})
+def test_other_lines_are_refused_by_their_own_name(tmp_path, name, old, new, lines):
+    options = LONGER | ({} if lines else {"metrics": None}) | {name: old}
     fit(tmp_path, **options | {"num_steps": 15})
+    words = re.escape(f"trained with {name}={old}, this call has {name}={new}")
     before = [(p, p.read_bytes()) for p in sorted(tmp_path.rglob("*")) if p.is_file()]
     with pytest.raises(runs.RunError, match=words):
-        fit(tmp_path, **options | changed)
+        fit(tmp_path, **options | {name: new})
     after = [(p, p.read_bytes()) for p in sorted(tmp_path.rglob("*")) if p.is_file()]
     assert before == after
 
 
 def make(rate, decay):
     return training.sgd(rate, 0.9, decay)
+
+
+def of_table(rates):
+    return optax.sgd(lambda step: rates[step])
 
 
 OTHERS = {
@@ -319,12 +329,12 @@ OTHERS = {
     "schedule": (
         {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.5, 20))},
         {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.5, 30))},
-        "decay_steps was 20 and is 30",
+        r"decay_steps was 20(\.0)? and is 30",
     ),
     "table": (
-        {"optimizer": training.bind(optax.sgd, jnp.float32(0.5))},
-        {"optimizer": training.bind(make, jnp.ones(20), jnp.float32(0))},
-        r"was 0.5 and is float32\[20\]",
+        {"optimizer": training.bind(of_table, jnp.full(20, 0.5))},
+        {"optimizer": training.bind(of_table, jnp.full(20, 0.25))},
+        r"was float32\[20\] \w+ and is float32\[20\] \w+",
     ),
     "bound number of the objective": (
         {"objective": jax.tree_util.Partial(scaled, jnp.float32(0.5))},
@@ -348,8 +358,6 @@ def test_another_seed_or_rate_is_said(tmp_path, case):
         return training.fit(**own)
 
     first, second, words = OTHERS[case]
-    if case == "table":  # the same state, another optimiser
-        second = second | {"on_nonfinite": "record"}
     train(2, **first)
     train(4, **first)  # the same is no news
     with pytest.warns(
@@ -380,9 +388,6 @@ def test_the_member_of_another_seed_is_named(tmp_path):
     (warning,) = said
     assert str(warning.message).startswith("b goes on from step 2")
     assert "its seed was 1 and is 2" in str(warning.message)
-    assert (
-        warning.filename.endswith("population.py") or "test_resume" in warning.filename
-    )
 
 
 def test_too_little_room_is_known_before_training(tmp_path, monkeypatch):
