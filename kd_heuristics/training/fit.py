@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -37,21 +37,21 @@ def fit(
     optimizer: optax.GradientTransformation,
     batches: Callable,
     *,
-    num_steps: int,
-    seed: int = 0,
-    micro_batches: int = 1,
+    num_steps: SupportsIndex,
+    seed: SupportsIndex = 0,
+    micro_batches: SupportsIndex = 1,
     mesh: jax.sharding.Mesh | None = None,
     batch_norm: str = "global",
-    log_every_steps: int = 100,
-    steps_per_call: int = 50,
+    log_every_steps: SupportsIndex = 100,
+    steps_per_call: SupportsIndex = 50,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     stage: str = "train",
     metrics: MetricsFile | None = None,
     directory: AnyPath | None = None,
-    keep_steps: Collection[int] = (),
-    keep_last: int = 2,
+    keep_steps: Collection[SupportsIndex] = (),
+    keep_last: SupportsIndex = 2,
     score: Callable[[Mapping[str, float]], float] | None = None,
-    checkpoint_every_logs: int = 1,
+    checkpoint_every_logs: SupportsIndex = 1,
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
@@ -126,7 +126,7 @@ def fit(
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
         micro_batches or the mesh does not divide, a metric of a name that is taken.
     """
-    plan = Plan(
+    plan = Plan.of(
         num_steps=num_steps,
         log_every_steps=log_every_steps,
         steps_per_call=steps_per_call,
@@ -268,9 +268,14 @@ def _with_whole_call(begun, step, steps_per_call):
     return Begun(begun.since, totals, step, {})
 
 
+@jax.jit
+def _copied(state):
+    return jax.tree.map(jnp.copy, state)
+
+
 def _evaluated(evaluate, state, members):
     # Copies: the next call takes the state's own arrays.
-    found = dict(evaluate(jax.tree.map(jnp.copy, state)))
+    found = dict(evaluate(_copied(state)))
     check_names(found, (SKIPPED,))
     for name, value in found.items():
         if np.shape(value) not in ((), (members,)):

@@ -36,7 +36,9 @@ class Plan:
     checkpoint_every_logs: int = 1
     on_nonfinite: str = "raise"
 
-    def __post_init__(self):
+    @classmethod
+    def of(cls, **given: Any) -> "Plan":
+        """The plan of what a user gave: integers of any type."""
         for name in (
             "num_steps",
             "log_every_steps",
@@ -45,18 +47,17 @@ class Plan:
             "checkpoint_every_logs",
         ):
             most = LARGEST if name == "num_steps" else None
-            self._set(name, integer(name, getattr(self, name), 1, most))
-        keep = tuple(integer("a step of keep_steps", step) for step in self.keep_steps)
-        self._set("keep_steps", keep)
+            given[name] = integer(name, given[name], 1, most)
+        keep = [integer("a step of keep_steps", step) for step in given["keep_steps"]]
+        return cls(**given | {"keep_steps": keep})
+
+    def __post_init__(self):
         nearest.choose(self.on_nonfinite, ("raise", "skip", "record"), "on_nonfinite")
         outside = [step for step in self.keep_steps if not 0 <= step <= self.num_steps]
         if outside:
             raise ValueError(
                 f"keep_steps must lie in [0, {self.num_steps}], got {outside}"
             )
-
-    def _set(self, name, value):
-        object.__setattr__(self, name, value)
 
     def stops(self) -> Sequence[int]:
         """Where a metrics line is due."""

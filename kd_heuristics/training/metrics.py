@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 from kd_heuristics import files, hosts, runs
 from kd_heuristics.integers import integer
@@ -40,7 +40,9 @@ class MetricsFile:
                 sinks = all_sinks.from_environment(self.path.parent)
         self.sinks = sinks
 
-    def append(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+    def append(
+        self, stage: str, step: SupportsIndex, values: Mapping[str, float]
+    ) -> None:
         """Adds a line; a value that is not finite is written as null.
 
         Raises:

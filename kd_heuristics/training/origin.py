@@ -5,7 +5,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ class ResumeWarning(UserWarning):
     """A training goes on from a checkpoint with another seed, rate or bound array."""
 
 
-def origin(objective: Any, optimizer: Any, seed: int) -> dict[str, Any]:
+def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any]:
     """A training's seed and numbers as JSON, by name.
 
     Of the optimiser these are the numbers that its functions enclose (a rate, a decay,

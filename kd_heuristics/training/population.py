@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class Member:
     params: PyTree
     batch_stats: PyTree
     optimizer: optax.GradientTransformation
-    seed: int = 0
+    seed: SupportsIndex = 0
     stage: str = "train"
 
 
@@ -47,21 +47,21 @@ def population(
     members: Sequence[Member],
     batches: Callable,
     *,
-    num_steps: int,
-    at_once: int | None = None,
-    micro_batches: int = 1,
+    num_steps: SupportsIndex,
+    at_once: SupportsIndex | None = None,
+    micro_batches: SupportsIndex = 1,
     mesh: jax.sharding.Mesh | None = None,
     spread: str = "examples",
     batch_norm: str = "global",
-    log_every_steps: int = 100,
-    steps_per_call: int = 50,
+    log_every_steps: SupportsIndex = 100,
+    steps_per_call: SupportsIndex = 50,
     evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
     metrics: MetricsFile | None = None,
     directory: AnyPath | None = None,
-    keep_steps: Collection[int] = (),
-    keep_last: int = 2,
+    keep_steps: Collection[SupportsIndex] = (),
+    keep_last: SupportsIndex = 2,
     score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
-    checkpoint_every_logs: int = 1,
+    checkpoint_every_logs: SupportsIndex = 1,
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
@@ -135,7 +135,7 @@ def population(
     )
     if one_by_one:
         steps_per_call = -(-steps_per_call // len(members))
-    plan = Plan(
+    plan = Plan.of(
         num_steps=num_steps,
         log_every_steps=log_every_steps,
         steps_per_call=steps_per_call,
@@ -164,7 +164,7 @@ def population(
     return train(recipe, state, batches, form, log, evaluate, progress)
 
 
-def member(state: TrainState, index: int) -> TrainState:
+def member(state: TrainState, index: SupportsIndex) -> TrainState:
     """One member of a population's state.
 
     Raises:
@@ -183,7 +183,7 @@ def evaluate_members(
     state: TrainState,
     batches: PyTree,
     *,
-    at_once: int | None = None,
+    at_once: SupportsIndex | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean of each metric over a set for each member, `{name: float64 [members]}`.
 

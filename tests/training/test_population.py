@@ -305,3 +305,31 @@ def test_members_that_cannot_be_shared_out_are_refused():
         training.population(MEMBERS[:2], BATCHES, at_once=1, **shared)
     with pytest.raises(ValueError, match="did you mean 'members'"):
         training.population(MEMBERS[:2], BATCHES, num_steps=1, spread="member")
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (1,)])
+def test_evaluations_are_of_each_member_or_a_number(shape):
+    words = r"'top', or one for each of 2 members, got shape \[" + str(shape[0])
+    with pytest.raises(ValueError, match=words):
+        training.population(
+            MEMBERS[:2],
+            BATCHES,
+            num_steps=1,
+            evaluate=lambda state: {"top": np.ones(shape)},
+        )
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(None, 8), (3, 3), (20, 10)])
+def test_members_are_evaluated_so_many_at_once(monkeypatch, at_once, most):
+    table = {"points": "vmap", "population": "vmap"}
+    monkeypatch.setattr(parallel, "strategies", lambda: table)
+    seen = []
+
+    def metric(params, batch_stats, batch):
+        jax.debug.callback(lambda x: seen.append(len(x)), params, vectorized=True)
+        return {"x": params * batch}
+
+    state = training.TrainState(jnp.int32(0), jnp.arange(10.0), {}, ())
+    found = training.evaluate_members(metric, state, jnp.ones((1, 4)), at_once=at_once)
+    np.testing.assert_array_equal(found["x"], np.arange(10.0))
+    jax.effects_barrier()
