@@ -1,7 +1,6 @@
 """The trainer: many steps in one compiled call, resumed by calling it again."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, SupportsIndex
@@ -65,13 +64,16 @@ def fit(
 
     Args:
       objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
-        metrics))`, metrics a dictionary of scalars, not named "stage", "step", "steps",
-        "skipped_updates" or "objective value". A `jax.tree_util.Partial` passes its
-        arrays to the compiled call as arguments.
+        metrics))`. The scalar is a float; metrics are a dictionary of scalars of any
+        real type, averaged as floats, not named "stage", "step", "steps",
+        "skipped_updates" or "objective value". Statistics keep the floating type that
+        they start in. A `jax.tree_util.Partial` passes its arrays to the compiled call
+        as arguments.
       params: where to start; left as it is.
       batch_stats: running statistics to start with, `{}` for none.
-      optimizer: any optax transformation; `bind` makes its numbers arguments, `ema`
-        averages the parameters.
+      optimizer: any optax transformation. It is passed the extra arguments `value` and
+        `grad` of the batch, and the function `value_fn` (also as `obj_fn`) of the
+        parameters. `bind` makes its numbers arguments, `ema` averages the parameters.
       batches: `(seed, step) -> batch`, pure; as of `data.train_batches`. Every array
         of a batch has the examples along axis 0; scalars are of the whole batch. Or a
         `data.Stream`, which has a seed of its own: `steps_per_call` batches are then
@@ -87,13 +89,14 @@ def fit(
       batch_norm: with a mesh, "global": batch norm has the statistics of the whole
         batch, and the training is that of one device. "device": of each device's
         examples, without an exchange in each layer; the running statistics are the
-        means over the devices, as are gradients and metrics, so the objective has to be
-        a mean over examples. Each device then has a key of its own.
+        means over the devices (of integers, rounded down), as are gradients and
+        metrics, so the objective has to be a mean over examples. Each device then has a
+        key of its own.
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
       steps_per_call: at most so many steps a compiled call; the bar moves once a call.
       evaluate: `state -> {name: number}`, added to each metrics line; no name may be
-        "stage", "step" or "skipped_updates".
+        "stage", "step" or "skipped_updates". The state is a copy, which it may keep.
       stage: names this training in the metrics file and in messages.
       metrics: where the lines go; None: nowhere.
       directory: of the checkpoints; None: none are written, and nothing is resumed.
@@ -113,6 +116,10 @@ def fit(
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
+    A longer training may follow a shorter one in the same directory, and gives the
+    numbers and lines of an uninterrupted one. A resume with another seed, rate or bound
+    array goes on, and a `ResumeWarning` says what differs.
+
     Returns: the state after `num_steps`.
 
     Raises:
@@ -121,10 +128,14 @@ def fit(
       CheckpointError: no checkpoint that is there can be gone on from, they are of
         another model or of a longer training, or one cannot be written. Damaged ones
         are said and made again.
-      RunError: the metrics file lacks lines of the steps that are done.
+      RunError: the metrics file lacks lines of the steps that are done, or they were
+        due at other steps by another `log_every_steps` or `keep_steps`.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
-        micro_batches or the mesh does not divide, a metric of a name that is taken.
+        micro_batches or the mesh does not divide, a metric that is no scalar or has a
+        name that is taken.
+      TypeError: a count that is no integer, batches that are no function, an objective
+        that returns something else.
     """
     plan = Plan.of(
         num_steps=num_steps,
@@ -240,10 +251,10 @@ def _interval(call, state, stop, log, begun, progress):
         begun = _with_whole_call(begun, step, log.plan.steps_per_call)
         last = min(begun.first + log.plan.steps_per_call, stop)
         state, sums = call(state, last, begun.sums)
-        begun = dataclasses.replace(begun, sums=sums)
-        mean = float(sums[VALUE].mean()) / (last - begun.first)
+        begun = begun._replace(sums=sums)
         try:
             if progress is not None:
+                mean = float(sums[VALUE].mean()) / (last - begun.first)
                 progress((last - step) * members, mean)
             interrupts.check()
         except interrupts.Interrupted:
@@ -261,8 +272,11 @@ def _with_whole_call(begun, step, steps_per_call):
     totals = begun.totals
     if begun.sums:
         # In float64: a long interval loses no digits.
-        sums = {k: np.asarray(v, np.float64) for k, v in begun.sums.items()}
-        del sums[VALUE]
+        sums = {
+            name: array.astype(np.float64)
+            for name, array in begun.sums.items()
+            if name != VALUE
+        }
         sums[STEPS] = np.float64(step - begun.first) - sums.get(SKIPPED, 0.0)
         totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
     return Begun(begun.since, totals, step, {})

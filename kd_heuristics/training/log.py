@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +65,7 @@ class Plan:
         return sorted({*every, *self.keep_steps, self.num_steps} - {0})
 
 
-@dataclasses.dataclass(frozen=True)
-class Begun:
+class Begun(NamedTuple):
     """What the next metrics line holds so far.
 
     A call may be cut short by the end of a training. Its sums are kept apart: where a
@@ -223,7 +222,7 @@ class Log:
             "origins": dict(zip(self.stages, self._origins, strict=True)),
         }
         if begun is not None:
-            notes["begun"] = dataclasses.asdict(begun) | {
+            notes["begun"] = begun._asdict() | {
                 part: {
                     k: np.asarray(v).tolist() for k, v in getattr(begun, part).items()
                 }

@@ -65,7 +65,7 @@ def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
             own,
         )
         state = TrainState(state.step, *own)
-    jax.eval_shape(functools.partial(_step, form=form), recipe, state, batches)
+    _step.eval_shape(recipe, state, batches, form=form)
 
 
 def places(state: TrainState) -> list[str]:
@@ -97,8 +97,7 @@ def _run(recipe, state, batches, last_step, form, sums):
         wrong = jnp.where(first, jnp.stack([now, found]), wrong)
         return state, jax.tree.map(jnp.add, sums, values), wrong
 
-    step = functools.partial(_step, form=form)
-    shapes = jax.eval_shape(step, recipe, state, batches)[1]
+    shapes = _step.eval_shape(recipe, state, batches, form=form)[1]
     if sums is None:
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     else:
