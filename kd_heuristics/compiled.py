@@ -60,7 +60,7 @@ def _can_be_hashed(value) -> bool:
     return True
 
 
-def once(function: Callable, effort: int = 0) -> Callable:
+def once(function: Callable, effort: int = 0) -> "Program":
     """The function jitted for a single call: quick to compile, on CPU, not to run.
 
     XLA's optimisation of a program that draws a network's parameters takes 6 s on CPU
@@ -68,18 +68,11 @@ def once(function: Callable, effort: int = 0) -> Callable:
     `effort` 1, for some calls: weighted sums of networks compile as fast as with 0 and
     run 6 times faster.
     """
-    plain = jax.jit(function)
-    quick = jax.jit(
-        function, compiler_options={"xla_backend_optimization_level": effort}
-    )
-
-    def call(*arguments):
-        return (quick if _on_cpu(arguments) else plain)(*arguments)
-
-    return call
+    options = {"xla_backend_optimization_level": effort}
+    return Program(function, options, known=lambda: True)
 
 
-def jit(function: Callable, **settings: Any) -> Callable:
+def jit(function: Callable, **settings: Any) -> "Program":
     """`jax.jit` for programs that run networks: on CPU, with faster convolutions.
 
     The choice is XLA's experimental option, taken where this XLA knows it. Training
@@ -97,15 +90,41 @@ def jit(function: Callable, **settings: Any) -> Callable:
     name = getattr(function, "__name__", "<lambda>")
     if name != "<lambda>":  # programs of no network are called so, too
         names.add(name)
-    plain = jax.jit(function, **settings)
-    tuned = jax.jit(function, **settings, compiler_options=_NETWORKS)
+    return Program(function, _NETWORKS, known=_knows_the_option, **settings)
 
-    @functools.wraps(function)
-    def call(*arguments, **named):
-        on_cpu = _on_cpu((arguments, named)) and _knows_the_option()
-        return (tuned if on_cpu else plain)(*arguments, **named)
 
-    return call
+class Program:
+    """A jitted function that compiles with options of its own on CPU.
+
+    It is called as the function is; `lower`, `trace` and `eval_shape` are those of
+    `jax.jit`, for the program that the same call would run.
+    """
+
+    def __init__(self, function, options, known, **settings):
+        functools.update_wrapper(self, function)
+        self._known = known
+        self._plain = jax.jit(function, **settings)
+        self._tuned = jax.jit(function, **settings, compiler_options=options)
+
+    def __call__(self, *arguments, **named):
+        """Runs the program, compiled on a first call."""
+        return self._program(arguments, named)(*arguments, **named)
+
+    def lower(self, *arguments, **named):
+        """As of `jax.jit`: `lower(...).compile()` compiles without a run."""
+        return self._program(arguments, named).lower(*arguments, **named)
+
+    def trace(self, *arguments, **named):
+        """As of `jax.jit`."""
+        return self._program(arguments, named).trace(*arguments, **named)
+
+    def eval_shape(self, *arguments, **named):
+        """As of `jax.jit`."""
+        return self._program(arguments, named).eval_shape(*arguments, **named)
+
+    def _program(self, arguments, named) -> Any:
+        on_cpu = _on_cpu((arguments, named)) and self._known()
+        return self._tuned if on_cpu else self._plain
 
 
 def _on_cpu(arguments) -> bool:

@@ -8,6 +8,9 @@ what SIGKILL does and as harmless.
 
 Of several processes (`hosts`) one is enough: they agree at each `check`, and stop at
 the same step.
+
+A forked child, such as a worker of `multiprocessing`, has Python's own handlers again:
+a signal to it, or one to the whole process group, is no second signal to its parent.
 """
 
 import contextlib
@@ -16,12 +19,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from kd_heuristics import hosts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _received: list[int] = []
+_before: dict[int, Any] = {}  # handlers in place of which ours are, by signal
 
 
 class Interrupted(BaseException):
@@ -62,21 +67,53 @@ def handled() -> Iterator[None]:
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
-    before = {number: signal.signal(number, _nothing) for number in SIGNALS}
+    _before.update({number: signal.signal(number, _nothing) for number in SIGNALS})
     descriptor = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(read,), name="signals", daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(descriptor)
-        for number, handler in before.items():
-            # None: not one of Python's.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if _watching():
+            signal.set_wakeup_fd(descriptor)
+            _restore()
         os.close(write)  # the watcher reads its end
         watcher.join()
         os.close(read)
-        _received.clear()
+
+
+def _restore():
+    for number, handler in _before.items():
+        # None: not one of Python's.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    _before.clear()
+    _received.clear()
+
+
+# A fork holds the signals back until the child has left the descriptor to its parent:
+# one that came before would be written to it.
+_masks = threading.local()
+
+
+def _before_fork():
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork():
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_child():
+    if _watching():
+        signal.set_wakeup_fd(-1)
+        _restore()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child
+    )
 
 
 def _watching() -> bool:

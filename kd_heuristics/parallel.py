@@ -8,13 +8,14 @@ process holds the same arrays on its host, and gives its own devices their parts
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import hosts
+from kd_heuristics.integers import integer
 
 PyTree = Any
 P = jax.sharding.PartitionSpec
@@ -43,7 +44,7 @@ def strategies(backend: str | None = None) -> dict[str, str]:
     return dict(_STRATEGIES.get(backend, _STRATEGIES["gpu"]))
 
 
-def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
+def mesh(num_devices: SupportsIndex | None = None) -> jax.sharding.Mesh:
     """A mesh of one axis, "data", over which batches are split.
 
     Args:
@@ -57,7 +58,9 @@ def mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
     {'data': 1}
     """
     devices = jax.devices()
-    count = len(devices) if num_devices is None else num_devices
+    count = len(devices)
+    if num_devices is not None:
+        count = integer("num_devices", num_devices)
     if not 1 <= count <= len(devices):
         raise ValueError(
             f"a mesh of {count} devices needs 1 to {len(devices)}, the devices here "
@@ -200,7 +203,7 @@ def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     )
 
 
-def divisible(batch_size: int, mesh: jax.sharding.Mesh | None) -> int:
+def divisible(batch_size: SupportsIndex, mesh: jax.sharding.Mesh | None) -> int:
     """The least size of at least `batch_size` that the mesh's devices divide.
 
     For batches of evaluation, whose last one is filled up and masked anyway.
@@ -208,6 +211,7 @@ def divisible(batch_size: int, mesh: jax.sharding.Mesh | None) -> int:
     >>> divisible(7, mesh(1)), divisible(7, None)
     (7, 7)
     """
+    batch_size = integer("batch_size", batch_size)  # the negative of uint8 wraps
     return batch_size if mesh is None else batch_size + -batch_size % mesh.size
 
 

@@ -112,3 +112,28 @@ def test_methods_of_objects_that_can_change_compare_by_identity(bound):
     structures = [jax.tree.structure(part) for part in parts]
     assert structures[0] == structures[1] != structures[2]
     assert parts[0](3.0) == bound(one)(3.0)
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_lowers_and_compiles_without_a_run(wrap):
+    def cubed(x):
+        return x**3
+
+    call = wrap(cubed)
+    shape = jax.ShapeDtypeStruct((2,), jnp.float32)
+    assert call.eval_shape(shape) == shape
+    assert call.trace(shape).jaxpr.out_avals[0].shape == (2,)
+    lowered = call.lower(shape)
+    assert "stablehlo" in lowered.as_text()
+    x = jnp.array([2.0, 3.0])
+    np.testing.assert_array_equal(lowered.compile()(x), [8.0, 27.0])
+    # Inside another program, too, where options are refused.
+    inside = jax.jit(lambda x: call.lower(shape) and call(x))
+    np.testing.assert_array_equal(inside(x), [8.0, 27.0])
+
+
+def test_lowering_keeps_the_settings_of_jit():
+    call = compiled.jit(scaled, static_argnames="factor", donate_argnames="x")
+    text = call.lower(jnp.ones(3), factor=3).as_text()
+    assert "tf.aliasing_output" in text
+    assert call.eval_shape(jnp.ones(3), factor=3).shape == (3,)

@@ -35,6 +35,57 @@ with interrupts.handled():
 """
 
 
+# A training that holds a forked child, as of multiprocessing, and saves when asked to.
+FORKING = """
+import multiprocessing, os, signal, sys, time
+import jax.numpy as jnp
+import optax
+from kd_heuristics import checkpoints, interrupts, training
+
+how, folder = sys.argv[1:]
+
+def child():
+    os.write(1, f"child {os.getpid()}\\n".encode())
+    time.sleep(600)
+
+def fork():
+    if how == "os.fork":
+        pid = os.fork()
+        if pid == 0:
+            child()
+            os._exit(7)
+        return lambda: (os.kill(pid, signal.SIGTERM), os.waitpid(pid, 0)[1])[1]
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return lambda: (process.terminate(), process.join(), process.exitcode)[2]
+
+saves, save = [], checkpoints.save
+def counted(*arguments, **named):
+    saves.append(arguments[1])
+    return save(*arguments, **named)
+checkpoints.save = counted
+
+def progress(steps, loss):
+    time.sleep(0.02)
+
+def objective(params, batch_stats, batch, key):
+    return params ** 2, (batch_stats, {})
+
+with interrupts.handled():
+    end = fork()
+    if how == "terminate":
+        print("status", end(), interrupts.received(), flush=True)
+    os.write(1, b"ready\\n")
+    try:
+        training.fit(objective, jnp.float32(1), {}, optax.sgd(0.1),
+            lambda seed, step: step, num_steps=10**6, log_every_steps=10**6,
+            steps_per_call=1, directory=folder, progress=progress)
+    except interrupts.Interrupted as stop:
+        print("saves", len(saves), len(checkpoints.steps(folder)), flush=True)
+        os._exit(stop.status)
+"""
+
+
 def start(script):
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -96,3 +147,70 @@ def test_in_a_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert found == [signal.SIG_DFL]
+
+
+def forking(how, folder):
+    """The process, and what it said until it trains."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKING, how, str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, as a shell gives it
+    )
+    assert process.stdout is not None
+    said = {}
+    while "ready" not in said or ("child" not in said and how != "terminate"):
+        name, *rest = process.stdout.readline().split() or ["nothing"]
+        assert name != "nothing", process.communicate(timeout=60)
+        said[name] = rest
+    return process, said
+
+
+@pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_of_a_forked_child_counts_once(tmp_path, how, number):
+    process, _ = forking(how, tmp_path)
+    os.killpg(process.pid, number)
+    # It returns when nobody holds the output any more: the child is gone, too.
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, errors
+    assert out.split() == ["saves", "1", "1"]
+    assert errors.count("stopping after the call") == 1
+
+
+def test_a_forked_child_that_is_terminated_ends_and_its_parent_goes_on(tmp_path):
+    process, said = forking("terminate", tmp_path)
+    assert said["status"] == [str(-signal.SIGTERM), "False"]
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert out.split() == ["saves", "1", "1"]
+
+
+INSIDE = """
+import os, signal
+from kd_heuristics import interrupts
+before = [signal.getsignal(number) for number in interrupts.SIGNALS]
+with interrupts.handled():
+    pid = os.fork()
+    if pid == 0:
+        assert [signal.getsignal(n) for n in interrupts.SIGNALS] == before
+        assert not interrupts.received()
+        with interrupts.handled():  # a child may ask for it anew
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not interrupts.received():
+                pass
+if pid == 0:
+    os._exit(5)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+print("ready", flush=True)
+"""
+
+
+def test_a_child_has_the_handlers_of_before_and_leaves_the_block():
+    process = start(INSIDE)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors

@@ -18,6 +18,7 @@ from kd_heuristics.training.optimizers import (
     sgd,
     warmup_cosine,
 )
+from kd_heuristics.training.origin import ResumeWarning
 from kd_heuristics.training.population import (
     Member,
     evaluate_members,
@@ -32,6 +33,7 @@ __all__ = [
     "Member",
     "MetricsFile",
     "NonFiniteError",
+    "ResumeWarning",
     "TrainState",
     "adam",
     "bind",

@@ -18,7 +18,7 @@ class EmaState(NamedTuple):
 
 def ema(
     inner: optax.GradientTransformation, decay: float | jax.Array
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The optimiser `inner`, which also averages the parameters it makes.
 
     a_0 = w_0 and a_k = decay * a_(k-1) + (1 - decay) * w_k, w_k the parameters after
@@ -40,21 +40,22 @@ def ema(
     """
     if not isinstance(decay, jax.core.Tracer) and not 0 <= decay < 1:
         raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    inner = optax.with_extra_args_support(inner)
 
     def init(params):
         # A copy: a compiled step donates both, and cannot take one buffer twice.
         return EmaState(inner.init(params), jax.tree.map(_widened, params))
 
-    def update(updates, state, params=None):
+    def update(updates, state, params=None, **extra_args):
         if params is None:
             raise ValueError("ema averages parameters: call update with params=...")
-        updates, own = inner.update(updates, state.inner, params)
+        updates, own = inner.update(updates, state.inner, params, **extra_args)
         moved = optax.apply_updates(params, updates)
         moved = jax.tree.map(lambda w, a: w.astype(a.dtype), moved, state.average)
         average = optax.incremental_update(moved, state.average, 1 - decay)
         return updates, EmaState(own, average)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _widened(leaf):

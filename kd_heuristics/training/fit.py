@@ -2,8 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,14 @@ import optax
 from kd_heuristics import data, interrupts, nearest, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
-from kd_heuristics.training.log import Log, Plan
+from kd_heuristics.integers import integer
+from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.log import Begun, Log, Plan
 from kd_heuristics.training.metrics import MetricsFile, check_names
+from kd_heuristics.training.origin import origin
+from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
 from kd_heuristics.training.state import TrainState
-from kd_heuristics.training.step import (
-    FINITE,
-    SKIPPED,
-    STEPS,
-    VALUE,
-    Form,
-    Recipe,
-    advance,
-    places,
-)
+from kd_heuristics.training.step import FINITE, advance, places, trace
 
 PyTree = Any
 
@@ -41,21 +36,21 @@ def fit(
     optimizer: optax.GradientTransformation,
     batches: Callable,
     *,
-    num_steps: int,
-    seed: int = 0,
-    micro_batches: int = 1,
+    num_steps: SupportsIndex,
+    seed: SupportsIndex = 0,
+    micro_batches: SupportsIndex = 1,
     mesh: jax.sharding.Mesh | None = None,
     batch_norm: str = "global",
-    log_every_steps: int = 100,
-    steps_per_call: int = 50,
+    log_every_steps: SupportsIndex = 100,
+    steps_per_call: SupportsIndex = 50,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     stage: str = "train",
     metrics: MetricsFile | None = None,
     directory: AnyPath | None = None,
-    keep_steps: Collection[int] = (),
-    keep_last: int = 2,
+    keep_steps: Collection[SupportsIndex] = (),
+    keep_last: SupportsIndex = 2,
     score: Callable[[Mapping[str, float]], float] | None = None,
-    checkpoint_every_logs: int = 1,
+    checkpoint_every_logs: SupportsIndex = 1,
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
@@ -69,13 +64,16 @@ def fit(
 
     Args:
       objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
-        metrics))`, metrics a dictionary of scalars, not named "stage", "step", "steps",
-        "skipped_updates" or "objective value". A `jax.tree_util.Partial` passes its
-        arrays to the compiled call as arguments.
+        metrics))`. The scalar is a float; metrics are a dictionary of scalars of any
+        real type, averaged as floats, not named "stage", "step", "steps",
+        "skipped_updates" or "objective value". Statistics keep the floating type that
+        they start in. A `jax.tree_util.Partial` passes its arrays to the compiled call
+        as arguments.
       params: where to start; left as it is.
       batch_stats: running statistics to start with, `{}` for none.
-      optimizer: any optax transformation; `bind` makes its numbers arguments, `ema`
-        averages the parameters.
+      optimizer: any optax transformation. It is passed the extra arguments `value` and
+        `grad` of the batch, and the function `value_fn` (also as `obj_fn`) of the
+        parameters. `bind` makes its numbers arguments, `ema` averages the parameters.
       batches: `(seed, step) -> batch`, pure; as of `data.train_batches`. Every array
         of a batch has the examples along axis 0; scalars are of the whole batch. Or a
         `data.Stream`, which has a seed of its own: `steps_per_call` batches are then
@@ -91,13 +89,14 @@ def fit(
       batch_norm: with a mesh, "global": batch norm has the statistics of the whole
         batch, and the training is that of one device. "device": of each device's
         examples, without an exchange in each layer; the running statistics are the
-        means over the devices, as are gradients and metrics, so the objective has to be
-        a mean over examples. Each device then has a key of its own.
+        means over the devices (of integers, rounded down), as are gradients and
+        metrics, so the objective has to be a mean over examples. Each device then has a
+        key of its own.
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
       steps_per_call: at most so many steps a compiled call; the bar moves once a call.
       evaluate: `state -> {name: number}`, added to each metrics line; no name may be
-        "stage", "step" or "skipped_updates".
+        "stage", "step" or "skipped_updates". The state is a copy, which it may keep.
       stage: names this training in the metrics file and in messages.
       metrics: where the lines go; None: nowhere.
       directory: of the checkpoints; None: none are written, and nothing is resumed.
@@ -117,6 +116,10 @@ def fit(
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
+    A longer training may follow a shorter one in the same directory, and gives the
+    numbers and lines of an uninterrupted one. A resume with another seed, rate or bound
+    array goes on, and a `ResumeWarning` says what differs.
+
     Returns: the state after `num_steps`.
 
     Raises:
@@ -125,12 +128,16 @@ def fit(
       CheckpointError: no checkpoint that is there can be gone on from, they are of
         another model or of a longer training, or one cannot be written. Damaged ones
         are said and made again.
-      RunError: the metrics file lacks lines of the steps that are done.
+      RunError: the metrics file lacks lines of the steps that are done, or they were
+        due at other steps by another `log_every_steps` or `keep_steps`.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
       ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
-        micro_batches or the mesh does not divide, a metric of a name that is taken.
+        micro_batches or the mesh does not divide, a metric that is no scalar or has a
+        name that is taken.
+      TypeError: a count that is no integer, batches that are no function, an objective
+        that returns something else.
     """
-    plan = Plan(
+    plan = Plan.of(
         num_steps=num_steps,
         log_every_steps=log_every_steps,
         steps_per_call=steps_per_call,
@@ -146,16 +153,16 @@ def fit(
     # optimiser's state may hold the parameters themselves.
     start = params, batch_stats, optimizer.init(params)
     state = TrainState(jnp.int32(0), *jax.tree.map(jnp.copy, start))
-    recipe = Recipe(
-        as_partial(objective), as_partial(optimizer.update), jnp.int32(seed)
-    )
+    recipe = Recipe.of(objective, optimizer, seed)
     form = Form(
-        micro_batches=micro_batches,
+        micro_batches=integer("micro_batches", micro_batches, 1),
         mesh=mesh,
         on_nonfinite=on_nonfinite,
         batch_norm=batch_norm,
     )
-    return train(recipe, state, batches, form, plan, [stage], evaluate, progress)
+    origins = [origin(objective, optimizer, seed)]
+    log = Log(plan, [stage], origins)
+    return train(recipe, state, batches, form, log, evaluate, progress)
 
 
 def train(
@@ -163,12 +170,19 @@ def train(
     state: TrainState,
     batches: Callable,
     form: Form,
-    plan: Plan,
-    stages: Sequence[str],
+    log: Log,
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None,
     progress: Callable[[int, float], None] | None,
 ) -> TrainState:
-    """What `fit` and `population` share: a name in `stages` for each network."""
+    """What `fit` and `population` share; `log` names each network."""
+    plan = log.plan
+    if not callable(batches):
+        raise TypeError(
+            "batches must be a function (seed, step) -> batch or a data.Stream, got a "
+            f"{type(batches).__name__}: a resumed training asks for the batch of any "
+            "step. data.train_batches makes one of a data.Dataset; of a list of equal "
+            "batches, stack them and take entry step % len(batches)"
+        )
     if isinstance(batches, data.Stream):
         _check_stream(batches, form)
         read_from = batches.windows(plan.steps_per_call)
@@ -180,31 +194,34 @@ def train(
         read_from = contextlib.nullcontext(lambda first, last: batches)
     if form.mesh is not None:
         recipe, state = _placed(recipe, state, form)
-    log = Log(plan, stages)
-    state, totals = log.resume(state)
+    if not isinstance(batches, data.Stream):  # whose first batch is yet to be read
+        trace(recipe, state, batches, form)
+    state, begun = log.resume(state)
     if progress is not None and int(state.step):
-        progress(int(state.step) * len(stages), math.nan)
+        progress(int(state.step) * len(log.stages), math.nan)
     where = places(state)
 
     with read_from as read:
 
-        def call(state, last):
+        def call(state, last, sums):
             of_call = read(int(state.step), last)
-            state, sums, wrong = advance(recipe, state, of_call, last, form)
+            more = {"sums": sums} if sums else {}
+            state, sums, wrong = advance(recipe, state, of_call, last, form, **more)
             _raise_nonfinite(parallel.to_host(wrong), where, log)
             return state, parallel.to_host(sums)
 
         for number, stop in enumerate(plan.stops(), start=1):
             if stop <= int(state.step):
                 continue
-            state, values = _interval(call, state, stop, log, totals, progress)
-            totals = {}
-            values |= {} if evaluate is None else _evaluated(evaluate, state)
-            log.write(number, stop, values, state)
+            state, values, begun = _interval(call, state, stop, log, begun, progress)
+            if evaluate is not None:
+                values |= _evaluated(evaluate, state, len(log.stages))
+            log.write(number, stop, values, state, begun)
+            begun = Begun.after(stop)
             try:
                 interrupts.check()
             except interrupts.Interrupted:
-                log.interrupt(stop, {}, state)
+                log.interrupt(stop, begun, state)
                 raise
     if form.spread == "members" and form.mesh is not None:
         state = parallel.replicate(state, form.mesh)
@@ -221,41 +238,72 @@ def _placed(recipe, state, form):
     return recipe, TrainState(step, *own)
 
 
-def _interval(call, state, stop, log, totals, progress):
-    """Trains until `stop`, in calls of at most `steps_per_call`; the metrics' means.
+def _interval(call, state, stop, log, begun, progress):
+    """Trains until `stop`, in calls of at most `steps_per_call`.
 
-    `totals` are those of the calls before it was interrupted. The calls after are what
-    they would have been, so that sums are taken in the same order.
+    `begun` is from before an interruption. The calls after are what they would have
+    been, so that sums are taken in the same order.
+
+    Returns: the state, the metrics' means, and what they are means of.
     """
-    totals, members = dict(totals), len(log.stages)
+    members = len(log.stages)
     while (step := int(state.step)) < stop:
-        last = min(step + log.plan.steps_per_call, stop)
-        state, sums = call(state, last)
-        value = np.atleast_1d(sums.pop(VALUE))
-        # In float64: a long interval loses no digits.
-        sums = {name: array.astype(np.float64) for name, array in sums.items()}
-        sums[STEPS] = np.float64(last - step) - sums.get(SKIPPED, 0.0)
-        totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
+        begun = _with_whole_call(begun, step, log.plan.steps_per_call)
+        last = min(begun.first + log.plan.steps_per_call, stop)
+        state, sums = call(state, last, begun.sums)
+        begun = begun._replace(sums=sums)
         try:
             if progress is not None:
-                progress((last - step) * members, float(value.mean()) / (last - step))
+                mean = float(sums[VALUE].mean()) / (last - begun.first)
+                progress((last - step) * members, mean)
             interrupts.check()
         except interrupts.Interrupted:
             # At the end of an interval its line is written first.
             if last < stop:
-                log.interrupt(last, totals, state)
+                log.interrupt(last, _with_whole_call(begun, last, 1), state)
                 raise
-    return state, _means(totals)
+    return state, _means(_with_whole_call(begun, stop, 1).totals), begun
 
 
-def _evaluated(evaluate, state):
-    found = dict(evaluate(state))
+def _with_whole_call(begun, step, steps_per_call):
+    """With the sums of a call that is done at `step` among the totals."""
+    if begun.sums and step < begun.first + steps_per_call:
+        return begun
+    totals = begun.totals
+    if begun.sums:
+        # In float64: a long interval loses no digits.
+        sums = {
+            name: array.astype(np.float64)
+            for name, array in begun.sums.items()
+            if name != VALUE
+        }
+        sums[STEPS] = np.float64(step - begun.first) - sums.get(SKIPPED, 0.0)
+        totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
+    return Begun(begun.since, totals, step, {})
+
+
+@jax.jit
+def _copied(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+def _evaluated(evaluate, state, members):
+    # Copies: the next call takes the state's own arrays.
+    found = dict(evaluate(_copied(state)))
     check_names(found, (SKIPPED,))
+    for name, value in found.items():
+        if np.shape(value) not in ((), (members,)):
+            raise ValueError(
+                f"evaluate must return a number for {name!r}"
+                + (f", or one for each of {members} members" if members > 1 else "")
+                + f", got shape {list(np.shape(value))}"
+            )
     return found
 
 
 def _means(totals):
     """The means over the steps that were not skipped; NaN where all were."""
+    totals = dict(totals)
     steps = totals.pop(STEPS)
     own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -287,8 +335,6 @@ def _check_stream(stream, form):
 def _check_batch(batches, form):
     """Raises where a batch cannot be split, before anything is compiled."""
     nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
-    if form.micro_batches < 1:
-        raise ValueError(f"micro_batches must be at least 1, got {form.micro_batches}")
     if form.micro_batches == 1 and not form.per_device:
         return
     for leaf in jax.tree.leaves(jax.eval_shape(batches, jnp.int32(0), jnp.int32(0))):

@@ -1,14 +1,18 @@
 """Lines and checkpoints of a training, and the way back to the newest of them."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kd_heuristics import checkpoints, hosts, nearest, parallel, runs
 from kd_heuristics.files import AnyPath
+from kd_heuristics.integers import LARGEST, integer
 from kd_heuristics.training.metrics import MetricsFile
+from kd_heuristics.training.origin import ResumeWarning, differences
+from kd_heuristics.training.outputs import STEPS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,6 +20,7 @@ class Plan:
     """When a training writes what; the arguments of `fit` by the same names.
 
     Raises:
+      TypeError: a count or step that is no integer.
       ValueError: a count below 1, a step to keep outside [0, num_steps], or an unknown
         on_nonfinite.
     """
@@ -31,7 +36,9 @@ class Plan:
     checkpoint_every_logs: int = 1
     on_nonfinite: str = "raise"
 
-    def __post_init__(self):
+    @classmethod
+    def of(cls, **given: Any) -> "Plan":
+        """The plan of what a user gave: integers of any type."""
         for name in (
             "num_steps",
             "log_every_steps",
@@ -39,10 +46,12 @@ class Plan:
             "keep_last",
             "checkpoint_every_logs",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+            most = LARGEST if name == "num_steps" else None
+            given[name] = integer(name, given[name], 1, most)
+        keep = [integer("a step of keep_steps", step) for step in given["keep_steps"]]
+        return cls(**given | {"keep_steps": keep})
+
+    def __post_init__(self):
         nearest.choose(self.on_nonfinite, ("raise", "skip", "record"), "on_nonfinite")
         outside = [step for step in self.keep_steps if not 0 <= step <= self.num_steps]
         if outside:
@@ -56,27 +65,58 @@ class Plan:
         return sorted({*every, *self.keep_steps, self.num_steps} - {0})
 
 
-class Log:
-    """What one training has written so far; a stage name for each network in it."""
+class Begun(NamedTuple):
+    """What the next metrics line holds so far.
 
-    def __init__(self, plan: Plan, stages: Sequence[str]):
-        self.plan, self.stages = plan, stages
+    A call may be cut short by the end of a training. Its sums are kept apart: where a
+    longer training goes on from there, that call is finished as if never cut, and sums
+    its steps in the same order.
+
+    Attributes:
+      since: step of the line before.
+      totals: float64 sums of the calls that are done, with their number of steps.
+      first: step at which the last call began.
+      sums: what that call summed, {} where it is among the totals.
+    """
+
+    since: int
+    totals: Mapping[str, Any]
+    first: int
+    sums: Mapping[str, Any]
+
+    @classmethod
+    def after(cls, step: int) -> "Begun":
+        """Nothing yet, after the line of a step."""
+        return cls(step, {}, step, {})
+
+
+class Log:
+    """What one training has written so far; a stage name for each network in it.
+
+    `origins` are what `origin.origin` tells of each network.
+    """
+
+    def __init__(
+        self, plan: Plan, stages: Sequence[str], origins: Sequence[Mapping[str, Any]]
+    ):
+        self.plan, self.stages, self._origins = plan, stages, origins
         self._kept = {*plan.keep_steps, plan.num_steps}
 
     def resume(self, state):
-        """`(state, totals)` of the newest whole checkpoint, or `state` and none."""
-        totals = {}
-        if self.plan.directory is not None:
-            state, totals = self._restore(self.plan.directory, state)
+        """`(state, begun)` of the newest whole checkpoint, or `state` and nothing."""
+        start, begun = state, Begun.after(0)
+        directory = self.plan.directory
+        if directory is not None:
+            state, begun = self._restore(directory, start)
         if self.plan.metrics is not None:
-            self.plan.metrics.cut(self.stages, int(state.step))
-            self._check_lines(self.plan.metrics, int(state.step))
-        return state, {name: np.asarray(total) for name, total in totals.items()}
+            self._resume_lines(self.plan.metrics, int(state.step), begun)
+        if directory is not None:
+            self._keep(directory, start, state, begun)
+        return state, begun
 
     def _restore(self, directory, start):
-        kept = {*self.plan.keep_steps}
         checkpoints.tidy(directory)
-        step = checkpoints.newest_good(directory, kept - {0})
+        step = checkpoints.newest_good(directory, {*self.plan.keep_steps} - {0})
         if step is not None and step > self.plan.num_steps:
             raise checkpoints.CheckpointError(
                 f"{directory} has a checkpoint of step {step}, of a longer training "
@@ -84,26 +124,111 @@ class Log:
                 f"no part of it. Give num_steps={step} or more, or another directory"
             )
         self._check_room(directory, start, 0 if step is None else step)
-        state, totals = start, {}
-        if step is not None:
-            state = checkpoints.restore(directory, start, step)
-            totals = checkpoints.notes(directory, step) or {}
-        if 0 in kept and not checkpoints.is_good(directory, 0):
-            checkpoints.save(directory, 0, start)
-        self._prune(directory, int(state.step))
-        return state, totals
+        if step is None:
+            return start, Begun.after(0)
+        state = checkpoints.restore(directory, start, step)
+        notes = checkpoints.notes(directory, step) or {}
+        self._say_differences(directory, step, notes.get("origins", {}))
+        return state, self._begun(directory, step, notes)
 
-    def _check_lines(self, metrics, step):
-        """Raises where a line is missing that was written before the checkpoint."""
-        due = [stop for stop in self.plan.stops() if stop <= step]
-        for stage in self.stages:
-            there = [line["step"] for line in metrics.read(stage)]
-            if there != due:
-                raise runs.RunError(
-                    f"{metrics.path} has the steps {there} of {stage}, and its "
-                    f"checkpoint those of {due}: lines were lost or changed. Remove "
-                    f"{self.plan.directory} to train it again"
+    def _keep(self, directory, start, state, begun):
+        """The checkpoints as an uninterrupted training would have them here."""
+        if 0 in self.plan.keep_steps and not checkpoints.is_good(directory, 0):
+            checkpoints.save(directory, 0, start, notes=self._notes())
+        step = int(state.step)
+        if self.plan.score is not None and begun.since != step:
+            # Of the last line of a shorter training: no line of this one has its score.
+            checkpoints.save(directory, step, state, notes=self._notes(begun))
+        self._prune(directory, step)
+
+    def _say_differences(self, directory, step, origins):
+        for stage, own in zip(self.stages, self._origins, strict=True):
+            found = differences(origins.get(stage, own), own)
+            if found:
+                warnings.warn(
+                    f"{stage} goes on from step {step} in {directory}, and its "
+                    f"{'; its '.join(found)}. Use another directory to train anew",
+                    ResumeWarning,
+                    stacklevel=6,
                 )
+
+    def _begun(self, directory, step, notes):
+        """What the line after a checkpoint holds so far."""
+        since = max((stop for stop in self.plan.stops() if stop <= step), default=0)
+        if since == step:
+            return Begun.after(step)
+        found = notes.get("begun")
+        if found is None and STEPS in notes:  # of version 0.1
+            found = {"since": since, "totals": notes, "first": step, "sums": {}}
+        if found is None or found["since"] != since:
+            raise self._other_lines(directory, notes, f"step {step}")
+        totals, sums = (
+            {name: np.asarray(value) for name, value in found[part].items()}
+            for part in ("totals", "sums")
+        )
+        return Begun(since, totals, found["first"], sums)
+
+    def _resume_lines(self, metrics, step, begun):
+        """Cuts lines after the checkpoint; raises where one before it is missing."""
+        metrics.cut(self.stages, step)
+        due = [stop for stop in self.plan.stops() if stop <= step]
+        there = {
+            stage: [line["step"] for line in metrics.read(stage)]
+            for stage in self.stages
+        }
+        # The last line of a shorter training is no line of this one.
+        cut = begun.since != step and all(s == [*due, step] for s in there.values())
+        if cut:
+            metrics.cut(self.stages, begun.since)
+        for stage, steps in there.items():
+            if steps != due and not cut:
+                notes = {}
+                if self.plan.directory is not None and step:
+                    notes = checkpoints.notes(self.plan.directory, step) or {}
+                raise self._other_lines(
+                    self.plan.directory,
+                    notes,
+                    f"{metrics.path} has the steps {steps} of {stage}, where {due} "
+                    "are due",
+                )
+
+    def _other_lines(self, directory, notes, words):
+        lines = notes.get("lines", {})
+        for name in ("log_every_steps", "keep_steps"):
+            asked = self._lines()[name]
+            if lines.get(name, asked) != asked:
+                return runs.RunError(
+                    f"{directory} was trained with {name}={lines[name]}, this call has "
+                    f"{name}={asked}: its lines would stand for other steps ({words}). "
+                    f"Give {name}={lines[name]} again, or use another directory"
+                )
+        return runs.RunError(
+            f"lines of the metrics were lost or changed: {words}. Remove "
+            f"{directory} to train it again"
+        )
+
+    def _lines(self):
+        """What decides where lines are."""
+        plan = self.plan
+        return {
+            "log_every_steps": plan.log_every_steps,
+            "keep_steps": sorted({*plan.keep_steps} - {0}),
+        }
+
+    def _notes(self, begun=None):
+        """What a checkpoint says beside the state."""
+        notes = {
+            "lines": self._lines(),
+            "origins": dict(zip(self.stages, self._origins, strict=True)),
+        }
+        if begun is not None:
+            notes["begun"] = begun._asdict() | {
+                part: {
+                    k: np.asarray(v).tolist() for k, v in getattr(begun, part).items()
+                }
+                for part in ("totals", "sums")
+            }
+        return notes
 
     def _check_room(self, directory, state, step):
         """Raises where the disk has no room for the checkpoints still to be written."""
@@ -114,8 +239,18 @@ class Log:
             there = len(checkpoints.steps(directory))
             checkpoints.check_room(directory, state, max(1, count - there))
 
-    def write(self, number: int, step: int, values: Mapping[str, Any], state) -> None:
-        """The `number`-th line, counted from 1, and the checkpoint due with it."""
+    def write(
+        self, number: int, step: int, values: Mapping[str, Any], state, begun: Begun
+    ) -> None:
+        """The `number`-th line, counted from 1, and the checkpoint due with it.
+
+        Args:
+          number: of the line.
+          step: of the line.
+          values: of the line, {name: number or [networks]}.
+          state: of the training.
+          begun: what the line holds, for a longer training that has none at this step.
+        """
         values = parallel.to_host(dict(values))
         if self.plan.metrics is not None:
             hosts.first(self._append, self.plan.metrics, step, values)
@@ -124,7 +259,10 @@ class Log:
         if due and self.plan.directory is not None:
             score = self.plan.score
             scored = None if score is None else float(score(values))
-            checkpoints.save(self.plan.directory, step, state, score=scored)
+            notes = self._notes(begun)
+            checkpoints.save(
+                self.plan.directory, step, state, score=scored, notes=notes
+            )
             self._prune(self.plan.directory, step)
 
     def _append(self, metrics, step, values):
@@ -136,18 +274,17 @@ class Log:
             metrics.append(stage, step, line)
         metrics.flush()
 
-    def interrupt(self, step: int, totals: Mapping[str, Any], state) -> None:
+    def interrupt(self, step: int, begun: Begun, state) -> None:
         """The checkpoint of a training that stops between two lines.
 
         Args:
           step: where it stops.
-          totals: sums since the last line, so that the next one will be the same.
+          begun: sums since the last line, so that the next one will be the same.
           state: of the training.
         """
         directory = self.plan.directory
         if directory is not None and not checkpoints.is_good(directory, step):
-            notes = {name: np.asarray(total).tolist() for name, total in totals.items()}
-            checkpoints.save(directory, step, state, notes=notes)
+            checkpoints.save(directory, step, state, notes=self._notes(begun))
 
     def last_good(self) -> str:
         """The newest checkpoint, in words."""

@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 from kd_heuristics import files, hosts, runs
+from kd_heuristics.integers import integer
 from kd_heuristics.training import sinks as all_sinks
 
 _FIELDS = ("stage", "step")  # of every line
@@ -39,13 +40,16 @@ class MetricsFile:
                 sinks = all_sinks.from_environment(self.path.parent)
         self.sinks = sinks
 
-    def append(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+    def append(
+        self, stage: str, step: SupportsIndex, values: Mapping[str, float]
+    ) -> None:
         """Adds a line; a value that is not finite is written as null.
 
         Raises:
           ValueError: a value is named as one of the line's own fields.
         """
         check_names(values)
+        step = integer("step", step)
         hosts.first(self._append, stage, step, {k: float(v) for k, v in values.items()})
 
     def _append(self, stage, step, values):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,13 @@ import optax
 from kd_heuristics import nearest, parallel, points
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
+from kd_heuristics.integers import integer
 from kd_heuristics.training.fit import train
-from kd_heuristics.training.log import Plan
+from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile
+from kd_heuristics.training.origin import origin
 from kd_heuristics.training.state import TrainState
-from kd_heuristics.training.step import Form, Recipe
 
 PyTree = Any
 
@@ -37,7 +39,7 @@ class Member:
     params: PyTree
     batch_stats: PyTree
     optimizer: optax.GradientTransformation
-    seed: int = 0
+    seed: SupportsIndex = 0
     stage: str = "train"
 
 
@@ -45,21 +47,21 @@ def population(
     members: Sequence[Member],
     batches: Callable,
     *,
-    num_steps: int,
-    at_once: int | None = None,
-    micro_batches: int = 1,
+    num_steps: SupportsIndex,
+    at_once: SupportsIndex | None = None,
+    micro_batches: SupportsIndex = 1,
     mesh: jax.sharding.Mesh | None = None,
     spread: str = "examples",
     batch_norm: str = "global",
-    log_every_steps: int = 100,
-    steps_per_call: int = 50,
+    log_every_steps: SupportsIndex = 100,
+    steps_per_call: SupportsIndex = 50,
     evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
     metrics: MetricsFile | None = None,
     directory: AnyPath | None = None,
-    keep_steps: Collection[int] = (),
-    keep_last: int = 2,
+    keep_steps: Collection[SupportsIndex] = (),
+    keep_last: SupportsIndex = 2,
     score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
-    checkpoint_every_logs: int = 1,
+    checkpoint_every_logs: SupportsIndex = 1,
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
@@ -125,17 +127,15 @@ def population(
         raise ValueError(
             f'with spread="members" all members run at once, got at_once={at_once}'
         )
-    if at_once is not None and at_once < 1:
-        raise ValueError(
-            f"at_once must be at least 1, got {at_once}; None chooses by the table"
-        )
+    at_once = _checked_at_once(at_once)
+    steps_per_call = integer("steps_per_call", steps_per_call, 1)
     one_by_one = at_once == 1 or (
         (at_once, spread) == (None, "examples")
         and parallel.strategies()["population"] == "map"
     )
     if one_by_one:
         steps_per_call = -(-steps_per_call // len(members))
-    plan = Plan(
+    plan = Plan.of(
         num_steps=num_steps,
         log_every_steps=log_every_steps,
         steps_per_call=steps_per_call,
@@ -153,17 +153,25 @@ def population(
     form = Form(
         members="map" if one_by_one else "vmap",
         at_once=at_once,
-        micro_batches=micro_batches,
+        micro_batches=integer("micro_batches", micro_batches, 1),
         mesh=mesh,
         on_nonfinite=on_nonfinite,
         spread=spread,
         batch_norm=batch_norm,
     )
-    return train(recipe, state, batches, form, plan, stages, evaluate, progress)
+    origins = [origin(m.objective, m.optimizer, m.seed) for m in members]
+    log = Log(plan, stages, origins)
+    return train(recipe, state, batches, form, log, evaluate, progress)
 
 
-def member(state: TrainState, index: int) -> TrainState:
-    """One member of a population's state."""
+def member(state: TrainState, index: SupportsIndex) -> TrainState:
+    """One member of a population's state.
+
+    Raises:
+      ValueError: there is no such member.
+    """
+    count = len(jax.tree.leaves((state.params, state.opt_state))[0])
+    index = integer("index", index, -count, count - 1, f"there are {count} members")
     own = jax.tree.map(
         lambda leaf: leaf[index], (state.params, state.batch_stats, state.opt_state)
     )
@@ -171,7 +179,11 @@ def member(state: TrainState, index: int) -> TrainState:
 
 
 def evaluate_members(
-    metric: Callable[..., dict], state: TrainState, batches: PyTree
+    metric: Callable[..., dict],
+    state: TrainState,
+    batches: PyTree,
+    *,
+    at_once: SupportsIndex | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean of each metric over a set for each member, `{name: float64 [members]}`.
 
@@ -179,16 +191,22 @@ def evaluate_members(
       metric: as in `evaluate`.
       state: of a population.
       batches: as in `evaluate`.
+      at_once: members that are evaluated at once under vmap, to bound the memory; None:
+        at most 8. On CPU they run one after the other.
     """
     own = (state.params, state.batch_stats)
-    count = len(jax.tree.leaves(own)[0])
     return points.evaluate(
         jax.tree_util.Partial(_take, own),
-        np.arange(count),
+        np.arange(len(jax.tree.leaves(own)[0])),
         batches,
         jax.tree_util.Partial(_own_metric, as_partial(metric)),
-        chunk=count,
+        chunk=_checked_at_once(at_once),
     )
+
+
+def _checked_at_once(at_once):
+    remedy = "None chooses by the table"
+    return None if at_once is None else integer("at_once", at_once, 1, remedy=remedy)
 
 
 def _take(stacked, index):
@@ -219,10 +237,11 @@ def _stack(members):
 
 
 def _parts(member):
+    recipe = Recipe.of(member.objective, member.optimizer, member.seed)
     parts = {
-        "objective": as_partial(member.objective),
-        "optimizer": as_partial(member.optimizer.update),
-        "seed": jnp.int32(member.seed),
+        "objective": recipe.objective,
+        "optimizer": recipe.update,
+        "seed": recipe.seed,
         "params": member.params,
         "batch_stats": member.batch_stats,
         "optimizer state": member.optimizer.init(member.params),

@@ -9,80 +9,35 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics import compiled, parallel
-from kd_heuristics.training.metrics import check_names
+from kd_heuristics.training.form import Form, Recipe
+from kd_heuristics.training.gradient import averaged
+from kd_heuristics.training.outputs import SKIPPED, VALUE
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
-# Beside the metrics, whose names are the objective's: it cannot take these.
-VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 FINITE = -1  # in place of the step that is not finite
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What stays the same during a training; functions as `jax.tree_util.Partial`."""
-
-    objective: Any
-    update: Any
-    seed: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """What of a compiled call is static.
-
-    Attributes:
-      members: "one", or "map" or "vmap" over a leading axis of recipe and state.
-      at_once: with "vmap", at most so many members at a time; None: all.
-      micro_batches: parts of a batch whose gradients are averaged.
-      mesh: the devices over which each batch is split; None: wherever the data lies.
-      spread: what the mesh splits, each batch ("examples") or the population
-        ("members", with "vmap" over all of them).
-      batch_norm: "global": statistics of the whole batch, or of a part of it; "device":
-        of each device's examples.
-      on_nonfinite: "raise" finds the first step that is not finite, "skip" leaves such
-        updates out, "record" does neither.
-    """
-
-    members: str = "one"
-    at_once: int | None = None
-    micro_batches: int = 1
-    mesh: jax.sharding.Mesh | None = None
-    on_nonfinite: str = "record"
-    spread: str = "examples"
-    batch_norm: str = "global"
-
-    @property
-    def per_device(self) -> bool:
-        """Whether batch norm sees each device's examples alone."""
-        return self.batch_norm == "device" and self.batch_mesh is not None
-
-    @property
-    def batch_mesh(self) -> jax.sharding.Mesh | None:
-        """The devices over which each batch is split."""
-        return self.mesh if self.spread == "examples" else None
-
-
 @functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
-def advance(recipe, state, batches, last_step, form):
+def advance(recipe, state, batches, last_step, form, sums=None):
     """Steps until `last_step`; the new state, the sums of metrics, and what is wrong.
 
+    `sums` are of the steps before where a call is finished that was cut short.
     The bounds are arguments, so that intervals of any length share one program. The
     third are int32 [2] a member: the first step that is not finite, FINITE for none,
     and which of `places` it is in.
     """
     if form.members == "one":
-        return _run(recipe, state, batches, last_step, form)
+        return _run(recipe, state, batches, last_step, form, sums)
 
     def member(leaves):
-        recipe, params, batch_stats, opt_state = leaves
+        recipe, params, batch_stats, opt_state, sums = leaves
         # The step is every member's: left out of the axis, it stays a scalar loop
         # bound under vmap.
         alone = TrainState(state.step, params, batch_stats, opt_state)
-        return _run(recipe, alone, batches, last_step, form)
+        return _run(recipe, alone, batches, last_step, form, sums)
 
-    leaves = (recipe, state.params, state.batch_stats, state.opt_state)
+    leaves = (recipe, state.params, state.batch_stats, state.opt_state, sums)
     if form.members == "vmap" and form.at_once is None:
         state, sums, wrong = jax.vmap(member)(leaves)
         if form.spread == "members" and form.mesh is not None:
@@ -91,6 +46,26 @@ def advance(recipe, state, batches, last_step, form):
         size = form.at_once if form.members == "vmap" else None
         state, sums, wrong = jax.lax.map(member, leaves, batch_size=size)
     return dataclasses.replace(state, step=state.step[0]), sums, wrong
+
+
+def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
+    """Traces a step of one network: an error in the objective comes before training.
+
+    `advance` does not trace it again.
+    """
+    if form.members != "one":
+        own = (recipe, state.params, state.batch_stats, state.opt_state)
+        everywhere = None
+        if form.mesh is not None:
+            everywhere = jax.sharding.NamedSharding(form.mesh, parallel.P())
+        recipe, *own = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape[1:], leaf.dtype, sharding=everywhere
+            ),
+            own,
+        )
+        state = TrainState(state.step, *own)
+    _step.eval_shape(recipe, state, batches, form=form)
 
 
 def places(state: TrainState) -> list[str]:
@@ -111,7 +86,7 @@ def places(state: TrainState) -> list[str]:
     ]
 
 
-def _run(recipe, state, batches, last_step, form):
+def _run(recipe, state, batches, last_step, form, sums):
     """The steps of one network."""
 
     def body(carry):
@@ -122,8 +97,11 @@ def _run(recipe, state, batches, last_step, form):
         wrong = jnp.where(first, jnp.stack([now, found]), wrong)
         return state, jax.tree.map(jnp.add, sums, values), wrong
 
-    shapes = jax.eval_shape(lambda: _step(recipe, state, batches, form))[1]
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    shapes = _step.eval_shape(recipe, state, batches, form=form)[1]
+    if sums is None:
+        sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    else:
+        sums = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), sums, shapes)
     state, sums, wrong = jax.lax.while_loop(
         lambda carry: carry[0].step < last_step,
         body,
@@ -158,13 +136,32 @@ def _first_nonfinite(leaves):
     return jnp.where(found.any(), first, FINITE)
 
 
+# Jitted, so that `trace` and the loop trace it once.
+@functools.partial(jax.jit, static_argnames="form", inline=True)
 def _step(recipe, state, batches, form):
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     batch = batches(recipe.seed, state.step)
     if form.batch_mesh is not None:
         batch = parallel.constrain_batch(batch, form.batch_mesh)
-    gradient, batch_stats, values = _gradient(recipe.objective, state, batch, key, form)
-    updates, opt_state = recipe.update(gradient, state.opt_state, state.params)
+    given = recipe.objective, state.batch_stats, batch, key, form
+    gradient, batch_stats, values = averaged(*given, state.params)
+
+    def value_fn(params, obj_fn=None):
+        # Optax's line searches refuse what their function does not take.
+        del obj_fn
+        return averaged(*given, params, differentiate=False)[2][VALUE]
+
+    updates, opt_state = recipe.update(
+        gradient,
+        state.opt_state,
+        state.params,
+        # What optax's transformations may ask for: line searches, plateaus, Polyak's
+        # steps, curvature by Hutchinson.
+        value=values[VALUE],
+        grad=gradient,
+        value_fn=value_fn,
+        obj_fn=value_fn,
+    )
     opt_state = jax.tree.map(_as_before, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
@@ -192,94 +189,3 @@ def _unless(skipped, old, new, values):
     state = dataclasses.replace(kept, step=new.step)
     values = {name: jnp.where(skipped, 0, value) for name, value in values.items()}
     return state, values | {SKIPPED: skipped.astype(jnp.float32)}
-
-
-def _gradient(objective, state, batch, key, form):
-    """Gradient, statistics and metrics of a batch, in one part or in several."""
-    of_part = _of_part
-    if form.per_device:
-        of_part = functools.partial(_per_device, form.batch_mesh)
-
-    def part(batch_stats, batch, key):
-        return of_part(objective, state.params, batch_stats, batch, key)
-
-    parts = form.micro_batches
-    if parts == 1:
-        return part(state.batch_stats, batch, key)
-
-    def body(carry, index_and_key):
-        index, key = index_and_key
-        mine = _every(parts, index, batch)
-        if form.batch_mesh is not None:
-            mine = parallel.constrain_batch(mine, form.batch_mesh)
-        gradient, batch_stats, values = part(carry[0], mine, key)
-        return (batch_stats, jax.tree.map(jnp.add, carry[1], (gradient, values))), None
-
-    first = jax.eval_shape(part, state.batch_stats, _every(parts, 0, batch), key)
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2])
-    )
-    (batch_stats, sums), _ = jax.lax.scan(
-        body,
-        (state.batch_stats, zeros),
-        (jnp.arange(parts), jax.random.split(key, parts)),
-    )
-    gradient, values = jax.tree.map(lambda leaf: leaf / parts, sums)
-    return gradient, batch_stats, values
-
-
-def _of_part(objective, params, batch_stats, batch, key):
-    (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
-        objective, has_aux=True
-    )(params, batch_stats, batch, key)
-    check_names(metrics, (VALUE, STEPS, SKIPPED))
-    values = jax.tree.map(_to_be_summed, dict(metrics) | {VALUE: value})
-    return gradient, batch_stats, values
-
-
-def _to_be_summed(value):
-    """An array; of floats at least float32, for bfloat16 cannot count beyond 256."""
-    value = jnp.asarray(value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        return value
-    return value.astype(jnp.promote_types(value.dtype, jnp.float32))
-
-
-def _per_device(mesh, objective, params, batch_stats, batch, key):
-    """`_of_part` of each device's examples alone; the means over the devices."""
-
-    def own(objective, params, batch_stats, batch, key):
-        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.DATA_AXIS))
-        return jax.tree.map(
-            lambda leaf: (
-                jax.lax.pmean(leaf, parallel.DATA_AXIS)
-                if jnp.issubdtype(leaf.dtype, jnp.inexact)
-                else leaf  # a count, the same on all
-            ),
-            _of_part(objective, params, batch_stats, batch, key),
-        )
-
-    split = jax.tree.map(
-        lambda leaf: parallel.P(parallel.DATA_AXIS) if jnp.ndim(leaf) else parallel.P(),
-        batch,
-    )
-    every = parallel.P()
-    return jax.shard_map(
-        own,
-        mesh=mesh,
-        in_specs=(every, every, every, split, every),
-        out_specs=every,
-        check_vma=False,  # the gradient is each device's own until it is averaged
-    )(objective, params, batch_stats, batch, key)
-
-
-def _every(parts, index, batch):
-    """Part `index` of a batch: each device of a mesh holds its share of each part."""
-    return jax.tree.map(
-        lambda leaf: (
-            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index]
-            if jnp.ndim(leaf)
-            else leaf  # of the whole batch
-        ),
-        batch,
-    )

@@ -251,3 +251,80 @@ def test_narrow_metrics_are_summed_in_float32(tmp_path):
     training.fit(narrow, *start, BATCHES, metrics=metrics, **options)
     (line,) = metrics.read("train")
     assert line["one"] == 1  # in bfloat16, 256 and 1 are 256
+
+
+FORMS = {
+    "plain": {},
+    "micro-batches": {"micro_batches": 4},
+    "mesh": {"mesh": parallel.mesh(2)},
+    "devices": {"mesh": parallel.mesh(2), "batch_norm": "device"},
+    "skip": {"on_nonfinite": "skip"},
+    "one by one": {"at_once": 1, "micro_batches": 2},
+    "two at once": {"at_once": 2},
+    "all at once": {"at_once": 4},
+    "members": {"mesh": parallel.mesh(2), "spread": "members"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_objective_is_traced_once(form):
+    traces, options = [], FORMS[form] | {"num_steps": 3, "steps_per_call": 2}
+
+    def counted(params, batch_stats, batch, key):
+        traces.append(1)
+        return jnp.sum((params - batch.mean()) ** 2), (batch_stats, {})
+
+    own = counted, jnp.ones(3), {}, optax.adam(0.1)
+    read = jax.tree_util.Partial(rows)
+    if form in ("one by one", "two at once", "all at once", "members"):
+        names = "objective", "params", "batch_stats", "optimizer"
+        member = training.Member(**dict(zip(names, own, strict=True)))
+        training.population([member] * 4, read, **options)
+    else:
+        training.fit(*own, read, **options)
+    assert len(traces) == 1
+
+
+def rows(seed, step):
+    return jnp.sin(seed + step + jnp.arange(8.0))
+
+
+def test_evaluate_may_keep_what_it_is_given():
+    kept = []
+
+    def evaluate(state):
+        kept.append(state)
+        return {"number": 1}
+
+    fit(num_steps=20, log_every_steps=5, steps_per_call=2, evaluate=evaluate)
+    for index, state in enumerate(kept):
+        stop = 5 * (index + 1)
+        assert int(state.step) == stop
+        expected = fit(num_steps=stop)
+        jax.tree.map(np.testing.assert_array_equal, state, expected)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 1), (3, 2)])
+def test_an_evaluation_that_is_no_number_is_refused(tmp_path, shape):
+    file = training.MetricsFile(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=rf"'top'.* got shape \[{shape[0]}.*\]"):
+        fit(evaluate=lambda state: {"top": np.ones(shape)}, metrics=file)
+    assert not file.path.exists()
+
+
+@pytest.mark.parametrize("size", [3, 4095, 4096, 100_000])
+@pytest.mark.parametrize("place", ["gradient", "statistic"])
+def test_one_nan_among_many_numbers_is_found(size, place):
+    """A maximum of 4,096 numbers or more loses it on CPU (jax 0.10.2)."""
+
+    def broken(params, batch_stats, batch, key):
+        bad = jnp.where(jnp.arange(size) == size // 2, jnp.nan, 1.0)
+        if place == "statistic":
+            return jnp.sum(params**2), ({"mean": bad}, {})
+        # 0 * sqrt(0): the value is 0, its derivative NaN.
+        root = jnp.sqrt(jnp.where(jnp.isnan(bad), 0.0, 1.0) * (1 + params**2))
+        return (0.0 * root).sum(), (batch_stats, {})
+
+    own = broken, jnp.ones(size), {"mean": jnp.zeros(size)}, optax.sgd(0.1)
+    with pytest.raises(training.NonFiniteError, match=f"the {place} .*in step 0"):
+        training.fit(*own, rows, num_steps=1)

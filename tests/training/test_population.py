@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -305,3 +306,36 @@ def test_members_that_cannot_be_shared_out_are_refused():
         training.population(MEMBERS[:2], BATCHES, at_once=1, **shared)
     with pytest.raises(ValueError, match="did you mean 'members'"):
         training.population(MEMBERS[:2], BATCHES, num_steps=1, spread="member")
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (1,)])
+def test_evaluations_are_of_each_member_or_a_number(shape):
+    words = r"'top', or one for each of 2 members, got shape \[" + str(shape[0])
+    with pytest.raises(ValueError, match=words):
+        training.population(
+            MEMBERS[:2],
+            BATCHES,
+            num_steps=1,
+            evaluate=lambda state: {"top": np.ones(shape)},
+        )
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(None, 8), (3, 3), (20, 20)])
+def test_so_many_members_are_evaluated_at_once(monkeypatch, at_once, most):
+    table = {"points": "vmap", "population": "vmap"}
+    monkeypatch.setattr(parallel, "strategies", lambda: table)
+    module, sizes = sys.modules["kd_heuristics.points.evaluate"], []
+    chunk_sums = module.chunk_sums
+
+    def counted(metric, params, *rest):
+        sizes.append(len(jax.tree.leaves(params)[0]))
+        return chunk_sums(metric, params, *rest)
+
+    def metric(params, batch_stats, batch):
+        return {"x": params * batch}
+
+    monkeypatch.setattr(module, "chunk_sums", counted)
+    state = training.TrainState(jnp.int32(0), jnp.arange(10.0), {}, ())
+    found = training.evaluate_members(metric, state, jnp.ones((1, 4)), at_once=at_once)
+    np.testing.assert_array_equal(found["x"], np.arange(10.0))
+    assert set(sizes) == {most}

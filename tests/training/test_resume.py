@@ -1,12 +1,14 @@
 """Trainings that lost files, or were asked to stop, end with the same numbers."""
 
 import os
+import re
 import shutil
 import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from kd_heuristics import checkpoints, interrupts, runs, training
@@ -20,20 +22,31 @@ def objective(params, batch_stats, batch, key):
     return loss, ({"count": batch_stats["count"] + 1}, {"loss": loss})
 
 
+def scaled(factor, params, batch_stats, batch, key):
+    loss, aux = objective(params, batch_stats, batch, key)
+    return factor * loss, aux
+
+
 def batches(seed, step):
     return jnp.sin(step * 7.0 + seed + jnp.arange(3.0))
 
 
 def fit(folder, **options):
+    folder.mkdir(exist_ok=True)
     return training.fit(
         objective,
         {"kernel": jnp.ones(3)},
         {"count": jnp.int32(0)},
         OPTIMIZER,
         batches,
-        metrics=training.MetricsFile(folder / "metrics.jsonl"),
         directory=folder / "checkpoints",
-        **{"num_steps": 20, "log_every_steps": 5, "keep_steps": [0, 5]} | options,
+        **{
+            "metrics": training.MetricsFile(folder / "metrics.jsonl"),
+            "num_steps": 20,
+            "log_every_steps": 5,
+            "keep_steps": [0, 5],
+        }
+        | options,
     )
 
 
@@ -190,6 +203,191 @@ def test_a_shorter_training_is_refused_where_a_longer_one_was(tmp_path, whole):
     ):
         fit(tmp_path / "run", num_steps=10)
     assert_same(fit(tmp_path / "run"), tmp_path / "run", whole)
+
+
+LONGER = {"num_steps": 50, "log_every_steps": 10, "keep_steps": [], "keep_last": 9}
+
+
+@pytest.mark.parametrize("spread", ["fit", "members"])
+@pytest.mark.parametrize("first", [3, 8, 20, 25, 29])
+@pytest.mark.parametrize("steps_per_call", [1, 4, 50])
+def test_a_longer_training_has_the_uninterrupted_lines(
+    tmp_path, first, steps_per_call, spread
+):
+    """Where the shorter one ends has a line of its own, which the longer one lacks."""
+    train = {"fit": fit, "members": members}[spread]
+    options = LONGER | {"steps_per_call": steps_per_call}
+    whole = train(tmp_path / "whole", **options)
+    train(tmp_path / "run", **options | {"num_steps": first})
+    lines = training.MetricsFile(tmp_path / "run" / "metrics.jsonl").read()
+    assert lines[-1]["step"] == first
+    state = train(tmp_path / "run", **options)
+    jax.tree.map(np.testing.assert_array_equal, state, whole)
+    files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def members(folder, **options):
+    own = [
+        training.Member(
+            objective=objective,
+            params={"kernel": jnp.ones(3)},
+            batch_stats={"count": jnp.int32(0)},
+            optimizer=OPTIMIZER,
+            seed=seed,
+            stage=f"member {seed}",
+        )
+        for seed in range(2)
+    ]
+    folder.mkdir(exist_ok=True)
+    file = training.MetricsFile(folder / "metrics.jsonl")
+    directory = folder / "checkpoints"
+    return training.population(
+        own, batches, metrics=file, directory=directory, **options
+    )
+
+
+def test_three_lengths_and_a_signal_are_one_training(tmp_path):
+    options = LONGER | {"steps_per_call": 4}
+    whole = fit(tmp_path / "whole", **options)
+    for length in (13, 17, 33):
+        fit(tmp_path / "run", **options | {"num_steps": length})
+
+    def ask(steps, loss, seen=[0]):  # noqa: B006 - a fresh list a test
+        seen[0] += steps
+        if seen[0] == 38:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not interrupts.received():  # a thread notes it
+                pass
+
+    with interrupts.handled(), pytest.raises(interrupts.Interrupted):
+        fit(tmp_path / "run", progress=ask, **options)
+    assert checkpoints.steps(tmp_path / "run" / "checkpoints")[-1] == 38
+    state = fit(tmp_path / "run", **options)
+    jax.tree.map(np.testing.assert_array_equal, state, whole)
+    files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "run")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_score_of_a_line_that_is_none_is_forgotten(tmp_path):
+    scores = iter(range(0, -99, -1))  # the earliest is the highest
+
+    def score(values):
+        return next(scores)
+
+    fit(tmp_path, **LONGER | {"num_steps": 5, "score": score})
+    assert checkpoints.best(tmp_path / "checkpoints") == 5
+    fit(tmp_path, **LONGER | {"score": score})
+    assert checkpoints.best(tmp_path / "checkpoints") == 10
+
+
+@pytest.mark.parametrize("lines", [True, False], ids=["with lines", "without"])
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("log_every_steps", 10, 4),
+        ("log_every_steps", 10, 20),
+        ("keep_steps", [13], []),
+    ],
+)
+def test_other_lines_are_refused_by_their_own_name(tmp_path, name, old, new, lines):
+    options = LONGER | ({} if lines else {"metrics": None}) | {name: old}
+    fit(tmp_path, **options | {"num_steps": 15})
+    words = re.escape(f"trained with {name}={old}, this call has {name}={new}")
+    before = [(p, p.read_bytes()) for p in sorted(tmp_path.rglob("*")) if p.is_file()]
+    with pytest.raises(runs.RunError, match=words):
+        fit(tmp_path, **options | {name: new})
+    after = [(p, p.read_bytes()) for p in sorted(tmp_path.rglob("*")) if p.is_file()]
+    assert before == after
+
+
+def make(rate, decay):
+    return training.sgd(rate, 0.9, decay)
+
+
+def of_table(rates):
+    return optax.sgd(lambda step: rates[step])
+
+
+OTHERS = {
+    "seed": ({"seed": 4}, {"seed": 5}, "seed was 4 and is 5"),
+    "rate": (
+        {"optimizer": optax.sgd(0.5)},
+        {"optimizer": optax.sgd(0.25)},
+        "step_size was -0.5 and is -0.25",
+    ),
+    "bound rate": (
+        {"optimizer": training.bind(make, jnp.float32(0.5), jnp.float32(0))},
+        {"optimizer": training.bind(make, jnp.float32(0.25), jnp.float32(0))},
+        "was 0.5 and is 0.25",
+    ),
+    "injected rate": (
+        {"optimizer": optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)},
+        {"optimizer": optax.inject_hyperparams(optax.sgd)(learning_rate=0.25)},
+        "learning_rate was 0.5 and is 0.25",
+    ),
+    "schedule": (
+        {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.5, 20))},
+        {"optimizer": optax.sgd(optax.cosine_decay_schedule(0.5, 30))},
+        r"decay_steps was 20(\.0)? and is 30",
+    ),
+    "table": (
+        {"optimizer": training.bind(of_table, jnp.full(20, 0.5))},
+        {"optimizer": training.bind(of_table, jnp.full(20, 0.25))},
+        r"was float32\[20\] \w+ and is float32\[20\] \w+",
+    ),
+    "bound number of the objective": (
+        {"objective": jax.tree_util.Partial(scaled, jnp.float32(0.5))},
+        {"objective": jax.tree_util.Partial(scaled, jnp.float32(0.25))},
+        r"objective\[0\] was 0.5 and is 0.25",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_another_seed_or_rate_is_said(tmp_path, case):
+    def train(num_steps, **changed):
+        own = {
+            "objective": objective,
+            "params": {"kernel": jnp.ones(3)},
+            "batch_stats": {"count": jnp.int32(0)},
+            "optimizer": optax.sgd(0.5),
+        }
+        options = {"num_steps": num_steps, "log_every_steps": 2, "stage": "own"}
+        own |= {"batches": batches, "directory": tmp_path} | options | changed
+        return training.fit(**own)
+
+    first, second, words = OTHERS[case]
+    train(2, **first)
+    train(4, **first)  # the same is no news
+    with pytest.warns(
+        training.ResumeWarning, match=f"own goes on from step 4.*{words}"
+    ):
+        train(6, **second)
+    train(8, **second)
+
+
+def test_the_member_of_another_seed_is_named(tmp_path):
+    def train(num_steps, seeds):
+        own = [
+            training.Member(
+                objective=objective,
+                params={"kernel": jnp.ones(3)},
+                batch_stats={"count": jnp.int32(0)},
+                optimizer=OPTIMIZER,
+                seed=seed,
+                stage=stage,
+            )
+            for seed, stage in zip(seeds, "ab", strict=True)
+        ]
+        training.population(own, batches, num_steps=num_steps, directory=tmp_path)
+
+    train(2, (0, 1))
+    with pytest.warns(training.ResumeWarning) as said:
+        train(4, (0, 2))
+    (warning,) = said
+    assert str(warning.message).startswith("b goes on from step 2")
+    assert "its seed was 1 and is 2" in str(warning.message)
 
 
 def test_too_little_room_is_known_before_training(tmp_path, monkeypatch):

@@ -1,0 +1,121 @@
+"""An objective on one batch: gradient, statistics and metrics, in parts or whole."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics import parallel
+from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
+
+
+def averaged(objective, batch_stats, batch, key, form, params, differentiate=True):
+    """Gradient, statistics and metrics of a batch, means over its micro-batches.
+
+    Args:
+      objective: as of `fit`.
+      batch_stats: running statistics before the batch.
+      batch: arrays with the examples along axis 0.
+      key: of the batch.
+      form: a `Form`.
+      params: where to evaluate it.
+      differentiate: False: `()` in place of the gradient, which costs nothing then.
+    """
+    part = functools.partial(
+        _part,
+        objective,
+        params,
+        mesh=form.batch_mesh if form.per_device else None,
+        differentiate=differentiate,
+    )
+    parts = form.micro_batches
+    if parts == 1:
+        return part(batch_stats, batch, key)
+
+    def body(carry, index_and_key):
+        index, key = index_and_key
+        mine = _every(parts, index, batch)
+        if form.batch_mesh is not None:
+            mine = parallel.constrain_batch(mine, form.batch_mesh)
+        gradient, batch_stats, values = part(carry[0], mine, key)
+        return (batch_stats, jax.tree.map(jnp.add, carry[1], (gradient, values))), None
+
+    first = jax.eval_shape(part, batch_stats, _every(parts, 0, batch), key)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2])
+    )
+    (batch_stats, sums), _ = jax.lax.scan(
+        body, (batch_stats, zeros), (jnp.arange(parts), jax.random.split(key, parts))
+    )
+    gradient, values = jax.tree.map(lambda leaf: leaf / parts, sums)
+    return gradient, batch_stats, values
+
+
+# Jitted, so that the shapes and the step that need it trace the objective once.
+@functools.partial(jax.jit, static_argnames=("mesh", "differentiate"), inline=True)
+def _part(objective, params, batch_stats, batch, key, mesh, differentiate):
+    own = functools.partial(_alone, differentiate)
+    if mesh is not None:
+        own = functools.partial(_per_device, mesh, own)
+    return own(objective, params, batch_stats, batch, key)
+
+
+def _alone(differentiate, objective, params, batch_stats, batch, key):
+    def loss(params, batch_stats, batch, key):
+        return checked(objective(params, batch_stats, batch, key), batch_stats)
+
+    arguments = params, batch_stats, batch, key
+    if differentiate:
+        found, gradient = jax.value_and_grad(loss, has_aux=True)(*arguments)
+    else:
+        found, gradient = loss(*arguments), ()
+    value, (batch_stats, metrics) = found
+    values = jax.tree.map(to_be_summed, metrics | {VALUE: value})
+    return gradient, batch_stats, values
+
+
+def _per_device(mesh, function, objective, params, batch_stats, batch, key):
+    """The function of each device's examples alone; the means over the devices."""
+
+    def own(objective, params, batch_stats, batch, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.DATA_AXIS))
+        found = function(objective, params, batch_stats, batch, key)
+        return jax.tree.map(_mean_over_devices, found)
+
+    split = jax.tree.map(
+        lambda leaf: parallel.P(parallel.DATA_AXIS) if jnp.ndim(leaf) else parallel.P(),
+        batch,
+    )
+    every = parallel.P()
+    return jax.shard_map(
+        own,
+        mesh=mesh,
+        in_specs=(every, every, every, split, every),
+        out_specs=every,
+        check_vma=False,  # the gradient is each device's own until it is averaged
+    )(objective, params, batch_stats, batch, key)
+
+
+def _mean_over_devices(leaf):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jax.lax.pmean(leaf, parallel.DATA_AXIS)
+    if not jnp.issubdtype(leaf.dtype, jnp.integer):
+        return leaf  # a flag or a key, the same on all
+    # Of a count, exactly and rounded down: it is the same on all, or nearly.
+    least = jax.lax.pmin(leaf, parallel.DATA_AXIS)
+    more = (leaf - least).astype(jnp.promote_types(leaf.dtype, jnp.int32))
+    devices = jax.lax.psum(1, parallel.DATA_AXIS)
+    mean = jax.lax.psum(more, parallel.DATA_AXIS) // devices
+    return least + mean.astype(leaf.dtype)
+
+
+def _every(parts, index, batch):
+    """Part `index` of a batch: each device of a mesh holds its share of each part."""
+    return jax.tree.map(
+        lambda leaf: (
+            leaf.reshape(-1, parts, *leaf.shape[1:])[:, index]
+            if jnp.ndim(leaf)
+            else leaf  # of the whole batch
+        ),
+        batch,
+    )

@@ -1,0 +1,118 @@
+"""What an objective returns: checked while a step is traced, before training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd_heuristics.training.metrics import check_names
+
+PyTree = Any
+
+# Beside the metrics, whose names are the objective's: it cannot take these.
+VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
+
+
+def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
+    """The loss, and the statistics and metrics beside it.
+
+    Args:
+      found: what the objective returned.
+      start: the statistics it was given.
+
+    Returns: `(loss, (batch_stats, metrics))`, the statistics in the types of `start`
+      and the metrics as arrays.
+
+    Raises:
+      TypeError: `found` has another structure, or a metric is no number.
+      ValueError: a loss that is no scalar float, a metric that is no scalar or has a
+        name that is taken, statistics of other names, shapes or kinds than `start`.
+    """
+    match found:
+        case (value, (batch_stats, metrics)) if isinstance(metrics, Mapping):
+            pass
+        case _:
+            raise TypeError(
+                "the objective must return (loss, (batch_stats, metrics)) with metrics "
+                f"a dictionary, got {_described(found)}; return the batch_stats it was "
+                "given where it has none of its own"
+            )
+    check_names(metrics, (VALUE, STEPS, SKIPPED))
+    value = _scalar("the objective's loss", value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"the objective's loss must be a float, got {value.dtype}; what is "
+            "counted has no gradient"
+        )
+    scalars = {
+        name: _scalar(f"metric {name!r}", leaf) for name, leaf in metrics.items()
+    }
+    return value, (_as_started(start, batch_stats), scalars)
+
+
+def to_be_summed(value: jax.Array) -> jax.Array:
+    """The number in a type whose sums neither wrap nor stop growing.
+
+    Floats of at least 32 bits stay as they are: bfloat16 cannot count beyond 256, int8
+    wraps at 128, and bool is an "or".
+    """
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+    return value.astype(float)  # float64 under x64, else float32
+
+
+def _scalar(words, value):
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{words} must be a number, got {_described(value)}; give each number a "
+            "name of its own"
+        ) from None
+    if array.shape:
+        raise ValueError(
+            f"{words} must be a scalar, got shape {list(array.shape)}; reduce it, for "
+            "instance with .mean()"
+        )
+    real = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in real):
+        raise ValueError(f"{words} must be a real number, got {array.dtype}")
+    return array
+
+
+def _as_started(start, batch_stats):
+    """The statistics in the floats they started in, as the optimiser's state is."""
+    old, new = (jax.tree_util.tree_leaves_with_path(t) for t in (start, batch_stats))
+    if jax.tree.structure(start) != jax.tree.structure(batch_stats):
+        raise ValueError(
+            f"the objective was given the statistics {_names(old)} and returns "
+            f"{_names(new)}: their structure must stay; start with all of them"
+        )
+    leaves = []
+    for (path, was), (_, now) in zip(old, new, strict=True):
+        was, now = jnp.asarray(was), jnp.asarray(now)
+        floats = all(jnp.issubdtype(x.dtype, jnp.floating) for x in (was, now))
+        if was.shape != now.shape or not (floats or was.dtype == now.dtype):
+            raise ValueError(
+                f"the statistic {_name(path)} starts as {_described(was)} and the "
+                f"objective returns {_described(now)}; start it as the latter"
+            )
+        leaves.append(now.astype(was.dtype) if floats else now)
+    return jax.tree.unflatten(jax.tree.structure(start), leaves)
+
+
+def _names(leaves):
+    return [_name(path) for path, _ in leaves]
+
+
+def _name(path):
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
+
+
+def _described(value):
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_described, value))})"
+    if hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return type(value).__name__
