@@ -62,7 +62,7 @@ def surface(
     variables = [lab.variables(text) for text in (a, b) + ((c,) if c else ())]
     params = [one["params"] for one in variables]
     if c is None:
-        params.append(_off_the_middle(params[0], params[1], seed))
+        params.append(_off_the_middle(lab, params[0], params[1], seed))
     plane = landscape.plane(*params, axes="gram_schmidt")
     stats = variables[0].get("batch_stats", {})
     with output.folder(out) as folder:
@@ -89,9 +89,13 @@ def surface(
         output.save(folder, results, arrays, lambda path: _draw(path, arrays))
 
 
-def _off_the_middle(a, b, seed):
+def _off_the_middle(lab: Lab, a, b, seed):
     middle = curves.midpoint(a, b)
-    direction = landscape.random_direction(jax.random.key(seed), middle)
+    # Names do not tell the axis: Equinox's kernels have the names of Flax's here.
+    axis = getattr(lab.classifier.network, "filter_axis", -1)
+    direction = landscape.random_direction(
+        jax.random.key(seed), middle, filter_axis=axis
+    )
     length = float(curves.distance(jax.tree.map(lambda x: 0 * x, middle), direction))
     if length == 0:
         raise ValueError("the random direction vanishes; give a third network C")

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from kd_heuristics import checkpoints, cli, points
+from kd_heuristics import checkpoints, cli, leaf_names, models, points
 from kd_heuristics.cli import checkpoint, subject
 
 NNX = """
@@ -222,6 +222,42 @@ def test_the_tools_take_equinox_with_batch_norm(mode, nets, tmp_path):
         expected.append(-logs[np.arange(len(logs)), data["test_labels"]].mean())
     found = np.load(tmp_path / "path" / "arrays.npz")["segment/test_loss"]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.skipif(
+    not hasattr(models.Network, "filter_axis"), reason="networks do not say their axis"
+)
+@pytest.mark.parametrize("name", ["of_equinox", "of_nnx", "nets"])
+def test_the_random_direction_has_filters_of_unit_ratio(
+    name, nets, tmp_path, monkeypatch
+):
+    """Of the middle's own lengths, whichever axis the library keeps outputs on."""
+    found = []
+    monkeypatch.setattr(
+        "kd_heuristics.cli.plane.landscape.plane",
+        lambda *params, **_: found.append(params) or 1 / 0,
+    )
+    network = subject.network(f"{name}:make", 2, {})
+    for seed in (0, 1):
+        variables = network.init(jax.random.key(seed), jnp.zeros((1, 4, 4, 1)))
+        checkpoint.save(tmp_path / f"{seed}.npz", {"params": variables["params"]})
+    ends = [str(tmp_path / f"{seed}.npz") for seed in (0, 1)]
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["surface", *ends, "--model", f"{name}:make", "--data", "data.npz"])
+    a, b, c = (leaf_names.flat(params) for params in found[0])
+    kernels = [key for key in a if key.endswith("kernel")]
+    assert len(kernels) == 2
+    axis = 1 if name == "of_equinox" else 0
+    ratios = []
+    for key in kernels:
+        x, y, z = (np.asarray(tree[key], float) for tree in (a, b, c))
+        middle = (x + y) / 2
+        ratios.append(
+            np.linalg.norm(z - middle, axis=axis) / np.linalg.norm(middle, axis=axis)
+        )
+    # float32 lengths; one factor scales the whole direction
+    ratios = np.concatenate(ratios)
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-5)
 
 
 def test_states_that_cannot_be_estimated_are_refused_before_the_fit(
