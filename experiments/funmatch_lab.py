@@ -150,7 +150,7 @@ class Laboratory:
         """Variables from a released file, or from one that `from_labels` wrote."""
         variables = training.with_stats(*self.start(family, 0, size))
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(files.path(path), allow_pickle=False) as file:
                 released = "params/fc/kernel" not in file
             if released:
                 return bit_weights.load(path, variables, head)  # pyrefly: ignore

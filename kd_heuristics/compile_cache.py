@@ -64,7 +64,7 @@ def wanted(environment: Mapping[str, str], backend: str) -> Path | None:
     if word in ("off", "0", "false"):
         return None
     if word not in ("on", "1", "true"):
-        return Path(word)
+        return files.local(word)
     base = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "kd_heuristics" / "compiled"
 

@@ -29,8 +29,19 @@ def is_store(path: AnyPath) -> bool:
 
 
 def path(name: AnyPath) -> Any:
-    """The path of a name: pathlib's, or epath's where it is of an object store."""
-    return epath.Path(name) if is_store(name) else Path(name)
+    """The path of a name: pathlib's, or epath's where it is of an object store.
+
+    A leading "~" or "~user" is that home, as in a shell.
+
+    >>> path("~/run") == Path.home() / "run", path("gs://bucket/~").name
+    (True, '~')
+    """
+    return epath.Path(name) if is_store(name) else local(name)
+
+
+def local(name: AnyPath) -> Path:
+    """The path of a name on this machine; "~" as in `path`."""
+    return Path(os.path.expanduser(os.fspath(name)))
 
 
 class WriteError(Exception):
@@ -59,7 +70,7 @@ def whole(path: AnyPath) -> Iterator[Path]:
         with _sent(epath.Path(path)) as partial:
             yield partial
         return
-    path = Path(path)
+    path = local(path)
     partial = path.with_name(PREFIX + path.name)
     try:
         with writing(path):

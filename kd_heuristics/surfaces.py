@@ -2,15 +2,18 @@
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from kd_heuristics import files, hosts, parallel, points, runs
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.points.evaluate import missing_stats_named
 
 PyTree = Any
 
@@ -58,10 +61,12 @@ def evaluate(
     """Metrics at every point of a grid, a chunk at a time.
 
     After each chunk the surface is written, whole or not at all; the same call again
-    goes on where it was, and ends with the same numbers. The file knows the grid, the
-    networks at its corners, the data and the statistics, and is refused for others: of
-    `refresh_stats` the functions' names and the arrays bound in it as a
-    `jax.tree_util.Partial`. It does not know the metric.
+    goes on where it was, and ends with the same numbers. The file knows all that acts
+    on them: the grid, the networks at three of its corners, the data, and the programs
+    of the metric and of `refresh_stats` as JAX lowers them, so that another model,
+    option or constant, or a change of their code, is another surface. A file of another
+    surface is computed anew and replaced, and a warning says so. Points between the
+    corners are known by them only if `params_at` is a plane's.
 
     Args:
       params_at: `(x, y) -> params`: `plane.at` or `span.at`.
@@ -78,15 +83,18 @@ def evaluate(
       mesh: as in `points.evaluate`.
 
     Raises:
-      RunError: the file is damaged, of another surface, or no surface.
+      RunError: the file is damaged, or no surface.
       ValueError: a grid that does not ascend, and what `points.evaluate` raises.
     """
     xs, ys = _axis("xs", xs), _axis("ys", ys)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     if refresh_stats is not None:
         refresh_stats = as_partial(refresh_stats)
-    fingerprint = _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats)
-    store = _Store(path, fingerprint)
+    store = _Store(path)
+    if path is not None:
+        shared = {} if batch_stats is None else batch_stats
+        functions = as_partial(metric), refresh_stats
+        store.fingerprint = _fingerprint(params_at, xs, ys, sets, shared, *functions)
     surface = store.load() or _empty(xs, ys)
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
@@ -125,20 +133,22 @@ def load(path: files.AnyPath) -> Surface:
 class _Store:
     """The file of a surface, if any, and what it must be of."""
 
-    def __init__(self, path, fingerprint):
+    def __init__(self, path):
         self.path = None if path is None else files.path(path)
-        self.fingerprint = fingerprint
+        self.fingerprint = ""
 
     def load(self) -> Surface | None:
         if self.path is None or not hosts.first(self.path.exists):
             return None
         arrays = _read(self.path)
         if str(arrays["fingerprint"]) != self.fingerprint:
-            raise runs.RunError(
-                f"{self.path} holds a surface of another grid, of other networks, "
-                "other data or other statistics; choose another file, or remove this "
-                "one"
+            words = (
+                f"{self.path} holds a surface of another grid, or of other networks, "
+                "data, metric or statistics; it is computed anew and replaced"
             )
+            if hosts.is_first():
+                warnings.warn(words, stacklevel=3)
+            return None
         return _surface(arrays)
 
     def save(self, surface: Surface) -> None:
@@ -188,32 +198,59 @@ def _axis(name, values) -> np.ndarray:
     return values
 
 
-def _fingerprint(params_at, xs, ys, sets, batch_stats, refresh_stats) -> str:
-    """SHA-256 of the grid, the networks at two of its corners, data and statistics."""
-    corners = [params_at(xs[0], ys[0]), params_at(xs[-1], ys[-1])]
-    digest = hashlib.sha256()
-    tree = (xs, ys, corners, dict(sets), batch_stats, refresh_stats)
-    for place, array in _parts(tree):
+def _fingerprint(params_at, xs, ys, sets, batch_stats, metric, refresh_stats) -> str:
+    """SHA-256 of all that acts on a surface's numbers."""
+    ends = ((xs[0], ys[0]), (xs[-1], ys[0]), (xs[0], ys[-1]))
+    corners = [params_at(*end) for end in ends]
+    bound = (metric, refresh_stats, batch_stats)
+    text, constants = _program(corners[0], *bound, dict(sets))
+    digest = hashlib.sha256(text.encode())
+    tree = (xs, ys, corners, dict(sets), bound, constants)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = parallel.to_host(_key_data(leaf))
+        place = jax.tree_util.keystr(path)
         digest.update(f"{place} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    # Of several processes all must take the file for the same.
+    return hosts.first(digest.hexdigest)
 
 
-def _parts(tree) -> Iterator[tuple[str, np.ndarray]]:
-    """Each leaf and where it is; of a function its name, and what is bound in it.
+def _program(params, metric, refresh_stats, batch_stats, sets) -> tuple[str, list]:
+    """What is computed at a point, as text, and the arrays that it closes over.
 
-    The same in every process: a function's address is not, and is left out.
+    Newer versions of JAX leave these out of the text, as arguments are.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_partial):
-        place = jax.tree_util.keystr(path)
-        if _is_partial(leaf):
-            for inner, array in _parts((leaf.func, leaf.args, leaf.keywords)):
-                yield place + inner, array
-        elif callable(leaf):
-            known = leaf if hasattr(leaf, "__qualname__") else type(leaf)
-            yield place, np.array(f"{known.__module__}.{known.__qualname__}")
-        else:
-            yield place, parallel.to_host(_key_data(leaf))
+
+    def point(metric, refresh_stats, batch_stats, batches, params):
+        own = batch_stats if refresh_stats is None else refresh_stats(params)
+        return {name: metric(params, own, batch) for name, batch in batches.items()}
+
+    shapes = jax.eval_shape(
+        lambda *arguments: arguments, metric, refresh_stats, batch_stats, sets, params
+    )
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), shapes[3]
+    )
+    with missing_stats_named():
+        traced = jax.jit(point).trace(*shapes[:3], batch, shapes[4])
+        return traced.lower().as_text(), [*_constants(traced.jaxpr)]
+
+
+def _constants(jaxpr) -> Iterator[Any]:
+    """The arrays in a program, at any depth."""
+    if isinstance(jaxpr, core.ClosedJaxpr):
+        yield from jaxpr.consts
+        jaxpr = jaxpr.jaxpr
+    places = [*jaxpr.outvars, *(x for eqn in jaxpr.eqns for x in eqn.invars)]
+    yield from (x.val for x in places if isinstance(x, core.Literal))
+    for eqn in jaxpr.eqns:
+        for inner in jax.tree.leaves(eqn.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from _constants(inner)
+
+
+def _is_jaxpr(value) -> bool:
+    return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
 
 
 def _key_data(leaf):
@@ -221,8 +258,3 @@ def _key_data(leaf):
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     return leaf
-
-
-def _is_partial(leaf) -> bool:
-    # So has what a Partial wraps another one in.
-    return all(hasattr(leaf, name) for name in ("func", "args", "keywords"))

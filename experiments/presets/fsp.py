@@ -152,7 +152,7 @@ class Config(common.Common):
                     "source_weights are ImageNet's, of a net without batch norm on its "
                     "input: they need source_classes=None, input_batch_norm=False"
                 )
-            if not Path(self.source_weights).is_file():
+            if not files.path(self.source_weights).is_file():
                 raise ValueError(
                     f"source_weights: there is no file {self.source_weights!r}; "
                     "kd_heuristics.distill.imagenet says how to write it"

@@ -14,7 +14,7 @@ from kd_heuristics.checkpoints.choose import (
     notes,
 )
 from kd_heuristics.checkpoints.manifest import CheckpointError, DamagedError
-from kd_heuristics.checkpoints.places import steps
+from kd_heuristics.checkpoints.places import is_step, steps
 from kd_heuristics.checkpoints.room import check_room, size
 from kd_heuristics.checkpoints.store import remove, restore, save, tidy
 
@@ -25,6 +25,7 @@ __all__ = [
     "best",
     "check_room",
     "is_good",
+    "is_step",
     "newest_good",
     "notes",
     "remove",

@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Collection
-from typing import Any
+from typing import Any, SupportsIndex
 
 from kd_heuristics import hosts
 from kd_heuristics.checkpoints import manifest
 from kd_heuristics.checkpoints.manifest import CheckpointError, DamagedError
-from kd_heuristics.checkpoints.places import path_of, steps
+from kd_heuristics.checkpoints.places import as_step, path_of, steps
 from kd_heuristics.files import AnyPath
 
 
@@ -38,17 +38,18 @@ def _scores(directory):
     return scores, damaged
 
 
-def notes(directory: AnyPath, step: int) -> Any:
+def notes(directory: AnyPath, step: SupportsIndex) -> Any:
     """What `save` was given as notes.
 
     Raises:
       DamagedError: the manifest is missing or not as it was written.
     """
+    step = as_step(step)
     return hosts.first(manifest.read, path_of(directory, step), step)["notes"]
 
 
 def newest_good(
-    directory: AnyPath, needed: Collection[int] = (), *, stacklevel: int = 2
+    directory: AnyPath, needed: Collection[SupportsIndex] = (), *, stacklevel: int = 2
 ) -> int | None:
     """The newest undamaged step that no lost step comes before; None without any.
 
@@ -69,7 +70,7 @@ def newest_good(
         words = f"{error}. An earlier checkpoint is used, and it is made again"
         warnings.warn(words, DamageWarning, stacklevel + 1)
     good = [step for step in found if damaged[step] is None]
-    lost = [step for step in needed if step not in good]
+    lost = [step for step in map(as_step, needed) if step not in good]
     usable = [step for step in good if all(step < other for other in lost)]
     if found and not usable:
         first = next(filter(None, damaged.values()), None)
@@ -81,9 +82,9 @@ def newest_good(
     return max(usable, default=None)
 
 
-def is_good(directory: AnyPath, step: int) -> bool:
+def is_good(directory: AnyPath, step: SupportsIndex) -> bool:
     """Whether a step has a checkpoint, and that is undamaged."""
-    return hosts.first(_is_good, directory, step)
+    return hosts.first(_is_good, directory, as_step(step))
 
 
 def _is_good(directory, step) -> bool:

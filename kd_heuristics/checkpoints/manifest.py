@@ -4,6 +4,7 @@ The manifest has a sum of its own and the step it was written for, so that neith
 changed byte in it nor a folder under another step's name goes unseen.
 """
 
+import fnmatch
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from etils import epath
 FILE = "manifest.sha256.json"
 _FIELDS = ("step", "files", "leaves", "score", "notes")
 _CHUNK = 1 << 22
+# What file managers and network file systems leave in any folder.
+_STRAY = (".DS_Store", "._*", ".nfs*", ".directory", "Thumbs.db", "desktop.ini")
 
 
 class CheckpointError(Exception):
@@ -49,6 +52,20 @@ def write(
     }
     text = json.dumps(body | {"sha256": _sum_of(body)}, indent=1)
     (path / FILE).write_text(text)
+
+
+def checked_notes(notes: Any) -> Any:
+    """Notes with NumPy numbers and arrays as JSON; TypeError where they are no JSON."""
+    try:
+        return json.loads(json.dumps(notes, default=_plain))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"notes must be JSON, got {notes!r}: {error}") from None
+
+
+def _plain(value):
+    if hasattr(value, "tolist"):  # of NumPy or JAX
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} is none")
 
 
 def read(path: epath.Path, step: int) -> dict[str, Any]:
@@ -109,7 +126,10 @@ def verify(path: epath.Path, step: int) -> dict[str, Any]:
 
 
 def sums(path: epath.Path) -> dict[str, str]:
-    """SHA-256 of each file below `path`, by relative name, the manifest left out."""
+    """SHA-256 of each file below `path`, by relative name.
+
+    The manifest is left out, and what file managers write there.
+    """
     return {
         file.relative_to(path).as_posix(): _sum(file)
         for file in sorted(_files(path))
@@ -133,5 +153,5 @@ def _files(path: epath.Path) -> Iterator[epath.Path]:
     for entry in path.iterdir():
         if entry.is_dir():
             yield from _files(entry)
-        else:
+        elif not any(fnmatch.fnmatch(entry.name, pattern) for pattern in _STRAY):
             yield entry

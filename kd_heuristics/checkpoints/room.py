@@ -1,17 +1,14 @@
 """How much room checkpoints take, and whether a disk has it."""
 
-import math
 import shutil
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from etils import epath
 
 from kd_heuristics import hosts
+from kd_heuristics.checkpoints import leaf
 from kd_heuristics.checkpoints.manifest import CheckpointError
-from kd_heuristics.checkpoints.trees import data_dtype
+from kd_heuristics.checkpoints.places import folder_of
 from kd_heuristics.files import AnyPath, is_store
 
 PyTree = Any
@@ -19,10 +16,7 @@ PyTree = Any
 
 def size(tree: PyTree) -> int:
     """Bytes of the leaves of a tree: about what its checkpoint takes."""
-    return sum(
-        math.prod(np.shape(leaf)) * jnp.dtype(data_dtype(leaf)).itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
+    return sum(map(leaf.nbytes, jax.tree.leaves(tree)))
 
 
 def check_room(directory: AnyPath, tree: PyTree, count: int) -> None:
@@ -34,7 +28,7 @@ def check_room(directory: AnyPath, tree: PyTree, count: int) -> None:
       CheckpointError: there is less room than they take.
     """
     if not is_store(directory):
-        hosts.first(_check_room, epath.Path(directory).absolute(), tree, count)
+        hosts.first(_check_room, folder_of(directory), tree, count)
 
 
 def _check_room(folder, tree, count):

@@ -7,17 +7,22 @@ folder is one that all see, and process 0 writes the manifest when all are done.
 import contextlib
 import math
 import os
-from typing import Any
+from typing import Any, SupportsIndex
 
 import orbax.checkpoint.experimental.v1 as ocp
 from etils import epath
-from flax import traverse_util
 
 from kd_heuristics import files, hosts
-from kd_heuristics.checkpoints import manifest, trees
+from kd_heuristics.checkpoints import leaf, manifest, trees
 from kd_heuristics.checkpoints.choose import newest_good
 from kd_heuristics.checkpoints.manifest import CheckpointError
-from kd_heuristics.checkpoints.places import path_of, steps
+from kd_heuristics.checkpoints.places import (
+    as_step,
+    folder_of,
+    is_step,
+    path_of,
+    steps,
+)
 
 PyTree = Any
 
@@ -28,7 +33,7 @@ _REPLACED = ".replaced-"  # whole: a step until its new checkpoint has its place
 
 def save(
     directory: files.AnyPath,
-    step: int,
+    step: SupportsIndex,
     tree: PyTree,
     *,
     score: float | None = None,
@@ -40,22 +45,30 @@ def save(
       directory: holds one folder a step; made if missing. May be a `gs://` path, where
         nothing is renamed: the manifest is written last, a folder without one is no
         checkpoint, and an equal step goes before the new one is written.
-      step: not negative.
-      tree: a pytree of arrays, typed keys and numbers. Orbax sees nested dictionaries
-        of arrays, by the path of each leaf, and none without elements.
+      step: an integer, not negative.
+      tree: a pytree of arrays, typed keys and Python numbers. Orbax sees nested
+        dictionaries of arrays, by the path of each leaf, and none without elements.
       score: recorded with it, for `best`; NaN counts as none.
-      notes: any JSON, for `notes`.
+      notes: any JSON, for `notes`; numbers may be NumPy's.
 
     Raises:
-      ValueError: two leaves have one name, as those of `{"a/b": x, "a": {"b": y}}`.
+      ValueError: two leaves have one name, as those of `{"a/b": x, "a": {"b": y}}` and
+        `{"a.b": x, "a": {"b": y}}`; or the files cannot hold the bits of a leaf: text,
+        objects, masked arrays, long double, integers of more than 64 bits.
+      TypeError: a step that is no integer, or notes that are no JSON.
       CheckpointError: it could not be written; those that were there stay, but on a
         store an equal step.
     """
-    path = path_of(directory, step)
+    step, path = as_step(step), path_of(directory, step)
     on_store = files.is_store(path)
     saving = path if on_store else path.parent / _SAVING
     score = None if score is None or math.isnan(score) else float(score)
-    arrays, leaves = trees.nested(tree), trees.leaves(tree)
+    notes = manifest.checked_notes(notes)
+    named = trees.named(tree)
+    for name, value in named.items():
+        leaf.check(name, value)
+    arrays = trees.written(named)
+    leaves = {name: leaf.describe(value) for name, value in named.items()}
     try:
         tidy(directory)
         if on_store:
@@ -75,24 +88,33 @@ def save(
 
 
 def restore(
-    directory: files.AnyPath, like: PyTree | None = None, step: int | None = None
+    directory: files.AnyPath,
+    like: PyTree | None = None,
+    step: SupportsIndex | None = None,
 ) -> PyTree:
     """Reads a checkpoint back, after comparing its files with their sums.
 
     Args:
       directory: as given to `save`.
-      like: a pytree of arrays or `jax.ShapeDtypeStruct` of the structure, shapes,
-        dtypes and shardings wanted; values do not matter. The shardings may be over
-        other devices than those that saved. None: nested dictionaries by the names
-        that the leaves had, on the first device.
+      like: a pytree of the structure, shapes and dtypes wanted; values do not matter.
+        A JAX array comes back where the one in `like` is, uncommitted where that is
+        uncommitted, weakly typed where that is; a `jax.ShapeDtypeStruct` stands for an
+        array at its sharding, or uncommitted. The shardings may be over other devices
+        than those that saved. NumPy arrays and Python numbers come back as such. None:
+        nested dictionaries by the names that the leaves had, of uncommitted arrays and
+        Python numbers.
       step: which one; None: the newest that is whole, and a `DamageWarning` for each
         newer one.
+
+    Returns: the same bits. A type that JAX does not hold (64 bits without
+      `jax_enable_x64`) comes back as NumPy's.
 
     Raises:
       CheckpointError: there is none, or it is not of the shapes of `like`.
       DamagedError: the files of `step` are damaged or another program's.
     """
     found = steps(directory)
+    step = None if step is None else as_step(step)
     if not found or (step is not None and step not in found):
         wanted = "checkpoint" if step is None else f"step {step}"
         raise CheckpointError(f"no {wanted} in {directory}; the steps there: {found}")
@@ -102,23 +124,20 @@ def restore(
     path = path_of(directory, step)
     there = hosts.first(manifest.verify, path, step)["leaves"]
     if like is None:
-        like = traverse_util.unflatten_dict(
-            {
-                tuple(name.split("/")): trees.described(leaf)
-                for name, leaf in there.items()
-            }
-        )
-    here = trees.leaves(like)
-    if there != here:
-        name = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))[0]
-        raise CheckpointError(
-            f"checkpoint {path} is of another model or optimiser: {name} is "
-            f"{there.get(name)} there, {here.get(name)} here. Use another work folder"
-        )
-    return trees.like_of(like, ocp.load(path, trees.nested(like, trees.abstract)))
+        like = trees.nested({name: leaf.of(words) for name, words in there.items()})
+    named = trees.named(like)
+    for name in sorted({*there, *named}):
+        both = name in there and name in named
+        if not both or not leaf.fits(named[name], there[name]):
+            here = leaf.describe(named[name]) if name in named else None
+            raise CheckpointError(
+                f"checkpoint {path} is of another model or optimiser: {name} is "
+                f"{there.get(name)} there, {here} here. Use another work folder"
+            )
+    return trees.back(like, there, ocp.load(path, trees.wanted(named, there)))
 
 
-def remove(directory: files.AnyPath, step: int) -> None:
+def remove(directory: files.AnyPath, step: SupportsIndex) -> None:
     """Deletes the checkpoint of one step; nothing where there is none.
 
     It is renamed first, so that a kill leaves no half of it under its name; on a store
@@ -164,7 +183,7 @@ def tidy(directory: files.AnyPath) -> None:
 
     A step that was to be replaced, and has no new checkpoint yet, is put back.
     """
-    hosts.first(_clear, epath.Path(directory))
+    hosts.first(_clear, folder_of(directory))
 
 
 def _clear(folder: epath.Path) -> None:
@@ -172,8 +191,7 @@ def _clear(folder: epath.Path) -> None:
         return
     whole = [f"{step:08d}" for step in steps(folder)]
     for path in [*folder.iterdir()]:
-        is_step = files.is_store(folder) and path.name[:1].isdigit()
-        half = is_step and path.name not in whole
+        half = files.is_store(folder) and is_step(path) and path.name not in whole
         if half or path.name.startswith((_SAVING, _REMOVING)):
             _delete(path)
         elif path.name.startswith(_REPLACED):

@@ -18,7 +18,8 @@ Each command explains itself: kd-heuristics connect --help.
 
 Exit status: 0 done; 1 it failed (diverged, a download failed, a set not prepared, no
 room on the disk, the other processes not reached); 2 it was asked wrongly or a
-checkpoint is damaged (one line on stderr says what is wrong); 130 interrupted.
+checkpoint is damaged (one line on stderr says what is wrong); 130 interrupted. A
+traceback (status 1) is a bug, here or in a model of yours.
 
 Shell completion, for bash (or zsh, tcsh):
 
@@ -26,8 +27,10 @@ Shell completion, for bash (or zsh, tcsh):
         ~/.local/share/bash-completion/completions/kd-heuristics
 """
 
+import dis
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tyro
 
@@ -74,7 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="kd-heuristics", args=words, description=__doc__
         )
-    except (ValueError, CheckpointError, RunError) as error:
+    except (CheckpointError, RunError) as error:
+        _fail(error, USAGE)
+    except ValueError as error:
+        if not _is_said(error):
+            raise
         _fail(error, USAGE)
     except _FAILURES as error:
         _fail(error, FAILED)
@@ -90,6 +97,23 @@ def overview() -> str:
 
 def _summary(command: Callable[..., None]) -> str:
     return (command.__doc__ or "").partition("\n")[0]
+
+
+def _is_said(error: Exception) -> bool:
+    """Whether a `raise` of this package says an error, and not a bug's own operation.
+
+    A wrong argument is told in words, by a `raise`; a ValueError of NumPy, JAX, a
+    user's model or of unpacking and converting values is a bug's.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    code = trace.tb_frame.f_code
+    ours = Path(code.co_filename).is_relative_to(Path(__file__).parents[1])
+    by_offset = {step.offset: step.opname for step in dis.get_instructions(code)}
+    return ours and by_offset.get(trace.tb_lasti) == "RAISE_VARARGS"
 
 
 def _fail(error: Exception, status: int) -> None:

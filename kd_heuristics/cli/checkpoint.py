@@ -1,6 +1,8 @@
 """Checkpoints as the command line names them: PATH, PATH@STEP, PATH#NETWORK."""
 
+import collections
 import dataclasses
+import functools
 import json
 import re
 import warnings
@@ -10,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kd_heuristics import checkpoints, files
+from kd_heuristics import checkpoints, files, leaf_names
 
 PyTree = Any
 
@@ -46,7 +48,10 @@ def parse(text: str) -> Place:
         rest.rpartition("@") if re.search(r"@\d+$", rest) else (rest, "", "")
     )
     return Place(
-        Path(path), int(step) if step else None, int(index) if index else None, text
+        files.local(path),
+        int(step) if step else None,
+        int(index) if index else None,
+        text,
     )
 
 
@@ -81,21 +86,17 @@ def network(place: Place, like: PyTree) -> PyTree:
     """The variables of a network in the structure of `like`.
 
     Args:
-      place: of the checkpoint; its arrays lie below "params" and "batch_stats", or are
-        the parameters themselves.
+      place: of the checkpoint; its arrays lie below "params" and "batch_stats", or not
+        below these, as those of `nnx.state(model)`. The "value" in which Flax's boxes
+        keep an array may follow a name.
       like: `{"params": tree, "batch_stats": tree}` of shapes, as the model has them.
 
     Raises:
       ValueError: the first array that is missing or of another shape, with both.
     """
     found = read(place)
-    if not any(name.startswith("params/") for name in found):
-        found = {f"params/{name}": array for name, array in found.items()}
-    wanted = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(like)
-    }
-    chosen = {name: found[name] for name in wanted if name in found}
+    wanted = leaf_names.flat(like)
+    chosen = _chosen(found, wanted)
     if place.index is not None:
         chosen = {name: _member(place, array) for name, array in chosen.items()}
     for name, leaf in wanted.items():
@@ -107,6 +108,20 @@ def network(place: Place, like: PyTree) -> PyTree:
         jax.numpy.asarray(chosen[name], leaf.dtype) for name, leaf in wanted.items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _chosen(found, wanted) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by the names wanted, those that are there."""
+    unboxed = leaf_names.without_stored_boxes(found)
+    tables = [found, dict(zip(unboxed, found.values(), strict=True))]
+    if not any(name.startswith("params/") for name in found):
+        tables = [
+            {f"{part}/{name}": array for name, array in table.items()}
+            for table in tables
+            for part in ("params", "batch_stats")
+        ]
+    known = collections.ChainMap(*tables)  # the first that has a name
+    return {name: known[name] for name in wanted if name in known}
 
 
 def save(path: Path, tree: PyTree) -> None:
@@ -142,7 +157,7 @@ def _step_folder(place: Place) -> Path:
         raise ValueError(
             f"{place.text}: a file cannot be read as a checkpoint, but .npz"
         )
-    steps = {int(p.name): p for p in folder.iterdir() if p.name.isdigit()}
+    steps = {int(p.name): p for p in folder.iterdir() if checkpoints.is_step(p)}
     if steps and not (folder / _MANIFEST).exists():
         step = max(steps) if place.step is None else place.step
         if step not in steps:
@@ -166,16 +181,19 @@ def _step_folder(place: Place) -> Path:
 def _read_orbax(folder: Path) -> PyTree:
     import orbax.checkpoint.experimental.v1 as ocp
 
-    # A path inside a manager's step folder, "…/5/default", is read at "…/5".
-    tops = [folder, folder.parent] if folder.name == "default" else [folder]
+    calls = [functools.partial(ocp.load, str(folder.absolute()))]
+    if (folder / "_METADATA").exists():  # one item of a manager's step, "…/5/state"
+        whole = str(folder.absolute().parent)
+        calls.append(
+            functools.partial(ocp.load, whole, checkpointable_name=folder.name)
+        )
     reason = ""
-    for top in tops:
+    for call in calls:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # on shardings, which do not matter here
-                return ocp.load(str(top.absolute()))
+                # On shardings, which do not matter here.
+                warnings.simplefilter("ignore")
+                return call()
         except Exception as error:  # orbax raises many kinds
             reason = str(error).splitlines()[0]
     raise ValueError(f"{folder} cannot be read as an orbax checkpoint: {reason}")
@@ -204,7 +222,8 @@ def _member(place, array):
 
 def _check(place, name, leaf, array, found):
     if array is None:
-        have = ", ".join(sorted(n for n in found if n.startswith("params/"))[:3])
+        below = [name for name in found if name.startswith("params/")]
+        have = ", ".join(sorted(below or found)[:3])
         raise ValueError(
             f"{place.text} has no {name}, which the model has; it has {have}, ... Is "
             "--model the one it was saved from?"

@@ -62,20 +62,28 @@ def similarity(
         named = {"model": model_b, "model_options": model_b_options}
         other = make(dataclasses.replace(subject, **named), b)
     sides = [(lab, lab.variables(a)), (other, other.variables(b))]
-    output.folder(out)
-    names = [_layers(*side, lab.images) for side in sides]
-    words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
-    order = jax.random.permutation(jax.random.key(0), len(lab.images))
-    found = {}
-    with output.progress(words, 2) as advance:
-        for name, images in (("map", lab.images), ("floor", lab.images[order])):
-            both = {"a": lab.images, "b": images}
-            found[name] = _map(sides, both, measure, conv, subject.batch_size)
-            advance(1)
-    results = {"a": a, "b": b, "measure": measure, "conv": conv, "layers_a": names[0]}
-    results |= {"layers_b": names[1], "examples": len(lab.images)}
-    _tell(names, found)
-    output.save(out, results, found, lambda path: _draw(path, names, found, measure))
+    with output.folder(out):
+        names = [_layers(*side, lab.images) for side in sides]
+        words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
+        order = jax.random.permutation(jax.random.key(0), len(lab.images))
+        found = {}
+        with output.progress(words, 2) as advance:
+            for name, images in (("map", lab.images), ("floor", lab.images[order])):
+                both = {"a": lab.images, "b": images}
+                found[name] = _map(sides, both, measure, conv, subject.batch_size)
+                advance(1)
+        results = {
+            "a": a,
+            "b": b,
+            "measure": measure,
+            "conv": conv,
+            "layers_a": names[0],
+        }
+        results |= {"layers_b": names[1], "examples": len(lab.images)}
+        _tell(names, found)
+        output.save(
+            out, results, found, lambda path: _draw(path, names, found, measure)
+        )
 
 
 def _map(sides, images, measure, conv, batch_size) -> np.ndarray:

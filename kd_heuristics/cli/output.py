@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 import rich.table
 
-from kd_heuristics import hosts, runs
+from kd_heuristics import files, hosts, locks, runs
 
 
 @contextlib.contextmanager
@@ -56,16 +56,29 @@ def say(line: str) -> None:
         print(line)
 
 
-def folder(path: Path) -> runs.RunFolder:
-    """The folder of a command's results, made.
+@contextlib.contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Makes the folder of a command's results; keeps other commands out while inside.
 
-    Raises: ValueError where it cannot be written.
+    Raises: ValueError where it cannot be written, or another process is in it.
     """
+    path = files.local(path)
+    with contextlib.ExitStack() as held:
+        hosts.first(_enter, path, held)
+        yield path
+
+
+def _enter(path, held):
     try:
-        hosts.first(path.mkdir, parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locks.lock(path))
     except OSError as error:
         raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
-    return runs.RunFolder(path)
+    except locks.LockedError as error:
+        raise ValueError(
+            f"--out {path} is in use by {error}. Wait for it, stop it, or choose "
+            "another --out"
+        ) from None
 
 
 def save(
@@ -75,8 +88,8 @@ def save(
     draw: Callable,
 ) -> None:
     """Writes results.json, arrays.npz and the figures, and says where they are."""
-    target = folder(out)
+    target = runs.RunFolder(out)
     target.write_json("results.json", results)
     target.save_arrays("arrays.npz", arrays)
     hosts.first(draw, target.path)
-    say(f"results: {out / 'results.json'}\nfigures: {out / 'figures'}")
+    say(f"results: {target.path / 'results.json'}\nfigures: {target.path / 'figures'}")

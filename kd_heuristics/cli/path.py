@@ -1,5 +1,6 @@
 """`kd-heuristics connect`: what lies between two networks."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,32 +67,36 @@ def connect(
     _check(num_points, bends, epochs, rate)
     lab = make(subject, a)
     ends = [lab.variables(text) for text in (a, b)]
-    output.folder(out)
-    first, last = (end["params"] for end in ends)
-    stats = ends[0].get("batch_stats", {})
-    paths = {"segment": curves.line(first, last)}
-    if bends:
-        fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
-        fit |= {"batch_size": train_batch_size, "seed": seed}
-        middle = _fit(lab, (first, last), stats, **fit)
-        paths["curve"] = _KINDS[kind]([first, *middle, last])
-        for index, bend in enumerate(middle):
-            name = "bend.npz" if bends == 1 else f"bend{index + 1}.npz"
-            hosts.first(checkpoint.save, out / name, {"params": bend})
-    t = np.linspace(0, 1, num_points)
-    found = {name: _along(lab, path, t, stats) for name, path in paths.items()}
-    results = {
-        "a": a,
-        "b": b,
-        "distance": float(curves.distance(first, last)),
-        "paths": {
-            name: {key: points.summary(array) for key, array in values.items()}
-            for name, values in found.items()
-        },
-    }
-    arrays = {f"{p}/{k}": x for p, values in found.items() for k, x in values.items()}
-    _tell(results)
-    output.save(out, results, arrays | {"t": t}, lambda path: _draw(path, t, found))
+    with output.folder(out) as folder:
+        first, last = (end["params"] for end in ends)
+        stats = ends[0].get("batch_stats", {})
+        paths = {"segment": curves.line(first, last)}
+        refresh = lab.refresh(stats)  # refuses statistics before a curve is fitted
+        middle = ()
+        if bends:
+            fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
+            fit |= {"batch_size": train_batch_size, "seed": seed}
+            middle = _fit(lab, (first, last), stats, **fit)
+            paths["curve"] = _KINDS[kind]([first, *middle, last])
+        hosts.first(_save_bends, folder, middle, (a, b))
+        t = np.linspace(0, 1, num_points)
+        found = {name: _along(lab, path, t, refresh) for name, path in paths.items()}
+        results = {
+            "a": a,
+            "b": b,
+            "distance": float(curves.distance(first, last)),
+            "paths": {
+                name: {key: points.summary(array) for key, array in values.items()}
+                for name, values in found.items()
+            },
+        }
+        arrays = {
+            f"{p}/{k}": x for p, values in found.items() for k, x in values.items()
+        }
+        _tell(results, found)
+        output.save(
+            folder, results, arrays | {"t": t}, lambda path: _draw(path, t, found)
+        )
 
 
 _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
@@ -122,7 +127,18 @@ def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
     return state.params
 
 
-def _along(lab: Lab, path, t, stats) -> dict[str, np.ndarray]:
+def _save_bends(folder: Path, bends, ends) -> None:
+    """In place of those of an earlier curve, perhaps between other networks."""
+    kept = [checkpoint.parse(end).path.absolute() for end in ends]
+    for path in folder.absolute().glob("bend*.npz"):
+        if re.fullmatch(r"bend[0-9]*\.npz", path.name) and path not in kept:
+            path.unlink()
+    for index, bend in enumerate(bends):
+        name = "bend.npz" if len(bends) == 1 else f"bend{index + 1}.npz"
+        checkpoint.save(folder / name, {"params": bend})
+
+
+def _along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
     total = len(t) * len(lab.sets)
     with output.progress(f"evaluating {len(t)} points of a path", total) as advance:
         return points.evaluate_sets(
@@ -130,13 +146,13 @@ def _along(lab: Lab, path, t, stats) -> dict[str, np.ndarray]:
             t,
             lab.sets,
             lab.classifier.metric,
-            lab.refresh(stats),
+            refresh,
             progress=advance,
             mesh=lab.mesh,
         )
 
 
-def _tell(results: dict[str, Any]) -> None:
+def _tell(results: dict[str, Any], found) -> None:
     rows = [
         [f"{name}, {key.replace('_', ' ')}"]
         + [found[k] for k in ("start", "minimum", "maximum", "end", "barrier")]
@@ -147,13 +163,16 @@ def _tell(results: dict[str, Any]) -> None:
     columns = ("path", "at A", "lowest", "highest", "at B", "above worse end")
     output.table(title, columns, [row for row in rows if "loss" in row[0]])
     for name, values in results["paths"].items():
+        losses = found[name]["train_loss"]
+        overflowed = int((~np.isfinite(losses)).sum())
         barrier = values["train_loss"]["barrier"]
-        crossed = (
-            f"crosses a barrier of {barrier:.3g} nats"
-            if barrier > 0
-            else "crosses no barrier"
-        )
-        output.say(f"the {name} {crossed} in train loss")
+        if overflowed:
+            words = f"is not finite at {overflowed} of {len(losses)} points"
+        elif barrier > 0:
+            words = f"crosses a barrier of {barrier:.3g} nats"
+        else:
+            words = "crosses no barrier"
+        output.say(f"the {name} {words} in train loss")
 
 
 def _draw(folder: Path, t: np.ndarray, found) -> None:

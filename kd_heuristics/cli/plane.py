@@ -62,30 +62,40 @@ def surface(
     variables = [lab.variables(text) for text in (a, b) + ((c,) if c else ())]
     params = [one["params"] for one in variables]
     if c is None:
-        params.append(_off_the_middle(params[0], params[1], seed))
+        params.append(_off_the_middle(lab, params[0], params[1], seed))
     plane = landscape.plane(*params, axes="gram_schmidt")
-    output.folder(out)
-    xs, ys = _axes(np.asarray(plane.anchors), grid, margin)
-    found = _evaluate(lab, plane, xs, ys, variables[0].get("batch_stats", {}), out)
-    anchors = np.asarray(plane.anchors)
-    arrays: dict[str, Any] = {"xs": xs, "ys": ys, "anchors": anchors, **found.values}
-    results = {
-        "a": a,
-        "b": b,
-        "c": c or "off the middle of A and B, in a random direction",
-        "anchors": anchors,
-        "overflowed": int(found.overflowed.sum()),
-        "lowest": {name: float(np.nanmin(v)) for name, v in found.values.items()},
-        "highest": {name: float(np.nanmax(v)) for name, v in found.values.items()},
-    }
-    rows = [[n, results["lowest"][n], results["highest"][n]] for n in found.values]
-    output.table("on the plane", ("metric", "lowest", "highest"), rows)
-    output.save(out, results, arrays, lambda path: _draw(path, arrays))
+    stats = variables[0].get("batch_stats", {})
+    with output.folder(out) as folder:
+        xs, ys = _axes(np.asarray(plane.anchors), grid, margin)
+        found = _evaluate(lab, plane, xs, ys, stats, folder)
+        anchors = np.asarray(plane.anchors)
+        arrays: dict[str, Any] = {
+            "xs": xs,
+            "ys": ys,
+            "anchors": anchors,
+            **found.values,
+        }
+        results = {
+            "a": a,
+            "b": b,
+            "c": c or "off the middle of A and B, in a random direction",
+            "anchors": anchors,
+            "overflowed": int(found.overflowed.sum()),
+            "lowest": {name: float(np.nanmin(v)) for name, v in found.values.items()},
+            "highest": {name: float(np.nanmax(v)) for name, v in found.values.items()},
+        }
+        rows = [[n, results["lowest"][n], results["highest"][n]] for n in found.values]
+        output.table("on the plane", ("metric", "lowest", "highest"), rows)
+        output.save(folder, results, arrays, lambda path: _draw(path, arrays))
 
 
-def _off_the_middle(a, b, seed):
+def _off_the_middle(lab: Lab, a, b, seed):
     middle = curves.midpoint(a, b)
-    direction = landscape.random_direction(jax.random.key(seed), middle)
+    # Names do not tell the axis: Equinox's kernels have the names of Flax's here.
+    axis = getattr(lab.classifier.network, "filter_axis", -1)
+    direction = landscape.random_direction(
+        jax.random.key(seed), middle, filter_axis=axis
+    )
     length = float(curves.distance(jax.tree.map(lambda x: 0 * x, middle), direction))
     if length == 0:
         raise ValueError("the random direction vanishes; give a third network C")
@@ -99,7 +109,7 @@ def _axes(anchors, grid, margin):
     return tuple(np.linspace(*ends) for ends in zip(low, high, grid, strict=True))
 
 
-def _evaluate(lab: Lab, plane, xs, ys, stats, out) -> surfaces.Surface:
+def _evaluate(lab: Lab, plane, xs, ys, stats, folder) -> surfaces.Surface:
     total = len(xs) * len(ys)
     with output.progress(f"evaluating {total} points of the plane", total) as advance:
         return surfaces.evaluate(
@@ -108,7 +118,7 @@ def _evaluate(lab: Lab, plane, xs, ys, stats, out) -> surfaces.Surface:
             ys,
             lab.sets,
             lab.classifier.metric,
-            out / "surface.npz",
+            folder / "surface.npz",
             lab.refresh(stats),
             progress=advance,
             mesh=lab.mesh,

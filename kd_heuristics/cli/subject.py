@@ -17,7 +17,9 @@ import tyro
 from kd_heuristics import (
     compile_cache,
     data,
+    files,
     hosts,
+    leaf_names,
     models,
     parallel,
     points,
@@ -26,6 +28,8 @@ from kd_heuristics import (
 from kd_heuristics.cli import checkpoint
 
 PyTree = Any
+
+_FORM = "it is MODULE:FUNCTION, the module importable from here"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +84,12 @@ class Lab:
     mesh: jax.sharding.Mesh | None
 
     def variables(self, text: str) -> PyTree:
-        """`{"params": ..., "batch_stats": ...}` of a checkpoint, on all devices."""
+        """`{"params": ..., "batch_stats": ...}` of a checkpoint, on all devices.
+
+        Raises: ValueError where it does not fit, or the network has diverged.
+        """
         found = checkpoint.network(checkpoint.parse(text), self.shapes)
+        _check_finite(text, found["params"])
         return parallel.replicate(found, self.mesh)
 
     @property
@@ -153,6 +161,16 @@ def make(subject: Subject, beside: str) -> Lab:
     )
 
 
+def _check_finite(text: str, params: PyTree) -> None:
+    for name, leaf in leaf_names.flat(params).items():
+        wrong = int((~np.isfinite(np.asarray(leaf))).sum())
+        if wrong:
+            raise ValueError(
+                f"the network {text} is not finite: {wrong} of the {leaf.size} numbers "
+                f"of {name} are NaN or infinite; it diverged, so choose an earlier step"
+            )
+
+
 def _mesh(subject) -> jax.sharding.Mesh | None:
     """The devices, of all processes where there are several; None: one."""
     if subject.distributed is not None:
@@ -180,12 +198,11 @@ def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Netw
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"--model {name}: {error}; it is MODULE:FUNCTION, the module importable "
-            "from here"
-        ) from error
+        found = getattr(importlib.import_module(module), function, None)
+    except ImportError as error:
+        raise ValueError(f"--model {name}: {error}; {_FORM}") from error
+    if found is None:
+        raise ValueError(f"--model {name}: {module} has no {function}; {_FORM}")
     made = found(num_classes, **options)
     if not isinstance(made, models.Network):
         raise ValueError(
@@ -219,7 +236,7 @@ def _sets(subject, known):
             f"name the data: --data {' | '.join(data.names())}, or a file.npz of yours"
         )
     if name.endswith(".npz"):
-        return _own_sets(Path(name))
+        return _own_sets(files.local(name))
     size = subject.size if subject.size is not None else known.get("image_size")
     return data.load(name, "train", size), data.load(name, "test", size)
 

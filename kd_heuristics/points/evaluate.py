@@ -145,7 +145,7 @@ def evaluate_sets(
         if refresh_stats is not None:
             own = refreshed(refresh_stats, params, strategy, mesh)
         for name, batches in sets.items():
-            with _missing_stats_named():
+            with missing_stats_named():
                 sums = chunk_sums(metric, params, own, shared, batches, strategy, mesh)
             for key, values in _means(sums, len(part)).items():
                 found.setdefault(f"{name}_{key}", []).append(values)
@@ -248,7 +248,7 @@ def _means(sums, num_points) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _missing_stats_named():
+def missing_stats_named():
     """Turns flax's error on absent batch statistics into one that says what to give."""
     try:
         yield

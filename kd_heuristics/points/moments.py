@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import parallel
+from kd_heuristics.points import equinox
 
 PyTree = Any
 
@@ -83,7 +84,7 @@ def _merged(carry, size, other, pairs, pool):
 def mean_of(stats) -> dict[int, int]:
     """Which of the floating-point leaves is the mean of which variance, by place."""
     paths = [
-        [jax.tree_util.keystr((key,), simple=True) for key in path]
+        equinox.named(tuple(jax.tree_util.keystr((k,), simple=True) for k in path))
         for path, leaf in jax.tree_util.tree_leaves_with_path(stats)
         if _is_inexact(leaf)
     ]
@@ -92,7 +93,7 @@ def mean_of(stats) -> dict[int, int]:
             "batch_stats holds no statistics to re-estimate: give those of any network "
             "alike, or leave refresh_stats out where the model has no batch norm"
         )
-    places = {tuple(path): place for place, path in enumerate(paths)}
+    places = {path: place for place, path in enumerate(paths)}
     pairs = {}
     for path, place in places.items():
         names = [key for key in path if key in ("mean", "var")]

@@ -18,7 +18,8 @@ to be called (under `jax.jit`) on one network:
                  Garipov et al. 2018 do (their variances are unbiased, PyTorch's).
 
 `batch_stats` is any tree of arrays "mean" and "var", in pairs side by side, as Linen
-and NNX have them; leaves that are not floating-point stay as they are.
+and NNX have them, or of Equinox's pairs; leaves that are not floating-point stay as
+they are, but for Equinox's counters, which start anew.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.points import equinox
 from kd_heuristics.points.moments import (
     mean_of,
     moments_of_all,
@@ -114,6 +116,7 @@ def cumulative(
 
 def _partial(function, step, batch_stats, batches):
     mean_of(batch_stats)  # Fails here rather than in the middle of an evaluation.
+    batch_stats = equinox.restarted(batch_stats)
     return jax.tree_util.Partial(
         function, as_partial(step), batch_stats, without_padding(batches)
     )

@@ -41,7 +41,7 @@ def tensorboard(directory: str | Path) -> Sink:
     except ImportError as error:
         raise ValueError(_missing("tensorboardX", "tensorboard")) from error
     # A thread writes; without this it drops the last lines when the process ends.
-    writer = tensorboardX.SummaryWriter(str(directory), flush_secs=2)
+    writer = tensorboardX.SummaryWriter(str(files.local(directory)), flush_secs=2)
     atexit.register(writer.close)
 
     def sink(stage, step, values):
@@ -67,7 +67,7 @@ def wandb(directory: str | Path) -> Sink:
         import wandb as package
     except ImportError as error:
         raise ValueError(_missing("wandb", "wandb")) from error
-    directory = Path(directory)
+    directory = files.local(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # By default init gives the run that is open, another study's of this process.
     name = directory.parent.name
@@ -105,7 +105,7 @@ def from_environment(directory: files.AnyPath) -> list[Sink]:
             f"{VARIABLE} names {names[0]}, which writes to a local folder, not to "
             f"{directory}; unset it, or choose a local --workdir"
         )
-    return [_SINKS[name](Path(directory) / name) for name in names]
+    return [_SINKS[name](files.local(directory) / name) for name in names]
 
 
 def _missing(package: str, extra: str) -> str:

@@ -1,0 +1,43 @@
+"""The statistics of `equinox.nn.BatchNorm`, which have names and counters of their own.
+
+Its state holds mean and variance as a pair without names. In mode "batch" it divides
+them by 1 - momentum^counter, unless the counter is 0; in mode "ema" it normalises by
+the running statistics while training, but the first time by the batch's own.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+_PAIRS = ("batch_state_index", "ema_state_index")
+_NAMES = {"0": "mean", "1": "var"}
+
+
+def named(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of a leaf, in which the two of a pair are called "mean" and "var".
+
+    >>> named(("bn", "ema_state_index", "1"))
+    ('bn', 'ema_state_index', 'var')
+    """
+    if path[-2:-1] and path[-2] in _PAIRS:
+        return (*path[:-1], _NAMES.get(path[-1], path[-1]))
+    return path
+
+
+def restarted(batch_stats: PyTree) -> PyTree:
+    """Statistics that stand for themselves and do not act on a training-mode pass.
+
+    >>> restarted({"batch_counter": jnp.int32(7), "mean": 1.5})["batch_counter"].item()
+    0
+    """
+
+    def leaf_of(path, leaf):
+        last = jax.tree_util.keystr(path[-1:], simple=True)
+        if last == "batch_counter":
+            return jnp.zeros_like(leaf)
+        return jnp.ones_like(leaf) if last == "ema_first_time_index" else leaf
+
+    return jax.tree_util.tree_map_with_path(leaf_of, batch_stats)
