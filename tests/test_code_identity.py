@@ -1,10 +1,12 @@
 """What changes a function's identity, and what does not, in packages made here."""
 
+import dataclasses
 import functools
 import importlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -169,6 +171,13 @@ def test_methods_partials_and_closures_bring_what_they_hold(tree):
     assert {*code_identity.modules(closure.make(study.Lab()))} >= REACHED
     net = importlib.import_module("other.model").Net()
     assert {*code_identity.modules(compute(), net)} == REACHED | {"other.model"}
+    assert {*code_identity.modules({"nets": [net]})} == {"other.model"}
+    assert {*code_identity.modules(Holder(net))} >= {"other.model"}
+
+
+@dataclasses.dataclass
+class Holder:
+    held: Any
 
 
 def test_it_is_the_same_at_another_place_and_run_as_a_program(tree, tmp_path):

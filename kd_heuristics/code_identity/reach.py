@@ -1,6 +1,7 @@
 """The modules that a function reaches."""
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -19,9 +20,10 @@ def modules(*things: Any) -> dict[str, str]:
     """The hash of each module that a function's numbers come from.
 
     Args:
-      *things: functions, methods, classes or `functools.partial`s. Of a method the
-        class of its object counts too, of a partial its arguments, of a closure what
-        it holds: their modules, if they are functions or objects of classes.
+      *things: functions, methods, classes, `functools.partial`s, dataclasses, or lists
+        and dictionaries of these. The object of a method, the arguments of a partial,
+        what a closure holds and the fields of a dataclass count too: for the modules
+        that define their functions and classes.
 
     Returns: `{module: sha256}`, sorted, of the project's modules and the user's own;
       the same from a checkout and from an installed package. A function without a
@@ -75,7 +77,15 @@ def _sources(things) -> Iterator[Source]:
         elif inspect.isfunction(thing) or inspect.isclass(thing):
             waiting += _held(thing)
             yield from _defining(thing, waiting)
+        elif isinstance(thing, list | tuple):
+            waiting += thing
+        elif isinstance(thing, Mapping):
+            waiting += thing.values()
         else:
+            fields = (
+                dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+            )
+            waiting += [getattr(thing, field.name, None) for field in fields]
             waiting.append(type(thing))
 
 

@@ -27,7 +27,17 @@ class Source:
     imported: Mapping[str, str]
 
 
-def read(name: str, tree: ast.Module, is_package: bool, imported) -> Source:
+def read(
+    name: str, tree: ast.Module, is_package: bool, imported: Mapping[str, str]
+) -> Source:
+    """Reads a module.
+
+    Args:
+      name: dotted.
+      tree: its syntax.
+      is_package: whether it is a package's __init__.
+      imported: names that it has without importing them, and where they come from.
+    """
     package = name.split(".") if is_package else name.split(".")[:-1]
     bound = {**imported}
     uses: set[str] = set()
@@ -62,9 +72,7 @@ def _imports(body) -> Iterator[ast.Import | ast.ImportFrom]:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement
             continue
-        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(
-            statement.test
-        ):
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in _dotted(statement.test):
             yield from _imports(statement.orelse)
             continue
         for field in ("body", "orelse", "finalbody", "handlers", "cases"):
@@ -107,6 +115,9 @@ class _Words:
         if isinstance(node, ast.Call) and self._is_shown(node.func):
             self.found.append("shown")
             return
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node)
+            return
         dotted = _dotted(node)
         if dotted:
             self.chains.setdefault(dotted[0], set()).add(".".join(dotted[1:]))
@@ -119,9 +130,7 @@ class _Words:
                 continue
             self.found.append(field)
             for part in value if isinstance(value, list) else [value]:
-                if isinstance(part, ast.alias):
-                    self._alias(part)
-                elif not isinstance(part, ast.AST):
+                if not isinstance(part, ast.AST):
                     self.found.append(repr(part))
                 elif not _is_idle(part):
                     self.visit(part)
@@ -130,9 +139,11 @@ class _Words:
     def _is_shown(self, function):
         return bool(name := _dotted(function)) and name[0] in self.shown
 
-    def _alias(self, alias):
-        if (alias.asname or alias.name.partition(".")[0]) not in self.shown:
-            self.found.append(f"{alias.name} as {alias.asname}")
+    def _import(self, node):
+        source = (getattr(node, "level", 0), getattr(node, "module", None))
+        for alias in node.names:
+            if (alias.asname or alias.name.partition(".")[0]) not in self.shown:
+                self.found.append(f"{source} {alias.name} as {alias.asname}")
 
 
 def _dotted(node: ast.AST) -> tuple[str, ...]:
@@ -145,7 +156,7 @@ def _dotted(node: ast.AST) -> tuple[str, ...]:
 
 
 def _is_idle(node: ast.AST) -> bool:
-    """Whether a statement does nothing: docstrings, `pass`, imports of what shows."""
+    """Whether a statement does nothing: a docstring, `pass`, `...`."""
     return isinstance(node, ast.Pass) or (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
