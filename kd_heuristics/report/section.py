@@ -224,4 +224,18 @@ def _environment(record: dict[str, Any]) -> str:
         f"in finished invocations, resumed {escape(record['resumes'])} times. Again: "
         f"<code>{escape(last['command'])}</code></p>"
     )
-    return line + details("Environment", fields(last, "Environment"))
+    return (
+        line
+        + _accepted(last.get("accepted_code"))
+        + details("Environment", fields(last, "Environment"))
+    )
+
+
+def _accepted(accepted: dict[str, list[str]] | None) -> str:
+    """What other code than the last invocation's made, and was used as it was."""
+    if not accepted:
+        return ""
+    rows = [(escape(what), escape(", ".join(m))) for what, m in accepted.items()]
+    words = f"Made by other code, and accepted: {len(rows)} of its parts"
+    head = ("part", "modules that differ")
+    return f'<p class="bad">{words}.</p>' + table(head, rows, words)
