@@ -181,7 +181,7 @@ def main(study: Study) -> None:
     arguments = _arguments(study, preset)
     with usage_errors():
         prog = f"python -m experiments.{study.name}"
-        parsed = tyro.cli(arguments, prog=prog, args=rest)
+        parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
     workdir, config = files.path(parsed.workdir), parsed.config
     if getattr(parsed, "sweep", None) is not None:
@@ -326,6 +326,8 @@ AcceptCode = Annotated[
     tyro.conf.arg(help="use what other code made in the run folder; reports say so"),
 ]
 
+# A comment above a field is no help: it is often of several fields, or on why.
+_HELP = (tyro.conf.HelptextFromCommentsOff,)
 _SWEEP = (
     "sweep",
     Annotated[
