@@ -1,6 +1,7 @@
 """The objective whose minimiser is a curve of low loss."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -76,9 +77,10 @@ class CurveLoss:
             raise ValueError(f"kind must be one of {sorted(_KINDS)}, got {self.kind!r}")
         if self.num_t < 1:
             raise ValueError(f"num_t must be at least 1, got {self.num_t}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                f"weight_decay must not be negative, got {self.weight_decay}"
+                "weight_decay must be finite and not negative, got "
+                f"{self.weight_decay}"
             )
 
     def __call__(
@@ -138,7 +140,7 @@ class CurveLoss:
             if trees.is_inexact(leaf)
             and (self.decays is None or self.decays(trees.path_name(path)))
         ]
-        return self.weight_decay / 2 * sum(squares, jnp.float32(0))
+        return self.weight_decay / 2 * trees.total(squares)
 
 
 def _mean(values):

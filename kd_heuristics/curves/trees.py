@@ -54,7 +54,8 @@ def distance(a: PyTree, b: PyTree) -> jax.Array:
     """Euclidean distance over all floating-point leaves.
 
     sqrt(sum over leaves and entries of |a - b|^2), in float32 or wider; other leaves
-    do not count. Its gradient where the trees are equal is 0.
+    do not count. Its gradient where the trees are equal is 0. It is NaN if a leaf holds
+    NaN.
 
     Args:
       a: any tree.
@@ -98,12 +99,24 @@ def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
 def widened(leaf: Any) -> jax.Array:
     """A number or array in at least float32: sums over many entries need it."""
     leaf = jnp.asarray(leaf)
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    return leaf.astype(common_type(leaf.dtype, jnp.float32))
+
+
+def common_type(*dtypes: Any) -> Any:
+    """The type that holds all of these, also under strict promotion."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*dtypes)
+
+
+def total(values: Sequence[jax.Array]) -> jax.Array:
+    """The sum of scalars, in float32 or wider; 0 of none."""
+    dtype = common_type(jnp.float32, *(value.dtype for value in values))
+    return sum((value.astype(dtype) for value in values), jnp.zeros((), dtype))
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
-    """The root of a sum of squares, with gradient 0 where it is 0."""
-    positive = square > 0
+    """The root of a sum of squares, with gradient 0 where it is 0; NaN of NaN."""
+    positive = ~(square <= 0)
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
@@ -125,7 +138,7 @@ def _pinned_jvp(primals, tangents):
 def _distance(pairs):
     differences = [widened(y) - widened(x) for x, y in pairs]
     squares = [jnp.square(jnp.abs(values)).sum() for values in differences]
-    return safe_sqrt(sum(squares, jnp.float32(0)))
+    return safe_sqrt(total(squares))
 
 
 @jax.jit

@@ -68,10 +68,9 @@ def _merged(carry, size, other, pairs, pool):
     Merged batch by batch, not summed: squares of large means would cancel in float32.
     """
     done, total = carry
-    share = size / (done + size)
     merged = []
     for place, (x, y) in enumerate(zip(total, other, strict=True)):
-        weight = share.astype(x.dtype)
+        weight = size / (done + size).astype(x.dtype)
         new = x + weight * (y - x)
         if pool and place in pairs:
             apart = other[pairs[place]] - total[pairs[place]]

@@ -82,9 +82,10 @@ def pooled(
 
     Args:
       train: `(params, batch_stats, batch) -> batch_stats` after a step in training
-        mode, each leaf m * old + (1 - m) * batch's. The momentum m is found by
-        differentiation, so the batch's own moments come back whatever it is, to
-        about 6e-8 / (1 - m). A layer's dropout and augmentation are the caller's.
+        mode, each leaf m * old + (1 - m) * batch's, 0 <= m < 1 (PyTorch calls 1 - m
+        the momentum). It is called with two values of old, 0 and a large one, which
+        tell m: the batch's own moments come back whatever it is, to about
+        6e-8 / (1 - m) in float32. Dropout and augmentation are the caller's.
       batch_stats: as in `exact`.
       batches: as in `exact`.
 
