@@ -152,7 +152,11 @@ class Sweep:
             "count": {state: states.count(state) for state in sorted({*states})},
             "best": {
                 group: max(
-                    (row for row in done if row["group"] == group),
+                    (
+                        row
+                        for row in done
+                        if row["group"] == group and row["validation"] is not None
+                    ),
                     key=lambda row: row["validation"],
                     default=None,
                 )

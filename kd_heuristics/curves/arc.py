@@ -89,6 +89,8 @@ def _mean_over_arc(ts, values, grid, position):
     ts = ts.astype(grid.dtype)
     steps = jnp.diff(jnp.interp(ts, grid, position))
     steps = jnp.where(steps.sum() <= 0, jnp.diff(ts), steps)  # NaN stays
+    dtype = trees.common_type(values.dtype, steps.dtype)
+    values, steps = values.astype(dtype), steps.astype(dtype)
     return ((values[:-1] + values[1:]) / 2 * steps).sum() / steps.sum()
 
 
@@ -120,17 +122,14 @@ def _positions(kind, num_points, pieces, leaves):
 
 def _step_gram(number, leaves):
     """Inner products of points[k + 1] - points[k], float [n - 1, n - 1]."""
-    gram = jnp.zeros((number, number), jnp.float32)
+    grams = []
     for leaf in leaves:
         values = jnp.stack([trees.widened(value).ravel() for value in leaf])
         steps = jnp.diff(values, axis=0)
-        gram = (
-            gram
-            + jnp.einsum(
-                "ix,jx->ij", steps, steps.conj(), precision=jax.lax.Precision.HIGHEST
-            ).real
-        )
-    return gram
+        highest = jax.lax.Precision.HIGHEST
+        gram = jnp.einsum("ix,jx->ij", steps, steps.conj(), precision=highest)
+        grams.append(gram.real)
+    return trees.total(grams, (number, number))
 
 
 def _check_ts(ts, values):

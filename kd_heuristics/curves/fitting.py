@@ -33,7 +33,8 @@ def sample_t(key: jax.Array, num: int = 1, *, stratified: bool = False) -> jax.A
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     uniform = jax.random.uniform(key, (num,))
-    return (jnp.arange(num) + uniform) / num if stratified else uniform
+    part = jnp.arange(num, dtype=uniform.dtype)
+    return (part + uniform) / num if stratified else uniform
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,7 @@ class CurveLoss:
             raise ValueError(f"num_t must be at least 1, got {self.num_t}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                "weight_decay must be finite and not negative, got "
-                f"{self.weight_decay}"
+                f"weight_decay must be finite and not negative, got {self.weight_decay}"
             )
 
     def __call__(
@@ -110,7 +110,7 @@ class CurveLoss:
         def at(t, key):
             weights = curve.at(t)
             value, (stats, metrics) = objective(weights, batch_stats, batch, key)
-            return value + self._decay(weights), (stats, metrics)
+            return self._decayed(value, weights), (stats, metrics)
 
         if self.num_t == 1:
             return at(ts[0], key)
@@ -131,16 +131,19 @@ class CurveLoss:
             )
         return _KINDS[self.kind]([ends[0], *params, ends[1]])
 
-    def _decay(self, weights) -> jax.Array | float:
+    def _decayed(self, value, weights) -> jax.Array:
+        """A loss with the decay of the weights."""
         if not self.weight_decay:
-            return 0.0
+            return value
         squares = [
             jnp.square(jnp.abs(trees.widened(leaf))).sum()
             for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
             if trees.is_inexact(leaf)
             and (self.decays is None or self.decays(trees.path_name(path)))
         ]
-        return self.weight_decay / 2 * trees.total(squares)
+        decay = self.weight_decay / 2 * trees.total(squares)
+        dtype = trees.common_type(value.dtype, decay.dtype)
+        return value.astype(dtype) + decay.astype(dtype)
 
 
 def _mean(values):

@@ -26,9 +26,12 @@ def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
 
     They must agree in structure, in the shape and type of each leaf and, if
     `constants`, in the value of each leaf that is not floating-point: integers, typed
-    keys, functions. Values that jax traces are not compared.
+    keys, functions. Values that jax traces are not compared. An array of another
+    framework, as PyTorch's, is a TypeError.
     """
     first, structure = jax.tree_util.tree_flatten_with_path(trees[0])
+    for path, leaf in first:
+        _check_foreign(path, leaf)
     for number, tree in enumerate(trees[1:], start=1):
         leaves, other = jax.tree_util.tree_flatten_with_path(tree)
         if structure != other:
@@ -43,6 +46,23 @@ def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
                     f"leaf {path_name(path)!r} of trees 0 and {number} differs: "
                     f"{difference}"
                 )
+
+
+def _check_foreign(path, leaf):
+    """Raises TypeError for an array of another framework, as PyTorch's."""
+    if hasattr(leaf, "__array__") and not (
+        isinstance(leaf, np.ndarray | np.generic | jax.Array) or _holds_values(leaf)
+    ):
+        kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+        raise TypeError(
+            f"leaf {path_name(path)!r} is a {kind}; give NumPy or JAX arrays, of a "
+            "PyTorch module {k: v.numpy() for k, v in module.state_dict().items()}"
+        )
+
+
+def _holds_values(leaf) -> bool:
+    """Whether JAX takes a leaf for an array, as it does what has `__jax_array__`."""
+    return hasattr(leaf, "__jax_array__")
 
 
 def path_name(path: tuple) -> str:
@@ -108,10 +128,10 @@ def common_type(*dtypes: Any) -> Any:
         return jnp.result_type(*dtypes)
 
 
-def total(values: Sequence[jax.Array]) -> jax.Array:
-    """The sum of scalars, in float32 or wider; 0 of none."""
+def total(values: Sequence[jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
+    """The sum of arrays of one shape, in float32 or wider; 0 of none."""
     dtype = common_type(jnp.float32, *(value.dtype for value in values))
-    return sum((value.astype(dtype) for value in values), jnp.zeros((), dtype))
+    return sum((value.astype(dtype) for value in values), jnp.zeros(shape, dtype))
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
@@ -156,7 +176,7 @@ def _weighted_sum(weights, values):
     of the sum.
     """
     terms = [
-        jnp.where(weight == 0, 0, weight * widened(value))
+        jnp.where(weight == 0, 0, _product(weight, value))
         for weight, value in zip(weights, values, strict=True)
     ]
     result = sum(terms[1:], terms[0]).astype(jnp.result_type(values[0]))
@@ -166,11 +186,18 @@ def _weighted_sum(weights, values):
     return result
 
 
+def _product(weight, value):
+    """In float32 or wider, also under strict promotion."""
+    value = widened(value)
+    dtype = common_type(weight.dtype, value.dtype)
+    return weight.astype(dtype) * value.astype(dtype)
+
+
 @_weighted_sum.defjvp
 def _weighted_sum_jvp(primals, tangents):
     (weights, values), (weights_dot, values_dot) = primals, tangents
     terms = [
-        dw * widened(v) + w * widened(dv)
+        _product(dw, v) + _product(w, dv)
         for w, v, dw, dv in zip(weights, values, weights_dot, values_dot, strict=True)
     ]
     result = _weighted_sum(weights, values)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import parallel
+from kd_heuristics.curves.trees import common_type
 
 PyTree = Any
 
@@ -143,8 +144,7 @@ def _moving(stats) -> list:
 def _zeros(stats) -> list:
     """In at least float32, and of the shapes of the floating-point leaves."""
     return [
-        jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
-        for x in _moving(stats)
+        jnp.zeros(x.shape, common_type(x.dtype, jnp.float32)) for x in _moving(stats)
     ]
 
 

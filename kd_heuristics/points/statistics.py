@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.points.batches import stacked
 from kd_heuristics.points.moments import (
     mean_of,
     moments_of_all,
@@ -54,7 +55,8 @@ def exact(
         layer normalises by `batch_stats`: evaluation mode. `linen_moments` makes it.
       batch_stats: statistics of any network alike, for their shapes.
       batches: arrays [num_batches, batch, ...] with an optional "mask", as of
-        `data.eval_batches`; examples that the mask leaves out are cut away before.
+        `data.eval_batches`; examples that the mask leaves out are cut away before. Or
+        a list or another iterable of batches of one size.
 
     Returns: `params -> batch_stats`, a `jax.tree_util.Partial`.
 
@@ -116,7 +118,7 @@ def cumulative(
 def _partial(function, step, batch_stats, batches):
     mean_of(batch_stats)  # Fails here rather than in the middle of an evaluation.
     return jax.tree_util.Partial(
-        function, as_partial(step), batch_stats, without_padding(batches)
+        function, as_partial(step), batch_stats, without_padding(stacked(batches))
     )
 
 
