@@ -33,8 +33,7 @@ def to_json(value: Any) -> Any:
 def identity(described: Any) -> Any:
     """What of a run's description decides its numbers and verdicts.
 
-    Neither words (the question, a claim's statement and unit) nor the paper's numbers
-    and preset, which they are compared with.
+    Of a claim its rule: not its words, nor the paper's number.
 
     >>> claim = {"statement": "It rises.", "statistic": "rise", "margin": 0.1}
     >>> identity({"study": "s", "question": "Does it?", "claims": [claim]})
@@ -42,7 +41,7 @@ def identity(described: Any) -> Any:
     """
     if not isinstance(described, dict):
         return described
-    found = {k: v for k, v in described.items() if k not in ("question", "deviations")}
+    found = {key: described[key] for key in _DECIDES if key in described}
     claims = found.get("claims")
     if isinstance(claims, list) and all(isinstance(claim, dict) for claim in claims):
         by_name: dict[str, list] = {}
@@ -53,7 +52,8 @@ def identity(described: Any) -> Any:
     return found
 
 
-_OF_CLAIMS = ("statistic", "statement", "unit", "paper")
+_DECIDES = ("study", "config", "strategies", "claims")
+_OF_CLAIMS = ("key", "statistic", "statement", "unit", "paper")
 
 
 def keep_free(old: Any, new: dict[str, Any], free: Sequence[str]) -> dict[str, Any]:
