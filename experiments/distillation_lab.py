@@ -129,7 +129,7 @@ class Laboratory:
             log_every_steps=self.task.steps_per_epoch,
             evaluate=None if tested is None else test,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(name),
+            directory=self.folder.training(name, type(self)),
             **self.config.how,
             progress=self.progress.advance,
         )

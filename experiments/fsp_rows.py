@@ -138,7 +138,7 @@ class Laboratory:
             log_every_steps=self.config.log_every_steps,
             evaluate=None if tested is None else test,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(name),
+            directory=self.folder.training(name, type(self)),
             **self.config.how,
             progress=self.progress.advance,
         )

@@ -20,6 +20,7 @@ from its teacher on images that neither was trained on.
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,14 @@ def selected(lengths: dict[str, Any]) -> dict[str, Any]:
     >>> selected(runs)
     {'epochs': 4, 'test_accuracy': 2}
     """
-    best = max(lengths, key=lambda key: lengths[key]["validation_accuracy"]["mean"])
+    best = max(lengths, key=lambda key: _score(lengths[key]))
     return {"epochs": int(best), "test_accuracy": lengths[best]["test_accuracy"]}
+
+
+def _score(run: Mapping[str, Any]) -> float:
+    """The validation accuracy; below any other where it is not finite."""
+    mean = run["validation_accuracy"]["mean"]
+    return mean if np.isfinite(mean) else -np.inf
 
 
 def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:

@@ -136,7 +136,7 @@ class Laboratory:
             log_every_steps=max(1, steps // config.points),
             stage=what,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(what),
+            directory=self.folder.training(what, type(self)),
             batch_norm=config.batch_norm,
             on_nonfinite=config.on_nonfinite,
             progress=self.progress.advance,
@@ -331,7 +331,7 @@ class Laboratory:
             log_every_steps=max(1, steps // config.points),
             evaluate=functools.partial(self.held, arm, "validation"),
             metrics=self.metrics,
-            directory=self.folder.checkpoints(stage),
+            directory=self.folder.training(stage, type(self)),
             **config.how,
             progress=self.progress.advance,
         )

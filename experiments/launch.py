@@ -16,6 +16,7 @@ import tyro
 from experiments import distributed, progress
 from kd_heuristics import (
     checkpoints,
+    code_identity,
     compilation,
     compile_cache,
     data,
@@ -39,6 +40,7 @@ EXPLAINED = (
     runs.RunError,
     training.NonFiniteError,
 )
+CODE = "code.json"  # of the run folder: the code of its results
 # Fields that a run may be gone on with otherwise; results then agree to rounding.
 FREE = ("devices",)
 USAGE, FAILED = 2, 1  # exit statuses, beside 0, 130 (SIGINT) and 143 (SIGTERM)
@@ -73,7 +75,12 @@ class Study:
     extendable: tuple[str, ...] = ()
 
 
-def run(study: Study, config: Any, workdir: files.AnyPath) -> Any:
+def run(
+    study: Study,
+    config: Any,
+    workdir: files.AnyPath,
+    on_other_code: runs.OnOtherCode = "refuse",
+) -> Any:
     """Runs a study, or what is left of it, in a run folder; returns the folder.
 
     With several processes (`hosts.start`) all of them call it alike.
@@ -82,13 +89,15 @@ def run(study: Study, config: Any, workdir: files.AnyPath) -> Any:
       study: which one.
       config: of a preset, with all devices of all processes where there are several.
       workdir: the run folder; may be a "gs://" path.
+      on_other_code: what happens to stages and checkpoints that other code made: see
+        `runs.RunFolder`.
 
     Raises:
       RunError, CheckpointError, MissingDatasetError, NonFiniteError, WriteError: see
         their words.
       Interrupted: the process was asked to stop, inside `interrupts.handled`.
     """
-    folder = runs.RunFolder(workdir)
+    folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         _run(study, config, folder)
     return folder.path
@@ -113,6 +122,7 @@ def _run(study, config, folder):
                 results, arrays = study.compute(config, folder, bar)
             results = results | {"numbers": numbers(config, folder)}
             folder.save_arrays("arrays.npz", arrays)
+            folder.write_json(CODE, code_identity.modules(study.compute))
             folder.write_json("results.json", results)
             hosts.first(study.draw, folder.path)
     except Exception as error:
@@ -171,7 +181,8 @@ def main(study: Study) -> None:
     arguments = _arguments(study, preset)
     with usage_errors():
         prog = f"python -m experiments.{study.name}"
-        parsed = tyro.cli(arguments, prog=prog, args=rest)
+        parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
+        on_other_code = rule(parsed.recompute, parsed.accept_code)
     workdir, config = files.path(parsed.workdir), parsed.config
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
@@ -179,7 +190,7 @@ def main(study: Study) -> None:
         from experiments import sweep  # which runs studies itself
 
         root = workdir.with_name(f"{workdir.name}-sweep")
-        make = functools.partial(sweep.of, study.name, config, root)
+        make = functools.partial(sweep.of, study.name, config, root, on_other_code)
         with usage_errors(), explained_errors():
             compile_cache.use()
             sweep.command(make, parsed.sweep)
@@ -190,9 +201,25 @@ def main(study: Study) -> None:
             config = distributed.on_all_devices(config)
     with explained_errors():
         compile_cache.use()
-        folder = run(study, config, workdir)
+        folder = run(study, config, workdir, on_other_code)
         if hosts.is_first():
             print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+def rule(recompute: bool, accept_code: bool) -> runs.OnOtherCode:
+    """What the flags --recompute and --accept-code say of results of other code.
+
+    Raises:
+      ValueError: both are given.
+
+    >>> rule(recompute=True, accept_code=False)
+    'recompute'
+    """
+    if recompute and accept_code:
+        raise ValueError(
+            "--recompute and --accept-code exclude each other; give one of them"
+        )
+    return "recompute" if recompute else "accept" if accept_code else "refuse"
 
 
 def start(where: str) -> None:
@@ -276,6 +303,8 @@ def _arguments(study: Study, preset: str) -> type:
                 Annotated[str | None, tyro.conf.arg(help=distributed.HELP)],
                 None,
             ),
+            ("recompute", Recompute, False),
+            ("accept_code", AcceptCode, False),
             *([_SWEEP] if study.has_sweep else []),
             (
                 "config",
@@ -287,6 +316,18 @@ def _arguments(study: Study, preset: str) -> type:
     )
 
 
+# Flags of every study and of `reproduce`.
+Recompute = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="compute anew what other code made in the run folder"),
+]
+AcceptCode = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="use what other code made in the run folder; reports say so"),
+]
+
+# A comment above a field is no help: it is often of several fields, or on why.
+_HELP = (tyro.conf.HelptextFromCommentsOff,)
 _SWEEP = (
     "sweep",
     Annotated[

@@ -114,7 +114,7 @@ class Laboratory:
             mesh=its.mesh,
             log_every_steps=its.steps_per_epoch,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(directory),
+            directory=self.folder.training(directory, type(self)),
             **self.config.how,
             progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
             **options,

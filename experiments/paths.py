@@ -22,7 +22,7 @@ class Chain:
       epochs: of fitting, at the study's batch size.
       rate: learning rate at the start.
       drops_epochs: where the rate is multiplied by `drop_factor`.
-      drop_factor: in (0, 1].
+      drop_factor: multiplies the rate at each drop, in (0, 1].
       momentum: of SGD.
       clip_norm: largest global norm of the gradient; None: unclipped.
       bend_decay: L2 coefficient on the bend's kernels.

@@ -48,11 +48,14 @@ class Arguments:
     seeds: int | None = None
     """number of seeds; None: the preset's"""
     distributed: Annotated[str | None, tyro.conf.arg(help=_DISTRIBUTED)] = None
+    recompute: launch.Recompute = False
+    accept_code: launch.AcceptCode = False
 
 
 def run(arguments: Arguments) -> int:
     """Runs the studies; the number of those that failed."""
     root = files.path(arguments.workdir) / arguments.preset
+    on_other_code = launch.rule(arguments.recompute, arguments.accept_code)
     failed = 0
     for study in STUDIES:
         config = study.presets[arguments.preset]
@@ -61,7 +64,7 @@ def run(arguments: Arguments) -> int:
         try:
             if arguments.distributed is not None:
                 config = distributed.on_all_devices(config)
-            launch.run(study, config, root / study.name)
+            launch.run(study, config, root / study.name, on_other_code)
         except Exception as error:  # the other studies still run
             failed += 1
             print(f"{study.name} failed: {error}", file=sys.stderr)
@@ -75,6 +78,7 @@ def main() -> None:
     """The command line."""
     with launch.usage_errors():
         arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
+        launch.rule(arguments.recompute, arguments.accept_code)
         nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
         if arguments.seeds is not None and arguments.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")

@@ -84,7 +84,7 @@ class Laboratory:
             mesh=self.task.mesh,
             log_every_steps=self.task.steps_per_epoch,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(directory),
+            directory=self.folder.training(directory, type(self)),
             **self.config.how,
             progress=self.progress.advance,
             **options,

@@ -16,6 +16,7 @@ must be one that all machines see. A job that failed leaves its error there, and
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import json
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import launch
-from kd_heuristics import compile_cache, runs
+from kd_heuristics import code_identity, compile_cache, other_code, runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +40,19 @@ class Job:
     config: Any
 
 
-def of(study: str, config: Any, root: Path) -> "Sweep":
+def of(
+    study: str, config: Any, root: Path, on_other_code: runs.OnOtherCode = "refuse"
+) -> "Sweep":
     """The sweep of a study: its module has STUDY, `jobs` and `scores`.
 
     Args:
       study: the name of the module, as "funmatch".
       config: whose jobs these are; `jobs(config)` lists them.
       root: the sweep's folder.
+      on_other_code: see `Sweep`.
     """
     module = importlib.import_module(f"experiments.{study}")
-    return Sweep(module.STUDY, module.jobs(config), module.scores, root)
+    return Sweep(module.STUDY, module.jobs(config), module.scores, root, on_other_code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +64,25 @@ class Sweep:
       jobs: in an order that stays.
       scores: `results -> (validation score, what to report)` of a finished job.
       root: folder of the sweep.
+      on_other_code: what happens to jobs that other code made than the present: see
+        `runs.RunFolder`. "accept" counts them as done.
     """
 
     study: launch.Study
     jobs: Sequence[Job]
     scores: Callable[[dict], tuple[float, Any]]
     root: Path
+    on_other_code: runs.OnOtherCode = "refuse"
 
     def folder(self, index: int) -> Path:
         """Where a job runs."""
         return self.root / "jobs" / f"{index:05d}"
 
     def state(self, index: int) -> str:
-        """Of a job: "done", "failed", "unfinished" (or running), or "missing"."""
+        """Of a job: "done", "failed", "unfinished" (or running), or "missing".
+
+        "outdated": done by other code than the present.
+        """
         folder = self.folder(index)
         for file, state in (
             ("error.json", "failed"),
@@ -80,15 +90,24 @@ class Sweep:
             ("config.json", "unfinished"),
         ):
             if (folder / file).exists():
-                return state
+                return self._age(folder) if state == "done" else state
         return "missing"
+
+    @functools.cached_property
+    def _code(self) -> dict[str, str]:
+        return code_identity.modules(self.study.compute)
+
+    def _age(self, folder: Path) -> str:
+        """Of a finished job: "done" or "outdated"."""
+        changed = code_identity.changed(_made_by(folder), self._code)
+        return "outdated" if changed and self.on_other_code != "accept" else "done"
 
     def run(self, index: int) -> Path:
         """Runs a job, or what is left of it; its folder.
 
         Raises: ValueError for an index that no job has; InUseError where the job is
-          running already, which leaves it alone; what the study raises, after the
-          folder has it in error.json.
+          running already, which leaves it alone; CodeChangedError where other code did
+          it; what the study raises, after the folder has it in error.json.
         """
         if not 0 <= index < len(self.jobs):
             raise ValueError(
@@ -96,10 +115,15 @@ class Sweep:
                 "--sweep list names them"
             )
         folder = self.folder(index)
-        if self.state(index) == "done":
+        state = self.state(index)
+        if state == "done":
             return folder
+        if state == "outdated":
+            rule = other_code.OtherCode(self.on_other_code)
+            rule.use(f"job {index} in {folder}", [_made_by(folder)], self._code)
         try:
-            return launch.run(self.study, self.jobs[index].config, folder)
+            config = self.jobs[index].config
+            return launch.run(self.study, config, folder, self.on_other_code)
         except runs.InUseError:
             raise
         except Exception as error:
@@ -128,7 +152,11 @@ class Sweep:
             "count": {state: states.count(state) for state in sorted({*states})},
             "best": {
                 group: max(
-                    (row for row in done if row["group"] == group),
+                    (
+                        row
+                        for row in done
+                        if row["group"] == group and row["validation"] is not None
+                    ),
                     key=lambda row: row["validation"],
                     default=None,
                 )
@@ -139,6 +167,12 @@ class Sweep:
         self.root.mkdir(parents=True, exist_ok=True)
         runs.RunFolder(self.root).write_json("sweep.json", found)
         return found
+
+
+def _made_by(folder: Path) -> dict[str, str]:
+    """The code of a finished job; {} where it was not recorded."""
+    known = (folder / launch.CODE).exists()
+    return runs.RunFolder(folder).read_json(launch.CODE) if known else {}
 
 
 def on_ray(
@@ -211,6 +245,11 @@ def command(make: Callable[[], Sweep], word: str) -> None:
         for row in found["jobs"]:
             if row["state"] == "failed":
                 print(f"job {row['index']} failed: {row['error']}: {row['message']}")
+            elif row["state"] == "outdated":
+                print(
+                    f"job {row['index']} was done by other code than the present: run "
+                    "it with --recompute, or gather with --accept-code"
+                )
         print(f"results: {sweep.root / 'sweep.json'}")
         if set(found["count"]) != {"done"}:
             raise SystemExit(launch.FAILED)

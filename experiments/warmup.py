@@ -211,7 +211,7 @@ class Laboratory:
             log_every_steps=its.steps_per_epoch,
             evaluate=test,
             metrics=self.metrics,
-            directory=self.folder.checkpoints(group),
+            directory=self.folder.training(group, type(self)),
             keep_steps={0, self.warmup_steps},
             **self.config.how,
             progress=lambda steps, loss: self.progress.advance(steps / unit, loss),

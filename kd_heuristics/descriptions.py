@@ -30,22 +30,57 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def identity(described: Any) -> Any:
+    """What of a run's description decides its numbers and verdicts.
+
+    Of a claim its rule: not its words, nor the paper's number.
+
+    >>> claim = {"statement": "It rises.", "statistic": "rise", "margin": 0.1}
+    >>> identity({"study": "s", "question": "Does it?", "claims": [claim]})
+    {'study': 's', 'claims': {'rise': [{'margin': 0.1}]}}
+    """
+    if not isinstance(described, dict):
+        return described
+    found = {key: described[key] for key in _DECIDES if key in described}
+    claims = found.get("claims")
+    if isinstance(claims, list) and all(isinstance(claim, dict) for claim in claims):
+        by_name: dict[str, list] = {}
+        for claim in claims:
+            rule = {key: value for key, value in claim.items() if key not in _OF_CLAIMS}
+            by_name.setdefault(str(claim.get("statistic")), []).append(rule)
+        found["claims"] = by_name
+    return found
+
+
+_DECIDES = ("study", "config", "strategies", "claims")
+_OF_CLAIMS = ("key", "statistic", "statement", "unit", "paper")
+
+
+def keep_free(old: Any, new: dict[str, Any], free: Sequence[str]) -> dict[str, Any]:
+    """A new description with the free fields of the old one."""
+    kept = {**new}
+    for part in ("config", "deviations"):
+        if isinstance(kept.get(part), dict):
+            there = {k: v for k, v in old.get(part, {}).items() if k in free}
+            kept[part] = {k: v for k, v in new[part].items() if k not in free} | there
+    return kept
+
+
 def extends(found: Sequence[tuple[str, Any, Any]], extendable: Collection[str]) -> bool:
-    """Whether all that differs is larger fields, and what follows from them."""
-    for key, old, new in found:
-        field = key.removeprefix("config.")
-        if field in extendable and isinstance(old, int) and isinstance(new, int):
-            if new < old:
-                return False
-        elif key.partition(".")[0] != "deviations":
-            return False
-    return True
+    """Whether all that differs is larger fields."""
+    return all(
+        key.removeprefix("config.") in extendable
+        and isinstance(old, int)
+        and isinstance(new, int)
+        and new >= old
+        for key, old, new in found
+    )
 
 
 def is_free(key: str, free: Sequence[str]) -> bool:
-    """Whether a difference is of a field that may differ, or follows from it."""
-    parts = key.split(".")
-    return len(parts) > 1 and parts[0] in ("config", "deviations") and parts[1] in free
+    """Whether a difference is of a field that may differ."""
+    part, _, field = key.partition(".")
+    return part == "config" and field.partition(".")[0] in free
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

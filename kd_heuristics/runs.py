@@ -3,10 +3,13 @@
     config.json        the study, its resolved preset, its claims, the strategies used
     environment.json   one entry an invocation: versions, devices, commit, command, time
     metrics.jsonl      one line a log step
-    checkpoints/       one folder a training, one checkpoint a step
-    stages/            arrays of each finished stage, so that a rerun skips it
+    checkpoints/       one folder a training, one checkpoint a step; NAME.code.json
+                       beside it: the code that made them
+    stages/            arrays of each finished stage and the code that made them, so
+                       that a rerun skips it
     arrays.npz         every array of the results
     results.json       every number and claim: what config and seeds alone determine
+    code.json          the code that made them
     error.json         instead of results, where the study failed
     figures/           png and pdf
     .lock              while a run is in it: whose
@@ -20,31 +23,25 @@ object store ("gs://bucket/run"): see `files` and `locks` for what is different 
 
 import contextlib
 import json
-import os
-import shlex
-import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from etils import epath
 
-from kd_heuristics import files, hosts, locks, parallel
-from kd_heuristics.descriptions import differences, extends, is_free, to_json
+from kd_heuristics import code_identity, descriptions, files, hosts, locks, parallel
+from kd_heuristics.descriptions import differences, identity, to_json
+from kd_heuristics.environment import environment
 from kd_heuristics.files import PREFIX, whole, write_text, writing
+from kd_heuristics.other_code import CodeChangedError, OnOtherCode, OtherCode, RunError
+
+__all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFolder"]
 
 _PROBE = ".writable"
 _STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
-_PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
-
-
-class RunError(Exception):
-    """A run folder that cannot be used as asked; the message says what helps."""
+_CODE = "__code__"  # in the file of a stage, beside its arrays
 
 
 class InUseError(RunError):
@@ -52,10 +49,17 @@ class InUseError(RunError):
 
 
 class RunFolder:
-    """The folder of one run of one study; its path may be "gs://bucket/run"."""
+    """The folder of one run of one study.
 
-    def __init__(self, path: files.AnyPath):
+    Args:
+      path: of the folder; may be "gs://bucket/run".
+      on_other_code: what happens to stages and checkpoints that other code made than
+        the present one, see `other_code.OtherCode`.
+    """
+
+    def __init__(self, path: files.AnyPath, on_other_code: OnOtherCode = "refuse"):
         self.path = files.path(path)
+        self._other_code = OtherCode(on_other_code)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -86,6 +90,8 @@ class RunFolder:
         free: Sequence[str] = (),
     ) -> None:
         """Makes the folder, or checks that it holds a run of the same description.
+
+        Other words alone (`descriptions.identity`) are written to config.json.
 
         Args:
           described: goes to config.json: the study, its config, claims, strategies.
@@ -139,19 +145,21 @@ class RunFolder:
         old = self.read_json("config.json")
         found = [
             difference
-            for difference in differences(old, described)
-            if not is_free(difference[0], free)
+            for difference in differences(identity(old), identity(described))
+            if not descriptions.is_free(difference[0], free)
         ]
         if not found:
+            kept = descriptions.keep_free(old, described, free)
+            if kept != old:
+                self.write_json("config.json", kept)
             return
         lines = [f"  {key}: {a!r} there, {b!r} asked for" for key, a, b in found]
-        if extends(found, extendable):
+        if descriptions.extends(found, extendable):
             print(f"{self.path} is extended:\n" + "\n".join(lines), file=sys.stderr)
             # Before config.json, so that a kill in between leaves the shorter run.
             for path in (self.path / "stages").glob("*.npz"):
                 path.unlink()
-            for name in ("results.json", "arrays.npz"):
-                (self.path / name).unlink(missing_ok=True)
+            self._drop_results()
             self.write_json("config.json", described)
             return
         more = f" (only {', '.join(extendable)} may grow)" if extendable else ""
@@ -161,9 +169,37 @@ class RunFolder:
             + f"\nchoose another folder with --workdir, or remove this one{more}"
         )
 
-    def checkpoints(self, stage: str) -> Any:
-        """Where the checkpoints of a stage lie."""
-        return self.path / "checkpoints" / stage
+    def checkpoints(self, name: str) -> Any:
+        """Where the checkpoints of a training lie, to read them."""
+        return self.path / "checkpoints" / name
+
+    def training(self, name: str, by: Any) -> Any:
+        """Where a training writes its checkpoints, and goes on from those that it has.
+
+        Args:
+          name: of the training.
+          by: what trains: a function or class, see `code_identity.modules`.
+
+        Raises:
+          CodeChangedError: other code wrote the checkpoints.
+        """
+        now = code_identity.modules(by)
+        directory, record = self.checkpoints(name), f"checkpoints/{name}.code.json"
+        made_by: list[dict[str, str]] = []
+        if hosts.first(_has_steps, directory):
+            known = hosts.first((self.path / record).exists)
+            made_by = self.read_json(record) if known else [{}]
+            if not self._use(f"the checkpoints {directory}", made_by, now):
+                hosts.first(epath.Path(directory).rmtree)
+                made_by = []
+        if now not in made_by:
+            hosts.first(self._make_below, "checkpoints")
+            self.write_json(record, [*made_by, now])
+        return directory
+
+    def _make_below(self, name):
+        with writing(self.path / name):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def read_json(self, name: str) -> Any:
         """The contents of a JSON file of the folder.
@@ -228,18 +264,46 @@ class RunFolder:
             ) from error
 
     def stage(self, name: str, compute: Callable) -> dict[str, np.ndarray]:
-        """The arrays of a stage: read where it is finished, else computed and saved.
+        """The arrays of a stage: read if it is finished, else computed and saved.
 
-        A file that is damaged is computed again, and a warning says so.
+        A damaged file is computed again, with a warning. The code of `compute`, as
+        `code_identity.modules` finds it, is saved with the arrays.
+
+        Raises:
+          CodeChangedError: other code made the arrays.
         """
-        file = f"stages/{name}.npz"
+        file, now = f"stages/{name}.npz", code_identity.modules(compute)
         if hosts.first((self.path / file).exists):
             try:
-                return self.load_arrays(file)
+                arrays, made_by = self._load_stage(file)
             except RunError as error:
                 warnings.warn(f"{error}; that is done now", stacklevel=2)
-        self.save_arrays(file, compute())
-        return self.load_arrays(file)
+            else:
+                if self._use(f"the stage {self.path / file}", [made_by], now):
+                    return arrays
+        self.save_arrays(file, {**compute(), _CODE: np.array(json.dumps(now))})
+        return self._load_stage(file)[0]
+
+    def _load_stage(self, file):
+        arrays = self.load_arrays(file)
+        text = str(arrays.pop(_CODE, "{}"))
+        try:
+            return arrays, json.loads(text)
+        except ValueError as error:
+            raise RunError(
+                f"{self.path / file} cannot be read ({error}); remove it to have it "
+                "made again"
+            ) from error
+
+    def _use(self, what, made_by, now) -> bool:
+        use = self._other_code.use(what, made_by, now)
+        if not use:  # a kill must not leave the old results beside new ones
+            hosts.first(self._drop_results)
+        return use
+
+    def _drop_results(self):
+        for name in ("results.json", "arrays.npz"):
+            (self.path / name).unlink(missing_ok=True)
 
     def begin(self) -> dict[str, Any]:
         """Adds this invocation to environment.json; `end` completes the entry."""
@@ -275,44 +339,13 @@ class RunFolder:
     def _end(self, entry, seconds, more):
         record = self.read_json("environment.json")
         done = entry | {"finished": True, "seconds": round(seconds, 1)} | more
+        if self._other_code.accepted:
+            done["accepted_code"] = self._other_code.accepted
         record["invocations"][-1] = done
         self.write_json("environment.json", record)
 
 
-def environment() -> dict[str, Any]:
-    """Versions, devices, git commit, command and start of this process."""
-    devices = jax.devices()
-    return {
-        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "backend": jax.default_backend(),
-        "devices": [f"{devices[0].device_kind} x {len(devices)}"],
-        "cpu_cores": os.cpu_count(),
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this file lies in, None outside of one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        result = subprocess.run(
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+def _has_steps(directory) -> bool:
+    """Whether a training has written a checkpoint."""
+    folder = epath.Path(directory)
+    return folder.exists() and any(path.name.isdigit() for path in folder.iterdir())

@@ -1,12 +1,14 @@
 """The run folder: what is refused, what is kept, what is written whole."""
 
+import importlib
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import runs
+from kd_heuristics import checkpoints, runs
 
 DESCRIBED = {"study": "s", "config": {"seeds": 3, "rate": 0.1}}
 
@@ -68,6 +70,151 @@ def test_a_stage_is_computed_once_and_its_file_is_the_same_each_time(tmp_path):
     folder.stage("b", compute)
     stages = tmp_path / "stages"
     assert (stages / "a.npz").read_bytes() == (stages / "b.npz").read_bytes()
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A module with a function of another, and a way to change that one."""
+    root = tmp_path / "code"
+    root.mkdir()
+    (root / "mine_study.py").write_text(
+        "import numpy as np\nimport mine_tool\n\n"
+        "def compute():\n    return {'x': np.full(2, mine_tool.value())}\n"
+    )
+    monkeypatch.syspath_prepend(root)
+
+    def write(text):
+        (root / "mine_tool.py").write_text(text)
+        for name in ("mine_study", "mine_tool"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return importlib.import_module("mine_study").compute
+
+    yield write
+    for name in ("mine_study", "mine_tool"):
+        sys.modules.pop(name, None)
+
+
+FIRST = "def value():\n    return 1.0\n"
+SAID = 'def value():\n    """The value."""\n    return 1.0  # so\n'
+MENDED = "def value():\n    return 2.0 * 1\n"
+OTHER = "The modules that differ: mine_tool. Add --recompute"
+
+
+def test_a_stage_of_other_code_is_refused_made_anew_or_accepted(tmp_path, study):
+    path = tmp_path / "run"
+    runs.RunFolder(path).stage("a", study(FIRST))
+    assert runs.RunFolder(path).stage("a", study(SAID))["x"].tolist() == [1, 1]
+    before = (path / "stages/a.npz").read_bytes()
+    with pytest.raises(runs.CodeChangedError, match=OTHER):
+        runs.RunFolder(path).stage("a", study(MENDED))
+    accepting = runs.RunFolder(path, "accept")
+    entry = accepting.begin()
+    assert accepting.stage("a", study(MENDED))["x"].tolist() == [1, 1]
+    accepting.end(entry, 1.0)
+    assert (path / "stages/a.npz").read_bytes() == before
+    (record,) = accepting.read_json("environment.json")["invocations"]
+    stage = f"the stage {path / 'stages/a.npz'}"
+    assert record["accepted_code"] == {stage: ["mine_tool"]}
+    with pytest.raises(runs.CodeChangedError, match=OTHER):  # acceptance does not stay
+        runs.RunFolder(path).stage("a", study(MENDED))
+    (path / "results.json").write_text("{}")
+    anew = runs.RunFolder(path, "recompute").stage("a", study(MENDED))
+    assert anew["x"].tolist() == [2, 2]
+    assert not (path / "results.json").exists()
+    assert runs.RunFolder(path).stage("a", study(MENDED))["x"].tolist() == [2, 2]
+    assert list(anew) == ["x"]
+
+
+def test_a_stage_whose_code_was_not_recorded_is_refused(tmp_path, study):
+    folder = runs.RunFolder(tmp_path / "run")
+    folder.save_arrays("stages/a.npz", {"x": np.ones(1)})
+    with pytest.raises(runs.CodeChangedError, match="was not recorded"):
+        folder.stage("a", study(FIRST))
+
+
+def test_checkpoints_of_other_code_are_refused_made_anew_or_accepted(tmp_path, study):
+    path = tmp_path / "run"
+
+    def open_(text, rule="refuse"):
+        return runs.RunFolder(path, rule).training("train", study(text))
+
+    directory = open_(FIRST)
+    assert open_(MENDED) == directory  # nothing was trained yet
+    open_(FIRST)
+    checkpoints.save(directory, 3, {"a": jnp.ones(2)})
+    open_(SAID)
+    with pytest.raises(runs.CodeChangedError, match=OTHER):
+        open_(MENDED)
+    assert checkpoints.steps(open_(MENDED, "accept")) == [3]
+    # From here on two codes have trained it: neither alone made it.
+    for text in (FIRST, MENDED):
+        with pytest.raises(runs.CodeChangedError, match=OTHER):
+            open_(text)
+    assert checkpoints.steps(open_(MENDED, "recompute")) == []
+    checkpoints.save(directory, 1, {"a": jnp.ones(2)})
+    assert checkpoints.steps(open_(MENDED)) == [1]
+
+
+CLAIM = {
+    "statement": "it rises",
+    "statistic": "rise",
+    "direction": "above",
+    "smallest_effect": 0.0,
+    "margin": 0.1,
+    "unit": "nats",
+    "paper": 0.5,
+}
+WORDED = DESCRIBED | {
+    "question": "Does it rise?",
+    "claims": [CLAIM, CLAIM | {"statistic": "fall"}],
+    "deviations": {"rate": [0.1, 0.2]},
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"question": "Does it rise at all?"},
+        {"deviations": {"rate": [0.1, 0.3]}},
+        {"claims": WORDED["claims"][::-1]},
+        *(
+            {"claims": [CLAIM | change, WORDED["claims"][1]]}
+            for change in ({"statement": "It rises."}, {"unit": "bits"}, {"paper": 0.6})
+        ),
+    ],
+)
+def test_other_words_are_written_and_refuse_nothing(tmp_path, words):
+    folder = runs.RunFolder(tmp_path)
+    folder.open(WORDED)
+    folder.open(WORDED | words)
+    assert folder.read_json("config.json") == WORDED | words
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"margin": 0.2}, "claims.rise"),
+        ({"smallest_effect": 0.1}, "claims.rise"),
+        ({"direction": "below"}, "claims.rise"),
+        ({"statistic": "fall"}, "claims.fall"),
+    ],
+)
+def test_another_rule_of_a_claim_is_another_run(tmp_path, change, named):
+    folder = runs.RunFolder(tmp_path)
+    folder.open(WORDED)
+    with pytest.raises(runs.RunError, match=named):
+        folder.open(WORDED | {"claims": [CLAIM | change, WORDED["claims"][1]]})
+    assert folder.read_json("config.json") == WORDED
+
+
+def test_other_words_leave_the_free_fields_that_are_there(tmp_path):
+    folder = runs.RunFolder(tmp_path)
+    one = WORDED | {"config": {"devices": 1, "rate": 0.1}}
+    folder.open(one)
+    other = {"config": {"devices": 4, "rate": 0.1}, "question": "Why?"}
+    folder.open(one | other, free=("devices",))
+    assert folder.read_json("config.json") == one | {"question": "Why?"}
 
 
 def test_types_of_ml_dtypes_are_written_as_float32(tmp_path):

@@ -22,13 +22,42 @@ class Config(common.WithVgg):
     optimiser, schedule, lengths and the factor T squared are open in it. Here students
     of all kinds have the same start, batches, rates and number of steps, `kl` has the
     factor, and every rate falls to zero on one cosine.
+
+    Attributes:
+      seeds: number of seeds; the paper has five.
+      map_examples: training images, un-augmented, that similarities are measured on.
+      teacher: network of the teacher.
+      teacher_width: multiplies the teacher's number of channels.
+      model: network of the student.
+      batch_size: examples of a training step.
+      teacher_epochs: length of the teacher's training.
+      teacher_rate: learning rate of the teacher at the start.
+      epochs: length of the students' training.
+      rate: learning rate of the students at the start.
+      momentum: of SGD.
+      weight_decay: L2 coefficient on the kernels.
+      clip_norm: largest global norm of the gradient; None: unclipped.
+      temperature: of the soft targets in the maps.
+      temperatures: of the soft targets, one arm each.
+      kinds: other ways to teach, of `KINDS`; hints and flow matrices come first, in a
+        stage of their own, then labels alone.
+      first_stage_epochs: length of that first stage, on top of epochs.
+      first_stage_rate: learning rate of the first stage.
+      first_stage_clip_norm: largest global norm of the gradient in the first stage,
+        whose sums over units are large at the start.
+      measure: of similarity.
+      eval_batch_size: examples at a time in evaluation.
+      smallest_effect: from which difference on it counts, of accuracy and of
+        similarity.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
     """
 
     seeds: int = 5
-    map_examples: int = 10_000  # of the training set, un-augmented, for similarities
+    map_examples: int = 10_000
     teacher: str = "vgg16"
     teacher_width: float = 1.0
-    model: str = "shallow"  # the student
+    model: str = "shallow"
     batch_size: int = 100
     teacher_epochs: int = 200
     teacher_rate: float = 0.05
@@ -39,16 +68,14 @@ class Config(common.WithVgg):
     clip_norm: float | None = None
     temperature: float = 5.0
     temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
-    # Hints and flow matrices come first, in a stage of their own; then labels alone, so
-    # that no soft targets mix in. The steps of that first stage come on top.
+    # Labels alone after the first stage, so that no soft targets mix in.
     kinds: tuple[str, ...] = KINDS
     first_stage_epochs: int = 10
     first_stage_rate: float = 1e-3
-    first_stage_clip_norm: float = 1.0  # sums over units are large at the start
+    first_stage_clip_norm: float = 1.0
     measure: Literal["svcca", "cca", "pwcca", "cka", "google_cca"] = "svcca"
     eval_batch_size: int = 500
-    # Accuracies count from half a per cent on, similarities from 0.005: the paper's own
-    # map differs by 0.005 to 0.04 in the layers it speaks of.
+    # The paper's own map differs by 0.005 to 0.04 in the layers it speaks of.
     smallest_effect: float = 0.005
     margin: float = 0.005
 

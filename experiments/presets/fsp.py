@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +74,13 @@ NEVER = 2**30  # a step that no run reaches
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stage of training: steps in all, the first rate, the steps where it drops."""
+    """A stage of training: steps in all, the first rate, the steps where it drops.
+
+    Attributes:
+      steps: length of the stage.
+      rate: learning rate at the start.
+      drops: steps at which the rate is multiplied by the config's drop_factor.
+    """
 
     steps: int
     rate: float
@@ -93,13 +98,51 @@ class Config(common.Common):
 
     Open in the paper: the batch (128, as the recipe it follows), the weight of the
     pairs (1), how an ensemble votes (by its mean probabilities).
+
+    Attributes:
+      nets: networks of a row of table 1, averaged and as an ensemble.
+      image_size: pixels a side; None: the set's own.
+      padding: of the random crop, in pixels.
+      teacher: network of the teacher, and of the student of table 1.
+      model: network of the student of table 3.
+      width: multiplies the number of channels.
+      batch_size: examples of a training step.
+      teacher_phase: training of the teacher.
+      fast_phase: last stage of the students of table 1.
+      fsp_phase: first stage with flow matrices.
+      hint_phase: first stage with hints.
+      drop_factor: multiplies the rate at each drop of a phase.
+      momentum: of SGD.
+      weight_decay: L2 coefficient on the kernels.
+      clip_norm: largest global norm of the gradient in the first stages; None:
+        unclipped.
+      pair_weight: lambda, the weight of each pair of flow matrices.
+      temperature: of FitNets' second stage and of distillation.
+      points: points of the curves in the fast phase.
+      eval_batch_size: examples at a time in evaluation.
+      fast: whether tables 1 and 2 are made.
+      small: whether tables 3 and 4 are made.
+      transfer: whether table 5 is made.
+      source_classes: table 5 goes from the classes below this one to the others; None:
+        from source_weights to the whole set.
+      source_weights: an `.npz` of torchvision's names (see `distill.imagenet`), without
+        source_classes; None: the teacher is trained from scratch.
+      input_batch_norm: whether the networks normalise their input, as the paper's CIFAR
+        nets.
+      target_examples: training images of the target of table 5; None: all.
+      transfer_phase: last stage of the students of table 5.
+      transfer_fsp_phase: first stage of table 5 with flow matrices.
+      paper_tables: names of the paper's tables that ours are shown beside.
+      smallest_effect: from which difference of accuracy on it counts.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
     """
 
-    nets: int = 3  # of a row of table 1: averaged, and as an ensemble
-    image_size: int | None = None  # None: the set's own
+    nets: int = 3
+    image_size: int | None = None
     padding: int = 4  # of the random crop; the paper names no flip
-    teacher: str = "resnet26"  # and the student of table 1
-    model: str = "resnet8"  # the student of table 3
+    teacher: str = "resnet26"
+    model: str = "resnet8"
     width: float = 1.0
     batch_size: int = 128
     teacher_phase: Phase = Phase(steps=64_000, rate=0.1, drops=(32_000, 48_000))
@@ -109,25 +152,22 @@ class Config(common.Common):
     drop_factor: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    clip_norm: float | None = None  # in the first stages only
-    pair_weight: float = 1.0  # lambda, equal for all pairs
-    temperature: float = 3.0  # of FitNets' second stage and of distillation
-    points: int = 20  # of the curves, in the fast phase
+    clip_norm: float | None = None
+    pair_weight: float = 1.0
+    temperature: float = 3.0
+    points: int = 20
     eval_batch_size: int = 500
-    fast: bool = True  # tables 1 and 2
-    small: bool = True  # tables 3 and 4
-    # Table 5: from the classes below `source_classes` to the others. None: to the whole
-    # set, from weights in `source_weights`, an `.npz` of torchvision's names (see
-    # `distill.imagenet`); without them the teacher is trained from scratch.
+    fast: bool = True
+    small: bool = True
     transfer: bool = True
     source_classes: int | None = 5
     source_weights: str | None = None
     input_batch_norm: bool = True  # as the paper's CIFAR nets
-    target_examples: int | None = None  # of the target's training images; None: all
+    target_examples: int | None = None
     transfer_phase: Phase = Phase(steps=30_000, rate=0.1, drops=(10_000, 20_000))
     transfer_fsp_phase: Phase = Phase(steps=21_000, rate=0.1, drops=(11_000, 16_000))
     paper_tables: tuple[str, str, str] = ("table1", "table3", "table5")
-    # Accuracies count from 0.3 % on: the spread of the paper's nets is 0.2 to 0.5 %.
+    # The spread of the paper's nets is 0.2 to 0.5 %.
     smallest_effect: float = 0.003
     margin: float = 0.003
 

@@ -27,50 +27,96 @@ class Config(common.Common):
     the student of the arm "pretrained" came to its weights on small sets, and the
     settings of all arms but FunMatch, which the paper found for each by its grid
     (`--sweep`) and does not list: here every arm has FunMatch's.
+
+    Attributes:
+      seeds: number of seeds of the main arms.
+      dataset: the set that is learned, of `data.names()`.
+      others: the set whose images the arm "others" is taught on.
+      streamed: read training images while the device trains; all seeds then have one
+        order.
+      held_examples: images of the held-out sets; None: all.
+      workers: processes that read images when streamed; 0: threads.
+      on_bad: what an unreadable record does: stop the run, or be skipped.
+      stored_size: pixels a side of images in memory; None: the set's own.
+      teacher: network of the teacher.
+      teacher_width: multiplies the teacher's number of channels.
+      teacher_weights: an .npz file of the teacher; None: it is trained.
+      teacher_examples: images of the teacher's training; None: all.
+      teacher_epochs: length of the teacher's training on labels.
+      teacher_rate: peak learning rate of that training.
+      teacher_view: crops of that training: mild, as in the paper, or inception's.
+      teacher_size: pixels a side of what the teacher sees.
+      second_weights: an .npz file of the ensemble's other teacher; None: it is trained.
+      model: network of the student.
+      width: multiplies the student's number of channels.
+      student_size: pixels a side of what the student sees.
+      student_weights: an .npz file for the arm "pretrained"; None: trained as the
+        teacher is.
+      family: network of the MobileNet arms.
+      batch_size: examples of a training step.
+      settings: lengths of training, each with its numbers.
+      main: arms that run at every setting, with all seeds.
+      other_arms: arms that run at one setting, with one seed.
+      other_epochs: that setting, by its epochs.
+      warmup_steps: length of the warmup of every training.
+      clip_norm: largest global norm of the gradient.
+      moment_dtype: of Adam's first moment.
+      sgd_rate_factor: SGD's rate over Adam's.
+      sgd_momentum: of SGD.
+      shampoo_rate_factor: Shampoo's rate over Adam's.
+      ensemble_crops: crops of each image that the arm fix/ic_ens averages.
+      flip: whether images are mirrored at random.
+      fraction: side of mild and central crops, as a share of the image's.
+      smallest_area: of inception crops, as a share of the image's.
+      points: points of the curves.
+      eval_batch_size: examples at a time in evaluation.
+      grid: what a sweep tries.
+      smallest_effect: from which difference of accuracy on it counts.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
     """
 
     seeds: int = 1
     dataset: str = "oxford_flowers102"
-    others: str = "food101"  # whose images the arm "others" is taught on
-    # Training images are read while the device trains; all seeds then have one order.
+    others: str = "food101"
     streamed: bool = False
-    held_examples: int | None = None  # of the held-out sets; None: all
-    workers: int = 0  # processes that read them; 0: threads
-    on_bad: Literal["stop", "skip"] = "stop"  # what a record does that is unreadable
-    stored_size: int | None = None  # pixels of images in memory; None: the set's own
+    held_examples: int | None = None
+    workers: int = 0
+    on_bad: Literal["stop", "skip"] = "stop"
+    stored_size: int | None = None
     teacher: str = "bit_r152x2"
     teacher_width: float = 1.0
-    teacher_weights: str | None = None  # an .npz file; None: the teacher is trained
-    teacher_examples: int | None = None  # of its training; None: all
-    teacher_epochs: int = 0  # of its training on labels
+    teacher_weights: str | None = None
+    teacher_examples: int | None = None
+    teacher_epochs: int = 0
     teacher_rate: float = 0.003
-    teacher_view: Literal["same/rc", "same/ic"] = "same/rc"  # the paper's: mild crops
-    teacher_size: int = 128  # pixels a side of what it sees
-    second_weights: str | None = None  # of the ensemble's other teacher
-    model: str = "bit_r50x1"  # the student
+    teacher_view: Literal["same/rc", "same/ic"] = "same/rc"
+    teacher_size: int = 128
+    second_weights: str | None = None
+    model: str = "bit_r50x1"
     width: float = 1.0
     student_size: int = 128
-    student_weights: str | None = None  # of "pretrained"; None: trained as the teacher
-    family: str = "mobilenet_v3_large"  # of the MobileNet arms
+    student_weights: str | None = None
+    family: str = "mobilenet_v3_large"
     batch_size: int = 512
     settings: tuple[Setting, ...] = ()
-    main: tuple[str, ...] = MAIN  # arms at every setting, with all seeds
-    other_arms: tuple[str, ...] = OTHERS  # at one setting, with one seed
-    other_epochs: int = 0  # which
+    main: tuple[str, ...] = MAIN
+    other_arms: tuple[str, ...] = OTHERS
+    other_epochs: int = 0
     warmup_steps: int = 1500
     clip_norm: float = 1.0
     moment_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    sgd_rate_factor: float = 10.0  # SGD's rate over Adam's
+    sgd_rate_factor: float = 10.0
     sgd_momentum: float = 0.9
     shampoo_rate_factor: float = 1.0
-    ensemble_crops: int = 1000  # of fix/ic_ens
+    ensemble_crops: int = 1000
     flip: bool = True
-    fraction: float = 128 / 160  # of mild and central crops
-    smallest_area: float = 0.05  # of inception crops
-    points: int = 8  # of the curves
+    fraction: float = 128 / 160
+    smallest_area: float = 0.05
+    points: int = 8
     eval_batch_size: int = 256
     grid: Grid = dataclasses.field(default_factory=Grid)
-    smallest_effect: float = 0.005  # accuracies count from half a per cent on
+    smallest_effect: float = 0.005
     margin: float = 0.005
 
     def __post_init__(self):

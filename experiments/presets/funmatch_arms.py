@@ -99,7 +99,13 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What the paper tries for every arm and length, 80 runs each."""
+    """What the paper tries for every arm and length, 80 runs each.
+
+    Attributes:
+      rates: learning rates tried.
+      decays: weight decays tried.
+      temperatures: temperatures tried.
+    """
 
     rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01)
     decays: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)

@@ -55,9 +55,43 @@ _PAPER_CURVE = paths.Chain(epochs=80, rate=0.1, drops_epochs=(60,))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs are passes over the training set."""
+    """A preset of this study. Epochs are passes over the training set.
 
-    eval_examples: int | None = None  # of each set, along the curves; None: all
+    Attributes:
+      eval_examples: images of each set evaluated along the curves; None: all.
+      train_metrics: whether train metrics are taken on plain or on augmented images.
+      modes: which modes are trained, of `MODES`.
+      same_start: whether the modes start from the same parameters.
+      batch_size: examples of a training step.
+      rate: learning rate at the start.
+      drops_epochs: where the rate drops.
+      drop_factor: multiplies the rate at each drop.
+      epochs: length of training.
+      momentum: of SGD.
+      weight_decay: L2 coefficient on the kernels.
+      clip_norm: largest global norm of the gradient; None: unclipped.
+      large_batch_size: examples of a step of mode A.
+      large_batch_rate: learning rate of mode A.
+      adam_rate: learning rate of mode B, by Adam.
+      linear_end_rate: learning rate at the end of mode C, which falls on a line.
+      low_decay: L2 coefficient of mode D.
+      init_factor: of mode E: multiplies the initialisation's standard deviation.
+      wide_clip_norm: of mode E: largest global norm of the gradient; None: unclipped.
+      curve: how the curves are fitted.
+      bend_decay: L2 coefficient on the bend, for the kind "decayed".
+      curve_epochs: epochs of the fit after which the curves are evaluated.
+      intervals: the curves are evaluated at t = k / intervals.
+      perplexity: of t-SNE; below the number of points.
+      eval_batch_size: examples at a time in evaluation.
+      as_good_as: a curve's worst point counts as good down to this share below its
+        worse end.
+      smallest_effect: from which difference of curves on it counts, in accuracy and in
+        nats.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
+    """
+
+    eval_examples: int | None = None
     # Open: the paper's train metrics look as if taken on augmented images.
     train_metrics: Literal["plain", "augmented"] = "plain"
     modes: tuple[str, ...] = tuple(MODES)
@@ -71,26 +105,24 @@ class Config(common.WithVgg):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float | None = None
-    large_batch_size: int = 4000  # A
+    large_batch_size: int = 4000
     large_batch_rate: float = 0.05  # A; the paper names one change, the batch
     # B; open: Adam's usual rate, with G's drops. The decay is coupled, an L2 term.
     adam_rate: float = 1e-3
     linear_end_rate: float = 0.0  # C; open
-    low_decay: float = 5e-6  # D
-    # E: of the standard deviation. Open: 3 if the paper's "3 sqrt(2/n)" is one, root
+    low_decay: float = 5e-6
+    # Open: 3 if the paper's "3 sqrt(2/n)" is one, root
     # 3 if it is a variance. With either, a VGG-16 diverges at the rate of G within
     # two steps (seen at an eighth of the width), so E's gradient is clipped.
     init_factor: float = 3.0
-    wide_clip_norm: float | None = 1.0  # E
+    wide_clip_norm: float | None = 1.0
     curve: paths.Chain = _PAPER_CURVE
-    bend_decay: float = 5e-4  # of the kind "decayed": the modes' own
-    curve_epochs: tuple[int, ...] = (20, 40, 60, 80)  # where the curves are evaluated
+    bend_decay: float = 5e-4
+    curve_epochs: tuple[int, ...] = (20, 40, 60, 80)
     intervals: int = 29  # t = k / 29; the paper shows k = 1..28
     perplexity: float = 5.0  # of t-SNE; open; must be below the number of points
     eval_batch_size: int = 500
-    # A curve's worst point is as good as its worse end down to 3 % below it.
     as_good_as: float = 0.03
-    # Differences between curves count from 2 % of accuracy or 0.02 nats on.
     smallest_effect: float = 0.02
     margin: float = 0.02
 

@@ -18,9 +18,46 @@ _PAPER_CHAIN = paths.Chain(epochs=101, rate=0.1, drops_epochs=(45, 80))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs in pairs count from 0: w_n is after epoch n."""
+    """A preset of this study. Epochs in pairs count from 0: w_n is after epoch n.
 
-    eval_examples: int | None = None  # of each set, along the paths; None: all
+    Attributes:
+      eval_examples: images of each set evaluated along the paths; None: all.
+      batch_size: examples of a training step.
+      peak_rate: learning rate at the start of each cycle.
+      end_rate: learning rate at the end of each cycle.
+      momentum: of SGD.
+      weight_decay: L2 coefficient on the kernels.
+      clip_norm: largest global norm of the gradient; None: unclipped.
+      epochs: length of training.
+      period_epochs: length of the first cycle.
+      mult: each cycle is so many times as long as the one before.
+      restarts: "epoch": the rate is set once an epoch and each cycle also holds its end
+        value for one, as the paper ran it; "step": exact restarts, the rate set every
+        step.
+      drops_epochs: of step decay: where the rate drops.
+      drop_factor: of step decay: multiplies the rate at each drop.
+      sgdr_pairs: epochs of the iterates of SGDR, and of the cosine, that are joined by
+        paths.
+      step_pairs: epochs of the iterates of step decay that are joined by paths.
+      chain: how the chain with one bend is fitted.
+      intervals: the paths are evaluated at t = k / intervals.
+      planes: pairs, of sgdr_pairs, whose plane with the bend is drawn (Figures 3, 12,
+        13); of the first seed.
+      plane_iterates: epochs of the iterates projected onto the planes.
+      plane_grid: columns and rows of the planes.
+      plane_margin: around the networks of a plane, as a share of their extent.
+      map_pairs: epochs whose similarity is mapped (Figure 14): before and after a
+        restart, then a first and a last.
+      map_examples: training images, un-augmented, that similarities are measured on.
+      measure: of similarity.
+      eval_batch_size: examples at a time in evaluation.
+      smallest_effect: from which barrier on it counts, as a share of the worse end's
+        loss.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
+    """
+
+    eval_examples: int | None = None
     batch_size: int = 100
     peak_rate: float = 0.05
     end_rate: float = 1e-6
@@ -30,8 +67,6 @@ class Config(common.WithVgg):
     epochs: int = 200
     period_epochs: int = 10
     mult: int = 2
-    # "epoch": the rate is set once an epoch and each cycle also holds its end value for
-    # one, as the paper ran it; "step": exact restarts, the rate set every step.
     restarts: Literal["epoch", "step"] = "epoch"
     drops_epochs: tuple[int, ...] = (60, 150)
     drop_factor: float = 0.2
@@ -39,18 +74,14 @@ class Config(common.WithVgg):
     step_pairs: tuple[Pair, ...] = ((55, 65), (145, 155), (55, 155))
     chain: paths.Chain = _PAPER_CHAIN
     intervals: int = 29
-    # Planes of a pair and its bend (Figure 3, then 12 and 13), and which iterates are
-    # projected onto them; of the first seed. Columns and rows are about the paper's.
     planes: tuple[Pair, ...] = ((70, 150), (30, 70))
     plane_iterates: tuple[int, ...] = (40, 50, 60, 80, 90, 100, 110, 130)
-    plane_grid: tuple[int, int] = (72, 90)
-    plane_margin: float = 0.25  # around the networks, a share of their extent
-    # Figure 14: SGDR's iterates before and after a restart, then a first and a last.
+    plane_grid: tuple[int, int] = (72, 90)  # about the paper's
+    plane_margin: float = 0.25
     map_pairs: tuple[Pair, Pair] = ((150, 155), (10, 150))
-    map_examples: int = 10_000  # of the training set, un-augmented
+    map_examples: int = 10_000
     measure: Literal["google_cca", "cca", "svcca", "cka"] = "google_cca"
     eval_batch_size: int = 500
-    # A barrier counts from 5 % of the worse end's loss on.
     smallest_effect: float = 0.05
     margin: float = 0.05
 

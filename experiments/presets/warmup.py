@@ -52,30 +52,55 @@ ARMS: dict[str, Arm] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs are passes over the training set."""
+    """A preset of this study. Epochs are passes over the training set.
 
-    map_examples: int = 10_000  # of the training set, un-augmented, for similarities
+    Attributes:
+      map_examples: training images, un-augmented, that similarities are measured on.
+      model: network, of `models.names()`.
+      on_nonfinite: on a NaN or infinity: stop, skip that update, or record it and
+        continue, since divergence is what the study is about.
+      batch_size: examples of a step with large batches.
+      micro_batches: parts of a large batch that batch norm sees one by one; 1: it sees
+        all.
+      rate: learning rate with large batches.
+      small_batch_size: examples of a step with small batches.
+      small_rate: learning rate with small batches.
+      warmup_epochs: length of the warmup.
+      init_rate: learning rate at which the warmup starts.
+      drops_epochs: where the rate drops.
+      drop_factor: multiplies the rate at each drop.
+      epochs: length of training.
+      momentum: of SGD.
+      weight_decay: L2 coefficient on the kernels.
+      clip_norm: largest global norm of the gradient, in the arm "clip" only.
+      measure: of similarity.
+      eval_batch_size: examples at a time in evaluation.
+      arms: which arms run, of `ARMS`.
+      smallest_effect: from which difference on it counts, of accuracy and of
+        similarity.
+      margin: half-width of the zone around smallest_effect in which a claim stays
+        undecided.
+    """
+
+    map_examples: int = 10_000
     model: str = "vgg11_bn"
-    on_nonfinite: Literal["raise", "skip", "record"] = (
-        "record"  # divergence is what the study is about
-    )
-    batch_size: int = 5000  # the large one
-    micro_batches: int = 1  # above 1, batch norm sees a part of the large batch only
+    on_nonfinite: Literal["raise", "skip", "record"] = "record"
+    batch_size: int = 5000
+    micro_batches: int = 1
     rate: float = 2.5
     small_batch_size: int = 100
     small_rate: float = 0.05
     warmup_epochs: int = 20
-    init_rate: float = 0.0005  # where the warmup starts
+    init_rate: float = 0.0005
     drops_epochs: tuple[int, ...] = (60, 120, 150)
     drop_factor: float = 0.1
     epochs: int = 300
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    clip_norm: float = 1.0  # in the arm "clip" only
+    clip_norm: float = 1.0
     measure: Literal["google_cca", "cca", "svcca", "cka"] = "google_cca"
     eval_batch_size: int = 500
     arms: tuple[str, ...] = tuple(ARMS)
-    # Differences of accuracy and of similarity count from 2 % on.
     smallest_effect: float = 0.02
     margin: float = 0.02
 

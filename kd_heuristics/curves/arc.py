@@ -21,7 +21,7 @@ def length(curve: Curve, num: int = 1000) -> jax.Array:
       curve: any curve.
       num: pieces of a Bezier curve, at least 1.
 
-    Returns: a scalar.
+    Returns: a scalar; NaN if a point holds NaN.
 
     >>> corner = [jnp.array([0.0, 0.0]), jnp.array([3.0, 0.0]), jnp.array([3.0, 4.0])]
     >>> from kd_heuristics.curves import polychain
@@ -39,7 +39,7 @@ def uniform_t(curve: Curve, num: int, pieces: int = 1000) -> jax.Array:
       num: how many, at least 2.
       pieces: as `num` of `length`.
 
-    Returns: float [num], ascending from 0 to 1.
+    Returns: float [num], ascending from 0 to 1; NaN if the length is not finite.
 
     >>> from kd_heuristics.curves import polychain
     >>> curve = polychain([jnp.float32(0), jnp.float32(3), jnp.float32(4)])
@@ -55,7 +55,8 @@ def uniform_t(curve: Curve, num: int, pieces: int = 1000) -> jax.Array:
 def _uniform_t(num, grid, position):
     share = jnp.linspace(0, 1, num, dtype=position.dtype)
     t = jnp.interp(share * position[-1], position, grid)
-    return jnp.where(position[-1] > 0, t, share).at[-1].set(1)
+    t = jnp.where(position[-1] > 0, t, share).at[-1].set(1)
+    return jnp.where(jnp.isfinite(position[-1]), t, jnp.nan)
 
 
 def arc_integral(ts: Any, values: Any, curve: Curve, pieces: int = 1000) -> jax.Array:
@@ -70,7 +71,7 @@ def arc_integral(ts: Any, values: Any, curve: Curve, pieces: int = 1000) -> jax.
       curve: where the metric was taken; of length 0, the weights are differences in t.
       pieces: as `num` of `length`.
 
-    Returns: a scalar.
+    Returns: a scalar; NaN if the length is not finite.
 
     Raises: ValueError for shapes that do not fit, or known ts that do not ascend.
 
@@ -87,7 +88,9 @@ def arc_integral(ts: Any, values: Any, curve: Curve, pieces: int = 1000) -> jax.
 def _mean_over_arc(ts, values, grid, position):
     ts = ts.astype(grid.dtype)
     steps = jnp.diff(jnp.interp(ts, grid, position))
-    steps = jnp.where(steps.sum() > 0, steps, jnp.diff(ts))
+    steps = jnp.where(steps.sum() <= 0, jnp.diff(ts), steps)  # NaN stays
+    dtype = trees.common_type(values.dtype, steps.dtype)
+    values, steps = values.astype(dtype), steps.astype(dtype)
     return ((values[:-1] + values[1:]) / 2 * steps).sum() / steps.sum()
 
 
@@ -119,17 +122,14 @@ def _positions(kind, num_points, pieces, leaves):
 
 def _step_gram(number, leaves):
     """Inner products of points[k + 1] - points[k], float [n - 1, n - 1]."""
-    gram = jnp.zeros((number, number), jnp.float32)
+    grams = []
     for leaf in leaves:
         values = jnp.stack([trees.widened(value).ravel() for value in leaf])
         steps = jnp.diff(values, axis=0)
-        gram = (
-            gram
-            + jnp.einsum(
-                "ix,jx->ij", steps, steps.conj(), precision=jax.lax.Precision.HIGHEST
-            ).real
-        )
-    return gram
+        highest = jax.lax.Precision.HIGHEST
+        gram = jnp.einsum("ix,jx->ij", steps, steps.conj(), precision=highest)
+        grams.append(gram.real)
+    return trees.total(grams, (number, number))
 
 
 def _check_ts(ts, values):

@@ -1,6 +1,7 @@
 """The objective whose minimiser is a curve of low loss."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,8 @@ def sample_t(key: jax.Array, num: int = 1, *, stratified: bool = False) -> jax.A
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     uniform = jax.random.uniform(key, (num,))
-    return (jnp.arange(num) + uniform) / num if stratified else uniform
+    part = jnp.arange(num, dtype=uniform.dtype)
+    return (part + uniform) / num if stratified else uniform
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,9 +79,9 @@ class CurveLoss:
             raise ValueError(f"kind must be one of {sorted(_KINDS)}, got {self.kind!r}")
         if self.num_t < 1:
             raise ValueError(f"num_t must be at least 1, got {self.num_t}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                f"weight_decay must not be negative, got {self.weight_decay}"
+                f"weight_decay must be finite and not negative, got {self.weight_decay}"
             )
 
     def __call__(
@@ -109,7 +111,7 @@ class CurveLoss:
         def at(t, key):
             weights = curve.at(t)
             value, (stats, metrics) = objective(weights, batch_stats, batch, key)
-            return value + self._decay(weights), (stats, metrics)
+            return self._decayed(value, weights), (stats, metrics)
 
         if self.num_t == 1:
             return at(ts[0], key)
@@ -130,9 +132,10 @@ class CurveLoss:
             )
         return _KINDS[self.kind]([ends[0], *params, ends[1]])
 
-    def _decay(self, weights) -> jax.Array | float:
+    def _decayed(self, value, weights) -> jax.Array:
+        """A loss with the decay of the weights."""
         if not self.weight_decay:
-            return 0.0
+            return value
         squares = [
             jnp.square(jnp.abs(trees.widened(leaf))).sum()
             for name, leaf in zip(
@@ -140,7 +143,9 @@ class CurveLoss:
             )
             if trees.is_inexact(leaf) and (self.decays is None or self.decays(name))
         ]
-        return self.weight_decay / 2 * sum(squares, jnp.float32(0))
+        decay = self.weight_decay / 2 * trees.total(squares)
+        dtype = trees.common_type(value.dtype, decay.dtype)
+        return value.astype(dtype) + decay.astype(dtype)
 
 
 def _mean(values):

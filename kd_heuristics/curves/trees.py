@@ -1,6 +1,5 @@
 """Trees that may lie on one curve: what must agree, and how far apart they are."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,9 +28,18 @@ def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
 
     They must agree in structure, in the shape and type of each leaf and, if
     `constants`, in the value of each leaf that is not floating-point: integers, typed
-    keys, functions. Values that jax traces are not compared.
+    keys, functions. Values that jax traces are not compared. An array of another
+    framework, as PyTorch's, is a TypeError.
     """
     first, structure = jax.tree.flatten(trees[0])
+    for place, leaf in enumerate(first):
+        if _is_foreign(leaf):
+            kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+            raise TypeError(
+                f"leaf {leaf_names.names(trees[0])[place]!r} is a {kind}; give NumPy "
+                "or JAX arrays, of a PyTorch module {k: v.numpy() for k, v in "
+                "module.state_dict().items()}"
+            )
     for number, tree in enumerate(trees[1:], start=1):
         leaves, other = jax.tree.flatten(tree)
         if structure != other:
@@ -48,11 +56,18 @@ def check_alike(trees: Sequence[PyTree], constants: bool = True) -> None:
                 )
 
 
+def _is_foreign(leaf) -> bool:
+    """Whether a leaf is an array of another framework, as PyTorch's."""
+    ours = isinstance(leaf, np.ndarray | np.generic | jax.Array)
+    return hasattr(leaf, "__array__") and not (ours or hasattr(leaf, "__jax_array__"))
+
+
 def distance(a: PyTree, b: PyTree) -> jax.Array:
     """Euclidean distance over all floating-point leaves.
 
     sqrt(sum over leaves and entries of |a - b|^2), in float32 or wider; other leaves
-    do not count. Its gradient where the trees are equal is 0.
+    do not count. Its gradient where the trees are equal is 0. It is NaN if a leaf holds
+    NaN.
 
     Args:
       a: any tree.
@@ -96,21 +111,24 @@ def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
 def widened(leaf: Any) -> jax.Array:
     """A number or array in at least float32: sums over many entries need it."""
     leaf = jnp.asarray(leaf)
-    return leaf.astype(wide_type(leaf.dtype))
+    return leaf.astype(common_type(leaf.dtype, jnp.float32))
 
 
-def wide_type(*dtypes: Any) -> Any:
-    """The type that holds values of these types, at least float32.
-
-    Found as by default under strict promotion too: arrays are cast to it explicitly.
-    """
+def common_type(*dtypes: Any) -> Any:
+    """The type that holds all of these, also under strict promotion."""
     with jax.numpy_dtype_promotion("standard"):
-        return functools.reduce(jnp.promote_types, dtypes, jnp.dtype("float32"))
+        return jnp.result_type(*dtypes)
+
+
+def total(values: Sequence[jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:
+    """The sum of arrays of one shape, in float32 or wider; 0 of none."""
+    dtype = common_type(jnp.float32, *(value.dtype for value in values))
+    return sum((value.astype(dtype) for value in values), jnp.zeros(shape, dtype))
 
 
 def safe_sqrt(square: jax.Array) -> jax.Array:
-    """The root of a sum of squares, with gradient 0 where it is 0."""
-    positive = square > 0
+    """The root of a sum of squares, with gradient 0 where it is 0; NaN of NaN."""
+    positive = ~(square <= 0)
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
@@ -132,7 +150,7 @@ def _pinned_jvp(primals, tangents):
 def _distance(pairs):
     differences = [widened(y) - widened(x) for x, y in pairs]
     squares = [jnp.square(jnp.abs(values)).sum() for values in differences]
-    return safe_sqrt(sum(squares, jnp.float32(0)))
+    return safe_sqrt(total(squares))
 
 
 @jax.jit
@@ -150,7 +168,7 @@ def _weighted_sum(weights, values):
     of the sum.
     """
     terms = [
-        jnp.where(weight == 0, 0, weight * widened(value))
+        jnp.where(weight == 0, 0, _product(weight, value))
         for weight, value in zip(weights, values, strict=True)
     ]
     result = sum(terms[1:], terms[0]).astype(jnp.result_type(values[0]))
@@ -160,11 +178,18 @@ def _weighted_sum(weights, values):
     return result
 
 
+def _product(weight, value):
+    """In float32 or wider, also under strict promotion."""
+    value = widened(value)
+    dtype = common_type(weight.dtype, value.dtype)
+    return weight.astype(dtype) * value.astype(dtype)
+
+
 @_weighted_sum.defjvp
 def _weighted_sum_jvp(primals, tangents):
     (weights, values), (weights_dot, values_dot) = primals, tangents
     terms = [
-        dw * widened(v) + w * widened(dv)
+        _product(dw, v) + _product(w, dv)
         for w, v, dw, dv in zip(weights, values, weights_dot, values_dot, strict=True)
     ]
     result = _weighted_sum(weights, values)

@@ -96,7 +96,7 @@ def _moved(values, coordinates):
     moved = []
     for origin, *directions in values:
         wide = [trees.widened(x) for x in (origin, *directions, *coordinates)]
-        dtype = trees.wide_type(*(x.dtype for x in wide))
+        dtype = trees.common_type(jnp.float32, *(x.dtype for x in wide))
         start, *factors = [x.astype(dtype) for x in wide]
         steps = map(jnp.multiply, factors[len(directions) :], factors)
         result = sum(steps, start).astype(jnp.result_type(origin))
@@ -109,7 +109,9 @@ def _moved(values, coordinates):
 def _nearest(values):
     """The solution of the normal equations of unit directions."""
     count = len(values[0]) - 2
-    dtype = trees.wide_type(*(trees.widened(leaf[0]).real.dtype for leaf in values))
+    dtype = trees.common_type(
+        jnp.float32, *(trees.widened(leaf[0]).real.dtype for leaf in values)
+    )
     inner = jnp.zeros((count, count + 1), dtype)
     for origin, *directions, params in values:
         offset = trees.widened(params) - trees.widened(origin)

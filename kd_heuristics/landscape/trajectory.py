@@ -91,7 +91,7 @@ def _axis(points, shares) -> PyTree:
 def _sums(shares, values):
     sums = []
     for leaf in values:
-        dtype = trees.wide_type(shares.dtype, jnp.result_type(leaf[-1]))
+        dtype = trees.common_type(jnp.float32, shares.dtype, jnp.result_type(leaf[-1]))
         *_, last = wide = [x.astype(dtype) for x in leaf]
         moves = [x - last for x in wide]
         steps = [s.astype(dtype) * move for s, move in zip(shares, moves, strict=True)]

@@ -16,6 +16,8 @@ import numpy as np
 
 from kd_heuristics import compiled, curves, parallel
 from kd_heuristics.compiled import as_partial, once
+from kd_heuristics.curves.trees import common_type
+from kd_heuristics.points.batches import stacked
 
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]
@@ -47,7 +49,8 @@ def evaluate(
         arguments of one program for all curves alike.
       coordinates: a number a point, [points], or a vector a point, [points, d], which
         `params_at` then takes as d arguments.
-      batches: a pytree of arrays [num_batches, batch, ...], as of `data.eval_batches`.
+      batches: a pytree of arrays [num_batches, batch, ...], as of `data.eval_batches`;
+        or a list or another iterable of batches of one size, which are stacked.
       metric: `(params, batch_stats, batch) -> {name: float [batch]}`; an entry "mask"
         ([batch], true where the example counts) is left out of the result. A method
         or function that compares equal between calls compiles once.
@@ -67,8 +70,8 @@ def evaluate(
 
     Raises:
       ValueError: no points, no sets, no examples, a chunk below 1, a curve's t
-        outside [0, 1], both `batch_stats` and `refresh_stats`, or a Linen model whose
-        batch statistics are missing.
+        outside [0, 1], batches of different sizes, both `batch_stats` and
+        `refresh_stats`, or a Linen model whose batch statistics are missing.
 
     >>> batches = {"x": jnp.array([[1.0, 2.0], [3.0, 0.0]]),
     ...            "mask": jnp.array([[True, True], [True, False]])}
@@ -130,7 +133,8 @@ def evaluate_sets(
     size = devices * (1 if strategy == "loop" else size)
     stack = _stacker(params_at, mesh)
     shared = {} if batch_stats is None else batch_stats
-    everywhere = as_partial(metric), shared, dict(sets)
+    sets = {name: stacked(batches) for name, batches in sets.items()}
+    everywhere = as_partial(metric), shared, sets
     metric, shared, sets = parallel.replicate(everywhere, mesh)
     if refresh_stats is not None:
         refresh_stats = parallel.replicate(as_partial(refresh_stats), mesh)
@@ -232,7 +236,7 @@ def _sum(values):
     """In at least float32: in half precision it would be rounded, or infinite."""
     if not jnp.issubdtype(values.dtype, jnp.inexact):
         return values.sum()
-    return values.sum(dtype=jnp.promote_types(values.dtype, jnp.float32))
+    return values.sum(dtype=common_type(values.dtype, jnp.float32))
 
 
 def _means(sums, num_points) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import parallel
+from kd_heuristics.curves.trees import common_type
 from kd_heuristics.points import equinox
 
 PyTree = Any
@@ -69,10 +70,9 @@ def _merged(carry, size, other, pairs, pool):
     Merged batch by batch, not summed: squares of large means would cancel in float32.
     """
     done, total = carry
-    share = size / (done + size)
     merged = []
     for place, (x, y) in enumerate(zip(total, other, strict=True)):
-        weight = share.astype(x.dtype)
+        weight = size / (done + size).astype(x.dtype)
         new = x + weight * (y - x)
         if pool and place in pairs:
             apart = other[pairs[place]] - total[pairs[place]]
@@ -145,8 +145,7 @@ def _moving(stats) -> list:
 def _zeros(stats) -> list:
     """In at least float32, and of the shapes of the floating-point leaves."""
     return [
-        jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
-        for x in _moving(stats)
+        jnp.zeros(x.shape, common_type(x.dtype, jnp.float32)) for x in _moving(stats)
     ]
 
 

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.points import equinox
+from kd_heuristics.points.batches import stacked
 from kd_heuristics.points.moments import (
     mean_of,
     moments_of_all,
@@ -56,7 +57,8 @@ def exact(
         layer normalises by `batch_stats`: evaluation mode. `linen_moments` makes it.
       batch_stats: statistics of any network alike, for their shapes.
       batches: arrays [num_batches, batch, ...] with an optional "mask", as of
-        `data.eval_batches`; examples that the mask leaves out are cut away before.
+        `data.eval_batches`; examples that the mask leaves out are cut away before. Or
+        a list or another iterable of batches of one size.
 
     Returns: `params -> batch_stats`, a `jax.tree_util.Partial`.
 
@@ -84,9 +86,10 @@ def pooled(
 
     Args:
       train: `(params, batch_stats, batch) -> batch_stats` after a step in training
-        mode, each leaf m * old + (1 - m) * batch's. The momentum m is found by
-        differentiation, so the batch's own moments come back whatever it is, to
-        about 6e-8 / (1 - m). A layer's dropout and augmentation are the caller's.
+        mode, each leaf m * old + (1 - m) * batch's, 0 <= m < 1 (PyTorch calls 1 - m
+        the momentum). It is called with two values of old, 0 and a large one, which
+        tell m: the batch's own moments come back whatever it is, to about
+        6e-8 / (1 - m) in float32. Dropout and augmentation are the caller's.
       batch_stats: as in `exact`.
       batches: as in `exact`.
 
@@ -118,7 +121,7 @@ def _partial(function, step, batch_stats, batches):
     mean_of(batch_stats)  # Fails here rather than in the middle of an evaluation.
     batch_stats = equinox.restarted(batch_stats)
     return jax.tree_util.Partial(
-        function, as_partial(step), batch_stats, without_padding(batches)
+        function, as_partial(step), batch_stats, without_padding(stacked(batches))
     )
 
 

@@ -50,10 +50,12 @@ def crossing(values: Any) -> float:
     Args:
       values: a loss along the path, [points], the ends included; at least 3 points.
 
+    Returns: NaN if a value is NaN.
+
     >>> crossing([1.0, 3.0, 2.0]), crossing([1.0, 0.5, 2.0])
     (1.0, -1.5)
     """
     values = np.asarray(values, np.float64)
     if len(values) < 3:
         raise ValueError(f"a path needs at least 3 points, got {len(values)}")
-    return float(values[1:-1].max() - max(values[0], values[-1]))
+    return float(values[1:-1].max() - np.maximum(values[0], values[-1]))

@@ -9,12 +9,12 @@ VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"}
 
 
 def escape(text: Any) -> str:
-    """Text that is safe between tags and inside quoted attributes.
+    """Text that is safe between tags and inside quoted attributes, and is Unicode.
 
     >>> escape('<b> "x"')
     '&lt;b&gt; &quot;x&quot;'
     """
-    return html.escape(str(text))
+    return html.escape(str(text)).encode("utf-8", "replace").decode("utf-8")
 
 
 def embedded_json(value: Any) -> str:

@@ -78,9 +78,8 @@ def _render(path: Any, title: str) -> _Part:
     """A study; one that is damaged, or no run's folder, does not hide the others."""
     try:
         return _part(section.read(path, title))
-    except (runs.RunError, LookupError, TypeError, ValueError, AttributeError) as error:
-        words = "the files of this run are damaged, or no run's"
-        failure = {"error": type(error).__name__, "message": f"{words}: {error}"}
+    except runs.RunError as error:
+        failure = {"error": type(error).__name__, "message": str(error)}
         return _part(
             section.Run(path.name, title, path, {"config": {}}, None, failure, {}, {})
         )

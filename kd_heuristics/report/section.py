@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from kd_heuristics import runs
-from kd_heuristics.report import findings, questions
+from kd_heuristics.report import findings, questions, reading
 from kd_heuristics.report.markup import details, embedded_json, escape, fields, table
 from kd_heuristics.report.panels import PANELS
 
@@ -40,7 +40,7 @@ class Run:
     @property
     def claims(self) -> list[dict[str, Any]]:
         """Judged claims; [] where there are no results."""
-        return [] if self.results is None else self.results.get("claims", [])
+        return [] if self.results is None else self.results.get("claims") or []
 
 
 def read(path: Any, title: str) -> Run:
@@ -51,20 +51,18 @@ def read(path: Any, title: str) -> Run:
     """
     folder = runs.RunFolder(path)
 
-    def optional(name):
-        return folder.read_json(name) if (path / name).exists() else None
-
-    error, results = optional("error.json"), optional("results.json")
+    error = reading.checked(folder, "error.json")
+    results = reading.checked(folder, "results.json")
     if error is not None:
         results = None
     run = Run(
         name=path.name,
         title=title,
         path=path,
-        described=folder.read_json("config.json"),
+        described=reading.checked(folder, "config.json") or {"config": {}},
         results=results,
         error=error,
-        record=optional("environment.json") or {},
+        record=reading.checked(folder, "environment.json") or {},
         panels={},
     )
     return dataclasses.replace(run, panels=_panels(run, folder))
@@ -74,7 +72,7 @@ def html(run: Run) -> str:
     """The section of a study."""
     parts = [
         f'<section id="{escape(run.title)}"><h2>{escape(run.title)}</h2>',
-        f'<p class="question">{escape(run.described.get("question", ""))}</p>',
+        f'<p class="question">{escape(run.described.get("question") or "")}</p>',
     ]
     if run.error is not None:
         parts.append(failure(run.error))
@@ -154,10 +152,11 @@ def _panels(run: Run, folder: runs.RunFolder) -> dict[str, list[dict[str, Any]]]
         )
         for name in questions.CAPTIONS[run.name]
     }
-    config = run.described["config"]
+    arrays = folder.load_arrays("arrays.npz")
+    found = (run.described["config"], run.results, arrays)
     try:
-        return make(config, run.results, folder.load_arrays("arrays.npz"), alt)
-    except KeyError:
+        return make(*map(reading.Found, found), alt)
+    except reading.NotThereError:
         return {}  # of another version of the study: its still images remain
 
 
@@ -197,7 +196,7 @@ def _cell(value: Any) -> str:
 
 
 def _deviations(described: dict[str, Any]) -> str:
-    changes = described.get("deviations", {})
+    changes = described.get("deviations")
     if not changes:
         return ""
     rows = [
@@ -217,11 +216,26 @@ def _environment(record: dict[str, Any]) -> str:
     if not record:
         return ""
     last = record["invocations"][-1]
-    seconds = sum(entry.get("seconds", 0) for entry in record["invocations"])
+    seconds = sum(entry.get("seconds") or 0 for entry in record["invocations"])
     devices = escape(", ".join(last["devices"]))
     line = (
-        f"<p>Ran on {devices} ({escape(last['cpu_cores'])} CPU cores), {seconds:.0f} s "
-        f"in finished invocations, resumed {escape(record['resumes'])} times. Again: "
+        f"<p>Ran on {devices} ({escape(last.get('cpu_cores'))} CPU cores), "
+        f"{seconds:.0f} s in finished invocations, resumed "
+        f"{escape(record['resumes'])} times. Again: "
         f"<code>{escape(last['command'])}</code></p>"
     )
-    return line + details("Environment", fields(last, "Environment"))
+    return (
+        line
+        + _accepted(last.get("accepted_code"))
+        + details("Environment", fields(last, "Environment"))
+    )
+
+
+def _accepted(accepted: dict[str, list[str]] | None) -> str:
+    """What other code than the last invocation's made, and was used as it was."""
+    if not accepted:
+        return ""
+    rows = [(escape(what), escape(", ".join(m))) for what, m in accepted.items()]
+    words = f"Made by other code, and accepted: {len(rows)} of its parts"
+    head = ("part", "modules that differ")
+    return f'<p class="bad">{words}.</p>' + table(head, rows, words)

@@ -34,6 +34,7 @@ def test_leaves_what_the_run_folder_promises(folder):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "config.json",
+        "code.json",
         "environment.json",
         "metrics.jsonl",
         "checkpoints",
@@ -247,6 +248,28 @@ def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
     assert whole["networks"]["advance"] == 2  # of training, and of fitting chains
     for name, count in resumed["networks"].items():
         assert count <= whole["networks"][name], name
+
+
+def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_path):
+    copy = tmp_path / "smoke" / "sgdr"
+    shutil.copytree(folder, copy)
+    record = copy / "checkpoints" / "train.code.json"
+    (code,) = json.loads(record.read_text())
+    assert {"experiments.sgdr", "kd_heuristics.training.step"} <= {*code}
+    assert not any(".plots" in name or ".report" in name for name in code)
+    record.write_text(json.dumps([code | {"kd_heuristics.points.moments": "old"}]))
+    with pytest.raises(
+        runs.CodeChangedError, match=r"differ: \S*points\.moments\. Add"
+    ):
+        launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], copy)
+    assert "points.moments" in report.write(copy.parent).read_text()  # it failed
+    launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], copy, "accept")
+    assert (copy / "results.json").read_bytes() == (
+        folder / "results.json"
+    ).read_bytes()
+    page = report.write(copy.parent).read_text()
+    assert "Made by other code, and accepted: 1 of its parts." in page
+    assert "<td>kd_heuristics.points.moments</td>" in page
 
 
 def test_a_failing_study_is_reported_and_the_status_says_so(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Sweeps: jobs by index, what failed, what was never run; on Ray."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -44,6 +45,28 @@ def test_a_finished_job_is_not_run_again_and_a_failed_one_is(tmp_path):
     with pytest.raises(Exception, match="holds a run of another configuration"):
         mended.run(3)
     assert mended.state(3) == "failed"
+
+
+def test_a_job_that_other_code_did_is_not_taken_for_done(tmp_path):
+    found = make(tmp_path, count=2, failing=None)
+    found.run(0)
+    found.run(1)
+    record = found.folder(1) / launch.CODE
+    code = json.loads(record.read_text())
+    record.write_text(json.dumps(code | {"experiments.task": "before a mend"}))
+    again = make(tmp_path, count=2, failing=None)
+    assert [again.state(index) for index in (0, 1)] == ["done", "outdated"]
+    with pytest.raises(runs.CodeChangedError, match=r"differ: experiments\.task\."):
+        again.run(1)
+    gathered = again.gather()
+    assert gathered["count"] == {"done": 1, "outdated": 1}
+    assert gathered["best"]["odd"] is None
+    accepting = dataclasses.replace(again, on_other_code="accept")
+    assert accepting.gather()["best"]["odd"]["index"] == 1
+    (found.folder(1) / "computed").unlink()
+    dataclasses.replace(again, on_other_code="recompute").run(1)
+    assert (found.folder(1) / "computed").exists()
+    assert again.state(1) == "done"
 
 
 def test_a_job_that_fails_before_it_begins_is_recorded(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_heuristics import report, runs
+from kd_heuristics.report import section
+from tests.report import folders
 
 NASTY = "<script>alert('x')</script>\"'&{0}{title}%s"
 HOSTILE = st.recursive(
@@ -47,6 +49,50 @@ def write(folder, described, results=None, environment=None, error=None):
     for name, content in files.items():
         if content is not None:
             (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", [KeyError, ValueError, TypeError, AttributeError])
+@pytest.mark.parametrize("place", ["section.html", "findings.claims_table"])
+def test_a_bug_of_ours_is_no_damaged_file(tmp_path, monkeypatch, kind, place):
+    def broken(*args, **options):
+        raise kind("ours")
+
+    write(tmp_path / "a", {"question": "", "config": {}}, {"claims": [claim("x")]})
+    monkeypatch.setattr(f"kd_heuristics.report.{place}", broken)
+    with pytest.raises(kind, match="ours"):
+        report.write(tmp_path)
+
+
+def test_a_bug_in_a_panel_is_no_other_version(tmp_path, monkeypatch):
+    def broken(config, results, arrays, alt):
+        return {}["ours"]
+
+    folders.write(tmp_path, ["sgdr"])
+    monkeypatch.setitem(section.PANELS, "sgdr", broken)
+    with pytest.raises(KeyError, match="ours"):
+        report.write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["statement", "paper", "values", "verdict", "interval"]
+)
+@pytest.mark.parametrize("value", [None, 3, [3, 4, 5], {"a": 1}, 10**400, NASTY])
+def test_a_claim_of_another_form_is_named(tmp_path, name, value):
+    fine = {"paper": (None, 3), "interval": (None,), "statement": (NASTY,)}
+    fine |= {"values": ([3, 4, 5],)}
+    write(tmp_path / "a", {"config": {}}, {"claims": [claim("x") | {name: value}]})
+    missing = {key: part for key, part in claim("x").items() if key != name}
+    write(tmp_path / "b", {"config": {}}, {"claims": [missing]})
+    page = report.write(tmp_path).read_text(encoding="utf-8")
+    damaged = page.count(
+        "results.json is damaged, or no run&#x27;s: &#x27;claims&#x27;"
+    )
+    assert damaged == (1 if any(value == good for good in fine.get(name, ())) else 2)
+
+
+def test_half_a_surrogate_is_shown(tmp_path):
+    write(tmp_path / "a", {"question": "\ud800?", "config": {"x": "\udfff"}})
+    assert '<p class="question">??</p>' in report.write(tmp_path).read_text("utf-8")
 
 
 def test_every_string_is_escaped(tmp_path):

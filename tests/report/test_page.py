@@ -75,6 +75,18 @@ def test_what_the_preset_changed_is_shown(tmp_path):
     assert json.loads((run.path / "config.json").read_text())["deviations"]
 
 
+def test_what_other_code_made_and_was_accepted_is_shown(tmp_path):
+    run = folder(tmp_path, "done")
+    run.write_json("results.json", {"claims": []})
+    assert "other code" not in report.write(tmp_path).read_text()
+    record = run.read_json("environment.json")
+    record["invocations"][-1]["accepted_code"] = {"stages/<a>": ["mine.b", "mine.c"]}
+    run.write_json("environment.json", record)
+    page = report.write(tmp_path).read_text()
+    assert "Made by other code, and accepted: 1 of its parts." in page
+    assert "<td>stages/&lt;a&gt;</td><td>mine.b, mine.c</td>" in page
+
+
 def test_a_study_without_a_run_leaves_a_line_with_its_command(tmp_path):
     folder(tmp_path, "other").write_json("results.json", {"claims": []})
     page = report.write(tmp_path).read_text()

@@ -1,0 +1,56 @@
+"""Where a module of ours lies, and which are ours."""
+
+import functools
+import importlib.util
+import sys
+import sysconfig
+from pathlib import Path
+
+# Parts of a module's name in the project's packages.
+_SHOW = {"plots", "report", "figures", "cli", "launch", "progress"}
+_PROJECT = ("kd_heuristics", "experiments")
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def file(name: str) -> Path | None:
+    """The source of a module of ours; of a namespace package its folder."""
+    top, *rest = name.split(".")
+    place = _place(top, tuple(sys.path))
+    if place is None or not rest:
+        return place
+    folder = place if place.is_dir() else place.parent
+    if place.name not in ("__init__.py", folder.name):
+        return None  # a plain module has none below it
+    below = folder.joinpath(*rest)
+    candidates = (below / "__init__.py", below.with_suffix(".py"), below)
+    return next((file for file in candidates if file.exists()), None)
+
+
+@functools.cache
+def _place(top: str, _path: tuple[str, ...]) -> Path | None:
+    """Where a top-level module of ours lies; it depends on `sys.path` too."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    folders = spec.submodule_search_locations
+    where = spec.origin or (next(iter(folders), None) if folders else None)
+    return None if where is None or installed(top, Path(where)) else Path(where)
+
+
+def installed(name: str, file: Path) -> bool:
+    """Whether a module is Python's own or a third party's, or has no source."""
+    if not (file.suffix == ".py" or file.is_dir()):
+        return True
+    return name.partition(".")[0] not in _PROJECT and (
+        not _INSTALLED.isdisjoint(file.parts)
+        or Path(sysconfig.get_path("stdlib")) in file.parents
+    )
+
+
+def shows(name: str) -> bool:
+    """Whether a module shows numbers and decides none."""
+    top, *rest = name.split(".")
+    return top in _PROJECT and not _SHOW.isdisjoint(rest)

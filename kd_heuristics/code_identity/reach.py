@@ -1,0 +1,160 @@
+"""The modules that a function reaches."""
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kd_heuristics.code_identity import places, syntax
+from kd_heuristics.code_identity.syntax import Source
+
+
+def modules(*things: Any) -> dict[str, str]:
+    """The hash of each module that a function's numbers come from.
+
+    Args:
+      *things: functions, methods, classes, `functools.partial`s, dataclasses, or lists
+        and dictionaries of these. The object of a method, the arguments of a partial,
+        what a closure holds and the fields of a dataclass count too: for the modules
+        that define their functions and classes.
+
+    Returns: `{module: sha256}`, sorted, of the project's modules and the user's own;
+      the same from a checkout and from an installed package. A function without a
+      source file, as in a notebook, stands as "__main__.function".
+    """
+    found: dict[str, str] = {}
+    waiting: list[str] = []
+    for source in _sources(things):
+        found[source.name] = source.digest
+        waiting += source.uses
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        name = _resolve(path)
+        if name is None or name in found or places.shows(name):
+            continue
+        source = _of_module(name)
+        if source is not None:
+            found[name] = source.digest
+            waiting += source.uses
+    return dict(sorted(found.items()))
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The modules that differ between two results of `modules`, by name.
+
+    >>> changed({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"})
+    ['b', 'c']
+    """
+    names = {*before, *now}
+    return sorted(name for name in names if before.get(name) != now.get(name))
+
+
+def _sources(things) -> Iterator[Source]:
+    """The modules that define some things and what they hold."""
+    waiting, seen = [*things], set()
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, functools.partial):
+            waiting += [thing.func, *thing.args, *thing.keywords.values()]
+        elif inspect.ismethod(thing):
+            waiting += [thing.__func__, thing.__self__]
+        elif hasattr(thing, "__wrapped__"):
+            waiting.append(thing.__wrapped__)
+        elif inspect.isfunction(thing) or inspect.isclass(thing):
+            waiting += _held(thing)
+            yield from _defining(thing, waiting)
+        elif isinstance(thing, list | tuple):
+            waiting += thing
+        elif isinstance(thing, Mapping):
+            waiting += thing.values()
+        else:
+            fields = (
+                dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
+            )
+            waiting += [getattr(thing, field.name, None) for field in fields]
+            waiting.append(type(thing))
+
+
+def _held(thing) -> list:
+    """What a closure holds."""
+    cells = getattr(thing, "__closure__", None) or ()
+    return [cell.cell_contents for cell in cells if cell != types.CellType()]
+
+
+def _defining(thing, waiting: list) -> Iterator[Source]:
+    name = thing.__module__
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if name == "__main__":  # python -m experiments.sgdr, or python mine.py
+        spec = getattr(module, "__spec__", None)
+        name = spec.name if spec else Path(file).stem if file else name
+    if file is not None:
+        if not places.installed(name, Path(file)) and not places.shows(name):
+            yield _read_file(name, Path(file))
+    elif name == "__main__":
+        yield _in_notebook(thing, waiting)
+
+
+def _in_notebook(thing, waiting: list) -> Source:
+    """A function or class that a notebook or a prompt defines."""
+    name = f"__main__.{thing.__qualname__}"
+    names = getattr(thing, "__globals__", {})
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError):  # typed at a prompt
+        code = getattr(thing, "__code__", None)
+        words = repr((code.co_code, code.co_names)) if code else name
+        digest = hashlib.sha256(words.encode()).hexdigest()
+        return Source(name, False, digest, (), {})
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    values = {key: names[key] for key in sorted(used & {*names})}
+    imported = {k: v.__name__ for k, v in values.items() if inspect.ismodule(v)}
+    waiting += [v for k, v in values.items() if k not in imported and callable(v)]
+    return syntax.read(name, tree, False, imported)
+
+
+def _resolve(path: str) -> str | None:
+    """The module that defines "module:attribute.attribute"; None outside of ours."""
+    name, _, chain = path.partition(":")
+    for part in filter(None, chain.split(".")):
+        source = _of_module(name)
+        if source is not None and not source.is_package:
+            break
+        target = None if source is None else source.imported.get(part)
+        rest = chain.partition(f"{part}.")[2]
+        if target is not None and target != f"{name}:{part}":
+            return _resolve(syntax.join(target, rest))
+        if places.file(f"{name}.{part}") is None:
+            break
+        name, chain = f"{name}.{part}", rest
+    return name if places.file(name) else None
+
+
+def _of_module(name: str) -> Source | None:
+    file = places.file(name)
+    return None if file is None or file.is_dir() else _read_file(name, file)
+
+
+def _read_file(name: str, file: Path) -> Source:
+    stat = file.stat()
+    return _cached(name, file, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.cache
+def _cached(name, file, _time, _size) -> Source:
+    tree = ast.parse(file.read_bytes(), str(file))
+    return syntax.read(name, tree, file.name == "__init__.py", {})

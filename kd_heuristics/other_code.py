@@ -1,0 +1,62 @@
+"""What happens to stored results that other code made than the present one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from kd_heuristics import code_identity, nearest
+
+OnOtherCode = Literal["refuse", "recompute", "accept"]
+
+
+class RunError(Exception):
+    """A run folder that cannot be used as asked; the message says what helps."""
+
+
+class CodeChangedError(RunError):
+    """Other code made results of the run folder; the message lists the modules."""
+
+
+class OtherCode:
+    """The rule for results of other code, and what was used of them.
+
+    Args:
+      rule: "refuse" raises CodeChangedError, "recompute" makes them anew, "accept" uses
+        them as they are.
+
+    Attributes:
+      accepted: the modules that differ of each result that was used.
+    """
+
+    def __init__(self, rule: OnOtherCode):
+        self.rule = nearest.choose(rule, ("refuse", "recompute", "accept"), "rule")
+        self.accepted: dict[str, list[str]] = {}
+
+    def use(
+        self, what: str, made_by: Sequence[Mapping[str, str]], now: Mapping[str, str]
+    ) -> bool:
+        """Whether to use a stored result; False to make it anew.
+
+        Args:
+          what: the result, for messages: "the stage runs/demo/sgdr/stages/a.npz".
+          made_by: the code that made it, one after the other (`code_identity.modules`);
+            {} where it was not recorded.
+          now: the present code.
+
+        Raises:
+          CodeChangedError: other code made it, and the rule is "refuse".
+        """
+        pairs = [code_identity.changed(old, now) for old in made_by]
+        changed = sorted({module for modules in pairs for module in modules})
+        if not changed or self.rule == "recompute":
+            return not changed
+        if {} in made_by:
+            changed = ["all (the code was not recorded)"]
+        if self.rule == "refuse":
+            raise CodeChangedError(
+                f"other code than the present made {what}. The modules that differ: "
+                f"{', '.join(changed)}. Add --recompute to compute anew what other "
+                "code made, or --accept-code to go on with it, which the report will "
+                "say, or choose another folder with --workdir"
+            )
+        self.accepted[what] = changed
+        return True

@@ -1,0 +1,67 @@
+"""Batches as one tree of arrays [num_batches, batch, ...]."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+PyTree = Any
+
+
+def stacked(batches: PyTree) -> PyTree:
+    """The batches as a tree of arrays, stacked if they come one by one.
+
+    Args:
+      batches: a tree of arrays [num_batches, batch, ...]; or a list, a generator or
+        another iterable of trees of arrays [batch, ...], all of one size.
+
+    Raises:
+      ValueError: there are none, batches that differ in structure or shape, or arrays
+        without a leading axis of batches, or of different numbers of batches.
+
+    >>> stacked([{"x": np.ones(2)}, {"x": np.zeros(2)}])["x"].tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    if _one_by_one(batches):
+        return _stack(list(batches))
+    sizes = {path: np.shape(leaf)[:1] for path, leaf in _leaves(batches)}
+    if not sizes:
+        raise ValueError("batches holds no array")
+    if len({*sizes.values()}) > 1 or () in sizes.values():
+        raise ValueError(
+            "batches must be arrays [num_batches, batch, ...] of one number of "
+            f"batches, or a list of batches; got leading axes {sizes}"
+        )
+    return batches
+
+
+def _one_by_one(batches) -> bool:
+    """Whether an object yields batches: a list of trees, or an iterable of its own."""
+    if isinstance(batches, list):
+        return any(not jax.tree_util.all_leaves([batch]) for batch in batches)
+    is_tree = not jax.tree_util.all_leaves([batches])
+    return (
+        not is_tree and isinstance(batches, Iterable) and not hasattr(batches, "shape")
+    )
+
+
+def _stack(batches: list) -> PyTree:
+    if not batches:
+        raise ValueError("there is no batch: the iterable is empty")
+    shapes = [{path: np.shape(leaf) for path, leaf in _leaves(b)} for b in batches]
+    for number, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"batches 0 and {number} differ: {shapes[0]} and {shape}; all must be "
+                'of one size: pad the last, and mark its examples in a "mask", as '
+                "data.eval_batches does"
+            )
+    return jax.tree.map(lambda *leaves: np.stack([*map(np.asarray, leaves)]), *batches)
+
+
+def _leaves(tree):
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]

@@ -1,0 +1,155 @@
+"""The files of a run folder as the page takes them, or what is wrong with them.
+
+Whatever a folder holds is checked here, so that an error later on is one of ours.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kd_heuristics import runs
+from kd_heuristics.report.markup import VERDICTS
+
+Check = Callable[[Any], bool]
+
+
+def checked(folder: runs.RunFolder, name: str) -> dict[str, Any] | None:
+    """A JSON file of a run folder; None where it is missing.
+
+    Args:
+      folder: of the run.
+      name: "config.json", "results.json", "environment.json" or "error.json".
+
+    Raises:
+      RunError: it is damaged, or no run's; the message names the first field that is
+        missing or of another form.
+    """
+    if not (folder.path / name).exists():
+        return None
+    content = folder.read_json(name)
+    wrong = _wrong(content, _FILES[name])
+    if wrong is not None:
+        raise runs.RunError(
+            f"{folder.path / name} is damaged, or no run's: {wrong} is missing or not "
+            "as a study writes it. Run the study again, or remove the folder"
+        )
+    return content
+
+
+class NotThereError(KeyError):
+    """Something that a figure needs is not in the files of a run."""
+
+
+class Found(dict):
+    """A dictionary of a run's files, whose missing keys raise `NotThereError`.
+
+    >>> Found({"a": {"b": 1}})["a"]["b"]
+    1
+    """
+
+    def __getitem__(self, key):
+        value = super().__getitem__(key)
+        return Found(value) if type(value) is dict else value
+
+    def __missing__(self, key):
+        raise NotThereError(key)
+
+
+def _wrong(content: Any, fields: Mapping[str, Check]) -> str | None:
+    """The first field that a file lacks or has in another form."""
+    if not isinstance(content, dict):
+        return "its dictionary"
+    return next(
+        (repr(k) for k, good in fields.items() if not good(content.get(k, _ABSENT))),
+        None,
+    )
+
+
+_ABSENT = object()
+
+
+def _text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _mapping(value) -> bool:
+    return isinstance(value, dict)
+
+
+def _number(value) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 1e300  # neither NaN nor too large to draw
+
+
+def _maybe(good: Check) -> Check:
+    return lambda value: value is None or good(value)
+
+
+def _optional(good: Check) -> Check:
+    return lambda value: value is _ABSENT or value is None or good(value)
+
+
+def _list(good: Check, least: int = 0) -> Check:
+    return lambda value: (
+        isinstance(value, list) and len(value) >= least and all(map(good, value))
+    )
+
+
+def _all(good: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(good, value.values()))
+
+
+def _of(fields: Mapping[str, Check]) -> Check:
+    return lambda value: _wrong(value, fields) is None
+
+
+def _pair(value) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
+def _accuracy(value) -> bool:
+    """One of a table, or one with its spread over seeds."""
+    return _optional(_number)(value) or _of(
+        {"mean": _maybe(_number), "std": _maybe(_number)}
+    )(value)
+
+
+_TABLE = _all(_of({"average": _accuracy, "ensemble": _accuracy}))
+_CLAIM = _of(
+    {
+        **dict.fromkeys(("statement", "statistic", "direction", "unit"), _text),
+        **dict.fromkeys(("smallest_effect", "margin"), _number),
+        **dict.fromkeys(("paper", "mean"), _maybe(_number)),
+        "values": _list(_maybe(_number)),
+        "interval": _maybe(lambda value: _pair(value) and all(map(_number, value))),
+        "verdict": lambda value: isinstance(value, str) and value in VERDICTS,
+    }
+)
+_INVOCATION = _of(
+    {
+        "command": _text,
+        "devices": _list(_text),
+        "seconds": _optional(_number),
+        "accepted_code": _optional(_all(_list(_text))),
+    }
+)
+_FILES: dict[str, dict[str, Check]] = {
+    "config.json": {
+        "config": _mapping,
+        "question": _optional(_text),
+        "deviations": _optional(_all(_pair)),
+    },
+    "results.json": {
+        "claims": _optional(_list(_CLAIM)),
+        # Only of a study with tables of a paper; others may use these names otherwise.
+        "paper": lambda value: not isinstance(value, dict) or _all(_TABLE)(value),
+        **dict.fromkeys(("fast", "small", "transfer"), _optional(_TABLE)),
+    },
+    "environment.json": {
+        "invocations": _list(_INVOCATION, 1),
+        "resumes": lambda value: value is not _ABSENT,
+    },
+    "error.json": {
+        **dict.fromkeys(("error", "message"), _text),
+        "traceback": _optional(_text),
+    },
+}
