@@ -18,7 +18,7 @@ import numpy as np
 
 from kd_heuristics import files, hosts, parallel
 from kd_heuristics.compiled import as_partial
-from kd_heuristics.data import rectangles
+from kd_heuristics.data import numbers, rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
 
@@ -60,14 +60,15 @@ def ensemble_targets(
         against the arguments: the set's pixels, the arrays of the teacher (not its
         function, which has no hash) and all numbers above.
 
-    Returns: float32 [n, classes], row i of image i: `targets[batch["index"]]`.
+    Returns: float32 [n, classes], row i of image i. `distill.stored(targets)` looks them
+      up by "index", and has NaN for places outside; NumPy takes -1 for the last image.
 
     Raises: TargetsError for a file that is damaged or of other targets; ValueError for
       numbers out of range.
     """
-    for name, value in (("crops", crops), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    crops = numbers.integer("crops", crops, 1)
+    batch_size = numbers.integer("batch_size", batch_size, 1)
+    seed = numbers.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)
@@ -208,7 +209,7 @@ def _of_batch(teacher, images, key, crops, temperature, view):
         0,
         crops,
         lambda number, total: jnp.logaddexp(total, logits(number)),
-        jnp.full(shape, -jnp.inf),
+        jnp.full(shape, -jnp.inf, jnp.float32),
     )
     return temperature * (total - jnp.log(crops.astype(jnp.float32)))
 

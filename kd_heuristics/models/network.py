@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import image_layout
 from kd_heuristics.compiled import once
 
 PyTree = Any
@@ -110,11 +111,7 @@ def from_linen(name: str, module: nn.Module) -> Network:
 
 def check_images(images: jax.Array | np.ndarray) -> None:
     """Raises ValueError where images are not float [batch, h, w, c]."""
-    if images.ndim != 4:
-        raise ValueError(
-            f"images must be [batch, height, width, channels], got {images.shape}; a "
-            "single image needs a batch axis: images[None]"
-        )
+    image_layout.check(images.shape)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"images must be floating-point, got {images.dtype}; convert pixels first, "

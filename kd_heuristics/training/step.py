@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics import compiled, parallel
+from kd_heuristics import compiled, data, parallel
 from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.state import TrainState
 
@@ -232,8 +232,10 @@ def _of_part(objective, params, batch_stats, batch, key):
     (value, (batch_stats, metrics)), gradient = jax.value_and_grad(
         objective, has_aux=True
     )(params, batch_stats, batch, key)
-    check_names(metrics, (VALUE, STEPS, SKIPPED))
-    values = jax.tree.map(_to_be_summed, dict(metrics) | {VALUE: value})
+    of_batch = data.batch_metrics(batch)
+    check_names(metrics, (VALUE, STEPS, SKIPPED, *of_batch))
+    values = dict(metrics) | of_batch | {VALUE: value}
+    values = jax.tree.map(_to_be_summed, values)
     return gradient, batch_stats, values
 
 
