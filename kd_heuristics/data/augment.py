@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def augment_batches(
 
 
 def random_crop(
-    images: UInt8[Array, "b h w c"], key: jax.Array, padding: int = 4
+    images: UInt8[Array, "b h w c"], key: jax.Array, padding: SupportsIndex = 4
 ) -> UInt8[Array, "b h w c"]:
     """Pads with zeros on all sides and cuts each image out at a random place.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,9 @@ _ORDER, _AUGMENT = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 def train_batches(
     dataset: Dataset,
-    batch_size: int,
+    batch_size: SupportsIndex,
     *,
-    padding: int = 0,
+    padding: SupportsIndex = 0,
     flip: bool = False,
     index: bool = False,
 ) -> Callable[..., Batch]:
@@ -53,9 +54,10 @@ def train_batches(
     >>> train_batches(ten, 4)(0, 0)["images"].shape
     (4, 8, 8, 1)
     """
+    batch_size = numbers.integer("batch_size", batch_size, 1)
     steps_per_epoch(len(dataset), batch_size)
     sample = _Sample(
-        numbers.integer("batch_size", batch_size, 1),
+        batch_size,
         numbers.integer("padding", padding, 0),
         bool(flip),
         bool(index),
@@ -89,10 +91,10 @@ class _Sample:
 
 
 def batch_indices(
-    seed: int | jax.Array,
-    step: int | jax.Array,
+    seed: SupportsIndex | jax.Array,
+    step: SupportsIndex | jax.Array,
     num_examples: int,
-    batch_size: int,
+    batch_size: SupportsIndex,
 ) -> Int32[Array, " b"]:
     """Which examples batch `step` holds: int32 [batch_size].
 
@@ -113,7 +115,9 @@ def batch_indices(
     >>> sorted(first + second)
     [0, 1, 2, 3]
     """
-    epoch, batch = jnp.divmod(step, steps_per_epoch(num_examples, batch_size))
+    epoch, batch = jnp.divmod(
+        jnp.asarray(step), steps_per_epoch(num_examples, batch_size)
+    )
     key = jax.random.key(numbers.seed(seed))
     key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
     places = batch.astype(jnp.int32) * batch_size + jnp.arange(
@@ -122,7 +126,7 @@ def batch_indices(
     return permute(key, places, num_examples)
 
 
-def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+def steps_per_epoch(num_examples: int, batch_size: SupportsIndex) -> int:
     """Whole batches in a pass over the set.
 
     Raises:
@@ -140,7 +144,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return num_examples // batch_size
 
 
-def eval_batches(dataset: Dataset, batch_size: int) -> Batch:
+def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
     """The whole set in batches, each example exactly once, in the set's order.
 
     The last batch is filled up with zeros, which the mask leaves out.

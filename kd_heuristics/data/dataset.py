@@ -1,6 +1,7 @@
 """Labelled images in memory."""
 
 import dataclasses
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, count: int | None) -> "Dataset":
+    def take(self, count: SupportsIndex | None) -> "Dataset":
         """The first `count` examples; None: all of them.
 
         Raises:

@@ -19,7 +19,6 @@ from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 
-
 # Draws of examples that stand in for one, apart from those of its crops.
 _STAND_IN, _NUM_STAND_INS = 2**32 - 1, 100
 

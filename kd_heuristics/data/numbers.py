@@ -8,9 +8,7 @@ import jax
 LARGEST_SEED = 2**32 - 1  # of `jax.random.key`, which drops higher bits
 
 
-def integer(
-    name: str, value: Any, lowest: int | None = None, remedy: str = ""
-) -> int:
+def integer(name: str, value: Any, lowest: int | None = None, remedy: str = "") -> int:
     """The value as an int.
 
     Args:

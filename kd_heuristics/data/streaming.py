@@ -13,7 +13,7 @@ import collections
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class Stream:
         """Whole batches in a pass over the split."""
         return steps_per_epoch(self.num_examples, self.batch_size)
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
+    def __call__(self, step: SupportsIndex) -> dict[str, np.ndarray]:
         """The rows of this process of the batch of a step, on the host."""
         step = numbers.integer("step", step, 0)
         batch = self.dataset(step, step + 1)[0]
@@ -201,12 +201,12 @@ class Stream:
 def stream(
     name: str,
     split: str,
-    batch_size: int,
-    seed: int = 0,
+    batch_size: SupportsIndex,
+    seed: SupportsIndex = 0,
     *,
     view: View,
-    workers: int = 0,
-    threads: int = 4,
+    workers: SupportsIndex = 0,
+    threads: SupportsIndex = 4,
     on_bad: str = "stop",
     bad_share: float = 0.01,
     mesh: jax.sharding.Mesh | None = None,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +32,10 @@ def ensemble_targets(
     dataset: Dataset,
     view: View,
     *,
-    crops: int = 1000,
+    crops: SupportsIndex = 1000,
     temperature: float = 1.0,
-    seed: int = 0,
-    batch_size: int = 256,
+    seed: SupportsIndex = 0,
+    batch_size: SupportsIndex = 256,
     path: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """Logits of the mean prediction over random crops of each image of a set.
@@ -60,8 +60,8 @@ def ensemble_targets(
         against the arguments: the set's pixels, the arrays of the teacher (not its
         function, which has no hash) and all numbers above.
 
-    Returns: float32 [n, classes], row i of image i. `distill.stored(targets)` looks them
-      up by "index", and has NaN for places outside; NumPy takes -1 for the last image.
+    Returns: float32 [n, classes], row i of image i. `distill.stored(targets)` looks
+      them up by "index", with NaN for places outside the set.
 
     Raises: TargetsError for a file that is damaged or of other targets; ValueError for
       numbers out of range.

@@ -22,7 +22,7 @@ The last one is not the paper's: it tells mixup's effect from consistency's.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -204,8 +204,8 @@ class View:
 def create(
     name: str,
     *,
-    teacher_size: int,
-    student_size: int | None = None,
+    teacher_size: SupportsIndex,
+    student_size: SupportsIndex | None = None,
     flip: bool = True,
     mixup: float | None = None,
     fraction: float = rectangles.FRACTION,

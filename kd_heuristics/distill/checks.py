@@ -96,7 +96,7 @@ def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
     array = integers(labels)
     if array is None or array.shape != (batch,):
         raise ValueError(
-            f"labels are {np.result_type(labels)}{list(np.shape(labels))}; wanted "
+            f"labels are {jnp.result_type(labels)}{list(np.shape(labels))}; wanted "
             f"integers [{batch}], a class an example: of one-hot rows or logits take "
             "x.argmax(-1)"
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from kd_heuristics.compiled import as_partial
@@ -41,8 +40,14 @@ class Teacher:
 
     def __call__(self, inputs: Any) -> Any:
         # Before the call, so that it leaves nothing for a backward pass.
-        variables, inputs = jax.lax.stop_gradient((self.variables, inputs))
+        variables, inputs = jax.tree.map(_stopped, (self.variables, inputs))
         return jax.lax.stop_gradient(self.apply(variables, inputs))
+
+
+def _stopped(leaf):
+    """The leaf without its gradient; integers stay as they are, of NumPy too."""
+    inexact = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    return jax.lax.stop_gradient(leaf) if inexact else leaf
 
 
 Member = Teacher | Callable[[Any], jax.Array]
@@ -248,7 +253,7 @@ def _stored(outputs, batch: Mapping[str, Any]):
     index = checks.integers(batch["index"])
     if index is None:
         raise ValueError(
-            f'"index" holds {np.result_type(batch["index"])}; wanted integers, the '
+            f'"index" holds {jnp.result_type(batch["index"])}; wanted integers, the '
             "places of the examples in the set"
         )
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import nearest
 from kd_heuristics.curves.trees import path_name
 from kd_heuristics.distill import transfer
 
@@ -39,8 +40,8 @@ def load(
 
     Args:
       path: of the `.npz` file. Pickled objects are not read.
-      variables: what the network was initialised to, or its shapes by `jax.eval_shape`
-        where the head is loaded.
+      variables: what the network was initialised to, or, where the head is loaded, its
+        shapes by `jax.eval_shape`.
       head: "load": the file's classifier; "keep": that of `variables`, for other
         classes than the file's.
 
@@ -49,12 +50,15 @@ def load(
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is no `.npz` of plain arrays, of another layout, or arrays are
-        missing, left over or of another shape; the message names them.
+        missing, left over or of another shape; the message names them. The head is kept
+        of variables that are only shapes.
     """
+    nearest.choose(head, ("load", "keep"), "head")
     found = renamed(_flat(transfer.load_npz(path)), str(path))
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables["params"])
     wanted = {path_name(place): leaf for place, leaf in leaves}
     kept = {name for name in wanted if head == "keep" and name.startswith("fc/")}
+    transfer.check_values(wanted, kept)
     _check(str(path), wanted, found, kept)
     params = structure.unflatten(
         leaf if name in kept else jnp.asarray(found[name], jnp.float32)

@@ -5,6 +5,7 @@ another library fits in by giving the same functions.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -65,10 +66,20 @@ def from_linen(name: str, module: nn.Module) -> Network:
     The module is called as `module(images, train=bool)` and draws its dropout from
     the stream "dropout".
 
+    Equal modules that can be hashed give one network, whose functions share their
+    compiled programs.
+
     Each function raises ValueError, before anything is compiled, where the images are
     not float [batch, h, w, c].
     """
+    try:
+        hash(module)
+    except TypeError:  # an attribute that is a list or an array
+        return _from_linen(name, module)
+    return _kept(name, module)
 
+
+def _from_linen(name: str, module: nn.Module) -> Network:
     @once  # compiled, it leaves out the forward pass that finds the shapes
     def init(key, images):
         check_images(images)
@@ -107,6 +118,9 @@ def from_linen(name: str, module: nn.Module) -> Network:
         features=lambda variables, images: evaluate(variables, images)[1],
         train_features=train_features,
     )
+
+
+_kept = functools.cache(_from_linen)
 
 
 def check_images(images: jax.Array | np.ndarray) -> None:

@@ -55,9 +55,12 @@ def kinds():
         "palette transparent": encode(palette, transparency=bytes(range(0, 256, 16))),
         "palette one transparent": encode(palette, transparency=3),
         "rgb one transparent": encode(
-            Image.fromarray(colours[..., :3]), transparency=tuple(colours[0, 0, :3].tolist())
+            Image.fromarray(colours[..., :3]),
+            transparency=tuple(colours[0, 0, :3].tolist()),
         ),
-        "grey one transparent": encode(Image.fromarray(colours[..., 0]), transparency=7),
+        "grey one transparent": encode(
+            Image.fromarray(colours[..., 0]), transparency=7
+        ),
         "gif": encode(palette, "GIF"),
         "bmp": encode(Image.fromarray(colours[..., :3]), "BMP"),
         "inks": inks,

@@ -32,7 +32,10 @@ def test_it_is_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": IMAGES.astype(np.float32)}, r"images .* uint8 .* got float32; conv"),
+        (
+            {"images": IMAGES.astype(np.float32)},
+            r"images .* uint8 .* got float32; conv",
+        ),
         ({"images": IMAGES[..., 0]}, r"got \(3, 4, 4\); .* batch axis: images\[None\]"),
         ({"images": IMAGES[0, 0]}, r"\[batch, height, width, channels\], got \(4, 1\)"),
         (
@@ -69,9 +72,10 @@ def test_labels_are_integers_of_any_type(dtype):
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert len(data.Dataset(IMAGES, LABELS, np.int64(2)).take(np.int64(2))) == 2
+    three = data.Dataset(IMAGES, LABELS, 2)
+    assert len(three.take(np.int64(2))) == 2
     with pytest.raises(ValueError, match=r"count must be an integer, got 2\.0"):
-        data.Dataset(IMAGES, LABELS, 2).take(2.0)
+        data.Dataset.take.__wrapped__(three, 2.0)
 
 
 def test_without_classes_there_are_no_labels():

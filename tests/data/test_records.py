@@ -184,7 +184,9 @@ def test_a_file_that_cannot_be_opened_is_no_bad_record(damage, data_dir):
     found[0]
     damage(file)
     for fresh in (found, records.Records("food101", "test")):
-        with pytest.raises(data.MissingDatasetError, match=r"prepare food101") as caught:
+        with pytest.raises(
+            data.MissingDatasetError, match=r"prepare food101"
+        ) as caught:
             [fresh[index] for index in range(6)]
         assert file.name in str(caught.value)
 

@@ -299,7 +299,7 @@ def test_a_missing_file_stops_whatever_is_done_with_bad_records(on_bad, damaged)
 def test_a_set_without_a_good_record_ends(tmp_path, monkeypatch):
     fixture.write(tmp_path, NAME, {"train": 4, "test": 2}, lambda _: b"no image")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(data.BadRecordError, match="100 drawn .* from the 4 records"):
+    with pytest.raises(data.BadRecordError, match=r"100 drawn .* from the 4 records"):
         make(batch_size=2, on_bad="skip")(0)
 
 
