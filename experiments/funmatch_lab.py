@@ -243,7 +243,7 @@ class Laboratory:
         # A stream cuts what a fixed teacher sees, which is the same at every step.
         online = self.config.streamed and arm.view != "fix/ic_ens"
         if arm.view.startswith("fix/") and not online:
-            return lessons.stored(self.targets(arm, setting))
+            return distill.stored(self.targets(arm, setting))
         own = distill.Teacher(lessons.Sees(self.classifier("teacher")), self.teacher)
         if not arm.ensemble:
             return own

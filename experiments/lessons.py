@@ -105,15 +105,6 @@ class Looks:
         return self.classifier.network.apply(variables, self.classifier.inputs(pixels))
 
 
-def stored(targets: Any) -> distill.Teacher:
-    """The teacher whose logits [n, classes] are looked up by "index"."""
-    return distill.Teacher(_at_index, jnp.asarray(targets))
-
-
-def _at_index(targets, seen):
-    return targets[seen["index"]]
-
-
 @dataclasses.dataclass(frozen=True)
 class Held:
     """Metrics of each held-out example: of its label, and of its teacher's logits.

@@ -31,7 +31,7 @@ from kd_heuristics.data.batches import (
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
 from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import default_augmentation, load, names
-from kd_heuristics.data.streaming import Stream, stream
+from kd_heuristics.data.streaming import Stream, batch_metrics, stream
 from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
 
@@ -45,6 +45,7 @@ __all__ = [
     "augment",
     "augment_batches",
     "batch_indices",
+    "batch_metrics",
     "channel_stats",
     "default_augmentation",
     "ensemble_targets",

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
+from kd_heuristics import image_layout
+from kd_heuristics.data import numbers
 from kd_heuristics.data.dataset import Dataset
 
 
@@ -43,7 +46,7 @@ def augment_batches(
 
 
 def random_crop(
-    images: UInt8[Array, "b h w c"], key: jax.Array, padding: int = 4
+    images: UInt8[Array, "b h w c"], key: jax.Array, padding: SupportsIndex = 4
 ) -> UInt8[Array, "b h w c"]:
     """Pads with zeros on all sides and cuts each image out at a random place.
 
@@ -56,23 +59,22 @@ def random_crop(
       padding: pixels on each side, not negative; 0 changes nothing.
 
     Raises:
-      ValueError: `padding` is negative.
+      ValueError: `padding` is negative; one unbatched image; channels come first.
 
     >>> image = jnp.full((1, 2, 2, 1), 7, jnp.uint8)
     >>> random_crop(image, jax.random.key(0), 1)[0, ..., 0].tolist()
     [[0, 0], [0, 7]]
     """
-    if padding < 0:
-        raise ValueError(
-            f"padding must not be negative, got {padding}; 0 crops nothing"
-        )
+    padding = numbers.integer("padding", padding, 0, "0 crops nothing")
+    image_layout.check(images.shape)
     if padding == 0:
         return images
     pad = (padding, padding)
     padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)))
 
     def cut(image, offset):
-        return jax.lax.dynamic_slice(image, (*offset, 0), images.shape[1:])
+        start = *offset, jnp.int32(0)
+        return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
     return jax.vmap(cut)(padded, _offsets(key, len(images), padding))
 
@@ -80,8 +82,12 @@ def random_crop(
 def random_flip(
     images: UInt8[Array, "b h w c"], key: jax.Array
 ) -> UInt8[Array, "b h w c"]:
-    """Mirrors each image left to right with probability one half."""
-    mirrored = (jax.random.bits(key, (len(images),)) & 1) == 1
+    """Mirrors each image left to right with probability one half.
+
+    Raises: ValueError for one unbatched image, or channels that come first.
+    """
+    image_layout.check(images.shape)
+    mirrored = (jax.random.bits(key, (len(images),), jnp.uint32) & 1) == 1
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -97,11 +103,20 @@ def normalize(
       mean: a value a channel, in units of uint8 pixels, as of `channel_stats`.
       std: as `mean`, positive.
 
+    Raises: ValueError where mean or std has not as many values as images have channels.
+
     >>> normalize(jnp.full((1, 1, 1, 1), 130, jnp.uint8), [120.0], [5.0]).item()
     2.0
     """
     rank = (1,) * (images.ndim - 1)
     mean, std = (jnp.asarray(v, jnp.float32).reshape(*rank, -1) for v in (mean, std))
+    for name, value in (("mean", mean), ("std", std)):
+        if value.size not in (1, images.shape[-1]):
+            raise ValueError(
+                f"{name} has {value.size} values for images of {images.shape}, whose "
+                f"last axis, the channels, has {images.shape[-1]}; give one a channel, "
+                "and images with their channels last"
+            )
     return (images.astype(jnp.float32) - mean) / std
 
 
@@ -135,7 +150,8 @@ def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...
 def _offsets(key, num_examples, padding):
     """Uniform int32 [num_examples, 2] in 0..2 * padding."""
     # Bits and a remainder: `randint` may change its stream between versions of jax.
-    bits = jax.random.bits(key, (num_examples * 2,)) % jnp.uint32(2 * padding + 1)
+    bits = jax.random.bits(key, (num_examples * 2,), jnp.uint32)
+    bits = bits % jnp.uint32(2 * padding + 1)
     return bits.astype(jnp.int32).reshape(num_examples, 2)
 
 

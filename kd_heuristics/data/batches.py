@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
+from kd_heuristics.data import numbers
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute
@@ -21,9 +23,9 @@ _ORDER, _AUGMENT = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 def train_batches(
     dataset: Dataset,
-    batch_size: int,
+    batch_size: SupportsIndex,
     *,
-    padding: int = 0,
+    padding: SupportsIndex = 0,
     flip: bool = False,
     index: bool = False,
 ) -> Callable[..., Batch]:
@@ -52,10 +54,14 @@ def train_batches(
     >>> train_batches(ten, 4)(0, 0)["images"].shape
     (4, 8, 8, 1)
     """
+    batch_size = numbers.integer("batch_size", batch_size, 1)
     steps_per_epoch(len(dataset), batch_size)
-    if padding < 0:
-        raise ValueError(f"padding must not be negative, got {padding}")
-    sample = _Sample(batch_size, padding, flip, index)
+    sample = _Sample(
+        batch_size,
+        numbers.integer("padding", padding, 0),
+        bool(flip),
+        bool(index),
+    )
     arrays = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     return jax.tree_util.Partial(sample, *arrays)
 
@@ -70,6 +76,7 @@ class _Sample:
     index: bool
 
     def __call__(self, images, labels, seed, step) -> Batch:
+        seed = numbers.seed(seed)
         chosen = batch_indices(seed, step, len(images), self.batch_size)
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
@@ -84,10 +91,10 @@ class _Sample:
 
 
 def batch_indices(
-    seed: int | jax.Array,
-    step: int | jax.Array,
+    seed: SupportsIndex | jax.Array,
+    step: SupportsIndex | jax.Array,
     num_examples: int,
-    batch_size: int,
+    batch_size: SupportsIndex,
 ) -> Int32[Array, " b"]:
     """Which examples batch `step` holds: int32 [batch_size].
 
@@ -96,7 +103,7 @@ def batch_indices(
     examples of the last, incomplete batch are left out of that epoch.
 
     Args:
-      seed: an integer.
+      seed: an integer of at most 32 bits.
       step: steps since the start, from 0.
       num_examples: of the set.
       batch_size: examples a batch.
@@ -108,15 +115,18 @@ def batch_indices(
     >>> sorted(first + second)
     [0, 1, 2, 3]
     """
-    epoch, batch = jnp.divmod(step, steps_per_epoch(num_examples, batch_size))
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), _ORDER), epoch)
+    epoch, batch = jnp.divmod(
+        jnp.asarray(step), steps_per_epoch(num_examples, batch_size)
+    )
+    key = jax.random.key(numbers.seed(seed))
+    key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
     places = batch.astype(jnp.int32) * batch_size + jnp.arange(
         batch_size, dtype=jnp.int32
     )
     return permute(key, places, num_examples)
 
 
-def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+def steps_per_epoch(num_examples: int, batch_size: SupportsIndex) -> int:
     """Whole batches in a pass over the set.
 
     Raises:
@@ -125,8 +135,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     >>> steps_per_epoch(50_000, 128)
     390
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = numbers.integer("batch_size", batch_size, 1)
     if batch_size > num_examples:
         raise ValueError(
             f"a batch of {batch_size} does not fit into a set of {num_examples} "
@@ -135,7 +144,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return num_examples // batch_size
 
 
-def eval_batches(dataset: Dataset, batch_size: int) -> Batch:
+def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
     """The whole set in batches, each example exactly once, in the set's order.
 
     The last batch is filled up with zeros, which the mask leaves out.
@@ -154,8 +163,7 @@ def eval_batches(dataset: Dataset, batch_size: int) -> Batch:
     >>> eval_batches(three, 2)["mask"].tolist()
     [[True, True], [True, False]]
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = numbers.integer("batch_size", batch_size, 1)
     n = len(dataset)
     num_batches = -(-n // batch_size)
 

@@ -1,8 +1,12 @@
 """Labelled images in memory."""
 
 import dataclasses
+from typing import SupportsIndex
 
 import numpy as np
+
+from kd_heuristics import image_layout
+from kd_heuristics.data import numbers
 
 UNLABELLED = -1
 
@@ -13,8 +17,8 @@ class Dataset:
 
     Attributes:
       images: uint8 [n, h, w, c].
-      labels: int32 [n] in [0, num_classes); all `UNLABELLED` (-1) where there are no
-        classes.
+      labels: int32 [n] in [0, num_classes), of integers of any type; all `UNLABELLED`
+        (-1) where there are no classes.
       num_classes: how many classes the labels tell apart; 0 for a set without labels,
         so that a network for it fails to be made instead of being trained on nothing.
       name: of the set, for messages.
@@ -35,11 +39,13 @@ class Dataset:
     def __post_init__(self):
         self._check_arrays()
         self._check_labels()
+        # After the check: int32 holds all labels that passed it.
+        object.__setattr__(self, "labels", self.labels.astype(np.int32, copy=False))
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, count: int | None) -> "Dataset":
+    def take(self, count: SupportsIndex | None) -> "Dataset":
         """The first `count` examples; None: all of them.
 
         Raises:
@@ -47,6 +53,7 @@ class Dataset:
         """
         if count is None:
             return self
+        count = numbers.integer("count", count)
         if not 1 <= count <= len(self):
             raise ValueError(
                 f"{self._who} has {len(self)} examples, so 1..{len(self)} of them can "
@@ -61,16 +68,18 @@ class Dataset:
         return f"the set {self.name!r}" if self.name else "the set"
 
     def _check_arrays(self):
-        for field, rank, dtype, shape in (
-            ("images", 4, np.uint8, "[n, h, w, c]"),
-            ("labels", 1, np.int32, "[n]"),
-        ):
-            array = getattr(self, field)
-            if array.ndim != rank or array.dtype != dtype:
-                raise ValueError(
-                    f"{field} of {self._who} must be {np.dtype(dtype)} {shape}, got "
-                    f"{array.dtype} {list(array.shape)}"
-                )
+        images, labels = self.images, self.labels
+        image_layout.check(images.shape, f"images of {self._who}")
+        if images.dtype != np.uint8:
+            raise ValueError(
+                f"images of {self._who} must be uint8 pixels, got {images.dtype}; "
+                "convert values in [0, 1] by (255 * images).round().astype('uint8')"
+            )
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"labels of {self._who} must be integers [n], got {labels.dtype} "
+                f"{list(labels.shape)}; of one-hot rows take labels.argmax(-1)"
+            )
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{self._who} has {len(self.images)} images but {len(self.labels)} "

@@ -3,6 +3,7 @@
 All of it is NumPy and can be sent to another process.
 """
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
@@ -17,6 +18,9 @@ from kd_heuristics.data import digits, rectangles
 from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
+
+# Draws of examples that stand in for one, apart from those of its crops.
+_STAND_IN, _NUM_STAND_INS = 2**32 - 1, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Load:
       records: the examples.
       view: who sees which pixels.
       seed: of the crops.
-      skip: whether the next example that can be used stands in for one that cannot.
+      skip: whether another example stands in for one whose record is bad.
     """
 
     records: Records
@@ -82,7 +86,7 @@ class Load:
 
     def __call__(self, found: tuple[int, int]) -> dict[str, Any]:
         place, wanted = found
-        index, pixels, label = self._read(wanted)
+        index, pixels, label = self._read(place, wanted)
         height, width, _ = pixels.shape
         draws = self._draws(place)
         example: dict[str, Any] = {
@@ -112,18 +116,22 @@ class Load:
         words = digits.draws((self.seed, place), 2 * rectangles.NUM_DRAWS)
         return (words >> np.uint64(11)).reshape(2, -1) * 2.0**-53
 
-    def _read(self, wanted: int) -> tuple[int, np.ndarray, int]:
+    def _read(self, place: int, wanted: int) -> tuple[int, np.ndarray, int]:
+        """The example that is wanted, or one drawn for its place in the stream."""
+        try:
+            return wanted, *self.records[wanted]
+        except BadRecordError:
+            if not self.skip:
+                raise
         count = len(self.records)
-        for offset in range(count):
-            index = (wanted + offset) % count
-            try:
+        drawn = digits.draws((self.seed, place, _STAND_IN), _NUM_STAND_INS)
+        for index in (drawn % np.uint64(count)).tolist():
+            with contextlib.suppress(BadRecordError):
                 return index, *self.records[index]
-            except BadRecordError:
-                if not self.skip:
-                    raise
         raise BadRecordError(
-            f"none of the {count} records of {self.records.name} {self.records.split} "
-            "can be used; prepare the set again"
+            f"{self.records.where(wanted)} cannot be used, nor can any of "
+            f"{_NUM_STAND_INS} drawn in its place from the {count} records of "
+            f"{self.records.name} {self.records.split}; prepare the set again"
         )
 
 

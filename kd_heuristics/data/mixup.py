@@ -18,7 +18,12 @@ def mixup_coefficient(key: jax.Array, p: float) -> Float32[Array, ""]:
     if not p:
         return jnp.float32(1)
     # Uniform for p = 1, which takes no loop over rejected draws.
-    drawn = jax.random.uniform(key) if p == 1 else jax.random.beta(key, p, p)
+    kind = {"shape": (), "dtype": jnp.float32}
+    drawn = (
+        jax.random.uniform(key, **kind)
+        if p == 1
+        else jax.random.beta(key, p, p, **kind)
+    )
     return jnp.maximum(drawn, 1 - drawn)
 
 

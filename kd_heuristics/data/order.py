@@ -43,13 +43,13 @@ def permute(
     """
     rows, columns = (jnp.uint32(side) for side in _shape(num_examples))
     side = max(_shape(num_examples))
-    words = jax.random.bits(key, (_ROUNDS * side,))
+    words = jax.random.bits(key, (_ROUNDS * side,), jnp.uint32)
 
     def two_rounds(number, halves):
         hi, lo = halves
-        start = number.astype(jnp.uint32) * 2 * side
+        start = jnp.uint32(number) * jnp.uint32(2 * side)
         hi = (hi + _at(words, start + lo) % rows) % rows
-        lo = (lo + _at(words, start + side + hi) % columns) % columns
+        lo = (lo + _at(words, start + jnp.uint32(side) + hi) % columns) % columns
         return hi, lo
 
     def once(places):

@@ -2,24 +2,19 @@
 
 import dataclasses
 import functools
-import io
+import itertools
+import os
 from typing import Any
 
 import numpy as np
 
 from kd_heuristics.data import tfds
 from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.data.images import central_square, decode
 from kd_heuristics.data.prepared import SETS
 
 # More than this is not read into memory: `data.stream` is for larger sets.
 LARGEST_BYTES = 32 * 2**30
-
-_MODES = {
-    "CMYK": "has four inks, CMYK",
-    "RGBA": "has an alpha channel, RGBA",
-    "LA": "is grey with an alpha channel",
-    "P": "has a palette",
-}
 
 
 class BadRecordError(Exception):
@@ -30,17 +25,16 @@ class BadRecordError(Exception):
 class Records:
     """The examples of one split by number; `records[i]` is `(pixels, label)`.
 
-    Pixels are uint8 [height, width, 3]; a grey image is repeated three times, as
-    TensorFlow reads it. Can be sent to another process: files are opened where they are
-    first read.
+    Pixels are uint8 [height, width, 3], as of `images.decode`. Can be sent to another
+    process: files are opened where they are first read.
 
     Attributes:
       name: a key of `prepared.SETS`.
       split: "train", "validation" or "test", as far as the set has them.
 
     Raises, when first used:
-      MissingDatasetError: the set was not prepared, or not in array_record, or is
-        damaged as a whole.
+      MissingDatasetError: the set was not prepared, or not in array_record, or one of
+        its files is missing or cannot be opened.
       ValueError: its labels are not of as many classes as they should be.
       BadRecordError: this record cannot be decoded; others may.
     """
@@ -61,6 +55,7 @@ class Records:
             pixels, label = decode(example["image"]), int(example["label"])
         # array_record, tfds and Pillow have no common error for damaged records.
         except Exception as error:
+            self._check_file(index)
             raise BadRecordError(
                 f"{self.where(index)} cannot be used ({_first_line(error)})"
             ) from error
@@ -73,13 +68,8 @@ class Records:
 
     def where(self, index: int) -> str:
         """File and record of an example, in words."""
-        place = index
-        for part in self._instructions:
-            if place < part.take:
-                record = part.skip + place
-                return f"record {record} of {part.filename} (example {index})"
-            place -= part.take
-        return f"example {index} of {self.name} {self.split}"
+        file, record = self._place(index)
+        return f"record {record} of {file} (example {index})"
 
     def __getstate__(self):
         return {"name": self.name, "split": self.split}  # readers stay behind
@@ -122,7 +112,44 @@ class Records:
             if isinstance(feature, features.Image)
         }
         with tfds.reading(SETS[self.name].base, self.directory):
+            self._check_files()
             return builder.as_data_source(split=self._tfds_split, decoders=decoders)
+
+    def _check_files(self):
+        """Raises where a file of the split is missing."""
+        found = {path.name for path in self.directory.iterdir()}
+        names = [os.path.basename(part.filename) for part in self._instructions]
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(names)} files of the split {self.split} are "
+                f"missing, the first is {missing[0]}"
+            )
+
+    def _check_file(self, index):
+        """Raises where the file of an example cannot be opened: no record's fault."""
+        from array_record.python import array_record_module
+
+        file, record = self._place(index)
+        with tfds.reading(SETS[self.name].base, self.directory):
+            try:
+                reader = array_record_module.ArrayRecordReader(file)
+                count = reader.num_records()
+                reader.close()
+            except Exception as error:
+                raise ValueError(f"{file} cannot be opened: {error}") from error
+            if record >= count:
+                raise ValueError(f"{file} has {count} records, so no {record}")
+
+    def _place(self, index: int) -> tuple[str, int]:
+        """The file of an example, and its number there."""
+        ends = itertools.accumulate(part.take for part in self._instructions)
+        part, end = next(
+            (part, end)
+            for part, end in zip(self._instructions, ends, strict=True)
+            if index < end
+        )
+        return os.fspath(part.filename), part.skip + index - (end - part.take)
 
     @property
     def _tfds_split(self) -> str:
@@ -165,46 +192,6 @@ def load(name: str, split: str, size: int) -> Dataset:
             pixels, labels[index] = records[index]
             images[index] = central_square(pixels, size)
     return Dataset(images, labels, SETS[name].num_classes, name)
-
-
-def decode(encoded: bytes) -> np.ndarray:
-    """Pixels uint8 [height, width, 3] of an encoded image.
-
-    Raises: ValueError for an image that is neither RGB nor grey; Pillow's errors for
-      what is no image.
-    """
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        if image.mode == "L":
-            return np.repeat(np.asarray(image)[..., None], 3, -1)
-        if image.mode != "RGB":
-            what = _MODES.get(image.mode, f"has Pillow's mode {image.mode}")
-            raise ValueError(
-                f"the image {what}; only RGB and grey are read: convert it when the "
-                "set is prepared"
-            )
-        return np.asarray(image)
-
-
-def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The central square of an image at another size, uint8 [size, size, 3].
-
-    >>> central_square(np.full((9, 30, 3), 7, np.uint8), 4).shape
-    (4, 4, 3)
-    """
-    height, width, _ = pixels.shape
-    if height == width == size:
-        return pixels
-    from PIL import Image
-
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    way = Image.Resampling.BOX if side >= size else Image.Resampling.BILINEAR
-    image = Image.fromarray(pixels).resize(
-        (size, size), way, box=(left, top, left + side, top + side)
-    )
-    return np.asarray(image)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,18 +12,18 @@ entry with `if __name__ == "__main__":`.
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import nearest, parallel
-from kd_heuristics.data import loading
+from kd_heuristics.data import loading, numbers
 from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.prepared import SETS
-from kd_heuristics.data.records import Records
+from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 
 _FOREVER = 2**31 - 1  # steps
@@ -45,6 +45,7 @@ class Stream:
       workers: processes that read; 0: threads of this one.
       threads: that read, where there are no workers.
       on_bad: "stop" or "skip".
+      bad_share: with "skip", the largest share of an epoch's examples to substitute.
       mesh: devices over which batches are split.
     """
 
@@ -56,6 +57,7 @@ class Stream:
     workers: int
     threads: int
     on_bad: str
+    bad_share: float
     mesh: jax.sharding.Mesh | None
 
     @property
@@ -73,9 +75,12 @@ class Stream:
         """Whole batches in a pass over the split."""
         return steps_per_epoch(self.num_examples, self.batch_size)
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
+    def __call__(self, step: SupportsIndex) -> dict[str, np.ndarray]:
         """The rows of this process of the batch of a step, on the host."""
-        return self.dataset(step, step + 1)[0]
+        step = numbers.integer("step", step, 0)
+        batch = self.dataset(step, step + 1)[0]
+        self._count_bad(step, batch, 0)
+        return batch
 
     def batches(
         self, first_step: int = 0, last_step: int | None = None, *, ahead: int = 2
@@ -93,8 +98,10 @@ class Stream:
         dataset: Any = self.dataset(first_step, last_step).to_iter_dataset(self._read)
         if self.workers:
             dataset = _in_workers(dataset, self.workers)
+        bad = 0
         with contextlib.closing(iter(dataset)) as batches:
             for step, batch in enumerate(batches, start=first_step):
+                bad = self._count_bad(step, batch, bad)
                 if self.workers:
                     # Out of the memory shared with them: a CPU device would not copy,
                     # and keep it for as long as it likes.
@@ -169,6 +176,20 @@ class Stream:
 
         return {name: put(array) for name, array in batch.items()}
 
+    def _count_bad(self, step: int, batch: dict[str, np.ndarray], before: int) -> int:
+        """The bad records of this epoch so far; raises where they are too many."""
+        bad = int(batch["substituted"].sum())
+        bad += before if step % self.steps_per_epoch else 0
+        read = self.steps_per_epoch * len(self.rows)
+        if bad > self.bad_share * read:
+            raise BadRecordError(
+                f"{bad} of the {read} examples that an epoch reads from "
+                f"{self.records.name} {self.records.split} cannot be used, more than "
+                f"bad_share={self.bad_share:g} permits (step {step}); prepare the set "
+                "again, or permit more"
+            )
+        return bad
+
     @property
     def _read(self) -> Any:
         import grain
@@ -180,13 +201,14 @@ class Stream:
 def stream(
     name: str,
     split: str,
-    batch_size: int,
-    seed: int = 0,
+    batch_size: SupportsIndex,
+    seed: SupportsIndex = 0,
     *,
     view: View,
-    workers: int = 0,
-    threads: int = 4,
+    workers: SupportsIndex = 0,
+    threads: SupportsIndex = 4,
     on_bad: str = "stop",
+    bad_share: float = 0.01,
     mesh: jax.sharding.Mesh | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
@@ -200,7 +222,7 @@ def stream(
       "student_box" float32 [b, 4], its rectangle in the original's pixels;
     - "teacher" and "teacher_box", unless they are the student's, or stored;
     - "labels" int32 [b], and "index" int32 [b], the examples' places in the split;
-    - "substituted" bool [b]: where the example that belongs here could not be read.
+    - "substituted" bool [b]: where the record that belongs here is bad.
 
     `view.finish(batch, key)` flips and mixes them on the device.
 
@@ -214,8 +236,12 @@ def stream(
       workers: processes that read and decode. 0: `threads` of this one, which suffices
         where decoding, which runs beside Python, is most of the work.
       threads: where there are no workers.
-      on_bad: what a record does that cannot be used: "stop" raises BadRecordError;
-        "skip" takes the next example that can be, and marks it.
+      on_bad: what a bad record does, one that is no image with a label: "stop" raises
+        BadRecordError; "skip" puts an example in its place, drawn from the seed and the
+        step, and marks it. A training's metrics lines have the share of such examples,
+        "substituted". A file that is missing or cannot be opened always stops.
+      bad_share: with "skip", the largest share of an epoch's examples whose records may
+        be bad, in [0, 1]; BadRecordError is raised at the first one beyond it.
       mesh: devices over which batches are split, as of `parallel.mesh`; None: they go
         to the default device.
       process_index: of this process; None: what JAX says.
@@ -225,16 +251,20 @@ def stream(
     Raises:
       ValueError: an unknown name, split or number; a batch larger than the split or not
         divided by the processes; a set of other classes than expected.
-      MissingDatasetError: the set was not prepared; the message has the command.
+      MissingDatasetError: the set was not prepared, or lacks a file; the message has the
+        command.
     """
     nearest.choose(name, SETS, "prepared dataset")
     nearest.choose(split, SETS[name].splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
-    if not 0 <= seed < 2**32:
+    seed = numbers.integer("seed", seed)
+    if not 0 <= seed <= numbers.LARGEST_SEED:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
-    for what, value, low in (("workers", workers, 0), ("threads", threads, 1)):
-        if value < low:
-            raise ValueError(f"{what} must be at least {low}, got {value}")
+    batch_size = numbers.integer("batch_size", batch_size, 1)
+    workers = numbers.integer("workers", workers, 0)
+    threads = numbers.integer("threads", threads, 1)
+    if not 0 <= bad_share <= 1:
+        raise ValueError(f"bad_share must lie in [0, 1], got {bad_share}")
     if mesh is not None:
         rows = _rows_of_mesh(mesh, batch_size)
     else:
@@ -250,8 +280,20 @@ def stream(
         workers=workers,
         threads=threads,
         on_bad=on_bad,
+        bad_share=bad_share,
         mesh=mesh,
     )
+
+
+def batch_metrics(batch: Any) -> dict[str, jax.Array]:
+    """What a metrics line says of a batch itself.
+
+    Returns: "substituted", the share of its examples that stand in for bad records, of
+      a batch of a stream; nothing of other batches.
+    """
+    if not isinstance(batch, Mapping) or "substituted" not in batch:
+        return {}
+    return {"substituted": jnp.asarray(batch["substituted"], jnp.float32).mean()}
 
 
 def _in_workers(dataset, workers):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 
 from kd_heuristics import files, hosts, parallel
 from kd_heuristics.compiled import as_partial
-from kd_heuristics.data import rectangles
+from kd_heuristics.data import numbers, rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
 
@@ -32,10 +32,10 @@ def ensemble_targets(
     dataset: Dataset,
     view: View,
     *,
-    crops: int = 1000,
+    crops: SupportsIndex = 1000,
     temperature: float = 1.0,
-    seed: int = 0,
-    batch_size: int = 256,
+    seed: SupportsIndex = 0,
+    batch_size: SupportsIndex = 256,
     path: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
     """Logits of the mean prediction over random crops of each image of a set.
@@ -60,14 +60,15 @@ def ensemble_targets(
         against the arguments: the set's pixels, the arrays of the teacher (not its
         function, which has no hash) and all numbers above.
 
-    Returns: float32 [n, classes], row i of image i: `targets[batch["index"]]`.
+    Returns: float32 [n, classes], row i of image i. `distill.stored(targets)` looks
+      them up by "index", with NaN for places outside the set.
 
     Raises: TargetsError for a file that is damaged or of other targets; ValueError for
       numbers out of range.
     """
-    for name, value in (("crops", crops), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    crops = numbers.integer("crops", crops, 1)
+    batch_size = numbers.integer("batch_size", batch_size, 1)
+    seed = numbers.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)
@@ -208,7 +209,7 @@ def _of_batch(teacher, images, key, crops, temperature, view):
         0,
         crops,
         lambda number, total: jnp.logaddexp(total, logits(number)),
-        jnp.full(shape, -jnp.inf),
+        jnp.full(shape, -jnp.inf, jnp.float32),
     )
     return temperature * (total - jnp.log(crops.astype(jnp.float32)))
 

@@ -22,14 +22,14 @@ The last one is not the paper's: it tells mixup's effect from consistency's.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
-from kd_heuristics import nearest
-from kd_heuristics.data import rectangles
+from kd_heuristics import image_layout, nearest
+from kd_heuristics.data import numbers, rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
 
 # Of each name: the teacher's rectangle, the student's, whether they are one, and p of
@@ -101,6 +101,8 @@ class View:
           images: uint8 of one stored size, the originals that crops are cut from.
           key: of all that is random.
 
+        Raises: ValueError for images of another type or layout.
+
         Returns: "teacher" float32 [b, teacher_size, teacher_size, c] (left out for
           stored targets) and "student" likewise, in units of uint8 pixels but not
           rounded, for `normalize`; their rectangles "teacher_box" and "student_box"
@@ -108,6 +110,7 @@ class View:
           "teacher_flip" and "student_flip" bool [b], all before mixing; and "mixup", a
           scalar, the coefficient of `mix` with which images were mixed, 1 for none.
         """
+        _check_images(images)
         count, height, width, _ = images.shape
         coefficient = mixup_coefficient(jax.random.fold_in(key, _MIXUP), self.mixup)
         looks = self.looks(key, count, height, width)
@@ -191,7 +194,8 @@ class View:
 
     def _look(self, who, key, count, height, width):
         own = jax.random.fold_in(key, _TEACHER if who == "teacher" else _STUDENT)
-        draws = jax.random.uniform(own, (count, rectangles.NUM_DRAWS + 1))
+        shape = count, rectangles.NUM_DRAWS + 1
+        draws = jax.random.uniform(own, shape, jnp.float32)
         mirrored = self.flip and self._kind(who) in rectangles.RANDOM
         flipped = draws[:, -1] < (0.5 if mirrored else 0.0)
         return self.box(who, draws[:, :-1], height, width), flipped
@@ -200,8 +204,8 @@ class View:
 def create(
     name: str,
     *,
-    teacher_size: int,
-    student_size: int | None = None,
+    teacher_size: SupportsIndex,
+    student_size: SupportsIndex | None = None,
     flip: bool = True,
     mixup: float | None = None,
     fraction: float = rectangles.FRACTION,
@@ -234,9 +238,6 @@ def create(
     """
     nearest.choose(name, VARIANTS, "view")
     student_size = teacher_size if student_size is None else student_size
-    for field, size in (("teacher_size", teacher_size), ("student_size", student_size)):
-        if size < 1:
-            raise ValueError(f"{field} must be at least 1 pixel, got {size}")
     mixup = VARIANTS[name][3] if mixup is None else float(mixup)
     if not mixup >= 0:
         raise ValueError(f"mixup is p of Beta(p, p), at least 0 (none), got {mixup}")
@@ -248,13 +249,13 @@ def create(
     rectangles.check(fraction, area, aspect)
     return View(
         name=name,
-        teacher_size=teacher_size,
-        student_size=student_size,
-        flip=flip,
+        teacher_size=numbers.integer("teacher_size", teacher_size, 1),
+        student_size=numbers.integer("student_size", student_size, 1),
+        flip=bool(flip),
         mixup=mixup,
-        fraction=fraction,
-        area=tuple(area),
-        aspect=tuple(aspect),
+        fraction=float(fraction),
+        area=(float(area[0]), float(area[1])),
+        aspect=(float(aspect[0]), float(aspect[1])),
     )
 
 
@@ -277,7 +278,17 @@ def look(
     """
     nearest.choose(kind, ("central", "whole"), "kind of look")
     rectangles.check(fraction, rectangles.AREA, rectangles.ASPECT)
+    _check_images(images)
     count, height, width, _ = images.shape
-    draws = jnp.zeros((count, rectangles.NUM_DRAWS))
+    draws = jnp.zeros((count, rectangles.NUM_DRAWS), jnp.float32)
     box = rectangles.rectangle(kind, draws, height, width, fraction=fraction)
     return rectangles.cut(images, box, size)
+
+
+def _check_images(images):
+    image_layout.check(images.shape)
+    if images.dtype != jnp.uint8:
+        raise ValueError(
+            f"a view cuts uint8 pixels, got {images.dtype}; give it the originals, and "
+            "what it returns to data.normalize"
+        )

@@ -38,6 +38,7 @@ from kd_heuristics.distill.teachers import (
     mean_of_logits,
     mean_of_probabilities,
     store,
+    stored,
     sum_of_losses,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "soft_cross_entropy",
     "split",
     "store",
+    "stored",
     "sum_of_losses",
     "take_pairs",
     "transfer",

@@ -93,13 +93,35 @@ def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
 
     Raises: ValueError for another shape or type.
     """
-    array = jnp.asarray(labels)
-    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != (batch,):
+    array = integers(labels)
+    if array is None or array.shape != (batch,):
         raise ValueError(
-            f"labels are {array.dtype}{list(array.shape)}; wanted integers "
-            f"[{batch}], a class an example: of one-hot rows or logits take "
+            f"labels are {jnp.result_type(labels)}{list(np.shape(labels))}; wanted "
+            f"integers [{batch}], a class an example: of one-hot rows or logits take "
             "x.argmax(-1)"
         )
+    return array
+
+
+def integers(value: ArrayLike) -> jax.Array | None:
+    """Integers in at least int32; None for what is none.
+
+    Those that JAX cannot hold become ones that are no place of anything: they would
+    turn into others.
+
+    >>> integers(np.array([2**32 + 1, 3])).tolist()
+    [2147483647, 3]
+    """
+    if not isinstance(value, jax.Array):
+        value = np.asarray(value)
+        if value.dtype.kind in "iu" and value.dtype.itemsize == 8:
+            info = jnp.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+            # Unsigned ones have no negative limit.
+            value = value.clip(info.min if value.dtype.kind == "i" else 0, info.max)
+            value = value.astype(info.dtype)
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        return None
     return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
 
 

@@ -40,8 +40,14 @@ class Teacher:
 
     def __call__(self, inputs: Any) -> Any:
         # Before the call, so that it leaves nothing for a backward pass.
-        variables, inputs = jax.lax.stop_gradient((self.variables, inputs))
+        variables, inputs = jax.tree.map(_stopped, (self.variables, inputs))
         return jax.lax.stop_gradient(self.apply(variables, inputs))
+
+
+def _stopped(leaf):
+    """The leaf without its gradient; integers stay as they are, of NumPy too."""
+    inexact = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    return jax.lax.stop_gradient(leaf) if inexact else leaf
 
 
 Member = Teacher | Callable[[Any], jax.Array]
@@ -128,9 +134,8 @@ def store(
       num_examples: in all; the outputs after them, of padding, are dropped. None: all
         of the batches.
 
-    Returns: a teacher of batches with "index", integers [batch], the examples' places
-      in the set; NaN for places past its end. Its `variables` are the outputs,
-      [num_examples, ...].
+    Returns: a teacher of batches with "index", as of `stored`. Its `variables` are the
+      outputs, [num_examples, ...].
 
     Raises: ValueError where the batches hold fewer examples than that, and for outputs
       that are integers, which hold no NaN.
@@ -140,13 +145,7 @@ def store(
     [8.0, 0.0]
     """
     teacher = teachable(teacher)
-    for leaf in jax.tree.leaves(jax.eval_shape(_mapped, teacher, batches)):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise ValueError(
-                f"stored outputs are {leaf.dtype}; places past the set's end are NaN, "
-                "which takes floating-point outputs: store logits, say, and take their "
-                "argmax(-1) where it is needed"
-            )
+    _check_floats(jax.eval_shape(_mapped, teacher, batches))
     outputs = _mapped(teacher, batches)
     outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
     found = {len(leaf) for leaf in jax.tree.leaves(outputs)}
@@ -157,6 +156,27 @@ def store(
                 f"{num_examples}"
             )
         outputs = jax.tree.map(lambda x: x[:num_examples], outputs)
+    return stored(outputs)
+
+
+def stored(outputs: PyTree) -> Teacher:
+    """Outputs on a whole set, such as `data.ensemble_targets`, as a teacher.
+
+    Args:
+      outputs: float arrays [num_examples, ...], row i of example i.
+
+    Returns: a teacher of batches with "index", integers [batch], the examples' places
+      in the set; NaN for all others, negative ones such as `data.UNLABELLED` too.
+
+    Raises: ValueError for outputs that are integers, which hold no NaN; when called,
+      for batches without such an "index".
+
+    >>> teacher = stored(np.array([[0.5], [2.0]]))
+    >>> teacher({"index": jnp.array([1, 0, -1, 2])}).ravel().tolist()
+    [2.0, 0.5, nan, nan]
+    """
+    outputs = jax.tree.map(jnp.asarray, outputs)
+    _check_floats(outputs)
     return Teacher(_stored, outputs)
 
 
@@ -214,8 +234,32 @@ def _mapped(teacher, batches):
     return jax.lax.map(teacher, batches)
 
 
+def _check_floats(outputs):
+    for leaf in jax.tree.leaves(outputs):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                f"stored outputs are {leaf.dtype}; places outside the set are NaN, "
+                "which takes floating-point outputs: store logits, say, and take their "
+                "argmax(-1) where it is needed"
+            )
+
+
 def _stored(outputs, batch: Mapping[str, Any]):
-    index = batch["index"]
-    return jax.tree.map(
-        lambda x: x.at[index].get(mode="fill", fill_value=jnp.nan), outputs
-    )
+    if not isinstance(batch, Mapping) or "index" not in batch:
+        raise ValueError(
+            'stored outputs are looked up by "index", which this batch lacks; make '
+            "batches with data.train_batches(..., index=True) or data.stream"
+        )
+    index = checks.integers(batch["index"])
+    if index is None:
+        raise ValueError(
+            f'"index" holds {jnp.result_type(batch["index"])}; wanted integers, the '
+            "places of the examples in the set"
+        )
+
+    def rows(leaf):
+        # JAX counts negative places from the end.
+        place = jnp.where(index < 0, len(leaf), index)
+        return leaf.at[place].get(mode="fill", fill_value=jnp.nan)
+
+    return jax.tree.map(rows, outputs)

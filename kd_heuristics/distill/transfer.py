@@ -9,7 +9,7 @@ or from elsewhere as nested dictionaries. The ImageNet teacher of Yim et al. 201
 5, a ResNet-34, is not ours to ship: see `imagenet`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +39,7 @@ def adapt(
 
     Raises: ValueError, with the paths, where shapes of more than one layer differ, or
       of any besides those of `replace`; where leaves are missing or left over; where
-      `replace` names none.
+      `replace` names none; where a leaf that stays is only a shape.
 
     >>> body, head = {"kernel": jnp.ones((2, 2))}, {"kernel": jnp.ones((2, 10))}
     >>> target = {"conv": {"kernel": jnp.zeros((2, 2))},
@@ -50,9 +50,10 @@ def adapt(
     """
     wanted, found = leaf_names.flat(target), leaf_names.flat(source)
     kept = _kept(wanted, found, replace)
+    check_values(wanted, kept)
     _check(wanted, found, kept)
     tree = jax.tree.structure(target).unflatten(
-        leaf if path in kept else jnp.asarray(found[path], jnp.asarray(leaf).dtype)
+        leaf if path in kept else jnp.asarray(found[path], jnp.result_type(leaf))
         for path, leaf in wanted.items()
     )
     return tree, tuple(kept)
@@ -154,6 +155,16 @@ def common_classes(
             "use hints or FSP, which need no classes"
         )
     return np.array(shared), np.array([places[student[index]] for index in shared])
+
+
+def check_values(wanted: Mapping[str, Any], kept: Collection[str]) -> None:
+    """Raises ValueError where a leaf that is to be kept is a shape without values."""
+    for path in kept:
+        if isinstance(wanted[path], jax.ShapeDtypeStruct):
+            raise ValueError(
+                f"{path} is to be kept, but of it only the shape is given, of "
+                "jax.eval_shape; give what network.init returns"
+            )
 
 
 def _kept(wanted, found, replace) -> list[str]:

@@ -30,6 +30,8 @@ __all__ = [
 def create(name: str, num_classes: int, **options: Any) -> Network:
     """The network of that name, as pure functions (see `Network`).
 
+    The same arguments again return the same network: it compiles once.
+
     `width`, `init_factor` and `dtype` are options of every model. Beside them:
 
     - vgg11, vgg16: `classifier_width`, `dropout_rate`;

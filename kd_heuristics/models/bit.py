@@ -169,7 +169,8 @@ class StandardizedConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         size, margin = self.kernel_size, self.kernel_size // 2
         shape = (size, size, x.shape[-1], self.features)
-        kernel = standardized(self.param("kernel", self.kernel_init, shape))
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        kernel = standardized(kernel)
         return conv_general_dilated(
             x.astype(self.dtype),
             kernel.astype(self.dtype),

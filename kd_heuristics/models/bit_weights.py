@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import leaf_names
+from kd_heuristics import leaf_names, nearest
 from kd_heuristics.distill import transfer
 
 PyTree = Any
@@ -39,8 +39,8 @@ def load(
 
     Args:
       path: of the `.npz` file. Pickled objects are not read.
-      variables: what the network was initialised to, or its shapes by `jax.eval_shape`
-        where the head is loaded.
+      variables: what the network was initialised to, or, where the head is loaded, its
+        shapes by `jax.eval_shape`.
       head: "load": the file's classifier; "keep": that of `variables`, for other
         classes than the file's.
 
@@ -49,11 +49,14 @@ def load(
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: it is no `.npz` of plain arrays, of another layout, or arrays are
-        missing, left over or of another shape; the message names them.
+        missing, left over or of another shape; the message names them. The head is kept
+        of variables that are only shapes.
     """
+    nearest.choose(head, ("load", "keep"), "head")
     found = renamed(leaf_names.flat(transfer.load_npz(path)), str(path))
     wanted = leaf_names.flat(variables["params"])
     kept = {name for name in wanted if head == "keep" and name.startswith("fc/")}
+    transfer.check_values(wanted, kept)
     _check(str(path), wanted, found, kept)
     params = jax.tree.structure(variables["params"]).unflatten(
         leaf if name in kept else jnp.asarray(found[name], jnp.float32)

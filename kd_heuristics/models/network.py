@@ -5,6 +5,7 @@ another library fits in by giving the same functions.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import image_layout
 from kd_heuristics.compiled import once
 
 PyTree = Any
@@ -67,10 +69,20 @@ def from_linen(name: str, module: nn.Module) -> Network:
     The module is called as `module(images, train=bool)` and draws its dropout from
     the stream "dropout".
 
+    Equal modules that can be hashed give one network, whose functions share their
+    compiled programs.
+
     Each function raises ValueError, before anything is compiled, where the images are
     not float [batch, h, w, c].
     """
+    try:
+        hash(module)
+    except TypeError:  # an attribute that is a list or an array
+        return _from_linen(name, module)
+    return _kept(name, module)
 
+
+def _from_linen(name: str, module: nn.Module) -> Network:
     @once  # compiled, it leaves out the forward pass that finds the shapes
     def init(key, images):
         check_images(images)
@@ -111,13 +123,12 @@ def from_linen(name: str, module: nn.Module) -> Network:
     )
 
 
+_kept = functools.cache(_from_linen)
+
+
 def check_images(images: jax.Array | np.ndarray) -> None:
     """Raises ValueError where images are not float [batch, h, w, c]."""
-    if images.ndim != 4:
-        raise ValueError(
-            f"images must be [batch, height, width, channels], got {images.shape}; a "
-            "single image needs a batch axis: images[None]"
-        )
+    image_layout.check(images.shape)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(
             f"images must be floating-point, got {images.dtype}; convert pixels first, "

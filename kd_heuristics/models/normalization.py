@@ -52,8 +52,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises x [batch, ..., channels]; ValueError where groups do not fit."""
         channels = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
 
@@ -133,8 +133,8 @@ class GroupNorm(nn.Module):
                 f"norm_groups must divide the channels, got {self.groups} groups for "
                 f"{channels} channels ({self.name}); change the width or norm_groups"
             )
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         centred = x - self._mean(x)  # in two passes, which does not cancel
         factor = jax.lax.rsqrt(self._mean(jnp.square(centred)) + self.epsilon)

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import parallel
+from kd_heuristics import data, parallel
+from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
 
 
@@ -70,7 +71,9 @@ def _alone(differentiate, objective, params, batch_stats, batch, key):
     else:
         found, gradient = loss(*arguments), ()
     value, (batch_stats, metrics) = found
-    values = jax.tree.map(to_be_summed, metrics | {VALUE: value})
+    of_batch = data.batch_metrics(batch)
+    check_names(metrics, tuple(of_batch))
+    values = jax.tree.map(to_be_summed, metrics | of_batch | {VALUE: value})
     return gradient, batch_stats, values
 
 

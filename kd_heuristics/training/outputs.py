@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
 from kd_heuristics.training.metrics import check_names
 
 PyTree = Any
@@ -83,31 +84,25 @@ def _scalar(words, value):
 
 def _as_started(start, batch_stats):
     """The statistics in the floats they started in, as the optimiser's state is."""
-    old, new = (jax.tree_util.tree_leaves_with_path(t) for t in (start, batch_stats))
     if jax.tree.structure(start) != jax.tree.structure(batch_stats):
         raise ValueError(
-            f"the objective was given the statistics {_names(old)} and returns "
-            f"{_names(new)}: their structure must stay; start with all of them"
+            f"the objective was given the statistics {leaf_names.names(start)} and "
+            f"returns {leaf_names.names(batch_stats)}: their structure must stay; "
+            "start with all of them"
         )
     leaves = []
-    for (path, was), (_, now) in zip(old, new, strict=True):
+    names = leaf_names.names(start)
+    both = zip(jax.tree.leaves(start), jax.tree.leaves(batch_stats), strict=True)
+    for name, (was, now) in zip(names, both, strict=True):
         was, now = jnp.asarray(was), jnp.asarray(now)
         floats = all(jnp.issubdtype(x.dtype, jnp.floating) for x in (was, now))
         if was.shape != now.shape or not (floats or was.dtype == now.dtype):
             raise ValueError(
-                f"the statistic {_name(path)} starts as {_described(was)} and the "
+                f"the statistic {name!r} starts as {_described(was)} and the "
                 f"objective returns {_described(now)}; start it as the latter"
             )
         leaves.append(now.astype(was.dtype) if floats else now)
     return jax.tree.unflatten(jax.tree.structure(start), leaves)
-
-
-def _names(leaves):
-    return [_name(path) for path, _ in leaves]
-
-
-def _name(path):
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "value"
 
 
 def _described(value):

@@ -71,7 +71,7 @@ def test_the_first_offsets_stay_what_they_are():
 
 def test_no_padding_changes_nothing():
     np.testing.assert_array_equal(data.random_crop(jnp.asarray(IMAGES), KEY, 0), IMAGES)
-    with pytest.raises(ValueError, match="negative, got -1"):
+    with pytest.raises(ValueError, match="padding must be at least 0, got -1"):
         data.random_crop(jnp.asarray(IMAGES), KEY, -1)
 
 

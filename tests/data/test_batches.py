@@ -178,7 +178,10 @@ def test_steps_per_epoch(num_examples, batch_size, expected):
         (lambda: data.batch_indices(0, 0, 3, 4), "batch of 4 .* set of 3"),
         (lambda: data.steps_per_epoch(3, 0), "at least 1, got 0"),
         (lambda: data.eval_batches(numbered(3), 0), "at least 1, got 0"),
-        (lambda: data.train_batches(numbered(3), 2, padding=-1), "negative, got -1"),
+        (
+            lambda: data.train_batches(numbered(3), 2, padding=-1),
+            "padding must be at least 0, got -1",
+        ),
     ],
 )
 def test_impossible_batches(call, message):

@@ -32,13 +32,24 @@ def test_it_is_frozen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": IMAGES.astype(np.float32)}, r"images .* uint8 .* got float32"),
-        ({"images": IMAGES[..., 0]}, r"\[n, h, w, c\], got uint8 \[3, 4, 4\]"),
+        (
+            {"images": IMAGES.astype(np.float32)},
+            r"images .* uint8 .* got float32; conv",
+        ),
+        ({"images": IMAGES[..., 0]}, r"got \(3, 4, 4\); .* batch axis: images\[None\]"),
+        ({"images": IMAGES[0, 0]}, r"\[batch, height, width, channels\], got \(4, 1\)"),
+        (
+            {"images": np.zeros((3, 3, 8, 9), np.uint8)},
+            r"channels come first; .*images\.transpose\(0, 2, 3, 1\)",
+        ),
+        ({"images": np.zeros((3, 1, 28, 28), np.uint8)}, "channels come first"),
         ({"images": IMAGES[:2]}, "2 images but 3 labels"),
         ({"images": IMAGES[:, :0]}, "no pixels"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "no pixels"),
-        ({"labels": LABELS.astype(np.int64)}, r"int32 \[n\], got int64"),
-        ({"labels": LABELS[:, None]}, r"got int32 \[3, 1\]"),
+        ({"labels": LABELS.astype(np.float32)}, r"integers \[n\], got float32 \[3\]"),
+        ({"labels": LABELS.astype(bool)}, r"integers \[n\], got bool \[3\]"),
+        ({"labels": LABELS[:, None]}, r"got int32 \[3, 1\]; .*argmax"),
+        ({"labels": LABELS + np.int64(2**32)}, r"0\.\.1, got 4294967296\.\.4294967297"),
         ({"labels": LABELS + 1}, r"0\.\.1, got 1\.\.2"),
         ({"labels": LABELS - 1}, r"0\.\.1, got -1\.\.0"),
         ({"num_classes": -1}, "negative, got -1"),
@@ -49,6 +60,22 @@ def test_fields_that_do_not_fit(changes, message):
     fields = {"images": IMAGES, "labels": LABELS, "num_classes": 2} | changes
     with pytest.raises(ValueError, match=message):
         data.Dataset(**fields)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int64", "uint64"])
+def test_labels_are_integers_of_any_type(dtype):
+    dataset = data.Dataset(IMAGES, LABELS.astype(dtype), 2)
+    assert dataset.labels.dtype == np.int32
+    np.testing.assert_array_equal(dataset.labels, LABELS)
+    batch = data.train_batches(dataset, 2)(0, 0)
+    assert batch["labels"].dtype == np.int32
+
+
+def test_numbers_of_numpy_are_numbers():
+    three = data.Dataset(IMAGES, LABELS, 2)
+    assert len(three.take(np.int64(2))) == 2
+    with pytest.raises(ValueError, match=r"count must be an integer, got 2\.0"):
+        data.Dataset.take.__wrapped__(three, 2.0)
 
 
 def test_without_classes_there_are_no_labels():

@@ -1,4 +1,6 @@
+import pathlib
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -123,21 +125,6 @@ def test_grey_images_are_repeated(data_dir):
     np.testing.assert_array_equal(pixels, np.stack([grey] * 3, -1))
 
 
-@pytest.mark.parametrize(
-    ("mode", "form", "words"),
-    [
-        ("RGBA", "PNG", "alpha channel, RGBA"),
-        ("LA", "PNG", "grey with an alpha"),
-        ("CMYK", "JPEG", "four inks, CMYK"),
-        ("P", "PNG", "palette"),
-        ("1", "PNG", "mode 1"),
-    ],
-)
-def test_other_images_are_named_and_refused(mode, form, words):
-    with pytest.raises(ValueError, match=f"{words}.*only RGB and grey are read"):
-        records.decode(fixture.encode(fixture.picture(3), mode, form))
-
-
 def test_a_bad_record_is_named_by_file_and_number(data_dir):
     def encoded(number):
         return lossless(number)[: 60 if number == 2 else None]
@@ -185,11 +172,32 @@ def test_a_set_that_is_not_prepared(data_dir):
     assert str(data_dir / "sun397" / "tfds") in str(caught.value)
 
 
-def test_the_central_square():
-    pixels = np.zeros((6, 10, 3), np.uint8)
-    pixels[:, 2:8] = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
-    square = pixels[:, 2:8]
-    np.testing.assert_array_equal(records.central_square(pixels, 6), square)
-    means = square.reshape(3, 2, 3, 2, 3).astype(float).mean((1, 3))
-    np.testing.assert_allclose(records.central_square(pixels, 3), means, atol=0.51)
-    assert records.central_square(pixels, 9).shape == (9, 9, 3)
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut_short])
+def test_a_file_that_cannot_be_opened_is_no_bad_record(damage, data_dir):
+    folder = fixture.write(data_dir, "food101", {"train": 10, "validation": 6})
+    file = pathlib.Path(folder) / "food101-validation.array_record-00001-of-00002"
+    found = records.Records("food101", "test")
+    found[0]
+    damage(file)
+    for fresh in (found, records.Records("food101", "test")):
+        with pytest.raises(
+            data.MissingDatasetError, match=r"prepare food101"
+        ) as caught:
+            [fresh[index] for index in range(6)]
+        assert file.name in str(caught.value)
+
+
+def test_a_file_that_has_too_few_records_is_no_bad_record(data_dir, tmp_path_factory):
+    folder = fixture.write(data_dir, "food101", {"train": 10, "validation": 6})
+    other = fixture.write(
+        tmp_path_factory.mktemp("other"), "food101", {"train": 10, "validation": 4}
+    )
+    name = "food101-validation.array_record-00001-of-00002"
+    shutil.copy(pathlib.Path(other) / name, pathlib.Path(folder) / name)
+    found = records.Records("food101", "test")
+    with pytest.raises(data.MissingDatasetError, match="has 2 records, so no 2"):
+        [found[index] for index in range(6)]

@@ -1,5 +1,6 @@
 import contextlib
 import itertools
+import pathlib
 import subprocess
 import sys
 
@@ -216,26 +217,89 @@ def broken(number):
     return encoded[:60] if number in (3, 4) else encoded
 
 
-def test_a_bad_record_stops_or_is_skipped(tmp_path, monkeypatch):
-    fixture.write(tmp_path, NAME, {"train": 8, "test": 2}, broken)
+@pytest.fixture
+def damaged(tmp_path, monkeypatch):
+    """40 records, two of them bad; its folder."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    counts = {"train": 40, "test": 4}
+    return pathlib.Path(fixture.write(tmp_path, NAME, counts, broken, num_shards=4))
+
+
+def test_a_bad_record_stops_or_is_skipped(damaged):
     with pytest.raises(
-        data.BadRecordError, match=r"record \d of .*train\.array_record"
+        data.BadRecordError, match=r"record \d+ of .*train\.array_record"
     ):
-        make(batch_size=8)(0)
-    batch = make(batch_size=8, on_bad="skip")(0)
+        make(batch_size=40)(0)
+    stream = make(batch_size=40, on_bad="skip", bad_share=0.05)
+    batch = stream(0)
     assert batch["substituted"].sum() == 2
-    wanted = make(batch_size=8, on_bad="skip", seed=0).dataset(0, 1)
-    assert len(wanted) == 1
     good = set(batch["index"][~batch["substituted"]].tolist())
-    assert len(good) == 6
+    assert len(good) == 38
     assert set(batch["index"].tolist()) == good
+    assert_equal(make(batch_size=40, on_bad="skip", bad_share=1.0)(0), batch)
+
+
+def test_stand_ins_are_drawn_from_all_examples_anew_at_each_step(damaged):
+    stream = make(batch_size=20, on_bad="skip", bad_share=0.2)
+    batches = [batch for _, batch in stream.batches(0, 120)]
+    stand_ins = [batch["index"][batch["substituted"]] for batch in batches]
+    counts = np.bincount(np.concatenate(stand_ins), minlength=40)
+    assert counts.sum() == 2 * 60  # two an epoch
+    # Of 38 examples each is drawn 3.2 times on average; the commonest of them is drawn
+    # 11 times or more with a probability below 0.02, and the draws are fixed.
+    assert (counts > 0).sum() > 25
+    assert counts.max() < 11
+    # Another seed, other stand-ins; the same step, the same ones, in any process.
+    other = make(batch_size=20, seed=1, on_bad="skip", bad_share=0.2)
+    others = [batch["index"][batch["substituted"]] for _, batch in other.batches(0, 9)]
+    assert np.concatenate(others).tolist() != np.concatenate(stand_ins[:9]).tolist()
+    parts = [
+        make(
+            batch_size=20,
+            on_bad="skip",
+            bad_share=0.3,
+            process_index=index,
+            process_count=2,
+        )(7)
+        for index in range(2)
+    ]
+    joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    assert_equal(joined, batches[7])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_more_bad_records_than_are_permitted_stop(workers, damaged):
+    stream = make(batch_size=10, on_bad="skip", bad_share=0.04, workers=workers)
+    with pytest.raises(
+        data.BadRecordError, match=r"2 of the 40 .* bad_share=0\.04 permits"
+    ):
+        list(stream.batches(0, 4))
+    # Each epoch counts for itself: 2 of 40 are 5 % of every one.
+    list(make(batch_size=10, on_bad="skip", bad_share=0.05).batches(0, 12))
+
+
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_a_missing_file_stops_whatever_is_done_with_bad_records(on_bad, damaged):
+    file = sorted(damaged.glob("*train*"))[1]
+    stream = make(batch_size=40, on_bad=on_bad, bad_share=1.0)
+    kept = file.read_bytes()
+    file.unlink()
+    # Before anything is read, and where it goes while the stream is read.
+    for read in (
+        lambda: make(batch_size=40, on_bad=on_bad, bad_share=1.0),
+        lambda: stream(0),
+    ):
+        with pytest.raises(data.MissingDatasetError, match=file.name):
+            read()
+    file.write_bytes(kept[:40])
+    with pytest.raises(data.MissingDatasetError, match=file.name):
+        make(batch_size=40, on_bad=on_bad, bad_share=1.0)(0)
 
 
 def test_a_set_without_a_good_record_ends(tmp_path, monkeypatch):
     fixture.write(tmp_path, NAME, {"train": 4, "test": 2}, lambda _: b"no image")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(data.BadRecordError, match="none of the 4 records"):
+    with pytest.raises(data.BadRecordError, match=r"100 drawn .* from the 4 records"):
         make(batch_size=2, on_bad="skip")(0)
 
 
@@ -246,6 +310,8 @@ def test_a_set_without_a_good_record_ends(tmp_path, monkeypatch):
         ({"seed": -1}, "seed .* got -1"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"on_bad": "ignore"}, "answer to a bad record 'ignore'"),
+        ({"on_bad": "skip", "bad_share": 1.5}, r"bad_share must lie in \[0, 1\]"),
+        ({"on_bad": "skip", "bad_share": float("nan")}, "bad_share must lie .* nan"),
         ({"process_index": 0, "process_count": 4}, "6 cannot be split over 4"),
         ({"process_index": 2, "process_count": 2}, "process_index .* got 2"),
     ],

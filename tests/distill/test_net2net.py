@@ -167,6 +167,47 @@ def test_vgg11_deepens_to_vgg16():
     assert shapes(found) == shapes(large)
 
 
+FORMS = {
+    "vgg11": ("conv_00", True),
+    "vgg16_bn": ("conv_00", True),
+    "shallow": ("conv_00", True),
+    "resnet8": ("block_0_0", True),
+    "resnet18": ("block_0_0", True),
+    "resnet34_imagenet": ("block_0_0", True),
+    "bit_tiny": ("block_0_0", False),
+    "bit_r50x1": ("block_0_0", False),
+    "mobilenet_tiny": ("block_00", False),
+    "mobilenet_v3_small": ("block_00", False),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_only_what_net2net_is_defined_for_is_changed(name):
+    layer, defined = FORMS[name]
+    small = target(models.create(name, 10), jnp.zeros((1, 64, 64, 3)))
+    grown = {
+        "widen": lambda variables, key: distill.widen(
+            variables, {layer: distill.net2net.widths(variables)[layer] + 1}, key
+        ),
+        "deepen": lambda variables, key: distill.deepen(variables, [layer], key),
+    }
+    for function in grown.values():
+        if defined:
+            jax.eval_shape(function, small, KEY)
+        else:
+            with pytest.raises(ValueError, match=r"no VGG or ResNet .* the layers"):
+                jax.eval_shape(function, small, KEY)
+
+
+@pytest.mark.parametrize("path", ["attention/kernel", "block_0_0/conv_2/kernel"])
+def test_layers_of_no_known_form_are_named(path):
+    variables, _ = small(True)
+    layer, _, leaf = path.rpartition("/")
+    params = variables["params"] | {layer: {leaf: jnp.zeros((3, 3))}}
+    with pytest.raises(ValueError, match=rf"has the layers {layer};.*units="):
+        distill.widen({"params": params}, {}, KEY)
+
+
 def test_what_is_wrong_is_said():
     variables, _ = small(True)
 
@@ -180,7 +221,8 @@ def test_what_is_wrong_is_said():
     wrong(r"conv_00 has 3 units, got 2", widen, variables, {"conv_00": 2}, KEY)
     wrong(r"noise must be at least 0", widen, variables, {}, KEY, noise=-0.1)
     wrong(r"keys \['bn_00'.*\"params\"", widen, variables["params"], {}, KEY)
-    wrong(r"layers fc,.*Units", widen, {"params": {"fc": {"kernel": 0}}}, {}, KEY)
+    wrong(r"layers fc;.*Units", widen, {"params": {"fc": {"kernel": 0}}}, {}, KEY)
+    wrong(r"cannot be deepened", deepen, {"params": {"fc": {"kernel": 0}}}, [], KEY)
     wrong(r"deepen after 'fc_0'", deepen, variables, ["fc_0"], KEY)
     wrong(r"noise must be at least 0", deepen, variables, [], KEY, noise=-1.0)
     deep = functools.partial(deepen, variables, ["conv_00"], KEY)

@@ -166,8 +166,44 @@ def test_stored_outputs_are_those_of_each_example():
     index = np.array([6, 0, 3])
     (found,) = quick(lambda t, batch: t(batch))(stored, {"index": index})
     np.testing.assert_allclose(found, teacher(inputs[index])[0], rtol=1e-6)
-    (outside,) = quick(lambda t, batch: t(batch))(stored, {"index": np.array([7])})
-    assert np.isnan(outside).all()
+
+
+# Places outside a set of seven, in every type that holds them.
+OUTSIDE = [
+    *(np.array([place], np.int32) for place in (-1, -7, -8, 7, 2**31 - 1, -(2**31))),
+    *(np.array([place], np.int64) for place in (-1, 2**32, 2**32 + 3, -(2**32) + 3)),
+    np.array([-1], np.int8),
+    np.array([255], np.uint8),
+    np.array([2**32 - 1], np.uint32),
+    np.array([2**63 + 2], np.uint64),
+    np.array([data.UNLABELLED]),
+]
+
+
+@pytest.mark.parametrize("index", OUTSIDE, ids=lambda a: f"{a.dtype} {a[0]}")
+@pytest.mark.parametrize("traced", [False, True])
+def test_places_outside_the_set_are_nan(index, traced):
+    outputs = np.arange(14, dtype=np.float32).reshape(7, 2)
+    call = quick(lambda t, batch: t(batch)) if traced else lambda t, batch: t(batch)
+    # A compiled call makes arrays of its arguments before this package sees them.
+    if traced and index.dtype.itemsize == 8 and abs(int(index[0])) > 2**31:
+        pytest.skip("jax.jit itself turns this number into another one")
+    batches = outputs[:6].reshape(3, 2, 2)
+    for teacher in (distill.stored(outputs), distill.store(lambda x: x, batches)):
+        assert np.isnan(call(teacher, {"index": index})).all()
+        inside = call(teacher, {"index": np.array([5], index.dtype)})
+        np.testing.assert_array_equal(inside, outputs[5:6])
+
+
+def test_stored_outputs_are_looked_up_by_integers():
+    teacher = distill.stored(np.zeros((3, 2), np.float32))
+    with pytest.raises(ValueError, match=r'"index".*index=True'):
+        teacher({"images": np.zeros(1)})
+    for index in (np.array([1.0]), np.array([True]), jnp.array([False])):
+        with pytest.raises(ValueError, match=r"\"index\" holds .*wanted integers"):
+            teacher({"index": index})
+    with pytest.raises(ValueError, match="stored outputs are int32"):
+        distill.stored(np.zeros((3, 2), np.int32))
 
 
 def test_what_is_wrong_is_said():

@@ -179,3 +179,18 @@ def test_what_is_wrong_is_said(tmp_path):
     arrays = {"layer1.0.conv3.weight": np.zeros((1, 1, 1, 1))}
     wrong(r"conv3\.weight .*bottleneck", imagenet.from_torchvision, arrays)
     wrong(r"fc\.scale", imagenet.from_torchvision, {"fc.scale": np.zeros(1)})
+
+
+def test_what_stays_must_have_values():
+    """Shapes serve where the source's values go, not where the target's stay."""
+    target = {
+        "conv": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.bfloat16)},
+        "fc": {"kernel": np.zeros((2, 5), np.float32)},
+    }
+    source = {"conv": {"kernel": np.ones((2, 2))}, "fc": {"kernel": np.ones((2, 9))}}
+    tree, kept = transfer.adapt(target, source)
+    assert tree["conv"]["kernel"].dtype == jnp.bfloat16
+    assert kept == ("fc/kernel",)
+    target["fc"] = {"kernel": jax.ShapeDtypeStruct((2, 5), jnp.float32)}
+    with pytest.raises(ValueError, match=r"fc/kernel .* only the shape"):
+        transfer.adapt(target, source)

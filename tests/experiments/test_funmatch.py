@@ -180,7 +180,7 @@ def test_labels_are_mixed_as_the_images_are(nets):
 
 def test_stored_targets_are_looked_up_by_example(nets):
     table = jnp.arange(12.0).reshape(4, 3)
-    found = lessons.stored(table)({"index": jnp.array([2, 0])})
+    found = distill.stored(table)({"index": jnp.array([2, 0])})
     np.testing.assert_array_equal(found, table[jnp.array([2, 0])])
 
 

@@ -124,6 +124,21 @@ def test_the_head_is_kept_for_other_classes(tmp_path):
     assert found["params"]["fc"]["kernel"].shape == (32, 7)
 
 
+@pytest.mark.parametrize("classes", [5, 7])
+def test_a_head_that_is_only_a_shape_is_not_kept(classes, tmp_path):
+    np.savez(tmp_path / "bit.npz", **new_layout())
+    other = models.from_linen("bit", BiT((2, 1), (4, 8), classes, norm_groups=2))
+    images = jnp.zeros((1, 16, 16, 3))
+    shapes = jax.eval_shape(other.init, jax.random.key(0), images)
+    with pytest.raises(
+        ValueError, match=r"fc/\w+ is to be kept, but .* only the shape"
+    ):
+        bit_weights.load(tmp_path / "bit.npz", shapes, head="keep")
+    load = bit_weights.load.__wrapped__  # without the annotations' own check
+    with pytest.raises(ValueError, match="unknown head 'kept'"):
+        load(tmp_path / "bit.npz", shapes, head="kept")
+
+
 def without(arrays):
     return {k: v for k, v in arrays.items() if "block1/unit02/conv2" not in k}
 

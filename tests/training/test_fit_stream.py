@@ -81,3 +81,21 @@ def test_on_a_mesh(expected):
         fit(stream(), mesh=mesh)
     with pytest.raises(ValueError, match="micro-batches"):
         fit(stream(), micro_batches=3)
+
+
+def test_lines_count_the_examples_that_stand_in_for_bad_records(tmp_path, monkeypatch):
+    def encoded(number):
+        picture = fixture.encode(fixture.picture(number))
+        return picture[:60] if number == 3 else picture
+
+    fixture.write(tmp_path, "caltech_birds2011", {"train": 12, "test": 2}, encoded)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    bad = {"on_bad": "skip", "bad_share": 0.1}
+    metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
+    fit(stream(**bad), 12, metrics=metrics)
+    found = {line["step"]: line["substituted"] for line in metrics.read("train")}
+    # Of steps 0 to 4, 5 to 9, 10 and 11.
+    shares = [float(stream(**bad)(step)["substituted"].mean()) for step in range(12)]
+    expected = {5: shares[:5], 10: shares[5:10], 12: shares[10:]}
+    assert found == pytest.approx({k: np.mean(v) for k, v in expected.items()})
+    assert sum(shares) * 4 == 4  # once in each of four epochs

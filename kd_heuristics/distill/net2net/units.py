@@ -40,13 +40,17 @@ def units_of(variables: Variables) -> dict[str, Units]:
     Raises: ValueError for variables of another form.
     """
     layers = _layers(variables)
-    if "conv_00" in layers:
-        return dict(_vgg(layers))
-    if "block_0_0/conv_0" in layers:
-        return dict(_resnet(layers))
+    for first, pattern, units in _FORMS:
+        others = sorted(name for name in layers if not re.fullmatch(pattern, name))
+        if first in layers and not others:
+            return dict(units(layers))
+        if first in layers:
+            break
+    else:
+        others = sorted(layers)
     raise ValueError(
-        f"layers {', '.join(sorted(layers)[:6])}, ... are those of no VGG or ResNet of "
-        "models; describe the network's `Units` and give them to widen"
+        f"no VGG or ResNet of models has the layers {', '.join(others[:6])}; it cannot "
+        "be deepened, and is widened with its `Units` described (units=...)"
     )
 
 
@@ -158,3 +162,14 @@ def _sections(layers: set[str]) -> list[list[str]]:
         [f"block_{section}_{block}" for _, block in run]
         for section, run in itertools.groupby(numbers, key=lambda pair: pair[0])
     ]
+
+
+# Of each form: a layer it begins with, the names of all its layers, its units.
+_FORMS = (
+    ("conv_00", r"(conv|bn|fc)_\d+", _vgg),
+    (
+        "block_0_0/conv_0",
+        r"input_bn|conv|bn|fc|block_\d+_\d+/((conv|bn)_[01]|shortcut_(conv|bn))",
+        _resnet,
+    ),
+)

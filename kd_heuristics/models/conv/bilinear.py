@@ -98,6 +98,15 @@ def _abstract(a, b, **params):
     return closed.out_avals[0]
 
 
+def _run(a, b, **params):
+    """The operation on known arrays: compiled, under `jax.disable_jit` too.
+
+    Its lowering is all that there is of it; bound again it would call this again.
+    """
+    with jax.disable_jit(False):
+        return _compiled(**params)(a, b)
+
+
 @functools.cache
 def _compiled(**params):
     return jax.jit(functools.partial(_conv_p.bind, **params))
@@ -150,7 +159,7 @@ def _split(array, axis, size):
 
 
 _conv_p.def_abstract_eval(_abstract)
-_conv_p.def_impl(lambda a, b, **params: _compiled(**params)(a, b))
+_conv_p.def_impl(_run)
 ad.defbilinear(_conv_p, _transpose_rule(0), _transpose_rule(1))
 batching.primitive_batchers[_conv_p] = _batch
 mlir.register_lowering(_conv_p, mlir.lower_fun(_plain, multiple_results=False))

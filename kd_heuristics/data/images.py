@@ -1,0 +1,105 @@
+"""Encoded images as TensorFlow decodes them, and their central square at a size."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+
+def decode(encoded: bytes) -> np.ndarray:
+    """Pixels uint8 [height, width, 3], as of `tf.io.decode_image(channels=3)`.
+
+    - Grey images are repeated three times; 1, 2 and 4 bits are scaled to 0..255.
+    - Of 16 bits the high 8 are kept.
+    - Palettes are looked up. Alpha is dropped: the colours below it stay.
+    - Inks become (255 - K) (255 - C) // 255, and likewise for M and Y.
+    - Of an animation the first frame is kept.
+
+    JPEG's values may differ by a few units: TensorFlow's default transform is a faster,
+    less accurate one.
+
+    Raises: ValueError for an image that TensorFlow does not read as 8-bit RGB either;
+      Pillow's errors for what is no image.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        if image.mode == "CMYK":
+            return _inks(image)
+        if image.mode in ("P", "PA"):  # Pillow looks palettes up for RGBA, and blends
+            image = image.convert("RGBA")  # nothing
+        values = np.asarray(image)
+        if image.mode in ("RGB", "RGBA"):
+            return np.ascontiguousarray(values[..., :3])
+        if image.mode in ("L", "LA"):
+            return _repeated(values.reshape(*values.shape[:2], -1)[..., 0])
+        if image.mode == "1":
+            return _repeated(values * np.uint8(255))
+        if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
+            return _repeated(values >> 8)  # 16 bits, as newer and older Pillows have it
+        raise ValueError(
+            f"the image has Pillow's mode {image.mode}, which TensorFlow does not read "
+            "as 8-bit RGB either; save it as RGB among the set's downloaded files"
+        )
+
+
+def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The central square of an image at another size, uint8 [size, size, 3].
+
+    Its side is the image's smaller side. Where it shrinks, each value is the mean over
+    the output pixel's area, in which an input pixel counts by its overlap (TensorFlow's
+    `area`), rounded to the nearest integer; where it grows, bilinear interpolation.
+
+    >>> central_square(np.full((9, 30, 3), 7, np.uint8), 4).shape
+    (4, 4, 3)
+    """
+    height, width, _ = pixels.shape
+    if height == width == size:
+        return pixels
+    side = min(height, width)
+    top, left = (height - side) / 2, (width - side) / 2
+    if side >= size:
+        rows = _area_means(pixels, top, side, size)
+        columns = _area_means(rows.swapaxes(0, 1), left, side, size)
+        return np.rint(columns.swapaxes(0, 1)).astype(np.uint8)
+    from PIL import Image
+
+    image = Image.fromarray(pixels).resize(
+        (size, size),
+        Image.Resampling.BILINEAR,
+        box=(left, top, left + side, top + side),
+    )
+    return np.asarray(image)
+
+
+def _area_means(values: np.ndarray, start: float, length: int, size: int) -> np.ndarray:
+    """Means over `size` equal parts of [start, start + length) along the first axis.
+
+    The integral from 0 to x is linear between whole x. In float64, whose sums of pixels
+    are exact.
+    """
+    total = np.zeros((len(values) + 1, *values.shape[1:]))
+    np.cumsum(values, axis=0, dtype=np.float64, out=total[1:])
+    edges = start + np.arange(size + 1) * length / size
+    whole = edges.astype(np.intp)
+    share = (edges - whole)[:, None, None]
+    after = np.minimum(whole + 1, len(values))
+    integral = total[whole] + share * (total[after] - total[whole])
+    return np.diff(integral, axis=0) * (size / length)
+
+
+def _repeated(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, -1).astype(np.uint8)
+
+
+def _inks(image: Any) -> np.ndarray:
+    """RGB of four inks.
+
+    Adobe's programs store 255 - ink and say so by a marker. Pillow inverts what it reads
+    from every JPEG, marked or not; TensorFlow only what is marked.
+    """
+    inks = np.asarray(image).astype(np.int32)
+    if image.format == "JPEG" and "adobe" not in image.info:
+        inks = 255 - inks
+    paper = 255 - inks
+    return (paper[..., 3:] * paper[..., :3] // 255).astype(np.uint8)

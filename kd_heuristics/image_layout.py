@@ -1,0 +1,32 @@
+"""Images are [batch, height, width, channels]: what is said where they are not."""
+
+from collections.abc import Sequence
+
+FEW = (1, 3)  # channels of images
+_SMALL = 4  # pixels a side, at most, of a map that could have its channels last
+
+
+def check(shape: Sequence[int], what: str = "images") -> None:
+    """Raises ValueError for one unbatched image, and for channels that come first.
+
+    Args:
+      shape: of the images.
+      what: names them in the message.
+
+    >>> check((8, 32, 32, 3))
+    >>> check((8, 3, 32, 32))
+    Traceback (most recent call last):
+    ...
+    ValueError: images must be [batch, height, width, channels], got (8, 3, 32, 32): \
+channels come first; move them with images.transpose(0, 2, 3, 1)
+    """
+    shape = tuple(shape)
+    words = f"{what} must be [batch, height, width, channels], got {shape}"
+    if len(shape) == 3:
+        raise ValueError(f"{words}; a single image needs a batch axis: images[None]")
+    if len(shape) != 4:
+        raise ValueError(words)
+    if shape[1] in FEW and min(shape[2:]) > _SMALL:
+        raise ValueError(
+            f"{words}: channels come first; move them with images.transpose(0, 2, 3, 1)"
+        )
