@@ -34,7 +34,7 @@ from experiments.presets.warmup import (
     claims,
     difference,
 )
-from kd_heuristics import checkpoints, freezing, plots, training
+from kd_heuristics import checkpoints, freezing, leaf_names, plots, training
 from kd_heuristics.report import judge_all, summary
 
 
@@ -64,8 +64,8 @@ def random_layers(params: Any, seed: int) -> frozenset[str]:
     below the stack's; the smallest layer where none does.
     """
     sizes: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = layer_of(jax.tree_util.keystr(path, simple=True, separator="/"))
+    for path, leaf in leaf_names.flat(params).items():
+        name = layer_of(path)
         sizes[name] = sizes.get(name, 0) + leaf.size
     target = sum(size for name, size in sizes.items() if in_fc(name))
     below = sorted(name for name in sizes if not in_fc(name))
@@ -81,13 +81,8 @@ def make_optimizer(chosen: frozenset[str], config: Config) -> Callable:
     """SGD for all arms: what differs between them are the arguments of the result."""
 
     def labels(params):
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: (
-                "fc"
-                if in_fc(jax.tree_util.keystr(path, simple=True, separator="/"))
-                else "rest"
-            ),
-            params,
+        return leaf_names.tree_map(
+            lambda path, _: "fc" if in_fc(path) else "rest", params
         )
 
     def make(rates, clip_norm, starts, length):
@@ -296,14 +291,9 @@ def relative_change(before: Any, after: Any) -> np.ndarray:
 
 def kernels(params: Any) -> dict[str, np.ndarray]:
     """The kernels by layer, flattened, in the order of the paths."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    named = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in leaves
-    }
     return {
         layer_of(path): np.asarray(leaf, np.float64).ravel()
-        for path, leaf in named.items()
+        for path, leaf in leaf_names.flat(params).items()
         if path.endswith("kernel")
     }
 

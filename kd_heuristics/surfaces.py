@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.extend import core
 
 from kd_heuristics import files, hosts, parallel, points, runs
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.integers import integer
 from kd_heuristics.points.evaluate import missing_stats_named
 
 PyTree = Any
@@ -52,7 +53,7 @@ def evaluate(
     metric: points.Metric,
     path: files.AnyPath | None = None,
     refresh_stats: Callable[[PyTree], PyTree] | None = None,
-    chunk: int | None = None,
+    chunk: SupportsIndex | None = None,
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
@@ -98,7 +99,7 @@ def evaluate(
     surface = store.load() or _empty(xs, ys)
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
-    size = points.CHUNK if chunk is None else chunk
+    size = points.CHUNK if chunk is None else integer("chunk", chunk, 1)
     at_once = size * (1 if mesh is None else mesh.size)
     left = np.flatnonzero(~surface.done)
     for start in range(0, len(left), at_once):

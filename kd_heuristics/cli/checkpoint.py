@@ -76,8 +76,8 @@ def read(place: Place) -> dict[str, np.ndarray]:
     else:
         tree = _read_orbax(folder)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        name: np.asarray(leaf)
+        for name, leaf in leaf_names.flat(tree).items()
         if not _is_key(leaf)
     }
 
@@ -130,10 +130,8 @@ def save(path: Path, tree: PyTree) -> None:
     bfloat16, which such files do not keep, as float32; `network` casts it back.
     """
     flat: dict[str, Any] = {
-        jax.tree_util.keystr(where, simple=True, separator="/"): files.storable(
-            np.asarray(leaf)
-        )
-        for where, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        name: files.storable(np.asarray(leaf))
+        for name, leaf in leaf_names.flat(tree).items()
     }
     with files.whole(path) as partial, partial.open("wb") as stream:
         np.savez(stream, **flat)

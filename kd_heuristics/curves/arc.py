@@ -1,7 +1,7 @@
 """Arc length: of a curve, equal steps along it, and means over it."""
 
 import functools
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ import numpy as np
 
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, weights
+from kd_heuristics.integers import integer
 
 
-def length(curve: Curve, num: int = 1000) -> jax.Array:
+def length(curve: Curve, num: SupportsIndex = 1000) -> jax.Array:
     """Euclidean length of a curve, over its floating-point leaves.
 
     Exact for a chain. A Bezier curve is cut into `num` pieces, equal in t, whose chords
@@ -31,7 +32,9 @@ def length(curve: Curve, num: int = 1000) -> jax.Array:
     return _arc(curve, num)[1][-1]
 
 
-def uniform_t(curve: Curve, num: int, pieces: int = 1000) -> jax.Array:
+def uniform_t(
+    curve: Curve, num: SupportsIndex, pieces: SupportsIndex = 1000
+) -> jax.Array:
     """Values of t at equal distances along the curve, both ends included.
 
     Args:
@@ -46,8 +49,7 @@ def uniform_t(curve: Curve, num: int, pieces: int = 1000) -> jax.Array:
     >>> [round(float(t), 3) for t in uniform_t(curve, 3)]  # At 0, 2 and 4.
     [0.0, 0.333, 1.0]
     """
-    if num < 2:
-        raise ValueError(f"num must be at least 2, both ends, got {num}")
+    num = integer("num", num, 2, remedy="both ends count")
     return _uniform_t(num, *_arc(curve, pieces))
 
 
@@ -59,7 +61,9 @@ def _uniform_t(num, grid, position):
     return jnp.where(jnp.isfinite(position[-1]), t, jnp.nan)
 
 
-def arc_integral(ts: Any, values: Any, curve: Curve, pieces: int = 1000) -> jax.Array:
+def arc_integral(
+    ts: Any, values: Any, curve: Curve, pieces: SupportsIndex = 1000
+) -> jax.Array:
     """Mean of a metric along the curve, weighted by arc length.
 
     sum over i of (values[i] + values[i + 1]) / 2 * s_i / sum over i of s_i, s_i the
@@ -94,10 +98,9 @@ def _mean_over_arc(ts, values, grid, position):
     return ((values[:-1] + values[1:]) / 2 * steps).sum() / steps.sum()
 
 
-def _arc(curve: Curve, pieces: int) -> tuple[jax.Array, jax.Array]:
+def _arc(curve: Curve, pieces: SupportsIndex) -> tuple[jax.Array, jax.Array]:
     """A grid of t from 0 to 1 and the length of the curve up to each."""
-    if pieces < 1:
-        raise ValueError(f"a curve is cut into at least 1 piece, got {pieces}")
+    pieces = integer("the number of pieces", pieces, 1)
     number = len(curve.points)
     if curve.kind == "polychain":
         pieces = number - 1  # Its corners: the chords are the curve itself.

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,16 @@ import jax.numpy as jnp
 from kd_heuristics import leaf_names
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, bezier, polychain
+from kd_heuristics.integers import integer
 
 PyTree = Any
 
 _KINDS = {"polychain": polychain, "bezier": bezier}
 
 
-def sample_t(key: jax.Array, num: int = 1, *, stratified: bool = False) -> jax.Array:
+def sample_t(
+    key: jax.Array, num: SupportsIndex = 1, *, stratified: bool = False
+) -> jax.Array:
     """Random points of a curve, [num], uniform over [0, 1).
 
     Args:
@@ -31,9 +34,9 @@ def sample_t(key: jax.Array, num: int = 1, *, stratified: bool = False) -> jax.A
     >>> (sample_t(jax.random.key(0), 4, stratified=True) * 4).astype(int).tolist()
     [0, 1, 2, 3]
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    uniform = jax.random.uniform(key, (num,))
+    num = integer("num", num, 1)
+    # Drawn in float32, so that x64 changes no draw.
+    uniform = jax.random.uniform(key, (num,), jnp.float32).astype(float)
     part = jnp.arange(num, dtype=uniform.dtype)
     return (part + uniform) / num if stratified else uniform
 
@@ -68,17 +71,17 @@ class CurveLoss:
     """
 
     kind: str = "polychain"
-    num_t: int = 1
+    num_t: SupportsIndex = 1
     stratified: bool = False
-    weight_decay: float = 0.0
+    weight_decay: SupportsFloat = 0.0
     decays: Callable[[str], bool] | None = None
     at_once: bool = False
 
     def __post_init__(self):
         if self.kind not in _KINDS:
             raise ValueError(f"kind must be one of {sorted(_KINDS)}, got {self.kind!r}")
-        if self.num_t < 1:
-            raise ValueError(f"num_t must be at least 1, got {self.num_t}")
+        object.__setattr__(self, "num_t", integer("num_t", self.num_t, 1))
+        object.__setattr__(self, "weight_decay", float(self.weight_decay))
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"weight_decay must be finite and not negative, got {self.weight_decay}"

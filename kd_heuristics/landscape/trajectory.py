@@ -1,13 +1,14 @@
 """The directions in which a training run moved most."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.curves import trees
+from kd_heuristics.integers import integer
 from kd_heuristics.landscape.gram import gram, rounding
 from kd_heuristics.landscape.span import Span, span
 
@@ -31,7 +32,7 @@ class Trajectory(NamedTuple):
 
 
 def trajectory(
-    points: Sequence[PyTree], num_axes: int = 2, *, centred: bool = True
+    points: Sequence[PyTree], num_axes: SupportsIndex = 2, *, centred: bool = True
 ) -> Trajectory:
     """PCA of the differences w_i - w_n of a run's networks (Li et al. 2018, section 7).
 
@@ -56,8 +57,7 @@ def trajectory(
     ([5.0, 2.5, 0.0], 1.0)
     """
     points = list(points)
-    if num_axes < 1:
-        raise ValueError(f"num_axes must be at least 1, got {num_axes}")
+    num_axes = integer("num_axes", num_axes, 1)
     if len(points) <= num_axes:
         raise ValueError(
             f"{num_axes} axes need at least {num_axes + 1} networks, got {len(points)}"

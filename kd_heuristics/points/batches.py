@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from kd_heuristics import leaf_names
+
 PyTree = Any
 
 
@@ -49,7 +51,10 @@ def _one_by_one(batches) -> bool:
 def _stack(batches: list) -> PyTree:
     if not batches:
         raise ValueError("there is no batch: the iterable is empty")
-    shapes = [{path: np.shape(leaf) for path, leaf in _leaves(b)} for b in batches]
+    shapes = [
+        {name: np.shape(leaf) for name, leaf in leaf_names.flat(batch).items()}
+        for batch in batches
+    ]
     for number, shape in enumerate(shapes):
         if shape != shapes[0]:
             raise ValueError(
@@ -58,10 +63,3 @@ def _stack(batches: list) -> PyTree:
                 "data.eval_batches does"
             )
     return jax.tree.map(lambda *leaves: np.stack([*map(np.asarray, leaves)]), *batches)
-
-
-def _leaves(tree):
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
+
 PyTree = Any
 
 _PAIRS = ("batch_state_index", "ema_state_index")
@@ -35,7 +37,7 @@ def restarted(batch_stats: PyTree) -> PyTree:
     """
 
     def leaf_of(path, leaf):
-        last = jax.tree_util.keystr(path[-1:], simple=True)
+        (last,) = leaf_names.keys_of(path[-1:])
         if last == "batch_counter":
             return jnp.zeros_like(leaf)
         return jnp.ones_like(leaf) if last == "ema_first_time_index" else leaf

@@ -7,16 +7,17 @@ evaluated here.
 import contextlib
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import compiled, curves, parallel
+from kd_heuristics import compiled, curves, leaf_names, parallel
 from kd_heuristics.compiled import as_partial, once
 from kd_heuristics.curves.trees import common_type
+from kd_heuristics.integers import integer
 from kd_heuristics.points.batches import stacked
 
 PyTree = Any
@@ -31,7 +32,7 @@ def evaluate(
     batches: PyTree,
     metric: Metric,
     refresh_stats: Callable[[PyTree], PyTree] | None = None,
-    chunk: int | None = None,
+    chunk: SupportsIndex | None = None,
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
@@ -100,7 +101,7 @@ def evaluate_sets(
     sets: Mapping[str, PyTree],
     metric: Metric,
     refresh_stats: Callable[[PyTree], PyTree] | None = None,
-    chunk: int | None = None,
+    chunk: SupportsIndex | None = None,
     *,
     batch_stats: PyTree = None,
     progress: Callable[[int], None] | None = None,
@@ -126,8 +127,10 @@ def evaluate_sets(
     # On the host: slicing on the device would cost a dispatch a chunk.
     coordinates = np.asarray(jnp.asarray(coordinates, float))
     devices = 1 if mesh is None else mesh.size
-    size = min(CHUNK, -(-len(coordinates) // devices)) if chunk is None else chunk
-    _check(coordinates, size, sets, batch_stats, refresh_stats)
+    size = min(CHUNK, -(-len(coordinates) // devices))
+    if chunk is not None:
+        size = integer("chunk", chunk, 1)
+    _check(coordinates, sets, batch_stats, refresh_stats)
     _check_on_curve(params_at, coordinates)
     strategy = parallel.strategies()["points"]
     size = devices * (1 if strategy == "loop" else size)
@@ -264,11 +267,9 @@ def missing_stats_named():
         ) from error
 
 
-def _check(coordinates, size, sets, batch_stats, refresh_stats):
+def _check(coordinates, sets, batch_stats, refresh_stats):
     if len(coordinates) == 0:
         raise ValueError("there is no point to evaluate: coordinates is empty")
-    if size < 1:
-        raise ValueError(f"chunk must be at least 1, got {size}")
     if not sets:
         raise ValueError("there is no set to evaluate on: sets is empty")
     if jax.tree.leaves(batch_stats) and refresh_stats is not None:
@@ -286,9 +287,9 @@ def _check_on_curve(params_at, coordinates):
 
 
 def _check_arrays(point_of):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(point_of):
+    leaves = zip(leaf_names.names(point_of), jax.tree.leaves(point_of), strict=True)
+    for name, leaf in leaves:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(
                 f"leaf {name!r} of the points is a {type(leaf).__name__}, not an array;"
                 " keep it out of the curve (equinox.partition) and combine in the "

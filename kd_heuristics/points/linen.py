@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics import leaf_names
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.curves.trees import common_type
 
@@ -37,7 +38,7 @@ def linen_moments(apply: Callable[[PyTree, PyTree, PyTree], Any]) -> Callable:
 
 def _watched(apply, params, batch_stats, batch):
     layers = {
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path[:-1])
+        leaf_names.keys_of(path[:-1])
         for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)
     }
     found = {}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import parallel
+from kd_heuristics import leaf_names, parallel
 from kd_heuristics.curves.trees import common_type
 from kd_heuristics.points import equinox
 
@@ -84,7 +84,7 @@ def _merged(carry, size, other, pairs, pool):
 def mean_of(stats) -> dict[int, int]:
     """Which of the floating-point leaves is the mean of which variance, by place."""
     paths = [
-        equinox.named(tuple(jax.tree_util.keystr((k,), simple=True) for k in path))
+        equinox.named(leaf_names.keys_of(path))
         for path, leaf in jax.tree_util.tree_leaves_with_path(stats)
         if _is_inexact(leaf)
     ]

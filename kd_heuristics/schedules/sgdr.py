@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,10 @@ def sgdr(
 
 
 def sgdr_restarts(
-    period: int | float, mult: int | float, until: int | float, inclusive: bool = False
+    period: SupportsFloat,
+    mult: SupportsFloat,
+    until: SupportsFloat,
+    inclusive: bool = False,
 ) -> list[int]:
     """The counts in (0, until) at which `sgdr` starts a new cycle, ascending.
 
@@ -119,9 +122,11 @@ def sgdr_restarts(
     ([10, 30, 70, 150], [11, 32, 73, 154])
     """
     _check(period, mult)
-    values.finite("until", until, "give a number of counts")
-    starts = (start for start, _ in _cycles(period, mult, int(inclusive)))
-    return list(takewhile(lambda start: start < until, starts))[1:]
+    last = values.finite("until", until, "give a number of counts")
+    # As Python's numbers: those of NumPy's narrow integers wrap.
+    own = values.known(period), values.known(mult)
+    starts = (start for start, _ in _cycles(*own, int(inclusive)))
+    return list(takewhile(lambda start: start < last, starts))[1:]
 
 
 def _check(period, mult, warmup_steps=0, peak_decay=1.0):

@@ -1,18 +1,21 @@
 """What a measure gives for layers that have nothing to do with each other."""
 
+from typing import SupportsIndex
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import gammaln
 
+from kd_heuristics.integers import integer
 from kd_heuristics.similarity import layers
 from kd_heuristics.similarity.measure import Measure
 
 
 def noise_floor(
-    num_examples: int,
-    p: int,
-    q: int,
+    num_examples: SupportsIndex,
+    p: SupportsIndex,
+    q: SupportsIndex,
     *,
     measure: str = "cca",
     spectral: bool = False,
@@ -56,6 +59,8 @@ def noise_floor(
     1.0
     """
     name = Measure(name=measure).name
+    num_examples = integer("num_examples", num_examples)
+    p, q = integer("p", p), integer("q", q)
     if num_examples < 2 or min(p, q) < 1:
         raise ValueError(
             "noise_floor needs num_examples >= 2 and p, q >= 1, got "
@@ -97,7 +102,7 @@ def shuffled_floor(
     acts_b: layers.Activations | None,
     key: jax.Array,
     *args,
-    repeats: int = 1,
+    repeats: SupportsIndex = 1,
     **options,
 ) -> jax.Array:
     """The floor of a map from the layers themselves: `acts_b` in another order.
@@ -122,7 +127,7 @@ def shuffled_floor(
     """
     acts_b = acts_a if acts_b is None else acts_b
     maps = []
-    for repeat in jax.random.split(key, repeats):
+    for repeat in jax.random.split(key, integer("repeats", repeats, 1)):
         order = jax.random.permutation(repeat, len(next(iter(acts_b.values()))))
         mixed = {name: jnp.asarray(array)[order] for name, array in acts_b.items()}
         maps.append(layers.matrix(acts_a, mixed, *args, **options))

@@ -5,7 +5,7 @@ Each layer is prepared (whitened) once, whatever the number of its comparisons.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,10 @@ def matrix(
     conv: str = "dft",
     *,
     mirror: bool = False,
-    variance: float = 0.99,
-    directions: int | None = None,
+    variance: SupportsFloat = 0.99,
+    directions: SupportsIndex | None = None,
     debiased: bool = False,
-    epsilon: float = 1e-6,
+    epsilon: SupportsFloat = 1e-6,
     mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """Similarity of every layer of one network to every layer of another.

@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 
+from kd_heuristics.integers import integer
 from kd_heuristics.similarity import bases
 
 NAMES = ("cca", "svcca", "pwcca", "cka", "google_cca")
@@ -26,10 +27,10 @@ class Measure:
     """
 
     name: str
-    variance: float = 0.99
-    directions: int | None = None
+    variance: SupportsFloat = 0.99
+    directions: SupportsIndex | None = None
     debiased: bool = False
-    epsilon: float = 1e-6
+    epsilon: SupportsFloat = 1e-6
 
     def __post_init__(self):
         """Check the options."""
@@ -41,13 +42,16 @@ class Measure:
                 + f"There are {', '.join(NAMES)}; for CCA per frequency take "
                 "conv='dft' beside the measure"
             )
+        for name in ("variance", "epsilon"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not 0 < self.variance <= 1:
             raise ValueError(
                 f"variance must lie in (0, 1], got {self.variance}; for a number of "
                 "directions use directions="
             )
-        if self.directions is not None and self.directions < 1:
-            raise ValueError(f"directions must be at least 1, got {self.directions}")
+        if self.directions is not None:
+            directions = integer("directions", self.directions, 1)
+            object.__setattr__(self, "directions", directions)
         if not self.epsilon >= 0:
             raise ValueError(f"epsilon must be at least 0, got {self.epsilon}")
 

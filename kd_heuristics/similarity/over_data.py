@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 
 from kd_heuristics import compiled, parallel
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.integers import integer
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
@@ -22,7 +23,7 @@ def stream(
     features_b: Features | None,
     images: PyTree,
     *,
-    batch_size: int = 256,
+    batch_size: SupportsIndex = 256,
     conv: str = "dft",
     debiased: bool = False,
     mesh: jax.sharding.Mesh | None = None,
@@ -54,7 +55,7 @@ def stream(
     >>> acc.count.item(), acc.names_a
     (50, ('twice',))
     """
-    _check(images, batch_size)
+    batch_size = _checked(images, batch_size)
     functions = as_partial(features_a), features_b and as_partial(features_b)
     size = min(batch_size, len(jax.tree.leaves(images)[0]))
     return _streamed(*functions, images, size, conv, debiased, mesh)
@@ -66,9 +67,9 @@ def stream_matrix(
     images: PyTree,
     measure: str = "svcca",
     *,
-    batch_size: int = 256,
+    batch_size: SupportsIndex = 256,
     conv: str = "dft",
-    max_bytes: int = 2**31,
+    max_bytes: SupportsIndex = 2**31,
     mesh: jax.sharding.Mesh | None = None,
     **options: Any,
 ) -> jax.Array:
@@ -103,7 +104,8 @@ def stream_matrix(
     >>> stream_matrix(features, None, x, "cka", conv="mean").round(3).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
-    _check(images, batch_size)
+    batch_size = _checked(images, batch_size)
+    max_bytes = integer("max_bytes", max_bytes)
     debiased = Measure(name=measure, **options).debiased
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
     shapes = [_shapes(function, images) for function in functions]
@@ -201,12 +203,13 @@ def _bytes(function, *arguments):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-def _check(images, batch_size):
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+def _checked(images, batch_size) -> int:
+    """The batch size as an int; raises ValueError where it or the images are none."""
+    batch_size = integer("batch_size", batch_size, 1)
     counts = sorted({len(leaf) for leaf in jax.tree.leaves(images)})
     if len(counts) != 1 or counts[0] == 0:
         raise ValueError(
             "images must be arrays [examples, ...] of one number of examples, at least "
             f"1; got {counts or 'no array'}"
         )
+    return batch_size

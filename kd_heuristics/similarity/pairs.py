@@ -15,7 +15,7 @@ What holds for all of them:
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -66,9 +66,9 @@ def cca(x: Any, y: Any) -> jax.Array:
 def svcca(
     x: Any,
     y: Any,
-    variance: float = 0.99,
+    variance: SupportsFloat = 0.99,
     *,
-    directions: int | None = None,
+    directions: SupportsIndex | None = None,
 ) -> jax.Array:
     """Mean canonical correlation of the leading directions (Raghu et al. 2017).
 
@@ -152,7 +152,7 @@ def cka(x: Any, y: Any, *, debiased: bool = False) -> jax.Array:
     return _compared(Measure(name="cka", debiased=debiased), x, y)
 
 
-def google_cca(x: Any, y: Any, *, epsilon: float = 1e-6) -> jax.Array:
+def google_cca(x: Any, y: Any, *, epsilon: SupportsFloat = 1e-6) -> jax.Array:
     """What the `mean` of google/svcca is: for comparison with published figures.
 
     Its steps: covariances divided by their largest entry; units whose variance is

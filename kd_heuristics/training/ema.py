@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
+
+from kd_heuristics.schedules import values
 
 PyTree = Any
 
@@ -17,7 +20,7 @@ class EmaState(NamedTuple):
 
 
 def ema(
-    inner: optax.GradientTransformation, decay: float | jax.Array
+    inner: optax.GradientTransformation, decay: ArrayLike
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser `inner`, which also averages the parameters it makes.
 
@@ -38,8 +41,7 @@ def ema(
     >>> float(state.average)
     3.0
     """
-    if not isinstance(decay, jax.core.Tracer) and not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    values.require_share("decay", decay, "0 keeps the newest parameters")
     inner = optax.with_extra_args_support(inner)
 
     def init(params):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import nearest, parallel, points
+from kd_heuristics import leaf_names, nearest, parallel, points
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.integers import integer
@@ -263,14 +263,11 @@ def _check_equal(first, other, index):
                 f"one program cannot train both{remedy}: "
                 f"{jax.tree.structure(mine)} against {jax.tree.structure(theirs)}"
             )
-        for (path, a), b in zip(
-            jax.tree_util.tree_leaves_with_path(mine),
-            jax.tree.leaves(theirs),
-            strict=True,
-        ):
+        both = zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True)
+        for leaf, (a, b) in zip(leaf_names.names(mine), both, strict=True):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
-                    f"members 0 and {index} differ in {name} "
-                    f"{jax.tree_util.keystr(path)}: {a.dtype}{list(a.shape)} against "
-                    f"{b.dtype}{list(b.shape)}; a population's shapes are equal"
+                    f"members 0 and {index} differ in {name} {leaf}: "
+                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; a "
+                    "population's shapes are equal"
                 )

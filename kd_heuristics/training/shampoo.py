@@ -152,7 +152,7 @@ def scale_by_shampoo(
         ]
         left, right = (
             tuple(
-                None if g is None else averaged(old, jnp.einsum(rule, g, g))
+                None if g is None else averaged(old, _einsum(rule, g, g))
                 for old, g in zip(olds, blocks, strict=True)
             )
             for rule, olds in (
@@ -179,13 +179,17 @@ def scale_by_shampoo(
     return optax.GradientTransformation(init, update)
 
 
+# Roots of products in an accelerator's default bfloat16 lose most of their digits.
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
 def _direction(leaf, square, blocks, left_root, right_root):
     """The preconditioned gradient of a leaf, of the norm of RMSProp's."""
     plain = leaf / (jnp.sqrt(square) + 1e-8)
     if blocks is None:
         return plain
     found = _join(
-        jnp.einsum("pqab,pqbc,pqcd->pqad", left_root, blocks, right_root), leaf.shape
+        _einsum("pqab,pqbc,pqcd->pqad", left_root, blocks, right_root), leaf.shape
     )
     norm, wanted = (jnp.sqrt(jnp.square(x).sum()) for x in (found, plain))
     return found * (wanted / jnp.maximum(norm, jnp.finfo(leaf.dtype).tiny))
@@ -198,7 +202,7 @@ def _inverse_fourth_root(matrices, epsilon):
         values, vectors = decompositions.eigh(matrix)
         largest = jnp.maximum(values[:1], 1e-30)  # a block without any gradient
         roots = jnp.maximum(values, 0) + epsilon * largest
-        return jnp.einsum("ab,b,cb->ac", vectors, roots**-0.25, vectors)
+        return _einsum("ab,b,cb->ac", vectors, roots**-0.25, vectors)
 
     found = jax.vmap(root)(matrices.reshape(-1, *matrices.shape[-2:]))
     return found.reshape(matrices.shape)

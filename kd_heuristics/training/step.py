@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics import compiled, parallel
+from kd_heuristics import compiled, leaf_names, parallel
 from kd_heuristics.training.form import Form, Recipe
 from kd_heuristics.training.gradient import averaged
 from kd_heuristics.training.outputs import SKIPPED, VALUE
@@ -72,10 +72,7 @@ def places(state: TrainState) -> list[str]:
     """Where a step may be not finite, in words and in the order of `advance`."""
 
     def names(tree):
-        return [
-            jax.tree_util.keystr(path, simple=True, separator="/") or "value"
-            for path, _ in jax.tree_util.tree_leaves_with_path(tree)
-        ]
+        return [name or "value" for name in leaf_names.names(tree)]
 
     params = names(state.params)
     return [
