@@ -11,7 +11,7 @@ import optax
 from experiments import funmatch_data, lessons
 from experiments.presets.funmatch import Config, name
 from experiments.presets.funmatch_arms import ARMS, Arm, Setting
-from kd_heuristics import data, distill, models, parallel, runs, training
+from kd_heuristics import data, distill, files, models, parallel, runs, training
 from kd_heuristics.models import bit_weights
 
 PyTree = Any

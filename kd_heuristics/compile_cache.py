@@ -19,6 +19,8 @@ from pathlib import Path
 
 import jax
 
+from kd_heuristics import files
+
 VARIABLE = "KD_HEURISTICS_COMPILE_CACHE"
 _JAX = "JAX_COMPILATION_CACHE_DIR"
 _CPU = Path("/proc/cpuinfo")

@@ -5,11 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
 
-from kd_heuristics import files, runs
+from kd_heuristics import compile_cache, data, distill, files, runs, surfaces, training
 from kd_heuristics.plots import style
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -127,3 +128,29 @@ def test_a_damaged_environment_is_begun_anew_and_said(tmp_path, content):
     with pytest.warns(UserWarning, match=r"environment.json is damaged"):
         folder.begin()
     assert folder.read_json("environment.json")["resumes"] == 0
+
+
+def test_a_home_is_expanded_wherever_a_path_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    files.write_text("~/a.txt", "text")
+    run = runs.RunFolder("~/run")
+    with run.lock():
+        run.write_json("b.json", 1)
+    training.MetricsFile(pathlib.Path("~/run/metrics.jsonl"), ()).append("a", 1, {})
+    surfaces.evaluate(
+        lambda x, y: {"w": jnp.array([x, y])},
+        *([0, 1], [0, 1], {"train": {"x": jnp.ones((1, 1, 2))}}),
+        lambda params, _, batch: {"loss": batch["x"] @ params["w"]},
+        "~/run/surface.npz",
+    )
+    assert surfaces.load("~/run/surface.npz").done.all()
+    distill.transfer.save_npz("~/run/weights", {"w": np.ones(2)})
+    assert [*distill.transfer.load_npz("~/run/weights.npz")] == ["w"]
+    target = data.targets.stored("~/run/targets.npz", {}, lambda: np.ones(2))
+    assert target.tolist() == [1, 1]
+    wanted = compile_cache.wanted({compile_cache.VARIABLE: "~/cache"}, "cpu")
+    assert wanted == tmp_path / "cache"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "run"]
+    names = ["b.json", "metrics.jsonl", "surface.npz", "targets.npz", "weights.npz"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names

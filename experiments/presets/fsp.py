@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import fields
 from experiments.presets import common
-from kd_heuristics import models, paper
+from kd_heuristics import files, models, paper
 from kd_heuristics.report import Claim
 
 SHARE = "share of steps to the final loss of teacher_fast"

@@ -34,7 +34,8 @@ NNX = """
 """
 
 EQUINOX = """
-        import jax
+    import equinox as eqx
+    import jax
     from kd_heuristics import models
 
     class Net(eqx.Module):
