@@ -67,7 +67,8 @@ def handled() -> Iterator[None]:
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
-    _before.update({number: signal.signal(number, _nothing) for number in SIGNALS})
+    for number in SIGNALS:
+        _before[number] = signal.signal(number, _nothing)
     descriptor = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(read,), name="signals", daemon=True)
     watcher.start()

@@ -1,5 +1,6 @@
 """Signals: noted, then at once; locks: held, told, released by death."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -46,7 +47,7 @@ how, folder = sys.argv[1:]
 
 def child():
     os.write(1, f"child {os.getpid()}\\n".encode())
-    time.sleep(600)
+    time.sleep(30)
 
 def fork():
     if how == "os.fork":
@@ -149,7 +150,18 @@ def test_in_a_thread_it_does_nothing():
     assert found == [signal.SIG_DFL]
 
 
-def forking(how, folder):
+@pytest.fixture
+def started():
+    """Processes with groups of their own, which end with the test."""
+    processes = []
+    yield processes
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def forking(started, how, folder):
     """The process, and what it said until it trains."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", FORKING, how, str(folder)],
@@ -159,6 +171,7 @@ def forking(how, folder):
         text=True,
         start_new_session=True,  # a group of its own, as a shell gives it
     )
+    started.append(process)
     assert process.stdout is not None
     said = {}
     while "ready" not in said or ("child" not in said and how != "terminate"):
@@ -170,8 +183,10 @@ def forking(how, folder):
 
 @pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_group_of_a_forked_child_counts_once(tmp_path, how, number):
-    process, _ = forking(how, tmp_path)
+def test_a_signal_to_the_group_of_a_forked_child_counts_once(
+    tmp_path, started, how, number
+):
+    process, _ = forking(started, how, tmp_path)
     os.killpg(process.pid, number)
     # It returns when nobody holds the output any more: the child is gone, too.
     out, errors = process.communicate(timeout=120)
@@ -180,8 +195,10 @@ def test_a_signal_to_the_group_of_a_forked_child_counts_once(tmp_path, how, numb
     assert errors.count("stopping after the call") == 1
 
 
-def test_a_forked_child_that_is_terminated_ends_and_its_parent_goes_on(tmp_path):
-    process, said = forking("terminate", tmp_path)
+def test_a_forked_child_that_is_terminated_ends_and_its_parent_goes_on(
+    tmp_path, started
+):
+    process, said = forking(started, "terminate", tmp_path)
     assert said["status"] == [str(-signal.SIGTERM), "False"]
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=120)

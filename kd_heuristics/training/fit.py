@@ -14,11 +14,12 @@ from kd_heuristics import data, interrupts, nearest, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.files import AnyPath
 from kd_heuristics.integers import integer
+from kd_heuristics.training.begun import Begun
 from kd_heuristics.training.form import Form, Recipe
-from kd_heuristics.training.log import Begun, Log, Plan
+from kd_heuristics.training.log import Log, Plan
 from kd_heuristics.training.metrics import MetricsFile, check_names
 from kd_heuristics.training.origin import origin
-from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
+from kd_heuristics.training.outputs import SKIPPED, VALUE
 from kd_heuristics.training.state import TrainState
 from kd_heuristics.training.step import FINITE, advance, places, trace
 
@@ -248,7 +249,7 @@ def _interval(call, state, stop, log, begun, progress):
     """
     members = len(log.stages)
     while (step := int(state.step)) < stop:
-        begun = _with_whole_call(begun, step, log.plan.steps_per_call)
+        begun = begun.at(step, log.plan.steps_per_call)
         last = min(begun.first + log.plan.steps_per_call, stop)
         state, sums = call(state, last, begun.sums)
         begun = begun._replace(sums=sums)
@@ -260,26 +261,9 @@ def _interval(call, state, stop, log, begun, progress):
         except interrupts.Interrupted:
             # At the end of an interval its line is written first.
             if last < stop:
-                log.interrupt(last, _with_whole_call(begun, last, 1), state)
+                log.interrupt(last, begun.at(last), state)
                 raise
-    return state, _means(_with_whole_call(begun, stop, 1).totals), begun
-
-
-def _with_whole_call(begun, step, steps_per_call):
-    """With the sums of a call that is done at `step` among the totals."""
-    if begun.sums and step < begun.first + steps_per_call:
-        return begun
-    totals = begun.totals
-    if begun.sums:
-        # In float64: a long interval loses no digits.
-        sums = {
-            name: array.astype(np.float64)
-            for name, array in begun.sums.items()
-            if name != VALUE
-        }
-        sums[STEPS] = np.float64(step - begun.first) - sums.get(SKIPPED, 0.0)
-        totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
-    return Begun(begun.since, totals, step, {})
+    return state, begun.at(stop).means(), begun
 
 
 @jax.jit
@@ -299,15 +283,6 @@ def _evaluated(evaluate, state, members):
                 + f", got shape {list(np.shape(value))}"
             )
     return found
-
-
-def _means(totals):
-    """The means over the steps that were not skipped; NaN where all were."""
-    totals = dict(totals)
-    steps = totals.pop(STEPS)
-    own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {name: total / steps for name, total in totals.items()} | own
 
 
 def _raise_nonfinite(wrong, where, log):

@@ -3,13 +3,14 @@
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kd_heuristics import checkpoints, hosts, nearest, parallel, runs
 from kd_heuristics.files import AnyPath
 from kd_heuristics.integers import LARGEST, integer
+from kd_heuristics.training.begun import Begun
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.origin import ResumeWarning, differences
 from kd_heuristics.training.outputs import STEPS
@@ -63,31 +64,6 @@ class Plan:
         """Where a metrics line is due."""
         every = range(self.log_every_steps, self.num_steps + 1, self.log_every_steps)
         return sorted({*every, *self.keep_steps, self.num_steps} - {0})
-
-
-class Begun(NamedTuple):
-    """What the next metrics line holds so far.
-
-    A call may be cut short by the end of a training. Its sums are kept apart: where a
-    longer training goes on from there, that call is finished as if never cut, and sums
-    its steps in the same order.
-
-    Attributes:
-      since: step of the line before.
-      totals: float64 sums of the calls that are done, with their number of steps.
-      first: step at which the last call began.
-      sums: what that call summed, {} where it is among the totals.
-    """
-
-    since: int
-    totals: Mapping[str, Any]
-    first: int
-    sums: Mapping[str, Any]
-
-    @classmethod
-    def after(cls, step: int) -> "Begun":
-        """Nothing yet, after the line of a step."""
-        return cls(step, {}, step, {})
 
 
 class Log:
