@@ -92,7 +92,7 @@ def surface(
 def _off_the_middle(lab: Lab, a, b, seed):
     middle = curves.midpoint(a, b)
     # Names do not tell the axis: Equinox's kernels have the names of Flax's here.
-    axis = getattr(lab.classifier.network, "filter_axis", -1)
+    axis = lab.classifier.network.filter_axis
     direction = landscape.random_direction(
         jax.random.key(seed), middle, filter_axis=axis
     )

@@ -81,8 +81,9 @@ class CurveLoss:
         if self.kind not in _KINDS:
             raise ValueError(f"kind must be one of {sorted(_KINDS)}, got {self.kind!r}")
         object.__setattr__(self, "num_t", integer("num_t", self.num_t, 1))
-        object.__setattr__(self, "weight_decay", float(self.weight_decay))
-        if not 0 <= self.weight_decay < math.inf:
+        decay = float(self.weight_decay)
+        object.__setattr__(self, "weight_decay", decay)
+        if not 0 <= decay < math.inf:
             raise ValueError(
                 f"weight_decay must be finite and not negative, got {self.weight_decay}"
             )
@@ -118,7 +119,7 @@ class CurveLoss:
 
         if self.num_t == 1:
             return at(ts[0], key)
-        drawn = (ts, jax.random.split(key, self.num_t))
+        drawn = (ts, jax.random.split(key, int(self.num_t)))
         if self.at_once:
             found = jax.vmap(at)(*drawn)
         else:
@@ -146,7 +147,7 @@ class CurveLoss:
             )
             if trees.is_inexact(leaf) and (self.decays is None or self.decays(name))
         ]
-        decay = self.weight_decay / 2 * trees.total(squares)
+        decay = float(self.weight_decay) / 2 * trees.total(squares)
         dtype = trees.common_type(value.dtype, decay.dtype)
         return value.astype(dtype) + decay.astype(dtype)
 

@@ -27,7 +27,9 @@ def stacked(batches: PyTree) -> PyTree:
     """
     if _one_by_one(batches):
         return _stack(list(batches))
-    sizes = {path: np.shape(leaf)[:1] for path, leaf in _leaves(batches)}
+    sizes = {
+        path: np.shape(leaf)[:1] for path, leaf in leaf_names.flat(batches).items()
+    }
     if not sizes:
         raise ValueError("batches holds no array")
     if len({*sizes.values()}) > 1 or () in sizes.values():

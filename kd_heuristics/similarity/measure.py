@@ -42,9 +42,10 @@ class Measure:
                 + f"There are {', '.join(NAMES)}; for CCA per frequency take "
                 "conv='dft' beside the measure"
             )
-        for name in ("variance", "epsilon"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if not 0 < self.variance <= 1:
+        variance, epsilon = float(self.variance), float(self.epsilon)
+        object.__setattr__(self, "variance", variance)
+        object.__setattr__(self, "epsilon", epsilon)
+        if not 0 < variance <= 1:
             raise ValueError(
                 f"variance must lie in (0, 1], got {self.variance}; for a number of "
                 "directions use directions="
@@ -52,7 +53,7 @@ class Measure:
         if self.directions is not None:
             directions = integer("directions", self.directions, 1)
             object.__setattr__(self, "directions", directions)
-        if not self.epsilon >= 0:
+        if not epsilon >= 0:
             raise ValueError(f"epsilon must be at least 0, got {self.epsilon}")
 
     @property
@@ -71,8 +72,8 @@ class Measure:
         if self.name != "svcca":
             return bases.Keep()
         if self.directions is not None:
-            return bases.Keep(directions=self.directions)
-        return bases.Keep(variance=self.variance)
+            return bases.Keep(directions=int(self.directions))
+        return bases.Keep(variance=float(self.variance))
 
 
 class Layer(NamedTuple):

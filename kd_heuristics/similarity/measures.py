@@ -32,7 +32,7 @@ def prepare(
     finite, x, noise, norm = _scaled(x, noise)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
-        w, rank = google.whitening(covariance, measure.epsilon)
+        w, rank = google.whitening(covariance, float(measure.epsilon))
         return Layer(finite, matmul(x, w) / (n - 1) ** 0.5, rank, rank)
     if measure.name == "cka":
         layer = hsic.debiased_layer if measure.debiased else hsic.biased_layer
@@ -70,7 +70,7 @@ def prepare_moments(
     second = jnp.where(varies[:, None] & varies[None, :], second, 0)
     if measure.name == "google_cca":
         degrees = jnp.maximum(count - 1, 1)
-        w, rank = google.whitening(second / degrees, measure.epsilon)
+        w, rank = google.whitening(second / degrees, float(measure.epsilon))
         return Layer(finite, w / jnp.sqrt(degrees), rank, rank)
     if measure.name == "cka":
         if measure.debiased:

@@ -9,6 +9,7 @@ Not supported: roots computed in parts on several devices; every device computes
 them, by eigenvalues, which on a TPU are slow for large blocks.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax

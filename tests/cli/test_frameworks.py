@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from kd_heuristics import checkpoints, cli, leaf_names, models, points
+from kd_heuristics import checkpoints, cli, leaf_names, points
 from kd_heuristics.cli import checkpoint, subject
 
 NNX = """
@@ -225,9 +225,6 @@ def test_the_tools_take_equinox_with_batch_norm(mode, nets, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-@pytest.mark.skipif(
-    not hasattr(models.Network, "filter_axis"), reason="networks do not say their axis"
-)
 @pytest.mark.parametrize("name", ["of_equinox", "of_nnx", "nets"])
 def test_the_random_direction_has_filters_of_unit_ratio(
     name, nets, tmp_path, monkeypatch
