@@ -220,7 +220,8 @@ def _environment(record: dict[str, Any]) -> str:
     devices = escape(", ".join(last["devices"]))
     line = (
         f"<p>Ran on {devices} ({escape(last.get('cpu_cores'))} CPU cores), "
-        f"{seconds:.0f} s in finished invocations, resumed {escape(record['resumes'])} times. Again: "
+        f"{seconds:.0f} s in finished invocations, resumed "
+        f"{escape(record['resumes'])} times. Again: "
         f"<code>{escape(last['command'])}</code></p>"
     )
     return (
