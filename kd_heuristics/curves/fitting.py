@@ -33,7 +33,7 @@ def sample_t(key: jax.Array, num: int = 1, *, stratified: bool = False) -> jax.A
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     uniform = jax.random.uniform(key, (num,))
-    part = jnp.arange(num, dtype=uniform.dtype)
+    part = jnp.arange(num).astype(uniform.dtype)
     return (part + uniform) / num if stratified else uniform
 
 
