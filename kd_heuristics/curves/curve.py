@@ -180,7 +180,7 @@ def _chain_weights(t, num_points):
     position = t * (num_points - 1)
     segment = jnp.clip(jnp.floor(jax.lax.stop_gradient(position)), 0, num_points - 2)
     local = position - segment
-    k = jnp.arange(num_points, dtype=t.dtype)
+    k = jnp.arange(num_points).astype(t.dtype)
     beyond = jnp.where(k == segment + 1, local, 0)
     return jnp.where(k == segment, 1 - local, beyond)
 

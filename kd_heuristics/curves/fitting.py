@@ -37,7 +37,7 @@ def sample_t(
     num = integer("num", num, 1)
     # Drawn in float32, so that x64 changes no draw.
     uniform = jax.random.uniform(key, (num,), jnp.float32).astype(float)
-    part = jnp.arange(num, dtype=uniform.dtype)
+    part = jnp.arange(num).astype(uniform.dtype)
     return (part + uniform) / num if stratified else uniform
 
 
