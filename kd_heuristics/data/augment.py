@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from kd_heuristics import image_layout
-from kd_heuristics.data import numbers
+from kd_heuristics import image_layout, numbers
 from kd_heuristics.data.dataset import Dataset
 
 

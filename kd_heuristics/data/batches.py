@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from kd_heuristics.data import numbers
+from kd_heuristics import numbers
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute

@@ -5,8 +5,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from kd_heuristics import image_layout
-from kd_heuristics.data import numbers
+from kd_heuristics import image_layout, numbers
 
 UNLABELLED = -1
 

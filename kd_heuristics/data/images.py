@@ -95,8 +95,8 @@ def _repeated(grey: np.ndarray) -> np.ndarray:
 def _inks(image: Any) -> np.ndarray:
     """RGB of four inks.
 
-    Adobe's programs store 255 - ink and say so by a marker. Pillow inverts what it reads
-    from every JPEG, marked or not; TensorFlow only what is marked.
+    Adobe's programs store 255 - ink and say so by a marker. Pillow inverts what it
+    reads from every JPEG, marked or not; TensorFlow only what is marked.
     """
     inks = np.asarray(image).astype(np.int32)
     if image.format == "JPEG" and "adobe" not in image.info:

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import nearest, parallel
-from kd_heuristics.data import loading, numbers
+from kd_heuristics import nearest, numbers, parallel
+from kd_heuristics.data import loading
 from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
@@ -251,8 +251,8 @@ def stream(
     Raises:
       ValueError: an unknown name, split or number; a batch larger than the split or not
         divided by the processes; a set of other classes than expected.
-      MissingDatasetError: the set was not prepared, or lacks a file; the message has the
-        command.
+      MissingDatasetError: the set was not prepared, or lacks a file; the message has
+        the command.
     """
     nearest.choose(name, SETS, "prepared dataset")
     nearest.choose(split, SETS[name].splits, f"split of {name}")

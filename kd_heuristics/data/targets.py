@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files, hosts, parallel
+from kd_heuristics import files, hosts, numbers, parallel
 from kd_heuristics.compiled import as_partial
-from kd_heuristics.data import numbers, rectangles
+from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
 

@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
-from kd_heuristics import image_layout, nearest
-from kd_heuristics.data import numbers, rectangles
+from kd_heuristics import image_layout, nearest, numbers
+from kd_heuristics.data import rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
 
 # Of each name: the teacher's rectangle, the student's, whether they are one, and p of

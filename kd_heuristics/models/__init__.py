@@ -3,11 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 
-from kd_heuristics import nearest
+from kd_heuristics import nearest, numbers
 from kd_heuristics.models import bit, mobilenet, resnet
 from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def create(name: str, num_classes: int, **options: Any) -> Network:
+def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
     """The network of that name, as pure functions (see `Network`).
 
     The same arguments again return the same network: it compiles once.
@@ -64,7 +64,8 @@ def create(name: str, num_classes: int, **options: Any) -> Network:
     """
     check(name, num_classes, **options)
     # Options last: they replace a name's defaults.
-    return from_linen(name, _MODULES[name](num_classes=num_classes, **options))
+    module = _MODULES[name](num_classes=int(num_classes), **options)
+    return from_linen(name, module)
 
 
 def names() -> tuple[str, ...]:
@@ -76,14 +77,13 @@ def names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
-def check(name: str, num_classes: int, **options: Any) -> None:
+def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
     """Raises what `create` would for these arguments, without making anything."""
     nearest.choose(name, names(), "model")
     known = _options(name)
     for option in options:
         nearest.choose(option, known, f"option of {name}")
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    numbers.integer("num_classes", num_classes, 2)
     for option, (valid, words) in _RANGES.items():
         if option in options and not valid(options[option]):
             raise ValueError(f"{option} must be {words}, got {options[option]}")
