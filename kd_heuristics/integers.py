@@ -3,7 +3,10 @@
 import operator
 from typing import Any
 
+import jax
+
 LARGEST = 2**31 - 1  # of int32, the type of a step
+LARGEST_SEED = 2**32 - 1  # of `jax.random.key`, which drops higher bits
 
 
 def integer(
@@ -42,3 +45,15 @@ def integer(
     if most is not None and number > most:
         raise ValueError(f"{name} must be at most {most}, got {number}{end}")
     return number
+
+
+def seed(value: Any) -> Any:
+    """A seed that `jax.random.key` takes as it is; a traced one passes.
+
+    Raises:
+      TypeError: no integer.
+      ValueError: more than 32 bits: seeds that agree in their low bits would be one.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    return integer("seed", value, -(2**31), LARGEST_SEED)

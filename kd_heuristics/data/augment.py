@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from kd_heuristics import image_layout, numbers
+from kd_heuristics import image_layout, integers
 from kd_heuristics.data.dataset import Dataset
 
 
@@ -64,7 +64,7 @@ def random_crop(
     >>> random_crop(image, jax.random.key(0), 1)[0, ..., 0].tolist()
     [[0, 0], [0, 7]]
     """
-    padding = numbers.integer("padding", padding, 0, "0 crops nothing")
+    padding = integers.integer("padding", padding, 0, remedy="0 crops nothing")
     image_layout.check(images.shape)
     if padding == 0:
         return images

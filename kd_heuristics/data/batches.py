@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from kd_heuristics import numbers
+from kd_heuristics import integers
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute
@@ -54,11 +54,11 @@ def train_batches(
     >>> train_batches(ten, 4)(0, 0)["images"].shape
     (4, 8, 8, 1)
     """
-    batch_size = numbers.integer("batch_size", batch_size, 1)
+    batch_size = integers.integer("batch_size", batch_size, 1)
     steps_per_epoch(len(dataset), batch_size)
     sample = _Sample(
         batch_size,
-        numbers.integer("padding", padding, 0),
+        integers.integer("padding", padding, 0),
         bool(flip),
         bool(index),
     )
@@ -76,7 +76,7 @@ class _Sample:
     index: bool
 
     def __call__(self, images, labels, seed, step) -> Batch:
-        seed = numbers.seed(seed)
+        seed = integers.seed(seed)
         chosen = batch_indices(seed, step, len(images), self.batch_size)
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
@@ -118,7 +118,7 @@ def batch_indices(
     epoch, batch = jnp.divmod(
         jnp.asarray(step), steps_per_epoch(num_examples, batch_size)
     )
-    key = jax.random.key(numbers.seed(seed))
+    key = jax.random.key(integers.seed(seed))
     key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
     places = batch.astype(jnp.int32) * batch_size + jnp.arange(
         batch_size, dtype=jnp.int32
@@ -135,7 +135,7 @@ def steps_per_epoch(num_examples: int, batch_size: SupportsIndex) -> int:
     >>> steps_per_epoch(50_000, 128)
     390
     """
-    batch_size = numbers.integer("batch_size", batch_size, 1)
+    batch_size = integers.integer("batch_size", batch_size, 1)
     if batch_size > num_examples:
         raise ValueError(
             f"a batch of {batch_size} does not fit into a set of {num_examples} "
@@ -163,7 +163,7 @@ def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
     >>> eval_batches(three, 2)["mask"].tolist()
     [[True, True], [True, False]]
     """
-    batch_size = numbers.integer("batch_size", batch_size, 1)
+    batch_size = integers.integer("batch_size", batch_size, 1)
     n = len(dataset)
     num_batches = -(-n // batch_size)
 

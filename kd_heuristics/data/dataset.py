@@ -5,7 +5,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from kd_heuristics import image_layout, numbers
+from kd_heuristics import image_layout, integers
 
 UNLABELLED = -1
 
@@ -52,7 +52,7 @@ class Dataset:
         """
         if count is None:
             return self
-        count = numbers.integer("count", count)
+        count = integers.integer("count", count)
         if not 1 <= count <= len(self):
             raise ValueError(
                 f"{self._who} has {len(self)} examples, so 1..{len(self)} of them can "

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import nearest, numbers, parallel
+from kd_heuristics import integers, nearest, parallel
 from kd_heuristics.data import loading
 from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.prepared import SETS
@@ -77,7 +77,7 @@ class Stream:
 
     def __call__(self, step: SupportsIndex) -> dict[str, np.ndarray]:
         """The rows of this process of the batch of a step, on the host."""
-        step = numbers.integer("step", step, 0)
+        step = integers.integer("step", step, 0)
         batch = self.dataset(step, step + 1)[0]
         self._count_bad(step, batch, 0)
         return batch
@@ -257,12 +257,12 @@ def stream(
     nearest.choose(name, SETS, "prepared dataset")
     nearest.choose(split, SETS[name].splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
-    seed = numbers.integer("seed", seed)
-    if not 0 <= seed <= numbers.LARGEST_SEED:
+    seed = integers.integer("seed", seed)
+    if not 0 <= seed <= integers.LARGEST_SEED:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
-    batch_size = numbers.integer("batch_size", batch_size, 1)
-    workers = numbers.integer("workers", workers, 0)
-    threads = numbers.integer("threads", threads, 1)
+    batch_size = integers.integer("batch_size", batch_size, 1)
+    workers = integers.integer("workers", workers, 0)
+    threads = integers.integer("threads", threads, 1)
     if not 0 <= bad_share <= 1:
         raise ValueError(f"bad_share must lie in [0, 1], got {bad_share}")
     if mesh is not None:

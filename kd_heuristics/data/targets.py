@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files, hosts, numbers, parallel
+from kd_heuristics import files, hosts, integers, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
@@ -66,9 +66,9 @@ def ensemble_targets(
     Raises: TargetsError for a file that is damaged or of other targets; ValueError for
       numbers out of range.
     """
-    crops = numbers.integer("crops", crops, 1)
-    batch_size = numbers.integer("batch_size", batch_size, 1)
-    seed = numbers.seed(seed)
+    crops = integers.integer("crops", crops, 1)
+    batch_size = integers.integer("batch_size", batch_size, 1)
+    seed = integers.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)

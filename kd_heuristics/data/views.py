@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
-from kd_heuristics import image_layout, nearest, numbers
+from kd_heuristics import image_layout, integers, nearest
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
 
@@ -249,8 +249,8 @@ def create(
     rectangles.check(fraction, area, aspect)
     return View(
         name=name,
-        teacher_size=numbers.integer("teacher_size", teacher_size, 1),
-        student_size=numbers.integer("student_size", student_size, 1),
+        teacher_size=integers.integer("teacher_size", teacher_size, 1),
+        student_size=integers.integer("student_size", student_size, 1),
         flip=bool(flip),
         mixup=mixup,
         fraction=float(fraction),

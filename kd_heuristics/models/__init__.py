@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 
-from kd_heuristics import nearest, numbers
+from kd_heuristics import integers, nearest
 from kd_heuristics.models import bit, mobilenet, resnet
 from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
@@ -83,7 +83,7 @@ def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
     known = _options(name)
     for option in options:
         nearest.choose(option, known, f"option of {name}")
-    numbers.integer("num_classes", num_classes, 2)
+    integers.integer("num_classes", num_classes, 2)
     for option, (valid, words) in _RANGES.items():
         if option in options and not valid(options[option]):
             raise ValueError(f"{option} must be {words}, got {options[option]}")

@@ -71,7 +71,7 @@ def test_integers_of_numpy_are_integers(dtype, mode):
 def test_floats_are_no_integers():
     for wrong in (4.0, np.float64(4), "4"):
         for name in ("batch_size", "padding", "seed"):
-            with pytest.raises(ValueError, match=f"{name} must be an integer, got"):
+            with pytest.raises(TypeError, match=f"{name} must be an integer, got"):
                 batch(**{name: wrong}, make=data.train_batches.__wrapped__)
 
 
