@@ -120,9 +120,8 @@ def batch_indices(
     )
     key = jax.random.key(integers.seed(seed))
     key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
-    places = batch.astype(jnp.int32) * batch_size + jnp.arange(
-        batch_size, dtype=jnp.int32
-    )
+    size = integers.integer("batch_size", batch_size)
+    places = batch.astype(jnp.int32) * size + jnp.arange(size, dtype=jnp.int32)
     return permute(key, places, num_examples)
 
 
