@@ -1,13 +1,11 @@
-"""Similarity maps: every layer against every layer, differences, diagonals."""
+"""Similarity maps: every layer against every layer, and their differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-
-from kd_heuristics.plots import style
 
 
 def heat_map(
@@ -80,36 +78,6 @@ def absolute_map(
     limit = _largest(values) if limit is None else limit
     options = {"cmap": "Greys", "vmin": 0, "vmax": limit}
     return _map(axes, np.abs(values), rows, columns or rows, **options)
-
-
-def diagonals(
-    axes: Axes,
-    maps: Mapping[str, np.ndarray],
-    layers: Sequence[str],
-    *,
-    colors: Mapping[str, str] | None = None,
-    floor: np.ndarray | None = None,
-) -> None:
-    """Each layer against itself in the other network, a line for each map.
-
-    Args:
-      axes: where to draw.
-      maps: label -> values [layers, layers], or [seeds, layers, layers] for a line
-        with its range; those without a finite value are left out.
-      layers: their names.
-      colors: of the labels; None: one after the other.
-      floor: similarity of unrelated layers [layers], dotted.
-    """
-    colors = colors or dict(zip(maps, style.COLORS, strict=False))
-    places = np.arange(len(layers))
-    for label, values in maps.items():
-        values = np.diagonal(values, axis1=-2, axis2=-1)
-        if np.isfinite(values).any():
-            style.band(axes, places, values, color=colors[label], label=label)
-    if floor is not None:
-        axes.plot(places, floor, color="k", ls=":", lw=0.9, label="noise floor")
-    axes.set_xticks(places, short(layers), rotation=90, fontsize=_font(layers))
-    axes.set(ylim=(0, 1))
 
 
 def short(layers: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ from kd_heuristics import paper
 from kd_heuristics.plots import maps, style
 
 LAYERS = ["00_conv", "01_relu", "02_conv"]
-RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -44,17 +43,6 @@ def test_differences_have_white_at_zero(axes):
     np.testing.assert_array_equal(sizes.get_array(), abs(values))
     none = maps.difference_map(axes, 0 * values, LAYERS[:2])
     assert none.get_clim() == (-1, 1)
-
-
-def test_diagonals_have_a_line_a_map_and_the_floor(axes):
-    seeds = RANDOM.uniform(size=(4, 3, 3))
-    found = {"one": seeds[0], "seeds": seeds, "absent": np.full((3, 3), np.nan)}
-    maps.diagonals(axes, found, LAYERS, floor=np.full(3, 0.1))
-    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
-    assert set(drawn) == {"one", "seeds", "noise floor"}
-    np.testing.assert_allclose(drawn["one"], np.diagonal(seeds[0]))
-    mean = [seeds[:, i, i].mean() for i in range(3)]
-    np.testing.assert_allclose(drawn["seeds"], mean)
 
 
 FIGURES = {
@@ -96,6 +84,5 @@ def test_the_papers_maps_are_drawn(tmp_path):
         maps.heat_map(axes[0, 0], before.values, before.rows, floor=0.1)
         maps.difference_map(axes[0, 1], change, before.rows)
         maps.absolute_map(axes[1, 0], change, before.rows)
-        maps.diagonals(axes[1, 1], {"(150, 155)": before.values}, before.rows)
         style.save(figure, tmp_path, "figure14")
     assert (tmp_path / "figures" / "figure14.png").stat().st_size > 20_000

@@ -30,12 +30,12 @@ def page(tmp_path_factory):
 
 def test_each_heat_map_has_its_layers_and_values(page):
     _, arrays, panels = page
-    ours, _, change, *papers = panels["sgdr-figure14"]
+    ours, _, change, _, *papers = panels["sgdr-figure14"]
     values = arrays["sgdr"]["maps/restart"].mean(0)
     trace = ours["data"][0]
     np.testing.assert_allclose(trace["z"], values, rtol=1e-4)  # five digits
     assert trace["y"] == folders.LAYERS.tolist()
-    assert trace["meta"] == ["epoch 0:", "epoch 1:"]
+    assert trace["meta"] == ["epoch 0", "epoch 1"]
     expected = values - arrays["sgdr"]["maps/first-last"].mean(0)
     np.testing.assert_allclose(change["data"][0]["z"], expected, rtol=1e-4)
     assert [len(panel["data"][0]["z"]) for panel in papers] == [36, 36]
@@ -70,7 +70,8 @@ def test_every_study_has_panels_and_every_image_says_what_it_shows(page):
         assert len(panels[figure]) >= 4
     assert len(panels["fsp-figure3"]) == 2
     patience = panels["funmatch-patience"]
-    assert [len(panel["data"]) for panel in patience[:2]] == [6, 6]  # means and ranges
+    # Means and ranges, and the teacher's accuracy.
+    assert [len(panel["data"]) for panel in patience[:2]] == [7, 6]
     assert len(patience[2]["data"]) >= 4  # the paper's table 3
     alts = re.findall(r'<img class="still" alt="([^"]*)"', text)
     assert len(alts) == text.count("<img")
@@ -90,10 +91,39 @@ def test_is_under_ten_megabytes_and_names_no_other_address(page):
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
 
 
-def test_a_run_of_another_version_keeps_its_still_images(tmp_path):
+def test_a_run_of_an_earlier_version_keeps_its_still_images(tmp_path):
+    """It has no figures as data, no opening, and claims without keys."""
     folders.write(tmp_path, ["warmup"])
     run = runs.RunFolder(tmp_path / "warmup")
-    run.save_arrays("arrays.npz", {"layers": folders.LAYERS})
+    for path in (run.path / "figures").glob("*.json"):
+        path.unlink()
+    described, results = run.read_json("config.json"), run.read_json("results.json")
+    config = {key: described[key] for key in ("study", "question", "config")}
+    run.write_json("config.json", config)
+    for claim in results["claims"]:
+        del claim["key"]
+    run.write_json("results.json", results)
     text = report.write(tmp_path).read_text()
     assert 'class="with-live"' not in text
-    assert text.count('class="still"') == 6  # five, one of them in the opening too
+    assert text.count('class="still"') == 3
+    assert "it rises" in text
+
+
+def test_a_damaged_figure_is_said_to_be_and_hides_nothing(tmp_path):
+    folders.write(tmp_path, ["warmup"])
+    whole = report.write(tmp_path).read_text()
+    path = tmp_path / "warmup" / "figures" / "figure5.json"
+    for content, words in (
+        ("{", "figure5.json cannot be read: Expecting property name"),
+        ("[]", "figure5.json is no Figure"),
+        (
+            path.read_text().replace('"similarity"', '"<similar>"', 1),
+            "panels[0].scale is &#x27;&lt;similar&gt;&#x27;, which is of another type",
+        ),
+    ):
+        path.write_text(content)
+        text = report.write(tmp_path).read_text()
+        assert "The data of this figure are damaged: figure5.json" in text
+        assert words in text
+        assert text.count('class="still"') == whole.count('class="still"')
+        assert text.count('class="with-live"') == whole.count('class="with-live"') - 1
