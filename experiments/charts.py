@@ -5,27 +5,34 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics.plots import maps, style
-from kd_heuristics.plots.figure import Axis, Chart, HeatMap, Series
+from kd_heuristics.plots import Axis, Chart, HeatMap, Series, maps, style
+
+Arrays = Mapping[str, np.ndarray]
 
 
-def layers_axis(label: str, layers: Sequence[str]) -> Axis:
+def through(points: Any, name: str = "", color: str = "", **options: Any) -> Series:
+    """A series of points, [points, 2]."""
+    x, y = np.reshape(points, (-1, 2)).T
+    return Series(x, y, name, color or style.COLORS[0], **options)
+
+
+def layers_axis(label: str, layers: Sequence[str] | np.ndarray) -> Axis:
     """An axis whose places are layers."""
-    return Axis(label=label, names=tuple(maps.short(list(map(str, layers)))))
+    return Axis(label, names=maps.short(list(map(str, layers))))
 
 
 def along_layers(values: Any, name: str, color: str, **options: Any) -> Series:
-    """A value a layer: [layers], or [seeds, layers]."""
+    """A value for each layer: [layers], or [seeds, layers]."""
     places = np.arange(np.shape(values)[-1])
-    return Series(x=places, y=values, name=name, color=color, marker=".", **options)
+    return Series(places, values, name, color, marker=".", **options)
 
 
 def diagonals(
     title: str,
     found: Mapping[str, tuple[np.ndarray, str]],
-    layers: Sequence[str],
+    layers: Sequence[str] | np.ndarray,
     measure: str,
-    floor: np.ndarray | None = None,
+    floor: np.ndarray,
     papers: Sequence[Series] = (),
 ) -> Chart:
     """Each layer against itself in the other network.
@@ -44,26 +51,15 @@ def diagonals(
         for name, (values, color) in found.items()
         if np.isfinite(values).any()
     ]
-    if floor is not None:
-        series.append(
-            Series(
-                x=np.arange(len(layers)),
-                y=np.diagonal(floor),
-                name="noise floor",
-                color=style.DARK,
-                line="dot",
-            )
-        )
-    return Chart(
-        title=title,
-        x=layers_axis("layer", layers),
-        y=Axis(label=f"similarity ({measure})", limits=(0, 1)),
-        series=(*series, *papers),
-    )
+    noise = np.arange(len(layers)), np.diagonal(floor)
+    series.append(Series(*noise, "noise floor", style.DARK, line="dot"))
+    y = Axis(f"similarity ({measure})", limits=(0, 1))
+    return Chart(title, layers_axis("layer", layers), y, [*series, *papers])
 
 
-def similarity_map(title: str, values: Any, layers: Any, **options: Any) -> HeatMap:
+def similarity_map(
+    title: str, values: Any, layers: Any, y: str = "layer", x: str = "layer", **own: Any
+) -> HeatMap:
     """A map of one network's layers against another's of the same form."""
-    rows = tuple(map(str, layers))
-    options = {"y": "layer", "x": "layer"} | options
-    return HeatMap(title=title, values=values, rows=rows, columns=rows, **options)
+    names = list(map(str, layers))
+    return HeatMap(title, values, names, names, y=y, x=x, **own)

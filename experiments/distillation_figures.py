@@ -1,15 +1,13 @@
 """The figures of the distillation study: 6 of the paper, layers and temperatures."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from experiments import charts
+from experiments.charts import Arrays
 from kd_heuristics import paper
-from kd_heuristics.plots import style
-from kd_heuristics.plots.figure import Axis, Chart, Figure, HeatMap, Series
-
-Arrays = Mapping[str, np.ndarray]
+from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
 WORDS = {
     "independent": "labels",
@@ -59,53 +57,33 @@ def _name(arm: str) -> str:
 def figure6(config: dict, arrays: Arrays) -> Figure:
     """Student's layers against the teacher's, differences, nulls; the paper's maps."""
     arm, measure = _taught(config), config["measure"]
-    found = {kind: values.mean(0) for kind, values in _changes(config, arrays).items()}
-    sizes = {kind: np.abs(v).mean(0) for kind, v in _changes(config, arrays).items()}
-    limit = max(
-        float(np.abs(values).max())
-        for values in (
-            *(sizes[kind] for kind in (arm, "null")),
-            *(found[kind] for kind in (arm, "second teacher")),
-        )
-    )
-    rows, columns = (arrays[name] for name in ("teacher_layers", "layers"))
-    signed = {"scale": "signed", "limit": limit, "label": f"difference of {measure}"}
-    size = {"scale": "size", "limit": limit, "label": "size of it (c, e)"}
-    similar = {"label": measure}
-
-    def ours(title, values, how):
-        return _map(title, values, rows, columns, **how)
-
-    return Figure(
-        title="Figure 6, mean over seeds",
-        caption="Figure 6: student's layers against the teacher's",
-        claims=("fc-change",),
-        panels=(
-            ours(f"(a) {_name(arm)}", arrays[f"map/{arm}"].mean(0), similar),
-            ours("(b) labels", arrays["map/independent"].mean(0), similar),
-            ours("(c) |a - b|", sizes[arm], size),
-            ours("(d) a - b", found[arm], signed),
-            ours("(e) |b - another start's b|", sizes["null"], size),
-            ours("(f) a - b, another teacher", found["second teacher"], signed),
-            *_papers_maps(),
-        ),
-        columns=6,
-        width=12.0,
-        height=6.0,
-    )
+    changes = _changes(config, arrays)
+    found = {kind: changes[kind].mean(0) for kind in (arm, "second teacher")}
+    sizes = {kind: np.abs(changes[kind]).mean(0) for kind in (arm, "null")}
+    limit = max(np.abs(values).max() for values in (*sizes.values(), *found.values()))
+    both = {"limit": float(limit)}
+    signed = both | {"scale": "signed", "label": f"difference of {measure}"}
+    size = both | {"scale": "size", "label": "size of it (c, e)"}
+    sides = arrays["teacher_layers"], arrays["layers"]
+    taught, alone = (arrays[f"map/{name}"].mean(0) for name in (arm, "independent"))
+    panels = [
+        _map(f"(a) {_name(arm)}", taught, *sides, label=measure),
+        _map("(b) labels", alone, *sides, label=measure),
+        _map("(c) |a - b|", sizes[arm], *sides, **size),
+        _map("(d) a - b", found[arm], *sides, **signed),
+        _map("(e) |b - another start's b|", sizes["null"], *sides, **size),
+        _map("(f) a - b, another teacher", found["second teacher"], *sides, **signed),
+        *_papers_maps(),
+    ]
+    caption = "Figure 6: student's layers against the teacher's"
+    shape = {"columns": 6, "width": 12.0, "height": 6.0}
+    return Figure("Figure 6, mean over seeds", caption, panels, ["fc-change"], **shape)
 
 
-def _map(title, values, rows, columns, **how) -> HeatMap:
-    return HeatMap(
-        title=title,
-        values=values,
-        rows=tuple(map(str, rows)),
-        columns=tuple(map(str, columns)),
-        y="teacher's layer",
-        x="student's layer",
-        square=False,
-        **how,
-    )
+def _map(title: str, values: Any, rows: Any, columns: Any, **options: Any) -> HeatMap:
+    names = list(map(str, rows)), list(map(str, columns))
+    axes = {"y": "teacher's layer", "x": "student's layer"}
+    return HeatMap(title, values, *names, **axes, square=False, **options)
 
 
 def _papers_maps() -> list[HeatMap]:
@@ -134,34 +112,31 @@ def layers(config: dict, arrays: Arrays) -> Figure:
     colors = dict(zip(taught, style.COLORS, strict=False)) | NULLS
     absolute, signed = [], []
     for kind, values in kinds.items():
-        own = {"name": _name(kind), "color": colors[kind]}
-        own["line"] = "solid" if kind in taught else "dash"
-        absolute.append(charts.along_layers(np.abs(values).mean(1), **own))
+        own = _name(kind), colors[kind]
+        line = "solid" if kind in taught else "dash"
+        sizes = np.abs(values).mean(1)
+        absolute.append(charts.along_layers(sizes, *own, line=line))
         if kind not in ("null", "unpaired"):  # whose signs are the order of a pair
-            signed.append(charts.along_layers(values.mean(1), **own))
+            signed.append(charts.along_layers(values.mean(1), *own, line=line))
     if _has_papers_layers(config):
-        a, b = (panel.values for panel in _papers_maps()[:2])
-        own = {"name": "paper", "color": style.GREY, "paper": True}
-        absolute.append(charts.along_layers(np.abs(a - b).mean(0), **own))
-        signed.append(charts.along_layers((a - b).mean(0), **own))
+        change = _papers_maps()[-1].values
+        own = "paper", style.GREY
+        sizes = np.abs(change).mean(0)
+        absolute.append(charts.along_layers(sizes, *own, paper=True))
+        signed.append(charts.along_layers(change.mean(0), *own, paper=True))
     x = charts.layers_axis("student's layer", arrays["layers"])
-    y = Axis(label=f"{config['measure']}, mean over teacher")
-    panels = [
-        Chart(title=title, x=x, y=y, series=tuple(series), legend=False)
-        for title, series in (
-            ("(a) Absolute change against labels", absolute),
-            ("(b) Signed change: above 0, more like the teacher", signed),
-        )
-    ]
-    return Figure(
-        title="Where knowledge lands",
-        caption="Where knowledge lands, and the nulls",
-        claims=("fc-layers",),
-        panels=tuple(panels),
-        width=9.5,
-        height=3.8,
-        legend_below=True,
+    y = Axis(f"{config['measure']}, mean over teacher")
+    titles = (
+        "(a) Absolute change against labels",
+        "(b) Signed change: above 0, more like the teacher",
     )
+    panels = [
+        Chart(title, x, y, series, legend=False)
+        for title, series in zip(titles, (absolute, signed), strict=True)
+    ]
+    caption = "Where knowledge lands, and the nulls"
+    size = {"width": 9.5, "height": 3.8, "legend_below": True}
+    return Figure("Where knowledge lands", caption, panels, ["fc-layers"], **size)
 
 
 def _has_papers_layers(config: dict) -> bool:
@@ -174,40 +149,30 @@ def temperatures(config: dict, arrays: Arrays) -> Figure:
     found = config["temperatures"]
     ends = min(found), max(found)
     soft = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in found]
-    own = {"color": style.COLORS[0], "marker": "o"}
-    accuracy = [Series(x=found, y=np.stack(soft, 1), name="soft targets", **own)]
+    own = "soft targets", style.COLORS[0]
+    accuracy = [Series(found, np.stack(soft, 1), *own, marker="o")]
     others = ("independent", *config["kinds"], "teacher")
     for color, arm in zip(style.COLORS[1:], others, strict=False):
         final = 100 * arrays[f"{arm}/test_accuracy"][:, -1]
         level = np.repeat(final[:, None], 2, 1)
-        how = {"name": _name(arm), "color": color, "line": "dash"}
-        accuracy.append(Series(x=ends, y=level, **how))
-    changes = [
-        charts.along_layers(
-            np.abs(arrays[f"map/soft-{t:g}"] - arrays["map/independent"]).mean(1),
-            f"T = {t:g}",
-            color,
-        )
-        for color, t in zip(style.COLORS, found, strict=False)
-    ]
-    return Figure(
-        title="Temperatures",
-        caption="Temperatures",
-        claims=("accuracy",),
-        panels=(
-            Chart(
-                title="(a) Final test accuracy",
-                x=Axis(label="temperature", scale="log", ticks=tuple(found)),
-                y=Axis(label="test accuracy", unit="%"),
-                series=tuple(accuracy),
-            ),
-            Chart(
-                title="(b) Change against labels, by layer",
-                x=charts.layers_axis("student's layer", arrays["layers"]),
-                y=Axis(label=f"|change| of {config['measure']}"),
-                series=tuple(changes),
-            ),
+        accuracy.append(Series(ends, level, _name(arm), color, line="dash"))
+    changes = []
+    for color, t in zip(style.COLORS, found, strict=False):
+        change = np.abs(arrays[f"map/soft-{t:g}"] - arrays["map/independent"])
+        changes.append(charts.along_layers(change.mean(1), f"T = {t:g}", color))
+    panels = [
+        Chart(
+            "(a) Final test accuracy",
+            Axis("temperature", scale="log", ticks=found),
+            Axis("test accuracy", "%"),
+            accuracy,
         ),
-        width=9.5,
-        height=3.6,
-    )
+        Chart(
+            "(b) Change against labels, by layer",
+            charts.layers_axis("student's layer", arrays["layers"]),
+            Axis(f"|change| of {config['measure']}"),
+            changes,
+        ),
+    ]
+    size = {"width": 9.5, "height": 3.6}
+    return Figure("Temperatures", "Temperatures", panels, ["accuracy"], **size)

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics.plots import style
-from kd_heuristics.plots.figure import Axis, Chart, Figure, Series, Table
-
-Arrays = Mapping[str, np.ndarray]
+from experiments import charts
+from experiments.charts import Arrays
+from kd_heuristics.plots import Axis, Chart, Figure, Series, Table, style
 
 WORDS = {
     "teacher": "full training",
@@ -51,40 +50,24 @@ def figure3(arrays: Arrays) -> Figure:
     """Training loss and test accuracy over the steps of the last stage."""
     loss, accuracy = [], []
     for color, arm in zip(style.COLORS, CURVES, strict=False):
-        own = {"x": arrays[f"{arm}/step"], "name": WORDS[arm], "color": color}
+        steps, own = arrays[f"{arm}/step"], (WORDS[arm], color)
         if arm != "fitnet":  # whose loss has soft targets in it
-            loss.append(Series(y=arrays[f"{arm}/loss"].mean(1), **own))
+            loss.append(Series(steps, arrays[f"{arm}/loss"].mean(1), *own))
         values = 100 * arrays[f"{arm}/test_accuracy"].mean(1)
-        accuracy.append(Series(y=values, **own))
-    x = Axis(label="steps of the last stage")
-    return Figure(
-        title="Figure 3",
-        caption="Figure 3: training loss and test accuracy",
-        claims=("share-of-steps",),
-        panels=(
-            Chart(
-                title="(a) Training loss",
-                x=x,
-                y=Axis(label="training loss", unit="nats", scale="log"),
-                series=tuple(loss),
-                legend=False,
-            ),
-            Chart(
-                title="(b) Test",
-                x=x,
-                y=Axis(label="test accuracy", unit="%"),
-                series=tuple(accuracy),
-            ),
-        ),
-        width=9.5,
-        height=3.8,
-    )
+        accuracy.append(Series(steps, values, *own))
+    x, nats = Axis("steps of the last stage"), Axis("training loss", "nats", "log")
+    panels = [
+        Chart("(a) Training loss", x, nats, loss, legend=False),
+        Chart("(b) Test", x, Axis("test accuracy", "%"), accuracy),
+    ]
+    caption = "Figure 3: training loss and test accuracy"
+    size = {"width": 9.5, "height": 3.8}
+    return Figure("Figure 3", caption, panels, ["share-of-steps"], **size)
 
 
 def tables(config: dict, results: dict) -> Figure:
     """Each net, their mean and their ensemble; on the right the paper's."""
-    panels: list[Any] = []
-    words: list[Any] = []
+    panels, words = [], []
     for kind, name in zip(KINDS, config["paper_tables"], strict=True):
         if not results[kind]:
             continue
@@ -99,16 +82,11 @@ def tables(config: dict, results: dict) -> Figure:
         _table(f"The paper's {name}", "the paper's", rows)
         for name, rows in results["paper"].items()
     ]
-    return Figure(
-        title="Tables",
-        caption="Tables 1 to 5: ours beside the paper's",
-        panels=(*panels, *words),
-        width=9.5,
-        height=2.9,
-    )
+    caption = "Tables 1 to 5: ours beside the paper's"
+    return Figure("Tables", caption, [*panels, *words], width=9.5, height=2.9)
 
 
-def _ours(row: dict) -> dict[str, list]:
+def _ours(row: dict) -> dict[str, Any]:
     found = {"a net": np.ravel(row["nets"]), "mean": [row["average"]["mean"]]}
     if "ensemble" in row:
         found["ensemble (mean)"] = [row["ensemble"]["mean"]]
@@ -138,27 +116,17 @@ def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Char
             for value in row.get(name, ())
         ]
         if found:
-            x, y = np.array(found).T
-            series.append(Series(x=x, y=y, name=name, line="none", **how))
-    return Chart(
-        title=title,
-        x=Axis(label="test accuracy", unit="%"),
-        y=Axis(names=tuple(WORDS[name] for name in rows)),
-        series=tuple(series),
-        legend=legend,
-    )
+            series.append(charts.through(found, name, line="none", **how))
+    arms = Axis(names=[WORDS[name] for name in rows])
+    return Chart(title, Axis("test accuracy", "%"), arms, series, legend=legend)
 
 
 def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
-    columns = ("average", "ensemble")
-    return Table(
-        title=title,
-        head=(who, "mean of the nets", "ensemble"),
-        rows=tuple(
-            (name, *(_cell(row.get(key)) for key in columns))
-            for name, row in rows.items()
-        ),
-    )
+    cells = [
+        (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
+        for name, row in rows.items()
+    ]
+    return Table(title, (who, "mean of the nets", "ensemble"), cells)
 
 
 def _cell(value: Any) -> str:

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.charts import Arrays
 from kd_heuristics import paper
-from kd_heuristics.plots import style
-from kd_heuristics.plots.figure import Axis, Chart, Figure, Reference, Series
-
-Arrays = Mapping[str, np.ndarray]
+from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 
 WORDS = {
     "fix/rs": "fixed, whole image",
@@ -36,6 +34,7 @@ WORDS = {
 }
 LINES = ("fix/cc", "ind/ic", "same/ic", "mix", "labels", "labels+mixup")
 COLORS = dict(zip(LINES, style.COLORS, strict=True))
+CLAIMS = ["longest", "patience"]
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
@@ -47,45 +46,40 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     }
 
 
-def _own(arm: str) -> dict[str, str]:
-    return {"name": WORDS[arm], "color": COLORS.get(arm, style.GREY)}
+def _own(arm: str) -> tuple[str, str]:
+    return WORDS[arm], COLORS.get(arm, style.GREY)
 
 
 def patience(config: dict, results: dict) -> Figure:
     """Figures 1, 2 and 4: accuracy and distance from the teacher against epochs."""
-    ticks = tuple(setting["epochs"] for setting in config["settings"])
-    x = Axis(label="epochs", scale="log", ticks=ticks)
-    teacher = Reference(
-        value=100 * results["teacher_accuracy"]["test"], name="the teacher"
-    )
-    accuracy = Chart(
-        title="(a) Ours: test accuracy",
-        x=x,
-        y=Axis(label="test accuracy", unit="%"),
-        series=(
-            *_lengths(config, results, "test_accuracy", 100),
-            *_alone(config, results),
+    ticks = [setting["epochs"] for setting in config["settings"]]
+    x = Axis("epochs", scale="log", ticks=ticks)
+    accuracy = _lengths(config, results, "test_accuracy", 100)
+    panels = [
+        Chart(
+            "(a) Ours: test accuracy",
+            x,
+            Axis("test accuracy", "%"),
+            [*accuracy, *_alone(config, results)],
+            [_teacher(results)],
+            legend=False,
         ),
-        references=(teacher,),
-        legend=False,
-    )
-    distance = Chart(
-        title="(b) Ours: distance from the teacher",
-        x=x,
-        y=Axis(label="KL from the teacher, test", unit="nats"),
-        series=tuple(_lengths(config, results, "test_kl", 1)),
-        legend=False,
-    )
-    return Figure(
-        title="Patience",
-        caption="Figures 1, 2 and 4: accuracy and distance from the teacher by epochs",
-        claims=("longest", "patience"),
-        panels=(accuracy, distance, _papers()),
-        columns=3,
-        width=12.0,
-        height=4.4,
-        legend_below=True,
-    )
+        Chart(
+            "(b) Ours: distance from the teacher",
+            x,
+            Axis("KL from the teacher, test", "nats"),
+            _lengths(config, results, "test_kl", 1),
+            legend=False,
+        ),
+        _papers(),
+    ]
+    caption = "Figures 1, 2 and 4: accuracy and distance from the teacher by epochs"
+    size = {"columns": 3, "width": 12.0, "height": 4.4, "legend_below": True}
+    return Figure("Patience", caption, panels, CLAIMS, **size)
+
+
+def _teacher(results: dict, **axis: Any) -> Reference:
+    return Reference(100 * results["teacher_accuracy"]["test"], "the teacher", **axis)
 
 
 def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
@@ -95,24 +89,20 @@ def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series
         # Null, of a student that diverged, is NaN.
         values = np.array([run[key]["values"] for run in lengths.values()], float)
         epochs = [int(length) for length in lengths]
-        found.append(Series(x=epochs, y=scale * values.T, marker="o", **_own(arm)))
+        found.append(Series(epochs, scale * values.T, *_own(arm), marker="o"))
     return found
 
 
 def _alone(config: dict, results: dict) -> list[Series]:
     """The students of labels, where they were trained at one length."""
-    return [
-        Series(
-            x=[int(epochs)],
-            y=[100 * np.array(run["test_accuracy"]["mean"], float)],
-            line="none",
-            marker="x",
-            **_own(arm),
-        )
-        for arm in ("labels", "labels+mixup")
-        if arm not in config["main"]
-        for epochs, run in results["arms"].get(arm, {}).items()
-    ]
+    found = []
+    alone = [a for a in ("labels", "labels+mixup") if a not in config["main"]]
+    for arm in alone:
+        for epochs, run in results["arms"].get(arm, {}).items():
+            mean = 100 * np.array([run["test_accuracy"]["mean"]], float)
+            own = _own(arm)
+            found.append(Series([int(epochs)], mean, *own, line="none", marker="x"))
+    return found
 
 
 def _papers() -> Chart:
@@ -124,14 +114,9 @@ def _papers() -> Chart:
         if run in COLORS:
             values = np.array([columns[str(key)][index] for key in epochs])
             known = np.isfinite(values)
-            place = {"x": epochs[known], "y": values[known], "marker": "o"}
-            series.append(Series(**place, **_own(run)))
-    return Chart(
-        title="(c) The paper's, ImageNet",
-        x=Axis(label="epochs", scale="log", ticks=tuple(epochs.tolist())),
-        y=Axis(label="accuracy", unit="%"),
-        series=tuple(series),
-    )
+            series.append(Series(epochs[known], values[known], *_own(run), marker="o"))
+    x = Axis("epochs", scale="log", ticks=epochs.tolist())
+    return Chart("(c) The paper's, ImageNet", x, Axis("accuracy", "%"), series)
 
 
 def variants(results: dict) -> Figure:
@@ -142,44 +127,29 @@ def variants(results: dict) -> Figure:
     # Arms that learn labels are far from the teacher, and would hide the others.
     means = [run["test_kl"]["mean"] for arm, run in runs.items() if "labels" not in arm]
     finite = [mean for mean in means if mean is not None]
-    near = {"limits": (0, 1.15 * max(finite))} if finite else {}
-    teacher = Reference(
-        value=100 * results["teacher_accuracy"]["test"], axis="x", name="the teacher"
-    )
-    panels = (
-        ("test_accuracy", 100, Axis(label="test accuracy", unit="%"), (teacher,)),
-        (
-            "test_agreement",
-            100,
-            Axis(label="agreement with the teacher, test", unit="%"),
-            (),
-        ),
-        (
-            "test_kl",
-            1,
-            Axis(label="KL from the teacher, test", unit="nats", **near),
-            (),
-        ),
-    )
-    return Figure(
-        title=f"Arms after {length} (dotted: the teacher)",
-        caption="Figure 3 and the other arms, at one length",
-        claims=("longest", "patience"),
-        panels=tuple(
-            Chart(
-                title=axis.label,
-                x=axis,
-                y=Axis(names=tuple(WORDS[arm] for arm in runs)),
-                series=tuple(_marks(runs, key, scale)),
-                references=references,
-                legend=False,
-            )
-            for key, scale, axis, references in panels
-        ),
-        columns=3,
-        width=12.0,
-        height=1.2 + 0.24 * len(runs),
-    )
+    near = (0, 1.15 * max(finite)) if finite else (None, None)
+    arms = Axis(names=[WORDS[arm] for arm in runs])
+    axes = {
+        "test_accuracy": Axis("test accuracy", "%"),
+        "test_agreement": Axis("agreement with the teacher, test", "%"),
+        "test_kl": Axis("KL from the teacher, test", "nats", limits=near),
+    }
+    lines = {"test_accuracy": [_teacher(results, axis="x")]}
+    panels = [
+        Chart(
+            axis.label,
+            axis,
+            arms,
+            _marks(runs, key, 100 if axis.unit == "%" else 1),
+            lines.get(key, ()),
+            legend=False,
+        )
+        for key, axis in axes.items()
+    ]
+    title = f"Arms after {length} (dotted: the teacher)"
+    caption = "Figure 3 and the other arms, at one length"
+    size = {"columns": 3, "width": 12.0, "height": 1.2 + 0.24 * len(runs)}
+    return Figure(title, caption, panels, CLAIMS, **size)
 
 
 def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
@@ -188,11 +158,11 @@ def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
     for row, (arm, run) in enumerate(runs.items()):
         values = scale * np.array(run[key]["values"], float)
         color = style.COLORS[1] if arm == "mix" else style.COLORS[0]
-        seeds = {"x": values, "y": np.full(len(values), row), "color": "#808080"}
-        how = {"line": "none", "marker": "o", "filled": False}
-        series.append(Series(name=f"{WORDS[arm]}, a seed", **seeds, **how))
-        mean = {"x": [values.mean()], "y": [row], "color": color}
-        series.append(Series(name=WORDS[arm], line="none", marker="D", **mean))
+        own: dict[str, Any] = {"line": "none", "filled": False, "marker": "o"}
+        seeds = values, np.full(len(values), row), f"{WORDS[arm]}, a seed", "#808080"
+        mean = [values.mean()], [row], WORDS[arm], color
+        own_mean = own | {"filled": True, "marker": "D"}
+        series += [Series(*seeds, **own), Series(*mean, **own_mean)]
     return series
 
 
@@ -209,36 +179,27 @@ def _at_one_length(results: dict) -> dict[str, Any]:
 def curves(config: dict, arrays: Arrays) -> Figure:
     """Distance from the teacher over the longest training: who overfits."""
     epochs = config["settings"][-1]["epochs"]
-    panels = (
-        ("kl", 1, "(a) On the training views", "KL, training"),
-        ("validation_kl", 1, "(b) On validation images", "KL, validation"),
-        ("validation_accuracy", 100, "(c) Accuracy", "validation accuracy"),
-    )
     stages = {arm: f"{arm.replace('/', '-')}@{epochs}" for arm in config["main"]}
-    present = {arm: s for arm, s in stages.items() if f"{s}/kl" in arrays}
-    return Figure(
-        title=f"The longest training, {epochs:,} epochs",
-        caption="The longest training",
-        panels=tuple(
-            Chart(
-                title=title,
-                x=Axis(label="steps"),
-                y=Axis(label=label, unit="%")
-                if scale == 100
-                else Axis(label=label, unit="nats", scale="log"),
-                series=tuple(
-                    Series(
-                        x=arrays[f"{stage}/step"],
-                        y=scale * arrays[f"{stage}/{key}"],
-                        **_own(arm),
-                    )
-                    for arm, stage in present.items()
-                ),
-                legend=key == "kl",
+
+    def chart(title, key, scale, y, legend=False):
+        series = [
+            Series(
+                arrays[f"{stage}/step"], scale * arrays[f"{stage}/{key}"], *_own(arm)
             )
-            for key, scale, title, label in panels
-        ),
-        columns=3,
-        width=12.0,
-        height=3.4,
+            for arm, stage in stages.items()
+            if f"{stage}/{key}" in arrays
+        ]
+        return Chart(title, Axis("steps"), y, series, legend=legend)
+
+    train, validation = (
+        Axis(f"KL, {part}", "nats", "log") for part in ("training", "validation")
     )
+    accuracy = Axis("validation accuracy", "%")
+    panels = [
+        chart("(a) On the training views", "kl", 1, train, legend=True),
+        chart("(b) On validation images", "validation_kl", 1, validation),
+        chart("(c) Accuracy", "validation_accuracy", 100, accuracy),
+    ]
+    title = f"The longest training, {epochs:,} epochs"
+    size = {"columns": 3, "width": 12.0, "height": 3.4}
+    return Figure(title, "The longest training", panels, **size)

@@ -1,27 +1,25 @@
 """The figures of the mode connectivity study: 1 and 7 to 10, and the kinds of curve."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from experiments import charts
+from experiments.charts import Arrays
 from kd_heuristics import paper
-from kd_heuristics.plots import style
-from kd_heuristics.plots.figure import Axis, Chart, Figure, Panel, Reference, Series
+from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 
-Arrays = Mapping[str, np.ndarray]
-
-ACCURACY = {"unit": "%"}
-LOSS = {"unit": "nats", "scale": "log"}
-# What each figure shows along the curves: metric, words, axis, digitised table, claims.
+# What each figure shows along the curves: axis, digitised table, claims.
 ALONG = {
-    "figure1": ("test accuracy", ACCURACY, "fig1_val_acc", ("worst-minus-end",)),
-    "figure7": ("test loss", LOSS, "fig7_val_loss", ("bend-loss",)),
-    "figure8": ("train accuracy", ACCURACY, "fig8_train_acc", ()),
-    "figure9": ("train loss", LOSS, "fig9_train_loss", ()),
+    "figure1": (Axis("test accuracy", "%"), "fig1_val_acc", ["worst-minus-end"]),
+    "figure7": (Axis("test loss", "nats", "log"), "fig7_val_loss", ["bend-loss"]),
+    "figure8": (Axis("train accuracy", "%"), "fig8_train_acc", []),
+    "figure9": (Axis("train loss", "nats", "log"), "fig9_train_loss", []),
 }
 KINDS = {"chain": "chain", "decayed": "chain, decay on bend", "bezier": "Bezier"}
 COLORS = dict(zip(KINDS, style.COLORS, strict=False))
-T = Axis(label="t along the curve")
+T = Axis("t along the curve")
 MAPS = 3  # at most so many seeds
 
 
@@ -37,72 +35,54 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     }
 
 
-def _grid(pairs: Sequence[str]) -> dict:
+def _grid(pairs: Sequence[str]) -> dict[str, Any]:
     """A panel a pair in rows of three, as in the paper."""
     columns = min(3, len(pairs))
     size = {"columns": columns, "width": 3.4 * columns, "height": 2.7}
     return size | {"legend_below": True}
 
 
-def _title(pair: str, letter: str = "") -> str:
-    words = f"{pair}: from G (t = 0) to {pair[1]} (t = 1)"
-    return f"({letter}) {words}" if letter else words
+def _title(pair: str) -> str:
+    return f"{pair}: from G (t = 0) to {pair[1]} (t = 1)"
 
 
 def _segment(pair: str, metric: str, arrays: Arrays) -> Series:
     values = _scaled(arrays[f"{pair}/segment/{metric}"], metric)
-    return Series(x=arrays["t"], y=values, name="segment", color=style.DARK, line="dot")
+    return Series(arrays["t"], values, "segment", style.DARK, line="dot")
 
 
-def _scaled(values, metric):
+def _scaled(values: Any, metric: str) -> Any:
     return 100 * values if metric.endswith("accuracy") else values
 
 
 def along(name: str, pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     """The chains after several epochs of fitting, and the segments."""
-    words, axis, table, claims = ALONG[name]
-    metric = words.replace(" ", "_")
-    hidden = config["dataset"] != "cifar10"
+    y, table, claims = ALONG[name]
+    metric = y.label.replace(" ", "_")
     panels = []
     for letter, pair in zip("abcdef", pairs, strict=False):
         values = _scaled(arrays[f"{pair}/chain/{metric}"], metric)
-        chains = [
-            Series(
-                x=arrays["t"],
-                y=values[:, index],
-                name=f"epoch {epoch}",
-                color=style.COLORS[index % len(style.COLORS)],
-            )
-            for index, epoch in enumerate(config["curve_epochs"])
+        series = [
+            Series(arrays["t"], values[:, k], f"epoch {epoch}", style.COLORS[k % 6])
+            for k, epoch in enumerate(config["curve_epochs"])
         ]
-        segment = _segment(pair, metric, arrays)
-        panels.append(
-            Chart(
-                title=_title(pair, letter),
-                x=T,
-                y=Axis(label=words, **axis),
-                series=(*chains, segment, *_papers(pair, table, hidden)),
-                legend=False,
-            )
-        )
-    number = name.removeprefix("figure")
-    return Figure(
-        title=f"Figure {number}",
-        caption=f"Figure {number}: {words} along the curves",
-        claims=claims,
-        panels=tuple(panels),
-        **_grid(pairs),
-    )
+        series.append(_segment(pair, metric, arrays))
+        series += _papers(pair, table, config["dataset"] != "cifar10")
+        title = f"({letter}) {_title(pair)}"
+        panels.append(Chart(title, T, y, series, legend=False))
+    title = f"Figure {name.removeprefix('figure')}"
+    caption = f"{title}: {y.label} along the curves"
+    return Figure(title, caption, panels, claims, **_grid(pairs))
 
 
 def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
     found = paper.table(f"closer_look/{table}")
-    ts = [column for column in found if column[0] == "0"]
+    columns = [name for name in found if name[0] == "0"]
     return [
         Series(
-            x=[float(t) for t in ts],
-            y=[found[column][row] for column in ts],
-            name=f"paper: epoch {found['mc_epoch'][row]:.0f}",
+            [float(name) for name in columns],
+            [found[name][row] for name in columns],
+            f"paper: epoch {found['mc_epoch'][row]:.0f}",
             paper=True,
             hidden=hidden,
         )
@@ -112,39 +92,37 @@ def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
 
 def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     """t-SNE of modes and bends, a panel a seed."""
-    count = len(config["modes"])
     maps = arrays["map"][:MAPS]
-
-    def panel(seed, places) -> Panel:
-        start, series = places[0], []
-        for color, pair, end, bend in zip(
-            style.COLORS, pairs, places[1:count], places[count:], strict=False
-        ):
-            own = {"color": color, "name": f"G, bend, {pair[1]}"}
-            x, y = np.stack([start, bend, end]).T
-            series.append(Series(x=x, y=y, **own))
-            mark = {"color": color, "line": "none"}
-            series.append(Series(x=bend[:1], y=bend[1:], marker="s", **mark))
-            name = {"marker": "o", "labels": (pair[1],)}
-            series.append(Series(x=end[:1], y=end[1:], **name, **mark))
-        first = {"marker": "*", "labels": ("G",), "color": style.DARK, "line": "none"}
-        series.append(Series(x=start[:1], y=start[1:], **first))
-        return Chart(
-            title=f"seed {config['first_seed'] + seed}",
-            x=Axis(label="no unit", bare=True),
-            y=Axis(bare=True),
-            series=tuple(series),
+    panels = [
+        Chart(
+            f"seed {config['first_seed'] + seed}",
+            Axis("no unit", bare=True),
+            Axis(bare=True),
+            _ways(places, pairs),
             legend=False,
         )
+        for seed, places in enumerate(maps)
+    ]
+    title = "Figure 10: t-SNE of modes (circles) and bends (squares)"
+    size = {"columns": len(maps), "width": 4.2 * len(maps), "height": 3.8}
+    return Figure(title, "Figure 10: t-SNE of modes and bends", panels, **size)
 
-    return Figure(
-        title="Figure 10: t-SNE of modes (circles) and bends (squares)",
-        caption="Figure 10: t-SNE of modes and bends",
-        panels=tuple(panel(*item) for item in enumerate(maps)),
-        columns=len(maps),
-        width=4.2 * len(maps),
-        height=3.8,
-    )
+
+def _ways(places: np.ndarray, pairs: Sequence[str]) -> list[Series]:
+    """From G over each bend to the other mode."""
+    start, ends, bends = places[0], places[1 : 1 + len(pairs)], places[1 + len(pairs) :]
+
+    def mark(place, color, **own):
+        return charts.through(place, "", color, line="none", **own)
+
+    series = []
+    for color, pair, end, bend in zip(style.COLORS, pairs, ends, bends, strict=False):
+        series += [
+            charts.through([start, bend, end], f"G, bend, {pair[1]}", color),
+            mark(bend, color, marker="s"),
+            mark(end, color, marker="o", labels=[pair[1]]),
+        ]
+    return [*series, mark(start, style.DARK, marker="*", labels=["G"])]
 
 
 def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
@@ -152,87 +130,51 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     panels = []
     for pair in pairs:
         segment = _segment(pair, "test_accuracy", arrays)
-        ends = np.atleast_2d(segment.y)[:, [0, -1]].mean(0)
-        series = [
-            Series(
-                x=arrays["t"],
-                y=100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1],
-                name=words,
-                color=COLORS[kind],
-            )
-            for kind, words in KINDS.items()
-        ]
-        worst = Reference(
-            value=ends.min() - 100 * config["as_good_as"],
-            name="worse end less the margin",
-        )
-        panels.append(
-            Chart(
-                title=_title(pair),
-                x=T,
-                y=Axis(label="test accuracy", **ACCURACY),
-                series=(*series, segment),
-                references=(worst,),
-                legend=False,
-            )
-        )
-    return Figure(
-        title=f"Kinds of curve after {config['curve_epochs'][-1]} epochs",
-        caption="Kinds of curve side by side",
-        claims=("worst-minus-segment",),
-        panels=tuple(panels),
-        **_grid(pairs),
-    )
+        worse = segment.mean[[0, -1]].min() - 100 * config["as_good_as"]
+        series = []
+        for kind, words in KINDS.items():
+            values = 100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1]
+            series.append(Series(arrays["t"], values, words, COLORS[kind]))
+        y = Axis("test accuracy", "%")
+        line = Reference(worse, "worse end less the margin")
+        series.append(segment)
+        panels.append(Chart(_title(pair), T, y, series, [line], legend=False))
+    title = f"Kinds of curve after {config['curve_epochs'][-1]} epochs"
+    caption = "Kinds of curve side by side"
+    return Figure(title, caption, panels, ["worst-minus-segment"], **_grid(pairs))
 
 
 def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     """How the worst point and the bend change while curves are fitted."""
     found = config["curve_epochs"]
-    x = Axis(label="epochs of fitting", ticks=tuple(found))
+    x = Axis("epochs of fitting", ticks=found)
     half = int(np.searchsorted(arrays["t"], 0.5))
     worst = []
     for color, pair in zip(style.COLORS, pairs, strict=False):
         values = 100 * arrays[f"{pair}/chain/test_accuracy"][..., 1:-1].min(-1)
-        worst.append(Series(x=found, y=values, name=pair, color=color, marker="o"))
+        worst.append(Series(found, values, pair, color, marker="o"))
     worst += [_papers_worst(pair, config["dataset"] != "cifar10") for pair in pairs]
 
     def bends(part, title):
         series = []
         for kind, name in KINDS.items():
             losses = [arrays[f"{pair}/{kind}/{part}_loss"][..., half] for pair in pairs]
-            own = {"name": name, "color": COLORS[kind], "marker": "o"}
-            series.append(Series(x=found, y=np.mean(losses, axis=0), **own))
-        y = Axis(label=f"{part} loss at t = 1/2", unit="nats")
-        return Chart(title=title, x=x, y=y, series=tuple(series))
+            values = np.mean(losses, axis=0)
+            series.append(Series(found, values, name, COLORS[kind], marker="o"))
+        return Chart(title, x, Axis(f"{part} loss at t = 1/2", "nats"), series)
 
-    return Figure(
-        title="While curves are fitted",
-        caption="While curves are fitted",
-        claims=("worst-by-epochs", "bend-loss"),
-        panels=(
-            Chart(
-                title="Worst point of each chain",
-                x=x,
-                y=Axis(label="worst test accuracy", **ACCURACY),
-                series=tuple(worst),
-            ),
-            bends("test", "The bend on the test set, mean of pairs"),
-            bends("train", "The bend on the training set, likewise"),
-        ),
-        columns=3,
-        width=11.0,
-        height=3.4,
-    )
+    panels = [
+        Chart("Worst point of each chain", x, Axis("worst test accuracy", "%"), worst),
+        bends("test", "The bend on the test set, mean of pairs"),
+        bends("train", "The bend on the training set, likewise"),
+    ]
+    title, claims = "While curves are fitted", ["worst-by-epochs", "bend-loss"]
+    return Figure(title, title, panels, claims, columns=3, width=11.0, height=3.4)
 
 
 def _papers_worst(pair: str, hidden: bool) -> Series:
     found = paper.table("closer_look/fig1_val_acc")
     rows = found["curve"] == pair
     columns = [values[rows] for name, values in found.items() if name[0] == "0"]
-    return Series(
-        x=found["mc_epoch"][rows],
-        y=np.nanmin(columns, axis=0),
-        name=f"paper: {pair}",
-        paper=True,
-        hidden=hidden,
-    )
+    place = found["mc_epoch"][rows], np.nanmin(columns, axis=0)
+    return Series(*place, f"paper: {pair}", paper=True, hidden=hidden)

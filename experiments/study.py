@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from kd_heuristics import files, nearest, runs
+from kd_heuristics.plots import Figure, FigureError, stored
 from kd_heuristics.plots import draw as drawing
-from kd_heuristics.plots import stored
-from kd_heuristics.plots.figure import Figure, FigureError
 from kd_heuristics.report import Claim
 from kd_heuristics.report import claims as rules
 

@@ -1,16 +1,15 @@
 """The figures of the warmup study: 4, 5 and 15 of the paper, and the controls."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from experiments import charts
+from experiments.charts import Arrays
 from kd_heuristics import paper
-from kd_heuristics.plots import style
-from kd_heuristics.plots.figure import Axis, Chart, Figure, HeatMap, Series
-
-Arrays = Mapping[str, np.ndarray]
+from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
 # The arms of the paper, by the names of its columns.
 PAPER = {
@@ -37,6 +36,7 @@ WORDS = {
     "warmup_fc": "FC warmup",
 }
 COLORS = dict(zip(WORDS, (*style.COLORS, "#999999", "#666666", "#8C510A"), strict=True))
+BEFORE = {"y": "before", "x": "after"}
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
@@ -50,37 +50,29 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     return found | {"controls": controls(config, arrays)}
 
 
-def _arms(config, *names) -> list[str]:
+def _arms(config: dict, *names: str) -> list[str]:
     return [name for name in names if name in config["arms"]]
 
 
-def _is_papers(config) -> bool:
+def _is_papers(config: dict) -> bool:
     return config["dataset"] == "cifar10" and config["model"] == "vgg11_bn"
-
-
-def _own(arm) -> dict[str, str]:
-    return {"name": WORDS[arm], "color": COLORS[arm]}
 
 
 def figure4(config: dict, arrays: Arrays) -> Figure:
     """Accuracy, rates, and what the first epochs change."""
     arms = _arms(config, "small", "large", "warmup")
     early = _arms(config, "large", "warmup", "freeze_fc")
-    rates = Chart(
-        title="(b) Learning rate",
-        x=Axis(label="epoch (from 0)"),
-        y=Axis(label="learning rate", scale="log"),
-        series=tuple(
-            Series(
-                x=np.arange(config["epochs"]),
-                y=arrays[f"{arm}/rate_rest"],
-                line="steps",
-                **_own(arm),
-            )
-            for arm in arms
-        ),
+    accuracy, end, cca = (
+        paper.table(f"closer_look/{name}")
+        for name in ("fig4a_val_acc", "fig4d_val_acc", "fig4c_cca")
     )
-    cca = paper.table("closer_look/fig4c_cca")
+    epochs = np.arange(config["epochs"])
+    rates = [
+        Series(
+            epochs, arrays[f"{arm}/rate_rest"], WORDS[arm], COLORS[arm], line="steps"
+        )
+        for arm in arms
+    ]
     changed = charts.diagonals(
         "(c) Each layer before against after the warmup",
         {WORDS[arm]: (arrays[f"{arm}/similarity"], COLORS[arm]) for arm in arms},
@@ -89,113 +81,98 @@ def figure4(config: dict, arrays: Arrays) -> Figure:
         arrays["similarity_floor"],
         _papers(config, arms, cca["idx"], cca) if _is_papers(config) else (),
     )
-    return Figure(
-        title="Figure 4",
-        caption="Figure 4: accuracy, rates, and what the first epochs change",
-        claims=("final-accuracy", "early-accuracy/warmup", "fc-similarity"),
-        panels=(
-            _accuracy("(a) Test accuracy", config, arrays, arms, "fig4a_val_acc"),
-            rates,
-            changed,
-            _accuracy(
-                "(d) Test accuracy until the end of the warmup",
-                config,
-                arrays,
-                early,
-                "fig4d_val_acc",
-                limits=(0.5, config["warmup_epochs"] + 0.5),
-            ),
+    panels = [
+        _accuracy(
+            "(a) Test accuracy",
+            arms,
+            arrays,
+            _papers(config, arms, accuracy["epoch"] + 1, accuracy),
         ),
-    )
+        Chart(
+            "(b) Learning rate",
+            Axis("epoch (from 0)"),
+            Axis("learning rate", scale="log"),
+            rates,
+        ),
+        changed,
+        _accuracy(
+            "(d) Test accuracy until the end of the warmup",
+            early,
+            arrays,
+            _papers(config, early, end["epoch"] + 1, end),
+            config["warmup_epochs"],
+        ),
+    ]
+    caption = "Figure 4: accuracy, rates, and what the first epochs change"
+    claims = ["final-accuracy", "early-accuracy/warmup", "fc-similarity"]
+    return Figure("Figure 4", caption, panels, claims)
 
 
-def _accuracy(title, config, arrays, arms, table=None, papers=(), **axis) -> Chart:
+def _accuracy(
+    title: str,
+    arms: Sequence[str],
+    arrays: Arrays,
+    papers: Sequence[Series] = (),
+    last: int | None = None,
+) -> Chart:
+    """Test accuracy against epochs, up to the `last` one."""
     series = []
     for arm in arms:
         values = 100 * arrays[f"{arm}/test_accuracy"]
-        series.append(Series(x=1 + np.arange(values.shape[1]), y=values, **_own(arm)))
-    if table is not None:
-        found = paper.table(f"closer_look/{table}")
-        papers = _papers(config, arms, found["epoch"] + 1, found)
-    return Chart(
-        title=title,
-        x=Axis(label="epochs trained", **axis),
-        y=Axis(label="test accuracy", unit="%"),
-        series=(*series, *papers),
-    )
+        epochs = 1 + np.arange(values.shape[1])
+        series.append(Series(epochs, values, WORDS[arm], COLORS[arm]))
+    limits = (None, None) if last is None else (0.5, last + 0.5)
+    x, y = Axis("epochs trained", limits=limits), Axis("test accuracy", "%")
+    return Chart(title, x, y, [*series, *papers])
 
 
-def _papers(config, arms, x, table) -> list[Series]:
-    hidden = not _is_papers(config)
-    return [
-        Series(x=x, y=table[PAPER[arm]], name=name, paper=True, hidden=hidden)
-        for arm in arms
-        for name in [f"paper: {WORDS[arm]}"]
-    ]
+def _papers(config: dict, arms: Sequence[str], x: Any, table: Any) -> list[Series]:
+    own: dict[str, Any] = {"paper": True, "hidden": not _is_papers(config)}
+    return [Series(x, table[PAPER[arm]], f"paper: {WORDS[arm]}", **own) for arm in arms]
 
 
 def figure5(config: dict, arrays: Arrays) -> Figure:
     """Layers before against after the warmup; the page has the paper's maps too."""
-    label = f"{config['measure']} (dots: not above the noise floor)"
-
-    def ours(letter, words, values, y, x):
-        return charts.similarity_map(
-            f"({letter}) {words}",
-            values.mean(0),
-            arrays["layers"],
-            floor=arrays["similarity_floor"],
-            label=label,
-            y=y,
-            x=x,
-        )
-
     found = [
-        (f"{WORDS[arm]}: before against after", f"{arm}/similarity", "before", "after")
+        (f"{WORDS[arm]}: before against after", f"{arm}/similarity", BEFORE)
         for arm in _arms(config, "small", "large", "warmup")
     ]
     if "warmup" in config["arms"]:
         words = "warmup: after it against the end"
-        found.append((words, "warmup/similarity_later", "after", "end"))
-    return Figure(
-        title="Figure 5, mean over seeds",
-        caption="Figure 5: layers before against after the warmup",
-        claims=("fc-similarity",),
-        panels=(
-            *(
-                ours(letter, words, arrays[key], y, x)
-                for letter, (words, key, y, x) in zip("abcd", found, strict=False)
-            ),
-            *_papers_maps(still=False),
-        ),
-        height=4.2,
-    )
+        found.append((words, "warmup/similarity_later", {"y": "after", "x": "end"}))
+    own: dict[str, Any] = {"floor": arrays["similarity_floor"]}
+    own["label"] = f"{config['measure']} (dots: not above the noise floor)"
+    ours = [
+        charts.similarity_map(
+            f"({letter}) {words}", arrays[key].mean(0), arrays["layers"], **axes, **own
+        )
+        for letter, (words, key, axes) in zip("abcd", found, strict=False)
+    ]
+    panels = [*ours, *_papers_maps(still=False)]
+    caption = "Figure 5: layers before against after the warmup"
+    title = "Figure 5, mean over seeds"
+    return Figure(title, caption, panels, ["fc-similarity"], height=4.2)
 
 
 def _papers_maps(still: bool) -> list[HeatMap]:
-    found = {name: paper.similarity_map(f"closer_look/{name}") for name in PAPER_MAPS}
+    found = {
+        words: paper.similarity_map(f"closer_look/{name}")
+        for name, words in PAPER_MAPS.items()
+    }
+    own: dict[str, Any] = {"label": "similarity", "still": still, **BEFORE}
     return [
         charts.similarity_map(
-            f"The paper's, {words} (mirrored)",
-            found[name].values,
-            found[name].rows,
-            label="similarity",
-            y="before",
-            x="after",
-            still=still,
+            f"The paper's, {words} (mirrored)", theirs.values, theirs.rows, **own
         )
-        for name, words in PAPER_MAPS.items()
+        for words, theirs in found.items()
     ]
 
 
 def figure5_paper() -> Figure:
     """The paper's own maps."""
-    return Figure(
-        title="Figure 5 as the paper has it: one triangle, mirrored",
-        subtitle="",
-        caption="Figure 5 as the paper has it",
-        panels=tuple(_papers_maps(still=True)),
-        height=4.2,
-    )
+    title = "Figure 5 as the paper has it: one triangle, mirrored"
+    caption = "Figure 5 as the paper has it"
+    return Figure(title, caption, _papers_maps(still=True), subtitle="", height=4.2)
 
 
 def figure15(config: dict, arrays: Arrays) -> Figure:
@@ -204,36 +181,19 @@ def figure15(config: dict, arrays: Arrays) -> Figure:
     found = paper.table("closer_look/fig15_resnet")
     net = "ResNet-" + config["model"].removeprefix("resnet")
     epochs = [int(name) for name in found if name.isdigit()]
-    papers = [
-        Series(
-            x=epochs,
-            y=[found[str(epoch)][row] for epoch in epochs],
-            name=f"paper: {WORDS[arm]}",
-            paper=True,
-            hidden=config["dataset"] != "cifar10",
-        )
-        for arm in arms
-        for row in np.flatnonzero(
-            (found["net"] == net) & (found["setup"] == PAPER[arm])
-        )
-    ]
+    papers = []
+    for arm in arms:
+        its = (found["net"] == net) & (found["setup"] == PAPER[arm])
+        for row in np.flatnonzero(its):
+            values = [found[str(epoch)][row] for epoch in epochs]
+            hidden = config["dataset"] != "cifar10"
+            name = f"paper: {WORDS[arm]}"
+            papers.append(Series(epochs, values, name, paper=True, hidden=hidden))
+    title = "Test accuracy until the end of the warmup"
+    panel = _accuracy(title, arms, arrays, papers, config["warmup_epochs"])
+    size = {"columns": 1, "width": 6.0, "height": 3.6}
     return Figure(
-        title="Figure 15",
-        caption="Figure 15: ResNets",
-        claims=("early-accuracy",),
-        panels=(
-            _accuracy(
-                "Test accuracy until the end of the warmup",
-                config,
-                arrays,
-                arms,
-                papers=papers,
-                limits=(0.5, config["warmup_epochs"] + 0.5),
-            ),
-        ),
-        columns=1,
-        width=6.0,
-        height=3.6,
+        "Figure 15", "Figure 15: ResNets", [panel], ["early-accuracy"], **size
     )
 
 
@@ -244,41 +204,27 @@ def controls(config: dict, arrays: Arrays) -> Figure:
     for arm in arms:
         change = arrays[f"{arm}/change"]
         change = np.where(change > 0, change, np.nan)  # frozen: off a log scale
-        changes.append(charts.along_layers(change, **_own(arm)))
+        changes.append(charts.along_layers(change, WORDS[arm], COLORS[arm]))
         values = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
-        similarities.append(charts.along_layers(values, **_own(arm)))
-    panels = (
+        similarities.append(charts.along_layers(values, WORDS[arm], COLORS[arm]))
+    kernels = Axis("kernel", names=list(map(str, arrays["kernels"])))
+    layers = charts.layers_axis("layer", arrays["layers"])
+    relative = Axis("relative change of the kernel", scale="log")
+    similar = Axis(f"similarity ({config['measure']})", limits=(0, 1))
+    weights = "Weights, until the end of the warmup"
+    everyone = _accuracy("Test accuracy", arms, arrays)
+    panels = [
         _moments(config, arrays, arms),
-        Chart(
-            title="Weights, until the end of the warmup",
-            x=Axis(label="kernel", names=tuple(map(str, arrays["kernels"]))),
-            y=Axis(label="relative change of the kernel", scale="log"),
-            series=tuple(changes),
-            legend=False,
-        ),
-        Chart(
-            title="Activations, likewise",
-            x=charts.layers_axis("layer", arrays["layers"]),
-            y=Axis(label=f"similarity ({config['measure']})", limits=(0, 1)),
-            series=tuple(similarities),
-            legend=False,
-        ),
-    )
-    everyone = _accuracy("Test accuracy", config, arrays, arms)
-    everyone = dataclasses.replace(everyone, still=False)
-    return Figure(
-        title="All arms",
-        caption="All arms, and controls that the paper lacks",
-        claims=("early-accuracy",),
-        panels=(*panels, everyone),
-        columns=3,
-        width=11.0,
-        height=3.6,
-        legend_below=True,
-    )
+        Chart(weights, kernels, relative, changes, legend=False),
+        Chart("Activations, likewise", layers, similar, similarities, legend=False),
+        dataclasses.replace(everyone, still=False),
+    ]
+    caption = "All arms, and controls that the paper lacks"
+    size = {"columns": 3, "width": 11.0, "height": 3.6, "legend_below": True}
+    return Figure("All arms", caption, panels, ["early-accuracy"], **size)
 
 
-def _moments(config, arrays, arms: Sequence[str]) -> Chart:
+def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
     """A row an arm, a mark a seed: after the warmup and at the end."""
     moments = (
         ("end of warmup", config["warmup_epochs"] - 1, -0.15, "o"),
@@ -286,23 +232,11 @@ def _moments(config, arrays, arms: Sequence[str]) -> Chart:
     )
     series = []
     for words, epoch, offset, marker in moments:
+        own: dict[str, Any] = {"marker": marker, "filled": marker == "s"}
         for row, arm in enumerate(arms):
             values = 100 * arrays[f"{arm}/test_accuracy"][:, epoch]
-            series.append(
-                Series(
-                    x=values,
-                    y=np.full(len(values), row + offset),
-                    name=f"{WORDS[arm]}, {words}",
-                    legend=words if row == 0 else "",
-                    color=COLORS[arm],
-                    line="none",
-                    marker=marker,
-                    filled=marker == "s",
-                )
-            )
-    return Chart(
-        title="Accuracy",
-        x=Axis(label="test accuracy, a mark a seed", unit="%"),
-        y=Axis(names=tuple(WORDS[arm] for arm in arms)),
-        series=tuple(series),
-    )
+            place = values, np.full(len(values), row + offset), f"{WORDS[arm]}, {words}"
+            own |= {"legend": "" if row else words, "line": "none"}
+            series.append(Series(*place, COLORS[arm], **own))
+    x = Axis("test accuracy, a mark a seed", "%")
+    return Chart("Accuracy", x, Axis(names=[WORDS[arm] for arm in arms]), series)

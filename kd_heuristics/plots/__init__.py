@@ -1,13 +1,12 @@
 """Figures as data, and their still images."""
 
-from kd_heuristics.plots.figure import (
+from kd_heuristics.plots.checks import FigureError
+from kd_heuristics.plots.figure import Figure, Panel
+from kd_heuristics.plots.panels import (
     Axis,
     Chart,
-    Figure,
-    FigureError,
     HeatMap,
     LossSurface,
-    Panel,
     Reference,
     Series,
     Table,

@@ -1,16 +1,17 @@
 """Still images of figures, by matplotlib."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from kd_heuristics import files
-from kd_heuristics.plots import figure as parts
 from kd_heuristics.plots import maps, style, surface
+from kd_heuristics.plots import panels as parts
+from kd_heuristics.plots.figure import Figure
 
 _DASHES = {"solid": "-", "steps": "-", "dash": "--", "dot": ":", "none": "none"}
 _MAPS = {
@@ -20,13 +21,13 @@ _MAPS = {
 }
 
 
-def save(figure: parts.Figure, folder: files.AnyPath, name: str) -> None:
+def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
     """Draws a figure to `folder/figures/NAME.png` and `.pdf`."""
     with style.context():
         style.save(picture(figure), folder, name)
 
 
-def picture(figure: parts.Figure) -> matplotlib.figure.Figure:
+def picture(figure: Figure) -> matplotlib.figure.Figure:
     """A figure drawn, to be saved within `style.context()`."""
     drawn = [part for panel in figure.panels if panel.still for part in _parts(panel)]
     columns = min(figure.columns, len(drawn))
@@ -81,11 +82,11 @@ def _parts(panel: Any) -> list[tuple[Any, str, Callable]]:
 def _rows(panel: Any) -> tuple:
     """What is written on the y axis if that has names."""
     if isinstance(panel, parts.HeatMap):
-        return panel.y, panel.rows
-    return panel.y.names if isinstance(panel, parts.Chart) else ()
+        return panel.y, *panel.rows
+    return tuple(panel.y.names) if isinstance(panel, parts.Chart) else ()
 
 
-def _title_size(title: str, figure: parts.Figure) -> float:
+def _title_size(title: str, figure: Figure) -> float:
     """Points that let a title stand over its panel."""
     room = 90 * figure.width / figure.columns
     return min(10.0, max(6.0, room / max(len(title), 1)))
@@ -148,7 +149,7 @@ def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) ->
                 )
 
 
-def _axis(ax: Axes, which: str, axis: parts.Axis) -> None:
+def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:
     own = ax.xaxis if which == "x" else ax.yaxis
     own.set_label_text(axis.words)
     if axis.scale == "log":
@@ -157,21 +158,21 @@ def _axis(ax: Axes, which: str, axis: parts.Axis) -> None:
         ax.set(**{f"{which}scale": "symlog"})
     if axis.names:
         size = min(8.0, 220 / len(axis.names))
-        turned = {"rotation": 90} if which == "x" else {}
-        own.set_ticks(range(len(axis.names)), axis.names, fontsize=size, **turned)
+        turn = 90 if which == "x" else 0
+        own.set_ticks(range(len(axis.names)), axis.names, fontsize=size, rotation=turn)
         if which == "y":
             ax.set_ylim(len(axis.names) - 0.4, -0.6)
     elif axis.ticks:
         size = 8 if len(axis.ticks) < 6 else 6.5
         words = [f"{tick:,.10g}" for tick in axis.ticks]
         own.set_ticks(axis.ticks, words, fontsize=size)
-        own.set_minor_locator(matplotlib.ticker.NullLocator())
+        own.set_minor_locator(NullLocator())
     elif axis.bare:
         own.set_ticks([])
     elif which == "x" and _whole(ax):
         own.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     low, high = axis.limits
-    if (low, high) != (None, None):
+    if low is not None or high is not None:
         (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
 
 

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from kd_heuristics import files
 from kd_heuristics.descriptions import to_json
-from kd_heuristics.plots.figure import Figure, FigureError
+from kd_heuristics.plots.checks import FigureError
+from kd_heuristics.plots.figure import Figure
 
 
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
@@ -41,22 +42,19 @@ def _made(hint: Any, value: Any, where: str) -> Any:
         return _one_of(inside, value, where)
     if dataclasses.is_dataclass(hint):
         return _dataclass(hint, value, where)
-    if origin is tuple and isinstance(value, list):
-        many = inside[1:] == (...,)
-        if many or len(value) == len(inside):
-            hints = [inside[0]] * len(value) if many else inside
-            pairs = enumerate(zip(hints, value, strict=True))
-            return tuple(_made(h, v, f"{where}[{i}]") for i, (h, v) in pairs)
-    elif origin is Literal and value in inside and isinstance(value, str | bool):
+    if origin is Sequence and isinstance(value, list):
+        pairs = enumerate(value)
+        return tuple(_made(inside[0], item, f"{where}[{i}]") for i, item in pairs)
+    if origin is Literal and value in inside and isinstance(value, str | bool):
         return value
-    elif origin is Mapping and isinstance(value, dict):
+    if origin is Mapping and isinstance(value, dict):
         return {key: _made(inside[1], v, f"{where}.{key}") for key, v in value.items()}
-    elif hint is Any and isinstance(value, list):
+    if hint is Any and isinstance(value, list):
         return value  # the dataclass that has it makes the array, or says why not
-    elif hint is float and type(value) in (int, float):
-        if abs(value) < 1e300:  # so neither infinite nor NaN
-            return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
+    # Below 1e300 is neither infinite nor NaN.
+    if hint is float and type(value) in (int, float) and abs(value) < 1e300:
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
         return value
     raise FigureError(f"{where} is {str(value)[:40]!r}, which is of another type")
 
@@ -79,12 +77,9 @@ def _dataclass(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise FigureError(f"{where} is no {hint.__name__}")
     hints = typing.get_type_hints(hint)
-    required = {
-        field.name
-        for field in dataclasses.fields(hint)
-        if field.default is dataclasses.MISSING
-    }
-    unknown, missing = value.keys() - hints.keys(), required - value.keys()
+    fields = {field.name: field.default for field in dataclasses.fields(hint)}
+    required = {name for name, own in fields.items() if own is dataclasses.MISSING}
+    unknown, missing = value.keys() - fields.keys(), required - value.keys()
     if unknown or missing:
         raise FigureError(
             f"{where} lacks {sorted(missing)} and has the unknown {sorted(unknown)}"

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics.plots import figure as parts
+from kd_heuristics.plots import panels as parts
 from kd_heuristics.plots import style
+from kd_heuristics.plots.figure import Figure
 
 _SIGNED = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]  # red above 0
 _SYMBOLS = {".": "circle", "o": "circle", "s": "square", "D": "diamond", "x": "x"}
 _SYMBOLS |= {"*": "star", "": "circle"}
 
 
-def panels(figure: parts.Figure, alt: str) -> list[dict[str, Any]]:
+def panels(figure: Figure, alt: str) -> list[dict[str, Any]]:
     """All panels of a figure but its tables; `alt` says what they show."""
-    makers = {"chart": _chart, "heat": _heat_map, "surface": _surface}
+    makers: dict[str, Any] = {"chart": _chart, "heat": _heat_map, "surface": _surface}
     return [
         {"kind": panel.kind, "title": panel.title, "alt": alt, **made}
         for panel in figure.panels
@@ -58,7 +59,7 @@ def _axis(axis: parts.Axis) -> dict[str, Any]:
     log = axis.scale == "log"
     made: dict[str, Any] = {"title": {"text": axis.words}}
     made["type"] = "log" if log else "linear"
-    if axis.limits != (None, None):
+    if any(end is not None for end in axis.limits):
         made["range"] = [
             np.log10(end) if log and end is not None and end > 0 else end
             for end in axis.limits
@@ -98,7 +99,7 @@ def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
             }
             for edge, fill in edges
         ]
-    main = {
+    main: dict[str, Any] = {
         "y": numbers(series.mean),
         "name": name,
         "showlegend": bool(series.name),
@@ -163,7 +164,7 @@ def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
         "size": (0.0, top or 1.0, "Greys"),
     }[panel.scale]
     below = "" if panel.floor is None else "<br>%{customdata}"
-    trace = {
+    trace: dict[str, Any] = {
         "type": "heatmap",
         "z": numbers(values),
         "x": list(panel.columns),
@@ -180,7 +181,7 @@ def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
     if panel.floor is not None:
         noise = values <= panel.floor
         trace["customdata"] = np.where(noise, "not above the noise floor", "").tolist()
-    layout = {
+    layout: dict[str, Any] = {
         axis: {"type": "category", "title": {"text": words}}
         for axis, words in (("xaxis", panel.x), ("yaxis", panel.y))
     }

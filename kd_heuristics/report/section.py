@@ -8,8 +8,7 @@ from typing import Any
 from PIL import Image
 
 from kd_heuristics import runs
-from kd_heuristics.plots import stored
-from kd_heuristics.plots.figure import Figure, FigureError, Table
+from kd_heuristics.plots import Figure, FigureError, Table, stored
 from kd_heuristics.report import findings, live
 from kd_heuristics.report.markup import details, embedded_json, escape, fields, table
 

@@ -98,7 +98,7 @@ def test_any_floats_come_back_as_they_were(tmp_path_factory, array):
         (lambda: plots.Series(x=[], y=[]), "needs x"),
         (lambda: plots.Series(x=X, y=["a", "b", "c"]), "needs numbers as its y"),
         (lambda: plots.Series(x=X, y=X, labels=("a",)), "each of its 3 points"),
-        (lambda: plots.Series(x=X, y=X, color="red"), "color as #rrggbb, got 'red'"),
+        (lambda: plots.Series(x=X, y=X, color="red"), "needs #rrggbb, got 'red'"),
         (lambda: plots.Series(x=X, y=X, line="dashed"), "did you mean 'dash'"),
         (lambda: plots.Axis(scale="logarithmic"), "unknown scale 'logarithmic'"),
         (
@@ -106,11 +106,16 @@ def test_any_floats_come_back_as_they_were(tmp_path_factory, array):
             r"2 rows and 2 columns, but its values are \(1, 2\)",
         ),
         (lambda: dataclasses.replace(HEAT, floor=X), r"its floor are \(3,\)"),
-        (lambda: dataclasses.replace(SURFACE, losses={}), r"losses of shape \(2, 3\)"),
+        (
+            lambda: dataclasses.replace(SURFACE, losses={}),
+            r"of shape \[ys, xs\], \(2, 3\)",
+        ),
         (
             lambda: dataclasses.replace(SURFACE, losses={"train": X}),
             r"got \{'train': \(3,\)\}",
         ),
+        (lambda: dataclasses.replace(SURFACE, xs=np.ones((3, 1))), "losses of shape"),
+        (lambda: plots.Axis(limits=(1,)), "limits must be two"),
         (lambda: dataclasses.replace(TABLE, rows=(("1",),)), "2 cells a row, got 1"),
         (lambda: dataclasses.replace(FIGURE, panels=(TABLE,)), "no panel for a still"),
         (lambda: dataclasses.replace(FIGURE, width=0), "not positive"),
