@@ -158,11 +158,17 @@ def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
     for row, (arm, run) in enumerate(runs.items()):
         values = scale * np.array(run[key]["values"], float)
         color = style.COLORS[1] if arm == "mix" else style.COLORS[0]
-        own: dict[str, Any] = {"line": "none", "filled": False, "marker": "o"}
-        seeds = values, np.full(len(values), row), f"{WORDS[arm]}, a seed", "#808080"
-        mean = [values.mean()], [row], WORDS[arm], color
-        own_mean = own | {"filled": True, "marker": "D"}
-        series += [Series(*seeds, **own), Series(*mean, **own_mean)]
+        name, place = WORDS[arm], np.full(len(values), row)
+        marks: dict[str, Any] = {"marker": "o", "filled": False, "line": "none"}
+        mean: dict[str, Any] = {"marker": "D", "color": color, "line": "none"}
+        if row:  # the first has the entries of the legend
+            marks["legend"] = mean["legend"] = ""
+        else:
+            marks["legend"], mean["legend"] = "a seed", "mean"
+        series += [
+            Series(values, place, f"{name}, a seed", "#808080", **marks),
+            Series([values.mean()], [row], name, **mean),
+        ]
     return series
 
 

@@ -64,9 +64,9 @@ def figure2(config: dict, arrays: Arrays) -> Figure:
     table = paper.table("closer_look/fig2a_test_acc")
     own: dict[str, Any] = {"line": "none", "paper": True, "hidden": hidden}
     for marker, (arm, column) in zip("os", PAPER_ARMS.items(), strict=True):
-        own["marker"] = marker
-        place = table["epoch"], table[column]
-        accuracy.append(Series(*place, f"paper: {ARMS[arm]}", **own))
+        name = f"paper: {ARMS[arm]}"
+        own |= {"marker": marker, "legend": name}
+        accuracy.append(Series(table["epoch"], table[column], name, **own))
     panels = [
         Chart("(a) Test accuracy", EPOCH, Axis("accuracy", "%"), accuracy),
         Chart("(b) Learning rate", EPOCH, Axis("learning rate"), rates),
@@ -203,11 +203,13 @@ def _map(title: str, values: Any, layers: Any, epochs: Any, **options: Any) -> H
 
 def _papers_diagonals(count: int, hidden: bool) -> Iterator[Series]:
     """VGG-11-BN's layers, whatever ours are: on a scale of depth."""
+    legend = "paper (grey, by depth)"
     for (a, b), file in PAPER_MAPS.items():
         values = np.diagonal(paper.similarity_map(file).values)
         depth = np.linspace(0, count - 1, len(values))
         name = f"paper: w{a} against w{b}, by depth"
-        yield Series(depth, values, name, paper=True, hidden=hidden)
+        yield Series(depth, values, name, legend=legend, paper=True, hidden=hidden)
+        legend = ""
 
 
 def barriers(config: dict, arrays: Arrays) -> Figure:

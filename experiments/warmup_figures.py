@@ -209,7 +209,7 @@ def controls(config: dict, arrays: Arrays) -> Figure:
         similarities.append(charts.along_layers(values, WORDS[arm], COLORS[arm]))
     kernels = Axis("kernel", names=list(map(str, arrays["kernels"])))
     layers = charts.layers_axis("layer", arrays["layers"])
-    relative = Axis("relative change of the kernel", scale="log")
+    relative = Axis("relative change\nof the kernel", scale="log")
     similar = Axis(f"similarity ({config['measure']})", limits=(0, 1))
     weights = "Weights, until the end of the warmup"
     everyone = _accuracy("Test accuracy", arms, arrays)

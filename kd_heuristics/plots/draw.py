@@ -36,9 +36,11 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
     axes = list(grid.flat)
     for ax in axes[len(drawn) :]:
         ax.remove()
+    room = 90 * figure.width / columns  # of a title, in letters of one point
+    size = np.clip(room / max(max(len(title), 1) for _, title, _ in drawn), 6.0, 10.0)
     images = []
     for index, (ax, (panel, title, draw)) in enumerate(zip(axes, drawn, strict=False)):
-        ax.set_title(title, loc="left", fontsize=_title_size(title, figure))
+        ax.set_title(title, loc="left", fontsize=size)
         image = draw(ax)
         if isinstance(panel, parts.HeatMap):
             images.append((ax, panel, image))
@@ -86,18 +88,12 @@ def _rows(panel: Any) -> tuple:
     return tuple(panel.y.names) if isinstance(panel, parts.Chart) else ()
 
 
-def _title_size(title: str, figure: Figure) -> float:
-    """Points that let a title stand over its panel."""
-    room = 90 * figure.width / figure.columns
-    return min(10.0, max(6.0, room / max(len(title), 1)))
-
-
 def _chart(ax: Axes, chart: parts.Chart) -> None:
     papers = False
     for series in chart.series:
         if not series.hidden:
             label = series.name if series.legend is None else series.legend
-            if series.paper:
+            if series.paper and series.legend is None:
                 label, papers = "" if papers else "paper (grey)", True
             _series(ax, series, label or "_nolegend_")
     for line in chart.references:
@@ -116,12 +112,12 @@ def _chart(ax: Axes, chart: parts.Chart) -> None:
 def _series(ax: Axes, series: parts.Series, label: str) -> None:
     options: dict[str, Any] = {"color": series.color, "label": label, "lw": 1.2}
     if series.paper:
-        options |= style.PAPER
+        options |= style.PAPER | {"ms": 3}
     if series.line == "bars":
         ax.bar(series.x, series.mean, color=options["color"], label=label)
     else:
         options |= {"ls": _DASHES[series.line], "marker": series.marker}
-        options["ms"] = {"*": 9, "D": 5, "o": 5}.get(series.marker, 4)
+        options.setdefault("ms", {"*": 9, "D": 5, "o": 5}.get(series.marker, 4))
         if series.line == "steps":
             options["drawstyle"] = "steps-post"
         if not series.filled:

@@ -63,7 +63,8 @@ class Series:
       y: [points], or [seeds, points] for the mean over seeds and its range.
       name: in the legend and under the pointer; "" leaves it out of the legend.
       color: "#rrggbb".
-      legend: in the legend of a still image; `None` uses `name`.
+      legend: in the legend of a still image; `None` uses `name`, or one entry for all
+        that are the paper's.
       line: "steps" holds each value until the next x; "bars" rise from 0.
       marker: of each point; "" draws none.
       filled: whether markers are filled.

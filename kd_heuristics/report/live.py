@@ -99,10 +99,13 @@ def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
             }
             for edge, fill in edges
         ]
+    # Rows have names beside them, so that the legend need not have each.
+    short = series.legend if chart.y.names else None
     main: dict[str, Any] = {
         "y": numbers(series.mean),
-        "name": name,
-        "showlegend": bool(series.name),
+        "name": short or name,
+        "meta": name,
+        "showlegend": bool(series.name if short is None else short),
         "mode": _mode(series),
         "hovertemplate": f"{_plain(name)}: {_at(chart.y, 'y')} at {_at(chart.x, 'x')}"
         "<extra></extra>",

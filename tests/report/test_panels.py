@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from kd_heuristics import report, runs
+from kd_heuristics import plots, report, runs
+from kd_heuristics.report import live
 from tests.report import folders
 
 
@@ -127,3 +128,67 @@ def test_a_damaged_figure_is_said_to_be_and_hides_nothing(tmp_path):
         assert words in text
         assert text.count('class="still"') == whole.count('class="still"')
         assert text.count('class="with-live"') == whole.count('class="with-live"') - 1
+
+
+X = np.arange(3.0)
+
+
+def panel_of(series, y, references=()):
+    chart = plots.Chart("chart", plots.Axis("x"), y, series, references)
+    (found,) = live.panels(plots.Figure("f", "caption", [chart]), "what it shows")
+    assert (found["title"], found["alt"]) == ("chart", "what it shows")
+    return found
+
+
+def test_rows_with_names_have_the_short_legend_and_the_long_words():
+    series = [
+        plots.Series(X, 0 * X, "a, mean", legend="mean", line="none", marker="D"),
+        plots.Series(X, 0 * X + 1, "b, mean", legend="", line="none", marker="D"),
+    ]
+    found = panel_of(series, plots.Axis(names=["a", "b"]))
+    keys = ("name", "meta", "showlegend", "mode")
+    assert [tuple(trace[key] for key in keys) for trace in found["data"]] == [
+        ("mean", "a, mean", True, "markers"),
+        ("b, mean", "b, mean", False, "markers"),
+    ]
+    assert found["names"] == {"x": [], "y": ["a", "b"]}
+    assert found["layout"]["yaxis"]["ticktext"] == ["a", "b"]
+    assert found["layout"]["yaxis"]["range"] == [1.6, -0.6]  # the first on top
+
+
+def test_lines_bars_labels_limits_and_references():
+    series = [
+        plots.Series(X, X, "line", line="dash", labels=["p", "", "q"]),
+        plots.Series(X, [[0, 1, 2], [2, 3, 4]], "bars", line="bars"),
+        plots.Series(X, X, "steps", line="steps"),
+    ]
+    y = plots.Axis("y", "nats", "log", limits=(0.1, None), ticks=[0.1, 1000])
+    references = [plots.Reference(0.5, "half"), plots.Reference(1, "one", axis="x")]
+    found = panel_of(series, y, references)
+    line, bars, steps, half, one = found["data"]
+    assert (line["mode"], line["text"]) == ("lines+text", ["p", "", "q"])
+    assert line["line"]["dash"] == "dash"
+    assert (bars["type"], bars["y"]) == ("bar", [1.0, 2.0, 3.0])
+    assert steps["line"]["shape"] == "hv"
+    assert (half["x"], half["y"]) == ([0.0, 2.0], [0.5, 0.5])
+    assert (one["x"], one["y"]) == ([1.0, 1.0], [0.0, 4.0])
+    axis = found["layout"]["yaxis"]
+    assert (axis["range"], axis["type"]) == ([-1.0, None], "log")
+    assert axis["ticktext"] == ["0.1", "1,000"]
+    assert axis["title"]["text"] == "y (nats, log scale)"
+
+
+def test_a_map_says_what_is_noise_and_has_its_scale():
+    values = np.array([[0.5, -0.25]])
+    parts = {"values": values, "rows": ["r"], "columns": ["c", "d"]}
+    for scale, expected in (
+        ("similarity", (values, 0, 1)),
+        ("signed", (values, -0.5, 0.5)),
+        ("size", (abs(values), 0, 0.5)),
+    ):
+        heat = plots.HeatMap("h", **parts, scale=scale, floor=np.full((1, 2), 0.3))
+        (found,) = live.panels(plots.Figure("f", "c", [heat]), "alt")
+        (trace,) = found["data"]
+        np.testing.assert_array_equal(trace["z"], expected[0])
+        assert (trace["zmin"], trace["zmax"]) == expected[1:]
+        assert trace["customdata"] == [["", "not above the noise floor"]]

@@ -21,9 +21,10 @@
   const placed = (panel, axis, value) =>
     panel.names?.[axis]?.[Math.round(value)] ?? short(value);
 
-  // Plotly reads tags in text; what it is given has none.
+  // Plotly reads tags in text; what it is given has none but line breaks.
   const untagged = (value, key) =>
-    typeof value === "string" && key !== "hovertemplate" ? value.replace(/</g, "&lt;")
+    typeof value === "string" && key !== "hovertemplate"
+      ? value.replace(/</g, "&lt;").replace(/\n/g, "<br>")
       : Array.isArray(value) ? value.map((item) => untagged(item))
       : value && typeof value === "object"
         ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, untagged(v, k)]))
@@ -88,8 +89,9 @@
         ? `${trace.meta} loss ${short(point.z)} nats at (${short(point.x)}, ${short(point.y)})`
         : String(trace.text[point.index]);
     const at = { x: trace.x[point.index], y: trace.y[point.index] };
-    if (at.y === null) return `${trace.name}: no number at ${placed(panel, "x", at.x)}`;
-    return `${trace.name}: ${placed(panel, "y", at.y)} at ${placed(panel, "x", at.x)}` +
+    const name = trace.meta ?? trace.name;
+    if (at.y === null) return `${name}: no number at ${placed(panel, "x", at.x)}`;
+    return `${name}: ${placed(panel, "y", at.y)} at ${placed(panel, "x", at.x)}` +
       (trace.text?.[point.index] ? ` (${trace.text[point.index]})` : "");
   }
 
