@@ -14,11 +14,6 @@ from kd_heuristics.plots import panels as parts
 from kd_heuristics.plots.figure import Figure
 
 _DASHES = {"solid": "-", "steps": "-", "dash": "--", "dot": ":", "none": "none"}
-_MAPS = {
-    "similarity": maps.heat_map,
-    "signed": maps.difference_map,
-    "size": maps.absolute_map,
-}
 
 
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
@@ -179,11 +174,9 @@ def _whole(ax: Axes) -> bool:
 
 
 def _heat_map(ax: Axes, panel: parts.HeatMap) -> Any:
-    more = {"floor": panel.floor} if panel.scale == "similarity" else {}
-    if panel.scale != "similarity":
-        more["limit"] = panel.limit
-    draw: Any = _MAPS[panel.scale]
-    image = draw(ax, panel.values, panel.rows, panel.columns, **more)
+    more: dict[str, Any] = {"scale": panel.scale, "limit": panel.limit}
+    sides = panel.rows, panel.columns
+    image = maps.heat_map(ax, panel.values, *sides, floor=panel.floor, **more)
     aspect = "equal" if panel.square else "auto"
     ax.set(aspect=aspect, xlabel=panel.x, ylabel=panel.y)
     return image

@@ -49,9 +49,9 @@ def _chart(chart: parts.Chart) -> dict[str, Any]:
     for index, trace in enumerate(papers):
         trace["showlegend"] = index == 0
     layout = {"xaxis": _axis(chart.x), "yaxis": _axis(chart.y)}
-    if chart.y.names:
-        layout["yaxis"]["range"] = [len(chart.y.names) - 0.4, -0.6]
     names = {"x": list(chart.x.names), "y": list(chart.y.names)}
+    if names["y"]:
+        layout["yaxis"]["range"] = [len(names["y"]) - 0.4, -0.6]
     return {"data": data, "layout": layout, "names": names}
 
 
@@ -126,12 +126,9 @@ def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
 
 def _mode(series: parts.Series) -> str:
     """What is drawn at and between the points."""
-    drawn = {
-        "lines": series.line != "none",
-        "markers": bool(series.marker),
-        "text": bool(series.labels),
-    }
-    return "+".join(kind for kind, shown in drawn.items() if shown) or "none"
+    shown = (series.line != "none", series.marker, series.labels)
+    kinds = zip(("lines", "markers", "text"), shown, strict=True)
+    return "+".join(kind for kind, drawn in kinds if drawn) or "none"
 
 
 def _reference(line: parts.Reference, chart: parts.Chart) -> dict[str, Any]:
@@ -228,7 +225,10 @@ def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
         if words
     ]
     xs, ys = ([place[axis] for place in found] for axis in (0, 1))
-    zs = [_height(panel, heights, x, y) for x, y, _ in found]
+    zs = [
+        heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
+        for x, y, _ in found
+    ]
     return {
         "type": "scatter3d",
         "mode": "markers+text",
@@ -240,10 +240,6 @@ def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
         "textfont": {"color": style.COLORS[1]},
         "hovertemplate": "%{text}<extra></extra>",
     }
-
-
-def _height(panel: parts.LossSurface, heights: np.ndarray, x: float, y: float) -> Any:
-    return heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
 
 
 def _at(axis: parts.Axis, which: str) -> str:
