@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import launch
+from experiments import distillation_figures, launch
 from experiments.distillation_lab import Laboratory
 from experiments.presets.distillation import (
     PRESETS,
@@ -30,7 +30,7 @@ from experiments.presets.distillation import (
     deep,
     late_minus_early,
 )
-from kd_heuristics import plots
+from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 
@@ -130,12 +130,17 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
     }
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="distillation",
+    headline="Where does a teacher's knowledge go?",
     question="Where does a teacher's knowledge land in its student?",
+    paper="Gotmare et al. 2019",
+    answers=("fc-change", "fc-layers/another-start"),
+    figure="figure6",
+    subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.distillation,
+    figures=distillation_figures.figures,
     claims=claims,
 )
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import launch
+from experiments import fsp_figures, launch
 from experiments.fsp_rows import Laboratory
 from experiments.presets.fsp import (
     FAST,
@@ -34,7 +34,7 @@ from experiments.presets.fsp import (
     difference,
     papers_table,
 )
-from kd_heuristics import plots
+from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 
@@ -108,12 +108,16 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
     }
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="fsp",
+    headline="Is the flow of a solution a good teacher?",
     question="Does a teacher's flow make its student faster and better?",
+    paper="Yim et al. 2017",
+    figure="tables",
+    subject="{teacher} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.fsp,
+    figures=fsp_figures.figures,
     claims=claims,
 )
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import launch, sweep
+from experiments import funmatch_figures, launch, sweep
 from experiments.funmatch_lab import Laboratory
 from experiments.presets.funmatch import (
     ARMS,
@@ -37,7 +37,7 @@ from experiments.presets.funmatch import (
     name,
     patience,
 )
-from kd_heuristics import plots
+from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 
@@ -149,12 +149,17 @@ def scores(results: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     return found["validation_accuracy"]["mean"], report
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="funmatch",
+    headline="Does patience pay?",
     question="Is a good teacher patient and consistent?",
+    paper="Beyer et al. 2022",
+    answers=("patience",),
+    figure="patience",
+    subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.funmatch,
+    figures=funmatch_figures.figures,
     claims=claims,
     has_sweep=True,
 )

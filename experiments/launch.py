@@ -7,13 +7,15 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from experiments import distributed, progress
+from experiments.figures import draw
+from experiments.study import Study
 from kd_heuristics import (
     checkpoints,
     code_identity,
@@ -28,7 +30,6 @@ from kd_heuristics import (
     runs,
     training,
 )
-from kd_heuristics.report import Claim
 
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (
@@ -44,35 +45,6 @@ CODE = "code.json"  # of the run folder: the code of its results
 # Fields that a run may be gone on with otherwise; results then agree to rounding.
 FREE = ("devices",)
 USAGE, FAILED = 2, 1  # exit statuses, beside 0, 130 (SIGINT) and 143 (SIGTERM)
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A study as the command line and `reproduce` see it.
-
-    Attributes:
-      name: of the module and of the run folder.
-      question: what it answers, for the report.
-      presets: `{name: config}`, configs frozen keyword-only dataclasses.
-      compute: `(config, folder, progress) -> (results, arrays)`; results hold only
-        what config and seeds determine.
-      draw: `(folder path) -> None`, draws the figures from the run folder alone.
-      claims: `config -> claims`, written into config.json before the run.
-      paper_preset: the preset with the paper's own values.
-      has_sweep: whether its module has `jobs` and `scores`, for `--sweep`.
-      extendable: fields of the config that may grow in a run folder: no step that was
-        done, and no schedule up to there, depends on them.
-    """
-
-    name: str
-    question: str
-    presets: Mapping[str, Any]
-    compute: Callable[..., tuple[dict, dict]]
-    draw: Callable[[Path], None]
-    claims: Callable[[Any], Sequence[Claim]]
-    paper_preset: str = "cifar10"
-    has_sweep: bool = False
-    extendable: tuple[str, ...] = ()
 
 
 def run(
@@ -105,8 +77,7 @@ def run(
 
 def _run(study, config, folder):
     described = {
-        "study": study.name,
-        "question": study.question,
+        **study.opening,
         "config": config,
         "claims": study.claims(config),
         "deviations": deviations(config, study.presets[study.paper_preset]),
@@ -124,7 +95,7 @@ def _run(study, config, folder):
             folder.save_arrays("arrays.npz", arrays)
             folder.write_json(CODE, code_identity.modules(study.compute))
             folder.write_json("results.json", results)
-            hosts.first(study.draw, folder.path)
+            hosts.first(draw, study, folder.path)
     except Exception as error:
         # A full disk must not hide what went wrong. Of several processes one alone may
         # have come here.

@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import embedding, launch, paths, task
+from experiments import embedding, launch, mode_connectivity_figures, paths, task
 from experiments.mode_results import claims, results
 from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS, Config, Group
-from kd_heuristics import checkpoints, curves, data, plots, training
+from experiments.study import Study
+from kd_heuristics import checkpoints, curves, data, training
 
 # Kinds of one form are fitted in one program; what differs is the decay on the bend.
 FORMS = {"polychain": ("chain", "decayed"), "bezier": ("bezier",)}
@@ -340,12 +341,17 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     return results(config, arrays, list(lab.seeds)), arrays
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="mode_connectivity",
+    headline="Are differently trained networks joined?",
     question="Are differently trained networks joined by curves of low loss?",
+    paper="Gotmare et al. 2019",
+    answers=("worst-minus-end",),
+    figure="figure1",
+    subject="{model} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.mode_connectivity,
+    figures=mode_connectivity_figures.figures,
     claims=claims,
 )
 

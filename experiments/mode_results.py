@@ -25,6 +25,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     }
     below_ends = [
         Claim(
+            key=f"worst-minus-end/{pair}",
             statement=f"each point of the chain {pair} is as good as its worse end",
             statistic=f"worst accuracy minus worse end, {pair}",
             paper=_rounded(_paper_worst(pair, -1) - _paper_worse_end(pair)),
@@ -34,6 +35,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     ]
     beats = [
         Claim(
+            key=f"worst-minus-segment/{pair}",
             statement=f"the chain {pair} has a better worst point than its segment",
             statistic=f"worst accuracy, chain minus segment, {pair}",
             unit="accuracy",
@@ -44,12 +46,14 @@ def claims(config: Config) -> tuple[Claim, ...]:
     return (
         *below_ends,
         Claim(
+            key="worst-minus-end/bezier",
             statement="each point of every Bezier curve is as good as its worse end",
             statistic="worst accuracy minus worse end, least of the Bezier curves",
             **as_good,
         ),
         *beats,
         Claim(
+            key="worst-by-epochs",
             statement="the worst point of a chain improves with its epochs",
             statistic="worst accuracy, last minus first curve epoch, mean",
             unit="accuracy",
@@ -62,6 +66,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             **differs,
         ),
         Claim(
+            key="bend-loss/epochs",
             statement="a bend overfits: its test loss rises with the chain's epochs",
             statistic="test loss at the bend, last minus first curve epoch, mean",
             unit="nats",
@@ -74,6 +79,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             **differs,
         ),
         Claim(
+            key="bend-loss/decay",
             statement="a bend with weight decay overfits less than one without",
             statistic="test loss at the bend, without minus with decay, mean",
             unit="nats",

@@ -68,7 +68,8 @@ def run(arguments: Arguments) -> int:
         except Exception as error:  # the other studies still run
             failed += 1
             print(f"{study.name} failed: {error}", file=sys.stderr)
-    page = hosts.first(report.write, root)
+    expected = [study.opening for study in STUDIES]
+    page = hosts.first(report.write, root, expected)
     if hosts.is_first():
         print(f"report: {page.resolve()}")
     return failed

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, maps, paths, planes, task
+from experiments import launch, maps, paths, planes, sgdr_figures, task
 from experiments.presets.sgdr import ARMS, PRESETS, Config, Pair, claims
-from kd_heuristics import checkpoints, curves, plots, points, training
+from experiments.study import Study
+from kd_heuristics import checkpoints, curves, points, training
 from kd_heuristics.report import judge_all, summary
 
 
@@ -368,12 +369,17 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
     }
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="sgdr",
+    headline="Do restarts escape minima?",
     question="Do warm restarts carry SGD from one minimum to another?",
+    paper="Gotmare et al. 2019",
+    answers=("barrier/sgdr",),
+    figure="figure2",
+    subject="{model} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.sgdr,
+    figures=sgdr_figures.figures,
     claims=claims,
 )
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import launch, maps, task
+from experiments import launch, maps, task, warmup_figures
 from experiments.presets.warmup import (
     ARMS,
     NEVER,
@@ -34,7 +34,8 @@ from experiments.presets.warmup import (
     claims,
     difference,
 )
-from kd_heuristics import checkpoints, freezing, leaf_names, plots, training
+from experiments.study import Study
+from kd_heuristics import checkpoints, freezing, leaf_names, training
 from kd_heuristics.report import judge_all, summary
 
 
@@ -365,12 +366,21 @@ def _first(lab):
     return lab.starts[lab.config.first_seed][0]
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="warmup",
+    headline="What does warmup protect?",
     question="What does warmup protect?",
+    paper="Gotmare et al. 2019",
+    answers=(
+        "fc-similarity/warmup/large",
+        "early-accuracy/freeze_fc/warmup",
+        "early-accuracy/freeze_fc/freeze_random",
+    ),
+    figure="figure4",
+    subject="{model} on {dataset}",
     presets=PRESETS,
     compute=compute,
-    draw=plots.warmup,
+    figures=warmup_figures.figures,
     claims=claims,
     extendable=("epochs",),
 )

@@ -221,7 +221,8 @@ def test_what_is_handed_to_plots_and_claims_changes_nothing(tree, text, same):
 
 def test_of_the_library_it_takes_what_is_used():
     found = {*code_identity.modules(curves.line)}
-    assert found == {"kd_heuristics.curves.curve", "kd_heuristics.curves.trees"}
+    names = ("curves.curve", "curves.trees", "leaf_names")
+    assert found == {f"kd_heuristics.{name}" for name in names}
     found = {*code_identity.modules(points.exact)}
     assert "kd_heuristics.points.moments" in found
     for part in ("plots", "report", "cli", "similarity"):
@@ -257,3 +258,12 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
         "kd_heuristics.curves.curve",
         "kd_heuristics.curves.trees",
     ]
+
+
+@pytest.mark.parametrize("study", ["sgdr", "fsp", "funmatch", "warmup"])
+def test_the_figures_of_a_study_decide_no_number(study):
+    module = importlib.import_module(f"experiments.{study}")
+    names = code_identity.modules(module.compute)
+    assert f"experiments.{study}" in names
+    assert not [name for name in names if "figures" in name or "charts" in name]
+    assert not [name for name in names if ".plots" in name or ".report" in name]

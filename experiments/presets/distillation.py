@@ -196,32 +196,37 @@ def claims(config: Config) -> tuple[Claim, ...]:
     """What the paper says of this study, and what a null would have to leave of it."""
     found = papers_maps()
     rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
-    table: tuple[tuple[str, str, str, float | None], ...] = (
+    table: tuple[tuple[str, str, str, str, float | None], ...] = (
         (
+            "accuracy",
             "soft targets make a better student than labels",
             "accuracy, distilled minus independent",
             "accuracy",
             0.8518 - 0.8301,  # the best of 5 runs each
         ),
         (
+            "fc-change",
             "the teacher's knowledge goes mostly into the deep layers",
             "change of FC layers minus change of convolutions",
             "similarity",
             found["change of FC layers minus change of convolutions"],
         ),
         (
+            "fc-layers/late-early",
             "the deep layers become more like the teacher's late layers than its early",
             "FC layers: change towards late minus towards early layers",
             "similarity",
             found["FC layers: change towards late minus towards early layers"],
         ),
         (
+            "fc-layers/another-start",
             "the deep layers' maps differ more than those of two independent students",
             "FC layers: distance to another start, distilled minus independent",
             "similarity",
             None,
         ),
         (
+            "fc-layers/another-teacher",
             "the deep layers become more like the teacher than like another teacher",
             "FC layers: change towards the teacher minus towards another",
             "similarity",
@@ -230,6 +235,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     )
     return tuple(
         Claim(
+            key=key,
             statement=statement,
             statistic=statistic,
             direction="above",
@@ -237,7 +243,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             paper=None if value is None else round(value, 4),
             **rules,
         )
-        for statement, statistic, unit, value in table
+        for key, statement, statistic, unit, value in table
     )
 
 

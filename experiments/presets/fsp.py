@@ -433,6 +433,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ]
     found = [
         Claim(
+            key=f"accuracy/{a}/{b}".replace(" ", "-"),
             statement=statement,
             statistic=difference(a, b),
             direction="above",
@@ -445,6 +446,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     if not config.fast:
         return tuple(found)
     speed = Claim(
+        key="share-of-steps",
         statement="faster: FSP reaches the other's final loss in half its steps",
         statistic=SHARE,
         direction="below",

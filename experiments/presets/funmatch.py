@@ -368,12 +368,19 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ("mixup helps long runs", "mix", "same/ic"),
     )
     found = [
-        (words, against(arm, other), _gap(table, arm, other), {arm, other})
+        (
+            f"longest/{arm}/{other}",
+            words,
+            against(arm, other),
+            _gap(table, arm, other),
+            {arm, other},
+        )
         for words, arm, other in rows
     ]
     if len(config.settings) > 1:
         found += [
             (
+                f"patience/{arm}",
                 f"patience helps: {ARMS[arm].words}",
                 patience(arm),
                 table[arm][4800] - table[arm][300],
@@ -383,6 +390,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ]
     return tuple(
         Claim(
+            key=key,
             statement=words,
             statistic=statistic,
             direction="above",
@@ -391,7 +399,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             unit="accuracy",
             paper=None if value is None else round(value / 100, 4),
         )
-        for words, statistic, value, arms in found
+        for key, words, statistic, value, arms in found
         if arms <= {*config.main}
     )
 

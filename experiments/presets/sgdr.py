@@ -211,6 +211,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     paper = {"sgdr 30-70": 0.05, "sgdr 70-150": 1.8, "sgdr 30-150": 2.2}
     barriers = [
         Claim(
+            key=f"barrier/{arm}/{a}-{b}",
             statement=f"{words} between epochs {a} and {b}",
             statistic=f"barrier {arm} {a}-{b}",
             direction=direction,
@@ -227,6 +228,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     return (
         *barriers,
         Claim(
+            key="chain-gain",
             statement="every fitted chain has a lower mean train loss than its segment",
             statistic="least gain of a chain over its segment",
             direction="above",
@@ -234,6 +236,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             **rules,
         ),
         Claim(
+            key="final-accuracy/cosine-sgdr",
             statement="one cosine over the whole budget does as well as SGDR",
             statistic="final test accuracy, cosine minus SGDR",
             direction="above",
@@ -242,6 +245,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             unit="accuracy",
         ),
         Claim(
+            key="similarity/shallow-deep",
             statement="shallow layers stay more alike than deep ones over a restart",
             statistic="similarity of the shallow less the deep convolutions",
             direction="above",
@@ -251,6 +255,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             paper=0.29,  # Figure 14a: convolutions 1 to 4 and 5 to 8
         ),
         Claim(
+            key="similarity/restart-seeds",
             statement="a restart changes less than a new seed does",
             statistic="similarity over a restart less that of two seeds",
             direction="above",

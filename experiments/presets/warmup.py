@@ -238,6 +238,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     )
     return tuple(
         Claim(
+            key="/".join(names).lower().replace(" ", "-"),
             statement=words,
             statistic=difference(*names),
             direction="above",

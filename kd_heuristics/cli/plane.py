@@ -11,7 +11,8 @@ from kd_heuristics import curves, landscape, surfaces
 from kd_heuristics.cli import output
 from kd_heuristics.cli.path import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
-from kd_heuristics.plots import planes, style
+from kd_heuristics.plots import style
+from kd_heuristics.plots.surface import contours
 
 Third = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="C")]
 
@@ -129,7 +130,7 @@ def _draw(folder: Path, arrays: dict[str, Any]) -> None:
     with style.context():
         figure, axes = style.panels(1, 2, width=10.0, height=4.2)
         for ax, part in zip(axes[0], ("train", "test"), strict=True):
-            planes.surface(figure, ax, arrays, part)
+            contours(ax, arrays["xs"], arrays["ys"], arrays[f"{part}_loss"])
             for name, place in zip("ABC", arrays["anchors"], strict=True):
                 ax.plot(*place, "o", color="w", ms=5)
                 ax.annotate(

@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 # Parts of a module's name in the project's packages.
-_SHOW = {"plots", "report", "figures", "cli", "launch", "progress"}
+_SHOW = {"plots", "report", "figures", "charts", "cli", "launch", "progress"}
 _PROJECT = ("kd_heuristics", "experiments")
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -53,4 +53,5 @@ def installed(name: str, file: Path) -> bool:
 def shows(name: str) -> bool:
     """Whether a module shows numbers and decides none."""
     top, *rest = name.split(".")
-    return top in _PROJECT and not _SHOW.isdisjoint(rest)
+    figures = any(part.endswith("_figures") for part in rest)
+    return top in _PROJECT and (figures or not _SHOW.isdisjoint(rest))

@@ -1,19 +1,28 @@
-"""Figures: pure functions of a run folder."""
+"""Figures as data, and their still images."""
 
-from kd_heuristics.plots.distillation import distillation
-from kd_heuristics.plots.fsp import fsp
-from kd_heuristics.plots.funmatch import funmatch
-from kd_heuristics.plots.mode_connectivity import mode_connectivity
+from kd_heuristics.plots.checks import FigureError
+from kd_heuristics.plots.figure import Figure, Panel
+from kd_heuristics.plots.panels import (
+    Axis,
+    Chart,
+    HeatMap,
+    LossSurface,
+    Reference,
+    Series,
+    Table,
+)
 from kd_heuristics.plots.schedules import schedule_gallery
-from kd_heuristics.plots.sgdr import sgdr
-from kd_heuristics.plots.warmup import warmup
 
 __all__ = [
-    "distillation",
-    "fsp",
-    "funmatch",
-    "mode_connectivity",
+    "Axis",
+    "Chart",
+    "Figure",
+    "FigureError",
+    "HeatMap",
+    "LossSurface",
+    "Panel",
+    "Reference",
+    "Series",
+    "Table",
     "schedule_gallery",
-    "sgdr",
-    "warmup",
 ]

@@ -1,13 +1,12 @@
-"""Similarity maps: every layer against every layer, differences, diagonals."""
+"""Similarity maps: every layer against every layer, and their differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
-
-from kd_heuristics.plots import style
 
 
 def heat_map(
@@ -17,8 +16,10 @@ def heat_map(
     columns: Sequence[str] | None = None,
     *,
     floor: np.ndarray | float | None = None,
+    scale: Literal["similarity", "signed", "size"] = "similarity",
+    limit: float | None = None,
 ) -> AxesImage:
-    """Similarities in [0, 1] with layer names.
+    """Similarities, or differences of them, with layer names.
 
     Args:
       axes: where to draw.
@@ -27,89 +28,33 @@ def heat_map(
       columns: those of the second; None: `rows`.
       floor: similarity of unrelated layers (`similarity.noise_floor`), of the shape
         of `values` or one number: entries that do not exceed it get a dot.
+      scale: "similarity" is in [0, 1]; "signed" is white at 0, red above, blue below;
+        "size" goes from white to dark with the absolute values.
+      limit: difference at the ends of the scale; None: the largest of the map.
 
     Returns: the image, for a colour bar.
     """
-    options = {"cmap": "viridis", "vmin": 0, "vmax": 1}
-    image = _map(axes, values, rows, columns or rows, **options)
+    columns = columns or rows
+    limit = _largest(values) if limit is None else limit
+    name, low, high = {
+        "similarity": ("viridis", 0, 1),
+        "signed": ("RdBu_r", -limit, limit),
+        "size": ("Greys", 0, limit),
+    }[scale]
+    shown = np.abs(values) if scale == "size" else values
+    colors = mpl.colormaps[name].with_extremes(bad="0.8")
+    image = axes.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=low, vmax=high)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(
+        np.arange(len(columns)), short(columns), rotation=90, fontsize=_font(columns)
+    )
+    axes.set_yticks(np.arange(len(rows)), short(rows), fontsize=_font(rows))
+    axes.tick_params(length=2, pad=1)
     if floor is not None:
-        below = np.argwhere(np.asarray(values) <= np.asarray(floor))
+        below = np.argwhere(np.asarray(shown) <= np.asarray(floor))
         axes.plot(*below.T[::-1], ".", color="w", markersize=1.5)
     return image
-
-
-def difference_map(
-    axes: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str] | None = None,
-    *,
-    limit: float | None = None,
-) -> AxesImage:
-    """Signed differences of two maps: white at 0, red above, blue below.
-
-    Args:
-      axes: as in `heat_map`.
-      values: as in `heat_map`.
-      rows: as in `heat_map`.
-      columns: as in `heat_map`.
-      limit: difference at the ends of the scale; None: the largest of the map.
-    """
-    limit = _largest(values) if limit is None else limit
-    options = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    return _map(axes, values, rows, columns or rows, **options)
-
-
-def absolute_map(
-    axes: Axes,
-    values: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str] | None = None,
-    *,
-    limit: float | None = None,
-) -> AxesImage:
-    """The sizes of the differences of two maps, from white (none) to dark.
-
-    Args:
-      axes: as in `heat_map`.
-      values: the differences, signed or not.
-      rows: as in `heat_map`.
-      columns: as in `heat_map`.
-      limit: as in `difference_map`.
-    """
-    limit = _largest(values) if limit is None else limit
-    options = {"cmap": "Greys", "vmin": 0, "vmax": limit}
-    return _map(axes, np.abs(values), rows, columns or rows, **options)
-
-
-def diagonals(
-    axes: Axes,
-    maps: Mapping[str, np.ndarray],
-    layers: Sequence[str],
-    *,
-    colors: Mapping[str, str] | None = None,
-    floor: np.ndarray | None = None,
-) -> None:
-    """Each layer against itself in the other network, a line for each map.
-
-    Args:
-      axes: where to draw.
-      maps: label -> values [layers, layers], or [seeds, layers, layers] for a line
-        with its range; those without a finite value are left out.
-      layers: their names.
-      colors: of the labels; None: one after the other.
-      floor: similarity of unrelated layers [layers], dotted.
-    """
-    colors = colors or dict(zip(maps, style.COLORS, strict=False))
-    places = np.arange(len(layers))
-    for label, values in maps.items():
-        values = np.diagonal(values, axis1=-2, axis2=-1)
-        if np.isfinite(values).any():
-            style.band(axes, places, values, color=colors[label], label=label)
-    if floor is not None:
-        axes.plot(places, floor, color="k", ls=":", lw=0.9, label="noise floor")
-    axes.set_xticks(places, short(layers), rotation=90, fontsize=_font(layers))
-    axes.set(ylim=(0, 1))
 
 
 def short(layers: Sequence[str]) -> list[str]:
@@ -123,19 +68,6 @@ def short(layers: Sequence[str]) -> list[str]:
         f"{kind}{kinds[:index].count(kind) + 1}" if kinds.count(kind) > 1 else kind
         for index, kind in enumerate(kinds)
     ]
-
-
-def _map(axes, values, rows, columns, *, cmap, **scale):
-    colors = mpl.colormaps[cmap].with_extremes(bad="0.8")
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=colors, **scale)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks(
-        np.arange(len(columns)), short(columns), rotation=90, fontsize=_font(columns)
-    )
-    axes.set_yticks(np.arange(len(rows)), short(rows), fontsize=_font(rows))
-    axes.tick_params(length=2, pad=1)
-    return image
 
 
 def _font(layers):

@@ -1,5 +1,7 @@
 """How every figure of ours looks and is saved."""
 
+from typing import Literal
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +12,9 @@ from kd_heuristics import files
 
 # Okabe and Ito's palette: told apart in print and by colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-PAPER = {"color": "0.6", "linewidth": 1.0, "zorder": 0}
+DARK = "#555555"  # on a light and on a dark ground
+GREY = "#8a8a8a"
+PAPER = {"color": GREY, "lw": 1.0, "zorder": 0}
 
 _SETTINGS = {
     "font.size": 9,
@@ -56,23 +60,16 @@ def band(axes: Axes, x, values, **options) -> None:
         )
 
 
-def log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain decimals at 1, 2, 3 and 5 of each decade.
+def log_scale(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis with plain decimals at 1, 2, 3 and 5 of each decade.
 
     It stays linear where nothing positive was drawn, as of trainings that diverged.
     """
-    if not np.isfinite(axes.dataLim.minposy):
+    least = axes.dataLim.minposx if which == "x" else axes.dataLim.minposy
+    if not np.isfinite(least):
         return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def seeds_words(count: int) -> str:
-    """How the reader is told the number of seeds.
-
-    >>> seeds_words(1), seeds_words(3)
-    ('1 seed', '3 seeds: mean and range')
-    """
-    return "1 seed" if count == 1 else f"{count} seeds: mean and range"
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

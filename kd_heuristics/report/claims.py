@@ -8,11 +8,13 @@ three seeds are always inconclusive.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
+
+from kd_heuristics import nearest
 
 MINIMUM_SEEDS = 3
 
@@ -22,6 +24,8 @@ class Claim:
     """What a paper says, as a number that a run can contradict.
 
     Attributes:
+      key: names it within its study; "barrier/sgdr/30-70" is of the families "barrier"
+        and "barrier/sgdr", which a figure may name in place of each claim.
       statement: the claim in words.
       statistic: name of the number a seed; paired differences are taken within a seed.
       direction: the side of `smallest_effect` on which the paper sees the statistic.
@@ -32,6 +36,7 @@ class Claim:
       paper: the paper's own value, in the same unit; None where it gives none.
     """
 
+    key: str
     statement: str
     statistic: str
     direction: Literal["above", "below"]
@@ -41,6 +46,10 @@ class Claim:
     paper: float | None = None
 
     def __post_init__(self):
+        if not self.key or not self.statistic:
+            raise ValueError(
+                f"the claim {self.statement!r} needs a key and a statistic"
+            )
         if self.margin < 0:
             raise ValueError(f"margin must not be negative, got {self.margin}")
 
@@ -51,8 +60,8 @@ def judge(claim: Claim, values: Any) -> dict[str, Any]:
     Returns: the claim's fields and `values`, `mean`, `interval` (95 %, Student's t, two
     numbers or None below three seeds) and `verdict`.
 
-    >>> claim = Claim(statement="it rises", statistic="rise", direction="above",
-    ...               smallest_effect=0.0, margin=0.1, unit="nats")
+    >>> claim = Claim(key="rise", statement="it rises", statistic="rise",
+    ...               direction="above", smallest_effect=0.0, margin=0.1, unit="nats")
     >>> judge(claim, [1.0, 1.1, 0.9])["verdict"]
     'reproduced'
     >>> judge(claim, [1.0, 1.1])["verdict"]
@@ -75,9 +84,35 @@ def judge_all(
     """`judge` for each claim of a preset.
 
     Raises:
-      KeyError: a claim names a statistic that the study does not compute.
+      ValueError: two claims have one key, or one names a statistic that is not there.
     """
+    check(claims)
+    for claim in claims:
+        nearest.choose(
+            claim.statistic, statistics, f"statistic of claim {claim.key!r}:"
+        )
     return [judge(claim, statistics[claim.statistic]) for claim in claims]
+
+
+def check(claims: Iterable[Claim]) -> None:
+    """Raises ValueError where two claims have one key."""
+    seen: dict[str, str] = {}
+    for claim in claims:
+        if claim.key in seen:
+            raise ValueError(
+                f"two claims have the key {claim.key!r}: {seen[claim.key]!r} and "
+                f"{claim.statement!r}"
+            )
+        seen[claim.key] = claim.statement
+
+
+def covers(name: str, key: str) -> bool:
+    """Whether a name is a claim's key, or a family that the key belongs to.
+
+    >>> covers("barrier", "barrier/sgdr/30-70"), covers("bar", "barrier/sgdr/30-70")
+    (True, False)
+    """
+    return key == name or key.startswith(f"{name}/")
 
 
 def confidence_interval(values: Any, level: float = 0.95) -> list[float] | None:

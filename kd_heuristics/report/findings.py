@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kd_heuristics.report.claims import MINIMUM_SEEDS
+from kd_heuristics.report.claims import MINIMUM_SEEDS, covers
 from kd_heuristics.report.markup import VERDICTS, badge, escape, number, table
 
 Claims = Sequence[dict[str, Any]]
 
 
-def chosen(claims: Claims, starts: Sequence[str]) -> list[dict[str, Any]]:
-    """The claims whose statistic begins with one of `starts`."""
-    return [c for c in claims if c["statistic"].startswith(tuple(starts))]
+def chosen(claims: Claims, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The claims whose key, or the family of it, is one of `names`."""
+    # Runs of earlier versions have no keys.
+    return [c for c in claims if any(covers(name, c.get("key", "")) for name in names)]
 
 
 def sentence(claim: dict[str, Any]) -> str:

@@ -1,20 +1,33 @@
-"""Panels to look into: lines, heat maps and surfaces, as Plotly takes them.
+"""The panels of a figure to look into, as Plotly takes them.
 
-A panel is a dictionary: `kind`, `title`, `alt` (the finding, in words), `data` and
-`layout`. Colours of text and background come from the page, which knows its theme.
+A panel is a dictionary: `kind`, `title`, `alt` (the finding, in words), `data`,
+`layout` and `names` (of the places on an axis). Colours of text and background come
+from the page, which knows its theme.
 """
 
-from collections.abc import Mapping, Sequence
+import html
 from typing import Any
 
 import numpy as np
 
+from kd_heuristics.plots import panels as parts
 from kd_heuristics.plots import style
+from kd_heuristics.plots.figure import Figure
 
-Panel = dict[str, Any]
-
-GREY = "#8a8a8a"
 _SIGNED = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]  # red above 0
+_SYMBOLS = {".": "circle", "o": "circle", "s": "square", "D": "diamond", "x": "x"}
+_SYMBOLS |= {"*": "star", "": "circle"}
+
+
+def panels(figure: Figure, alt: str) -> list[dict[str, Any]]:
+    """All panels of a figure but its tables; `alt` says what they show."""
+    makers: dict[str, Any] = {"chart": _chart, "heat": _heat_map, "surface": _surface}
+    return [
+        {"kind": panel.kind, "title": panel.title, "alt": alt, **made}
+        for panel in figure.panels
+        if panel.kind in makers
+        for made in [makers[panel.kind](panel)]
+    ]
 
 
 def numbers(values: Any) -> list:
@@ -29,25 +42,51 @@ def numbers(values: Any) -> list:
     return objects.tolist()
 
 
-def line(x: Any, values: Any, name: str, color: str, **options: Any) -> list[dict]:
-    """The mean over seeds of `values` [seeds, points] or [points], and their range.
+def _chart(chart: parts.Chart) -> dict[str, Any]:
+    data = [trace for series in chart.series for trace in _series(series, chart)]
+    data += [_reference(line, chart) for line in chart.references]
+    papers = [trace for trace in data if trace["legendgroup"] == "paper"]
+    for index, trace in enumerate(papers):
+        trace["showlegend"] = index == 0
+    layout = {"xaxis": _axis(chart.x), "yaxis": _axis(chart.y)}
+    names = {"x": list(chart.x.names), "y": list(chart.y.names)}
+    if names["y"]:
+        layout["yaxis"]["range"] = [len(names["y"]) - 0.4, -0.6]
+    return {"data": data, "layout": layout, "names": names}
 
-    Args:
-      x: [points].
-      values: as said.
-      name: in the legend and under the pointer.
-      color: of both.
-      **options: `dash`, `mode`, `hidden` (off until chosen in the legend), `group`
-        (one entry of the legend for all lines of it).
-    """
-    values = np.atleast_2d(np.asarray(values, float))
-    shown = "legendonly" if options.get("hidden") else True
-    common: dict[str, Any] = {"type": "scatter", "x": numbers(x), "visible": shown}
-    common["legendgroup"] = options.get("group", name)
-    traces = []
-    if len(values) > 1:
-        edges = ((values.min(0), "none"), (values.max(0), "tonexty"))
-        traces += [
+
+def _axis(axis: parts.Axis) -> dict[str, Any]:
+    log = axis.scale == "log"
+    made: dict[str, Any] = {"title": {"text": axis.words}}
+    made["type"] = "log" if log else "linear"
+    if any(end is not None for end in axis.limits):
+        made["range"] = [
+            np.log10(end) if log and end is not None and end > 0 else end
+            for end in axis.limits
+        ]
+    if axis.bare:
+        made["showticklabels"] = False
+    ticks = axis.ticks or range(len(axis.names))
+    if ticks:
+        made["tickvals"] = list(ticks)
+        made["ticktext"] = list(axis.names) or [f"{tick:,.10g}" for tick in ticks]
+    return made
+
+
+def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
+    """The mean over seeds, and their range below it."""
+    name = series.name or next(filter(None, series.labels), "")
+    color = style.GREY if series.paper else series.color
+    common: dict[str, Any] = {
+        "type": "scatter",
+        "x": numbers(series.x),
+        "visible": "legendonly" if series.hidden else True,
+        "legendgroup": "paper" if series.paper else name,
+    }
+    bounds = []
+    if series.y.ndim == 2 and len(series.y) > 1:
+        edges = (series.y.min(0), "none"), (series.y.max(0), "tonexty")
+        bounds = [
             common
             | {
                 "y": numbers(edge),
@@ -60,183 +99,157 @@ def line(x: Any, values: Any, name: str, color: str, **options: Any) -> list[dic
             }
             for edge, fill in edges
         ]
-    main = {
-        "y": numbers(values.mean(0)),
-        "name": name,
-        "mode": options.get("mode", "lines"),
-        "line": {"color": color, "width": 2, "dash": options.get("dash", "solid")},
-        "marker": {"color": color, "size": 6},
-        "hovertemplate": f"{name}: %{{y:.4g}} at %{{x:.4g}}<extra></extra>",
+    # Rows have names beside them, so that the legend need not have each.
+    short = series.legend if chart.y.names else None
+    main: dict[str, Any] = {
+        "y": numbers(series.mean),
+        "name": short or name,
+        "meta": name,
+        "showlegend": bool(series.name if short is None else short),
+        "mode": _mode(series),
+        "hovertemplate": f"{_plain(name)}: {_at(chart.y, 'y')} at {_at(chart.x, 'x')}"
+        "<extra></extra>",
     }
-    return [*traces, common | main]
+    if series.line == "bars":
+        return [common | main | {"type": "bar", "marker": {"color": color}}]
+    dash = series.line if series.line in ("dash", "dot") else "solid"
+    shape = "hv" if series.line == "steps" else "linear"
+    main["line"] = {"color": color, "width": 2, "dash": dash, "shape": shape}
+    symbol = _SYMBOLS[series.marker] + ("" if series.filled else "-open")
+    size = {"*": 11, ".": 5}.get(series.marker, 7)
+    main["marker"] = {"color": color, "size": size, "symbol": symbol}
+    if series.labels:
+        main |= {"text": list(series.labels), "textposition": "top right"}
+        main["textfont"] = {"color": color, "size": 10}
+    return [*bounds, common | main]
 
 
-def lines(
-    title: str,
-    alt: str,
-    traces: Sequence[list[dict]],
-    x: str,
-    y: str,
-    *,
-    log: bool = False,
-    log_x: bool = False,
-    span: Sequence[float] | None = None,
-) -> Panel:
-    """A panel of lines.
+def _mode(series: parts.Series) -> str:
+    """What is drawn at and between the points."""
+    shown = (series.line != "none", series.marker, series.labels)
+    kinds = zip(("lines", "markers", "text"), shown, strict=True)
+    return "+".join(kind for kind, drawn in kinds if drawn) or "none"
 
-    Args:
-      title: above it.
-      alt: what it shows, in words.
-      traces: of `line`.
-      x: label of the axis.
-      y: label of the axis.
-      log: a logarithmic y axis.
-      log_x: a logarithmic x axis.
-      span: of the x axis.
-    """
-    for group in dict.fromkeys(t[-1]["legendgroup"] for t in traces):
-        mains = [t[-1] for t in traces if t[-1]["legendgroup"] == group]
-        if len(mains) > 1:
-            for index, main in enumerate(mains):
-                main["showlegend"] = index == 0
-    layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": x}, "type": "log" if log_x else "linear"}
-        | ({"range": list(span)} if span else {}),
-        "yaxis": {"title": {"text": y}, "type": "log" if log else "linear"},
+
+def _reference(line: parts.Reference, chart: parts.Chart) -> dict[str, Any]:
+    """A dotted line along all that the chart shows."""
+    shown = [series for series in chart.series if not series.hidden]
+    along = [s.x if line.axis == "y" else s.y.ravel() for s in shown]
+    places = np.concatenate([[], *along])
+    places = places[np.isfinite(places)]
+    ends = [places.min(), places.max()] if places.size else [0.0, 1.0]
+    x, y = (ends, [line.value] * 2) if line.axis == "y" else ([line.value] * 2, ends)
+    return {
+        "type": "scatter",
+        "x": numbers(x),
+        "y": numbers(y),
+        "name": line.name,
+        "showlegend": bool(line.name),
+        "legendgroup": line.name,
+        "visible": True,
+        "mode": "lines",
+        "line": {"color": style.DARK, "width": 1.5, "dash": "dot"},
+        "hovertemplate": f"{_plain(line.name)}<extra></extra>",
     }
-    data = [trace for group in traces for trace in group]
-    if log and _decades(data) > 0.7:
-        layout["yaxis"]["dtick"] = "D2"  # 1, 2 and 5 of each decade
-    return _panel("lines", title, alt, data, layout)
 
 
-def heat(
-    title: str,
-    alt: str,
-    values: Any,
-    rows: Sequence[str],
-    columns: Sequence[str] | None = None,
-    *,
-    words: tuple[str, str] = ("row", "column"),
-    signed: bool = False,
-    limit: float | None = None,
-) -> Panel:
-    """A heat map whose cells name both layers and the value.
-
-    Args:
-      title: above it.
-      alt: what it shows, in words.
-      values: [rows, columns].
-      rows: layers of one network, the first on top.
-      columns: of the other; None: `rows`.
-      words: what rows and columns are: ("epoch 10", "epoch 150").
-      signed: differences, white at 0; else similarities in [0, 1].
-      limit: of the colours; None: 1, or the largest difference.
-    """
-    values = np.asarray(values, float)
+def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
+    values = np.abs(panel.values) if panel.scale == "size" else panel.values
     finite = np.abs(values[np.isfinite(values)])
-    top = limit if limit is not None else (finite.max() if finite.size else 1.0)
-    top = float(top) or 1.0
-    trace = {
+    largest = float(finite.max()) if finite.size else 1.0
+    top = panel.limit if panel.limit is not None else largest
+    low, high, colors = {
+        "similarity": (0.0, 1.0, "Viridis"),
+        "signed": (-(top or 1.0), top or 1.0, _SIGNED),
+        "size": (0.0, top or 1.0, "Greys"),
+    }[panel.scale]
+    below = "" if panel.floor is None else "<br>%{customdata}"
+    trace: dict[str, Any] = {
         "type": "heatmap",
         "z": numbers(values),
-        "x": list(columns if columns is not None else rows),
-        "y": list(rows),
-        "colorscale": _SIGNED if signed else "Viridis",
-        "zmin": -top if signed else 0,
-        "zmax": top if signed else (limit or 1),
+        "x": list(panel.columns),
+        "y": list(panel.rows),
+        "colorscale": colors,
+        "reversescale": panel.scale == "size",
+        "zmin": low,
+        "zmax": high,
         "colorbar": {"thickness": 12, "len": 0.9},
-        "hovertemplate": f"{words[0]} %{{y}}<br>{words[1]} %{{x}}<br>%{{z:.3f}}"
-        "<extra></extra>",
-        "meta": list(words),
+        "hovertemplate": f"{_plain(panel.y)}: %{{y}}<br>{_plain(panel.x)}: %{{x}}<br>"
+        f"%{{z:.3f}}{below}<extra></extra>",
+        "meta": [panel.y, panel.x],
     }
-    layout = {
-        "xaxis": {"type": "category", "title": {"text": words[1]}, "tickangle": -90},
-        "yaxis": {
-            "type": "category",
-            "title": {"text": words[0]},
-            "autorange": "reversed",
-        },
+    if panel.floor is not None:
+        noise = values <= panel.floor
+        trace["customdata"] = np.where(noise, "not above the noise floor", "").tolist()
+    layout: dict[str, Any] = {
+        axis: {"type": "category", "title": {"text": words}}
+        for axis, words in (("xaxis", panel.x), ("yaxis", panel.y))
     }
-    return _panel("heat", title, alt, [trace], layout)
+    layout["xaxis"]["tickangle"] = -90
+    layout["yaxis"]["autorange"] = "reversed"
+    return {"data": [trace], "layout": layout}
 
 
-def surface(
-    title: str,
-    alt: str,
-    xs: Any,
-    ys: Any,
-    losses: Mapping[str, Any],
-    marks: Mapping[str, Sequence[float]],
-) -> Panel:
-    """A loss surface to turn, one trace a set, and networks that lie on the plane.
-
-    Args:
-      title: above it.
-      alt: what it shows, in words.
-      xs: [columns].
-      ys: [rows].
-      losses: `{"train": [rows, columns], "test": ...}`, positive.
-      marks: name -> place (x, y).
-    """
+def _surface(panel: parts.LossSurface) -> dict[str, Any]:
+    """A surface to turn for each set, the first one shown, with its networks."""
     data: list[dict[str, Any]] = []
-    for index, (name, values) in enumerate(losses.items()):
-        array = np.asarray(values, float)
-        positive = array[np.isfinite(array) & (array > 0)]
+    for index, (name, losses) in enumerate(panel.losses.items()):
+        positive = losses[np.isfinite(losses) & (losses > 0)]
         low = positive.min() if positive.size else 1.0
-        array = np.where(np.isfinite(array), np.maximum(array, low), np.nan)
+        heights = np.where(np.isfinite(losses), np.maximum(losses, low), np.nan)
         common: dict[str, Any] = {"visible": index == 0, "meta": name}
-        data.append(
-            common
-            | {
-                "type": "surface",
-                "x": numbers(xs),
-                "y": numbers(ys),
-                "z": numbers(array),
-                "surfacecolor": numbers(np.log10(array)),
-                "colorscale": "Viridis",
-                "showscale": False,
-                "hovertemplate": f"{name} loss %{{z:.4g}} nats<br>"
-                "at (%{x:.3g}, %{y:.3g})<extra></extra>",
-            }
-        )
-        data.append(common | _marks(xs, ys, array, marks))
+        ground = {
+            "type": "surface",
+            "x": numbers(panel.xs),
+            "y": numbers(panel.ys),
+            "z": numbers(heights),
+            "surfacecolor": numbers(np.log10(heights)),
+            "colorscale": "Viridis",
+            "showscale": False,
+            "hovertemplate": f"{_plain(name)} loss %{{z:.4g}} nats<br>"
+            "at (%{x:.3g}, %{y:.3g})<extra></extra>",
+        }
+        data += [common | ground, common | _networks(panel, heights)]
     axis: dict[str, Any] = {"title": {"text": "distance"}}
     scene: dict[str, Any] = {"xaxis": axis, "yaxis": axis}
     scene["zaxis"] = {"title": {"text": "loss (nats)"}, "type": "log"}
-    return _panel("surface", title, alt, data, {"scene": scene})
+    return {"data": data, "layout": {"scene": scene}}
 
 
-def _marks(xs, ys, losses, marks):
-    """Networks at the height of the nearest grid point."""
-    xs, ys = np.asarray(xs), np.asarray(ys)
-    heights = [
-        losses[np.abs(ys - y).argmin(), np.abs(xs - x).argmin()]
-        for x, y in marks.values()
+def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
+    """The labelled points, at the height of the nearest grid point."""
+    found = [
+        (x, y, words)
+        for series in panel.series
+        for x, y, words in zip(series.x, series.mean, series.labels, strict=False)
+        if words
     ]
-    places = np.array(list(marks.values()), float).reshape(-1, 2)
+    xs, ys = ([place[axis] for place in found] for axis in (0, 1))
+    zs = [
+        heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
+        for x, y, _ in found
+    ]
     return {
         "type": "scatter3d",
         "mode": "markers+text",
-        "x": numbers(places[:, 0]),
-        "y": numbers(places[:, 1]),
-        "z": numbers(heights),
-        "text": list(marks),
+        "x": numbers(xs),
+        "y": numbers(ys),
+        "z": numbers(zs),
+        "text": [words for *_, words in found],
         "marker": {"size": 4, "color": style.COLORS[1]},
         "textfont": {"color": style.COLORS[1]},
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _decades(data) -> float:
-    """How many powers of ten the shown values span."""
-    shown = [trace["y"] for trace in data if trace["visible"] is True]
-    values = [y for ys in shown for y in ys if y is not None and y > 0]
-    return float(np.log10(max(values) / min(values))) if values else 0.0
+def _at(axis: parts.Axis, which: str) -> str:
+    """How a hover template writes a place on an axis."""
+    return f"%{{{which}}}" if axis.names else f"%{{{which}:.4g}}"
 
 
-def _panel(kind, title, alt, data, layout) -> Panel:
-    return {"kind": kind, "title": title, "alt": alt, "data": data, "layout": layout}
+def _plain(words: str) -> str:
+    """Words that a hover template takes as they are."""
+    return html.escape(words).replace("%{", "% {")
 
 
 def _faint(color: str) -> str:

@@ -1,17 +1,22 @@
 """One self-contained HTML page from run folders, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
 from kd_heuristics import files, runs
 from kd_heuristics.report import findings, library, section
 from kd_heuristics.report.markup import escape
-from kd_heuristics.report.questions import QUESTIONS, Question
+
+Expected = Sequence[Mapping[str, Any]]
 
 
-def write(preset_folder: files.AnyPath) -> Any:
+def write(preset_folder: files.AnyPath, expected: Expected = ()) -> Any:
     """Writes `report.html` from every run folder below `preset_folder`.
+
+    Args:
+      preset_folder: of one preset.
+      expected: as of `write_page`.
 
     Returns: the path of the page.
 
@@ -19,21 +24,24 @@ def write(preset_folder: files.AnyPath) -> Any:
       RunError: there is no run folder.
     """
     folder = files.path(preset_folder)
-    return write_page([folder], folder / "report.html")
+    return write_page([folder], folder / "report.html", expected)
 
 
-def write_page(paths: Sequence[files.AnyPath], target: files.AnyPath) -> Any:
+def write_page(
+    paths: Sequence[files.AnyPath], target: files.AnyPath, expected: Expected = ()
+) -> Any:
     """Writes a page from run folders, or from folders of run folders.
 
     The page loads nothing: scripts, styles and images are in it. A study that failed is
     shown with its error, one that did not finish as unfinished, one whose files are
-    damaged as damaged, one without a run as a line with its command. A study of several
-    presets has a section and a card of each, by the names of both. Every string of the
-    folders is escaped.
+    damaged as damaged. A study of several presets has a section and a card of each, by
+    the names of both. Every string of the folders is escaped.
 
     Args:
       paths: at least one.
       target: the page.
+      expected: "study", "headline" and "paper" of studies, in the order of the page;
+        one without a run is a line with its command.
 
     Returns: the path of the page.
 
@@ -45,7 +53,7 @@ def write_page(paths: Sequence[files.AnyPath], target: files.AnyPath) -> Any:
     found = [_render(folder, _title(folder, folders)) for folder in folders]
     names = list(dict.fromkeys(part.run.path.parent.name for part in found))
     title = f"kd_heuristics: {', '.join(names)}"
-    files.write_text(target, _page(title, found))
+    files.write_text(target, _page(title, _ordered(found, expected), expected))
     return files.path(target)
 
 
@@ -67,11 +75,22 @@ def _title(folder: Any, folders: Sequence[Any]) -> str:
 
 
 class _Part(NamedTuple):
-    """A study's part of the page."""
+    """A study's part of the page; a damaged one has no card."""
 
     run: section.Run
     body: str
-    cards: dict[str, str]  # by the words of the question
+    card: str = ""
+
+
+def _ordered(found: Sequence[_Part], expected: Expected) -> list[_Part]:
+    """The parts of the expected studies in their order, then the others by name."""
+    order = [study["study"] for study in expected]
+
+    def place(part):
+        name = part.run.name
+        return (order.index(name) if name in order else len(order)), name
+
+    return sorted(found, key=place)
 
 
 def _render(path: Any, title: str) -> _Part:
@@ -80,27 +99,18 @@ def _render(path: Any, title: str) -> _Part:
         return _part(section.read(path, title))
     except runs.RunError as error:
         failure = {"error": type(error).__name__, "message": str(error)}
-        return _part(
-            section.Run(path.name, title, path, {"config": {}}, None, failure, {}, {})
-        )
+        run = section.Run(path.name, title, path, {"config": {}}, None, failure, {}, {})
+        return _Part(run, section.html(run))
 
 
 def _part(run: section.Run) -> _Part:
-    asked = [question for question in QUESTIONS if question.study == run.name]
-    cards = {question.words: _card(question, run) for question in asked}
-    return _Part(run, section.html(run), cards)
+    card = _card(run.described, run) if "headline" in run.described else ""
+    return _Part(run, section.html(run), card)
 
 
-def _page(title: str, found: Sequence[_Part]) -> str:
-    order = [question.study for question in QUESTIONS]
-    found = sorted(
-        found,
-        key=lambda part: (
-            order.index(part.run.name) if part.run.name in order else len(order)
-        ),
-    )
+def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:
     words = escape(title)
-    script = library.packed() if any(part.run.panels for part in found) else None
+    script = library.packed() if any("with-live" in p.body for p in found) else None
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -108,7 +118,7 @@ def _page(title: str, found: Sequence[_Part]) -> str:
         f"<title>{words}</title><style>{_asset('page.css')}</style></head>",
         '<body><a class="skip" href="#questions">To the questions</a>',
         f"<header><h1>{words}</h1>{_contents(found)}</header><main>",
-        _opening(found),
+        _opening(found, expected),
         *(part.body for part in found),
         _reading(),
         "</main>",
@@ -125,34 +135,38 @@ def _contents(found: Sequence[_Part]) -> str:
     return f'<nav aria-label="studies"><ul>{links}</ul></nav>'
 
 
-def _opening(found: Sequence[_Part]) -> str:
-    cards = []
-    for question in QUESTIONS:
-        made = [p.cards[question.words] for p in found if question.words in p.cards]
-        cards += made or [_card(question, None)]
-    return f'<div id="questions">{"".join(cards)}</div>'
+def _opening(found: Sequence[_Part], expected: Expected) -> str:
+    names = {part.run.name for part in found}
+    absent = [_card(study, None) for study in expected if study["study"] not in names]
+    return f'<div id="questions">{"".join([*(p.card for p in found), *absent])}</div>'
 
 
-def _card(question: Question, run: section.Run | None) -> str:
-    words = question.words
+def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
+    """A question, and what a run says to it.
+
+    Args:
+      study: its "headline" and "paper", and of a run "answers", the keys of the claims
+        that answer it, and "figure", which shows it.
+      run: None where there is none.
+    """
+    words = study["headline"]
     if run is not None and run.title != run.name:
         words = f"{words} ({run.title})"
-    head = f'<h2>{escape(words)}</h2><p class="who">{escape(question.paper)}</p>'
+    head = f'<h2>{escape(words)}</h2><p class="who">{escape(study["paper"])}</p>'
     if run is None:
-        command = f"python -m experiments.{question.study}"
+        command = f"python -m experiments.{escape(study['study'])}"
         body = f'<p class="open">No run of it here: <code>{command}</code></p>'
     elif run.error is not None:
         body = section.failure(run.error)
     elif run.results is None:
         body = '<p class="bad">Not finished: run the same command again.</p>'
     else:
-        chosen = findings.chosen(run.claims, question.main) if question.main else []
-        chosen = chosen or run.claims[:3]
+        chosen = findings.chosen(run.claims, study["answers"]) or run.claims[:3]
         body = f'<p class="answer">{escape(findings.answer(chosen))}</p>'
         body += findings.claims_table(chosen, "The claims that answer it")
         drawn = section.figures(run)
         if drawn:
-            name = question.figure if question.figure in drawn else drawn[0]
+            name = study["figure"] if study["figure"] in drawn else drawn[0]
             body += section.figure(run, name, place="opening-")
         body += f'<p><a href="#{escape(run.title)}">All of this study</a></p>'
     return f'<article class="card">{head}{body}</article>'

@@ -26,32 +26,16 @@ def checked(folder: runs.RunFolder, name: str) -> dict[str, Any] | None:
     if not (folder.path / name).exists():
         return None
     content = folder.read_json(name)
-    wrong = _wrong(content, _FILES[name])
+    fields = _FILES[name]
+    if isinstance(content, dict) and "headline" in content:
+        fields = fields | _OPENING
+    wrong = _wrong(content, fields)
     if wrong is not None:
         raise runs.RunError(
             f"{folder.path / name} is damaged, or no run's: {wrong} is missing or not "
             "as a study writes it. Run the study again, or remove the folder"
         )
     return content
-
-
-class NotThereError(KeyError):
-    """Something that a figure needs is not in the files of a run."""
-
-
-class Found(dict):
-    """A dictionary of a run's files, whose missing keys raise `NotThereError`.
-
-    >>> Found({"a": {"b": 1}})["a"]["b"]
-    1
-    """
-
-    def __getitem__(self, key):
-        value = super().__getitem__(key)
-        return Found(value) if type(value) is dict else value
-
-    def __missing__(self, key):
-        raise NotThereError(key)
 
 
 def _wrong(content: Any, fields: Mapping[str, Check]) -> str | None:
@@ -106,16 +90,9 @@ def _pair(value) -> bool:
     return isinstance(value, list) and len(value) == 2
 
 
-def _accuracy(value) -> bool:
-    """One of a table, or one with its spread over seeds."""
-    return _optional(_number)(value) or _of(
-        {"mean": _maybe(_number), "std": _maybe(_number)}
-    )(value)
-
-
-_TABLE = _all(_of({"average": _accuracy, "ensemble": _accuracy}))
 _CLAIM = _of(
     {
+        "key": _optional(_text),  # earlier versions had none
         **dict.fromkeys(("statement", "statistic", "direction", "unit"), _text),
         **dict.fromkeys(("smallest_effect", "margin"), _number),
         **dict.fromkeys(("paper", "mean"), _maybe(_number)),
@@ -132,6 +109,10 @@ _INVOCATION = _of(
         "accepted_code": _optional(_all(_list(_text))),
     }
 )
+_OPENING = {  # of a configuration that says how the page opens
+    **dict.fromkeys(("headline", "paper", "figure"), _text),
+    "answers": _list(_text),
+}
 _FILES: dict[str, dict[str, Check]] = {
     "config.json": {
         "config": _mapping,
@@ -140,9 +121,6 @@ _FILES: dict[str, dict[str, Check]] = {
     },
     "results.json": {
         "claims": _optional(_list(_CLAIM)),
-        # Only of a study with tables of a paper; others may use these names otherwise.
-        "paper": lambda value: not isinstance(value, dict) or _all(_TABLE)(value),
-        **dict.fromkeys(("fast", "small", "transfer"), _optional(_TABLE)),
     },
     "environment.json": {
         "invocations": _list(_INVOCATION, 1),

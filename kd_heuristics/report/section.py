@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from kd_heuristics import runs
-from kd_heuristics.report import findings, questions, reading
+from kd_heuristics.plots import Figure, FigureError, Table, stored
+from kd_heuristics.report import findings, live, reading
 from kd_heuristics.report.markup import details, embedded_json, escape, fields, table
-from kd_heuristics.report.panels import PANELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
       results: results.json; None where the run failed or did not finish.
       error: error.json, if any.
       record: environment.json, {} where it is missing.
-      panels: figure -> panels to look into.
+      figures: by name, in their order; an error in place of a damaged one.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Run:
     results: dict[str, Any] | None
     error: dict[str, str] | None
     record: dict[str, Any]
-    panels: dict[str, list[dict[str, Any]]]
+    figures: dict[str, Figure | FigureError]
 
     @property
     def claims(self) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def read(path: Any, title: str) -> Run:
     results = reading.checked(folder, "results.json")
     if error is not None:
         results = None
-    run = Run(
+    return Run(
         name=path.name,
         title=title,
         path=path,
@@ -63,9 +63,8 @@ def read(path: Any, title: str) -> Run:
         results=results,
         error=error,
         record=reading.checked(folder, "environment.json") or {},
-        panels={},
+        figures=_read_figures(path / "figures"),
     )
-    return dataclasses.replace(run, panels=_panels(run, folder))
 
 
 def html(run: Run) -> str:
@@ -81,33 +80,39 @@ def html(run: Run) -> str:
     else:
         parts.append(findings.claims_table(run.claims, f"Claims of {run.title}"))
         parts += [figure(run, name) for name in figures(run)]
-        parts.append(_tables(run.results))
     parts += [_deviations(run.described), _environment(run.record)]
     parts.append(details("Protocol: every field of the preset", _preset(run)))
     return "\n".join([*parts, "</section>"])
 
 
 def figures(run: Run) -> list[str]:
-    """The figures that were drawn, in the order of the captions, then by name."""
+    """The figures of a run, then still images that have no data beside them."""
     drawn = {path.stem for path in (run.path / "figures").glob("*.png")}
-    known = [name for name in questions.CAPTIONS.get(run.name, {}) if name in drawn]
-    return known + sorted(drawn - set(known))
+    return [*run.figures, *sorted(drawn - {*run.figures})]
 
 
 def figure(run: Run, name: str, place: str = "") -> str:
-    """A figure: the still image, and panels to look into where there are any.
+    """A figure: the still image, panels to look into, and tables.
 
     Args:
       run: of the study.
-      name: of the file, without ".png".
+      name: of the file, without its ending.
       place: tells a second copy on the page from the first.
     """
-    caption = questions.caption(run.name, name)
-    claims = findings.chosen(run.claims, questions.starts(run.name, name))
-    alt = escape(findings.words(claims, f"{caption}, study {run.title}"))
-    still = _still(run.path / "figures" / f"{name}.png", alt)
-    panels = run.panels.get(name, [])
-    live = "".join(
+    found = run.figures.get(name)
+    caption, alt, claims = name.replace("_", " ").capitalize(), "", []
+    panels, more = [], ""
+    if isinstance(found, Figure):
+        caption, alt = found.caption, found.alt
+        claims = findings.chosen(run.claims, found.claims)
+        panels = live.panels(found, findings.words(claims, alt or caption))
+        more = _tables(found)
+    elif found is not None:
+        words = f"The data of this figure are damaged: {found}"
+        more = f'<p class="bad">{escape(words)}</p>'
+    alt = findings.words(claims, f"{alt or caption}, study {run.title}")
+    still = _still(run.path / "figures" / f"{name}.png", escape(alt))
+    drawn = "".join(
         f'<div class="panel {panel["kind"]}"><h4>{escape(panel["title"])}</h4>'
         '<div class="plot"></div><output class="readout" aria-live="polite"></output>'
         f'<script type="application/json">{embedded_json(panel)}</script></div>'
@@ -116,7 +121,7 @@ def figure(run: Run, name: str, place: str = "") -> str:
     kind = "with-live" if panels else "still-only"
     return (
         f'<figure class="{kind}" id="{escape(f"{place}{run.title}-{name}")}">'
-        f'<div class="live">{live}</div>{still}'
+        f'<div class="live">{drawn}</div>{still}{more}'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -141,58 +146,25 @@ def failure(error: dict[str, str]) -> str:
     return f'<p class="bad">{said}</p>{more}'
 
 
-def _panels(run: Run, folder: runs.RunFolder) -> dict[str, list[dict[str, Any]]]:
-    make = PANELS.get(run.name)
-    if make is None or run.results is None or not (run.path / "arrays.npz").exists():
-        return {}
-    alt = {
-        name: findings.words(
-            findings.chosen(run.claims, questions.starts(run.name, name)),
-            questions.caption(run.name, name),
-        )
-        for name in questions.CAPTIONS[run.name]
-    }
-    arrays = folder.load_arrays("arrays.npz")
-    found = (run.described["config"], run.results, arrays)
-    try:
-        return make(*map(reading.Found, found), alt)
-    except reading.NotThereError:
-        return {}  # of another version of the study: its still images remain
+def _read_figures(folder: Any) -> dict[str, Figure | FigureError]:
+    found: dict[str, Figure | FigureError] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = stored.load(path)
+        except FigureError as error:
+            found[path.stem] = error
+    last = len(found)
+    return dict(sorted(found.items(), key=lambda item: getattr(item[1], "place", last)))
 
 
-def _tables(results: dict[str, Any]) -> str:
-    """Tables of a paper beside ours, where a study has them."""
-    if not isinstance(results.get("paper"), dict):
-        return ""
-    parts = []
-    ours = {kind: results.get(kind) or {} for kind in ("fast", "small", "transfer")}
-    for kind, rows in ours.items():
-        cells = [
-            (escape(name), *(_cell(row.get(key)) for key in ("average", "ensemble")))
-            for name, row in rows.items()
-        ]
-        if cells:
-            head = ("ours", "mean of the nets", "ensemble")
-            parts.append(table(head, cells, f"Ours: {kind}"))
-    for name, rows in results["paper"].items():
-        cells = [
-            (escape(row), *(_cell(values.get(key)) for key in ("average", "ensemble")))
-            for row, values in rows.items()
-        ]
-        head = ("the paper's", "mean of the nets", "ensemble")
-        parts.append(table(head, cells, f"The paper's {name}"))
-    return '<div class="side">' + "".join(parts) + "</div>"
-
-
-def _cell(value: Any) -> str:
-    """An accuracy, or one with its spread over seeds, in per cent."""
-    mean, std = value, None
-    if isinstance(value, dict):
-        mean, std = value["mean"], value["std"]
-    if mean is None:
-        return "-"
-    spread = "" if std is None else f" ± {100 * std:.2f}"
-    return f"{100 * mean:.2f}{spread} %"
+def _tables(found: Figure) -> str:
+    """The tables of a figure, side by side."""
+    parts = [
+        table([*panel.head], [[*map(escape, row)] for row in panel.rows], panel.title)
+        for panel in found.panels
+        if isinstance(panel, Table)
+    ]
+    return f'<div class="side">{"".join(parts)}</div>' if parts else ""
 
 
 def _deviations(described: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import io
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 SHAPE = (9, 14)
@@ -16,6 +15,8 @@ FILE = pathlib.Path(__file__).parent / "fixtures" / "tensorflow_images.npz"
 
 
 def main():
+    import tensorflow as tf
+
     arrays = {}
     for name, encoded in kinds().items():
         decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -35,6 +36,8 @@ def square(side):
 
 
 def kinds():
+    import tensorflow as tf
+
     random = np.random.RandomState(0)
     colours = random.randint(0, 256, (*SHAPE, 4), np.uint8)
     wide = random.randint(0, 2**16, (*SHAPE, 4), np.uint16)

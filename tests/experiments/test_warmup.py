@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import launch, warmup
+from experiments import figures, launch, warmup
 from experiments.presets.warmup import ARMS, claims
-from kd_heuristics import plots, runs
+from kd_heuristics import runs
 from tests.experiments.silent import Silent
 
 SMOKE = warmup.PRESETS["smoke"]
@@ -96,12 +96,16 @@ def test_the_papers_figures_stand_beside_its_own_protocol(folder, tmp_path):
     described = json.loads((copy / "config.json").read_text())
     described["config"] |= {"dataset": "cifar10", "model": "vgg11_bn"}
     (copy / "config.json").write_text(json.dumps(described))
-    plots.warmup(copy)
-    assert (copy / "figures" / "figure5_paper.png").exists()
+    found = figures.described(warmup.STUDY, copy)
+    assert len(found["figure5_paper"].panels) == 4
+    papers = [series for series in found["figure4"].panels[2].series if series.paper]
+    assert [series.hidden for series in papers] == [False] * 3
     described["config"]["model"] = "resnet18"
     (copy / "config.json").write_text(json.dumps(described))
-    plots.warmup(copy)
-    assert (copy / "figures" / "figure15.png").exists()
+    found = figures.described(warmup.STUDY, copy)
+    assert "figure5_paper" not in found
+    (panel,) = found["figure15"].panels
+    assert sum(series.paper and not series.hidden for series in panel.series) == 3
 
 
 def test_the_papers_rate_trace():

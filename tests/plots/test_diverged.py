@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from kd_heuristics import plots, report, runs
-from kd_heuristics.plots import planes, style
+from experiments import figures
+from experiments import funmatch as module
+from kd_heuristics import report, runs
+from kd_heuristics.plots import style, surface
 from tests.report import folders
 
 
@@ -17,26 +19,13 @@ def diverge(value):
     return {key: diverge(item) for key, item in value.items()}
 
 
-def full(numbers):
-    """A run of an arm as the study leaves it, of what the report's panels read."""
-    setting = {"setting": {"epochs": 2}, "test_agreement": numbers["test_accuracy"]}
-    return numbers | setting
-
-
 @pytest.fixture
 def funmatch(tmp_path):
     """The run folder of the study, with two students that diverged."""
     folders.write(tmp_path, ["funmatch"])
     run = runs.RunFolder(tmp_path / "funmatch")
-    described, results = run.read_json("config.json"), run.read_json("results.json")
-    described["config"]["teacher"] = "vgg11"
-    run.write_json("config.json", described)
-    arms = {
-        arm: {length: full(run) for length, run in lengths.items()}
-        for arm, lengths in results["arms"].items()
-    }
-    arms["mix"] = diverge(arms["mix"])
-    results |= {"arms": arms, "teacher_accuracy": {"test": 0.9}}
+    results = run.read_json("results.json")
+    results["arms"]["mix"] = diverge(results["arms"]["mix"])
     run.write_json("results.json", results)
     return run
 
@@ -51,7 +40,7 @@ def test_a_student_that_diverged_leaves_a_gap(funmatch, all_diverged):
         arrays = funmatch.load_arrays("arrays.npz")
         nothing = {key: np.nan * value for key, value in arrays.items()}
         funmatch.save_arrays("arrays.npz", nothing | {"mix@2/step": np.arange(3)})
-    plots.funmatch(funmatch.path)
+    figures.draw(module.STUDY, funmatch.path)
     text = report.write(funmatch.path.parent).read_text()
     assert "damaged" not in text
     assert "Ours: test accuracy" in text
@@ -59,8 +48,7 @@ def test_a_student_that_diverged_leaves_a_gap(funmatch, all_diverged):
 
 def test_a_plane_without_a_finite_loss_says_so():
     figure, axes = style.panels(1, 1)
-    found = {"xs": np.arange(4.0), "ys": np.arange(3.0)}
-    losses = {"train_loss": np.full((3, 4), np.nan)}
-    planes.surface(figure, axes[0, 0], found | losses, "train")
+    losses = np.full((3, 4), np.nan)
+    surface.contours(axes[0, 0], np.arange(4.0), np.arange(3.0), losses)
     figure.canvas.draw()
     assert [text.get_text() for text in axes[0, 0].texts] == ["no finite loss"]

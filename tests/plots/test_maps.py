@@ -7,7 +7,6 @@ from kd_heuristics import paper
 from kd_heuristics.plots import maps, style
 
 LAYERS = ["00_conv", "01_relu", "02_conv"]
-RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -35,26 +34,15 @@ def test_a_heat_map_names_its_layers_and_dots_what_is_noise(axes):
 
 def test_differences_have_white_at_zero(axes):
     values = np.array([[0.1, -0.3], [0.0, 0.2]])
-    signed = maps.difference_map(axes, values, LAYERS[:2])
+    signed = maps.heat_map(axes, values, LAYERS[:2], scale="signed")
     assert signed.get_clim() == (-0.3, 0.3)
     white = np.array(signed.cmap(signed.norm(0.0))[:3])
     assert (white > 0.95).all()
-    sizes = maps.absolute_map(axes, values, LAYERS[:2], limit=0.5)
+    sizes = maps.heat_map(axes, values, LAYERS[:2], scale="size", limit=0.5)
     assert sizes.get_clim() == (0, 0.5)
     np.testing.assert_array_equal(sizes.get_array(), abs(values))
-    none = maps.difference_map(axes, 0 * values, LAYERS[:2])
+    none = maps.heat_map(axes, 0 * values, LAYERS[:2], scale="signed")
     assert none.get_clim() == (-1, 1)
-
-
-def test_diagonals_have_a_line_a_map_and_the_floor(axes):
-    seeds = RANDOM.uniform(size=(4, 3, 3))
-    found = {"one": seeds[0], "seeds": seeds, "absent": np.full((3, 3), np.nan)}
-    maps.diagonals(axes, found, LAYERS, floor=np.full(3, 0.1))
-    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
-    assert set(drawn) == {"one", "seeds", "noise floor"}
-    np.testing.assert_allclose(drawn["one"], np.diagonal(seeds[0]))
-    mean = [seeds[:, i, i].mean() for i in range(3)]
-    np.testing.assert_allclose(drawn["seeds"], mean)
 
 
 FIGURES = {
@@ -94,8 +82,7 @@ def test_the_papers_maps_are_drawn(tmp_path):
         )
         change = before.values - after.values
         maps.heat_map(axes[0, 0], before.values, before.rows, floor=0.1)
-        maps.difference_map(axes[0, 1], change, before.rows)
-        maps.absolute_map(axes[1, 0], change, before.rows)
-        maps.diagonals(axes[1, 1], {"(150, 155)": before.values}, before.rows)
+        maps.heat_map(axes[0, 1], change, before.rows, scale="signed")
+        maps.heat_map(axes[1, 0], change, before.rows, scale="size")
         style.save(figure, tmp_path, "figure14")
     assert (tmp_path / "figures" / "figure14.png").stat().st_size > 20_000

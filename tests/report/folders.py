@@ -2,9 +2,17 @@
 
 import numpy as np
 
+from experiments import (
+    distillation,
+    figures,
+    fsp,
+    funmatch,
+    mode_connectivity,
+    sgdr,
+    warmup,
+)
 from kd_heuristics import report, runs
-from kd_heuristics.plots import style
-from kd_heuristics.report import questions
+from kd_heuristics.plots import stored, style
 
 LAYERS = np.array(["00_conv", "01_relu", "02_fc"])
 SEEDS, POINTS = 2, 3
@@ -18,12 +26,14 @@ def write(root, names=None):
     for name in names or MAKERS:
         config, arrays, results = MAKERS[name](random)
         run = runs.RunFolder(root / name)
-        run.open({"study": name, "question": "why?", "config": COMMON | config})
+        its = STUDIES[name]
+        run.open({**its.opening, "config": COMMON | config})
         run.begin()
         run.save_arrays("arrays.npz", arrays)
         run.write_json("results.json", {"claims": [_claim()], **results})
-        with style.context():
-            for figure in questions.CAPTIONS[name]:
+        for figure, data in figures.described(its, run.path).items():
+            stored.save(data, run.path, figure)
+            with style.context():  # smaller than the real ones, which take seconds
                 image, _ = style.panels(1, 1, width=2.0, height=1.5)
                 style.save(image, run.path, figure)
         found[name] = arrays
@@ -32,6 +42,7 @@ def write(root, names=None):
 
 def _claim():
     claim = report.Claim(
+        key="barrier/sgdr/0-2",
         statement="it rises",
         statistic="barrier sgdr",
         direction="above",
@@ -50,10 +61,12 @@ def _sgdr(random):
         "planes": [[0, 2]],
         "map_pairs": [[0, 1], [0, 2]],
         "measure": "svcca",
+        "smallest_effect": 0.05,
     }
     arrays = {"t": np.linspace(0, 1, POINTS), "layers": LAYERS}
     for arm, pair in (("sgdr", "0-2"), ("step", "0-1"), ("cosine", "0-2")):
         arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
+        arrays[f"{arm}/{pair}/distance"] = random.random(SEEDS)
         arrays[f"{arm}/rate_epoch"] = np.arange(4.0)
         arrays[f"{arm}/rate"] = random.random(4)
         for path in ("segment", "chain"):
@@ -79,7 +92,7 @@ def _sgdr(random):
 
 
 def _mode_connectivity(random):
-    config = {"modes": ["G", "A"], "curve_epochs": [1, 2]}
+    config = {"modes": ["G", "A"], "curve_epochs": [1, 2], "as_good_as": 0.02}
     arrays = {"t": np.linspace(0, 1, POINTS), "map": random.random((SEEDS, 3, 2))}
     for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         arrays[f"GA/segment/{metric}"] = random.random((SEEDS, POINTS))
@@ -92,19 +105,25 @@ def _warmup(random):
     arms = ["small", "large", "warmup", "freeze_fc", "clip"]
     config = {"arms": arms, "epochs": 4, "warmup_epochs": 2, "measure": "cca"}
     arrays = {"layers": LAYERS, "similarity_floor": random.random((3, 3))}
+    arrays["kernels"] = np.array(["conv", "fc"])
     arrays["warmup/similarity_later"] = random.random((SEEDS, 3, 3))
     for arm in arms:
         arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
+        arrays[f"{arm}/change"] = random.random((SEEDS, 2))
         arrays[f"{arm}/rate_rest"] = random.random(4)
         arrays[f"{arm}/similarity"] = random.random((SEEDS, 3, 3))
     return config, arrays, {}
 
 
 def _distillation(random):
-    config = {"temperature": 5.0, "kinds": ["hint"]}
+    config = {"temperature": 5.0, "temperatures": [5.0], "kinds": ["hint"]}
+    config |= {"measure": "svcca", "teacher": "vgg11"}
     arrays = {"layers": LAYERS[:2], "teacher_layers": LAYERS}
-    for arm in ("soft-5", "independent", "hint", "other_independent"):
+    second = ("second/distilled", "second/independent")
+    for arm in ("soft-5", "independent", "hint", "other_independent", *second):
         arrays[f"map/{arm}"] = random.random((SEEDS, 3, 2))
+    for arm in ("soft-5", "independent", "hint", "teacher"):
+        arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
     return config, arrays, {}
 
 
@@ -114,18 +133,25 @@ def _fsp(random):
         arrays[f"{arm}/step"] = np.arange(4)
         for metric in ("loss", "test_accuracy"):
             arrays[f"{arm}/{metric}"] = random.random((SEEDS, 3, 4))
-    row = {"average": report.summary([0.9, 0.92]), "ensemble": report.summary([0.93])}
+    config = {"teacher": "resnet8", "paper_tables": ["table1", "table3", "table5"]}
+    row = {
+        "nets": [[0.9, 0.92]],
+        "average": report.summary([0.9, 0.92]),
+        "ensemble": report.summary([0.93]),
+    }
     tables = {"fast": {"teacher": row}, "small": {}, "transfer": {}}
     tables["paper"] = {"table1": {"teacher": {"average": 0.9175, "ensemble": 0.9348}}}
-    return {}, arrays, tables
+    return config, arrays, tables
 
 
 def _funmatch(random):
     config = {"main": ["mix", "fix/cc"], "settings": [{"epochs": 1}, {"epochs": 2}]}
-    numbers = ("test_accuracy", "test_kl")
+    config["teacher"] = "vgg11"
+    numbers = ("test_accuracy", "test_kl", "test_agreement")
     arms = {
         arm: {
             epochs: {key: report.summary(random.random(SEEDS)) for key in numbers}
+            | {"setting": {"epochs": int(epochs)}}
             for epochs in ("1", "2")
         }
         for arm in config["main"]
@@ -135,7 +161,11 @@ def _funmatch(random):
         arrays[f"{stage}/step"] = np.arange(3)
         for key in ("kl", "validation_kl", "validation_accuracy"):
             arrays[f"{stage}/{key}"] = random.random((SEEDS, 3))
-    return config, arrays, {"arms": arms}
+    return config, arrays, {"arms": arms, "teacher_accuracy": {"test": 0.9}}
+
+
+MODULES = (sgdr, mode_connectivity, warmup, distillation, fsp, funmatch)
+STUDIES = {module.STUDY.name: module.STUDY for module in MODULES}
 
 
 MAKERS = {

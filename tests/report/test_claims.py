@@ -8,6 +8,7 @@ import pytest
 from kd_heuristics import report
 
 CLAIM = report.Claim(
+    key="rise",
     statement="it rises",
     statistic="rise",
     direction="above",
@@ -44,5 +45,13 @@ def test_interval_is_students():
 def test_bad_input():
     with pytest.raises(ValueError, match=r"margin must not be negative, got -1\.0"):
         dataclasses.replace(CLAIM, margin=-1.0)
-    with pytest.raises(KeyError, match="rise"):
-        report.judge_all([CLAIM], {"fall": [1.0]})
+    with pytest.raises(ValueError, match="claim 'rise' needs a key and a statistic"):
+        dataclasses.replace(CLAIM, statement="rise", statistic="")
+
+
+def test_a_claim_without_its_statistic_and_two_of_one_key_are_refused():
+    with pytest.raises(ValueError, match="claim 'rise': 'rise'; did you mean 'rises'"):
+        report.judge_all([CLAIM], {"rises": [1.0]})
+    other = dataclasses.replace(CLAIM, statement="it falls")
+    with pytest.raises(ValueError, match="the key 'rise': 'it rises' and 'it falls'"):
+        report.judge_all([CLAIM, other], {"rise": [1.0]})

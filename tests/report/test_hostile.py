@@ -63,13 +63,14 @@ def test_a_bug_of_ours_is_no_damaged_file(tmp_path, monkeypatch, kind, place):
         report.write(tmp_path)
 
 
-def test_a_bug_in_a_panel_is_no_other_version(tmp_path, monkeypatch):
-    def broken(config, results, arrays, alt):
-        return {}["ours"]
+@pytest.mark.parametrize("kind", [KeyError, ValueError, TypeError, AttributeError])
+def test_a_bug_in_drawing_is_no_damaged_figure(tmp_path, monkeypatch, kind):
+    def broken(*args):
+        raise kind("ours")
 
     folders.write(tmp_path, ["sgdr"])
-    monkeypatch.setitem(section.PANELS, "sgdr", broken)
-    with pytest.raises(KeyError, match="ours"):
+    monkeypatch.setattr(section.live, "panels", broken)
+    with pytest.raises(kind, match="ours"):
         report.write(tmp_path)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from kd_heuristics import report, runs
 
 CLAIM = report.Claim(
+    key="x",
     statement="<script>alert(1)</script>",
     statistic="x",
     direction="above",
@@ -22,9 +23,18 @@ CLAIM = report.Claim(
 )
 
 
+OPENING = {
+    "headline": "Is <it>?",
+    "question": "why & how?",
+    "paper": "Someone & others",
+    "answers": ["barrier"],
+    "figure": "figure2",
+}
+
+
 def folder(root, name):
     run = runs.RunFolder(root / name)
-    run.open({"study": name, "question": "why & how?", "config": {"a": "<b>"}})
+    run.open({"study": name, **OPENING, "config": {"a": "<b>"}})
     run.begin()
     return run
 
@@ -56,7 +66,8 @@ def test_a_still_image_has_the_pixels_of_the_figure(tmp_path):
     (run.path / "figures").mkdir()
     Image.fromarray(pixels.astype(np.uint8)).save(run.path / "figures" / "noise.png")
     page = report.write(tmp_path).read_text()
-    (data,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)
+    # In the opening and in the section.
+    (data,) = {*re.findall(r'src="data:image/webp;base64,([^"]*)"', page)}
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels[..., :3])
 
@@ -87,24 +98,31 @@ def test_what_other_code_made_and_was_accepted_is_shown(tmp_path):
     assert "<td>stages/&lt;a&gt;</td><td>mine.b, mine.c</td>" in page
 
 
-def test_a_study_without_a_run_leaves_a_line_with_its_command(tmp_path):
-    folder(tmp_path, "other").write_json("results.json", {"claims": []})
-    page = report.write(tmp_path).read_text()
-    assert "Does patience pay?" in page
-    assert "python -m experiments.funmatch" in page
+def test_an_expected_study_without_a_run_leaves_a_line_with_its_command(tmp_path):
+    for name in ("a", "b"):
+        folder(tmp_path, name).write_json("results.json", {"claims": []})
+    expected = [{**OPENING, "study": name} for name in ("b", "<c>")]
+    page = report.write(tmp_path, expected).read_text()
+    assert re.findall(r'<section id="(.*?)"', page) == ["b", "a", "reading"]
+    assert page.count("<h2>Is &lt;it&gt;?</h2>") == 3
+    assert page.count("No run of it here") == 1
+    assert "python -m experiments.&lt;c&gt;" in page
 
 
 def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
     claims = [
-        report.judge(report.Claim(**{**vars(CLAIM), "statistic": name}), values)
-        for name, values in (
-            ("barrier sgdr 0-2", [-1.0, -1.1, -0.9]),
+        report.judge(report.Claim(**{**vars(CLAIM), "key": key}), values)
+        for key, values in (
+            ("barriers", [1.0, 1.1, 0.9]),  # of another family
+            ("barrier/sgdr/0-2", [-1.0, -1.1, -0.9]),
             ("another", [1.0, 1.1, 0.9]),
         )
     ]
     folder(tmp_path, "sgdr").write_json("results.json", {"claims": claims})
     page = report.write(tmp_path).read_text()
-    card = re.search(r"Do restarts escape minima\?.*?</article>", page, re.S).group()
+    card = re.search(r"<article.*?</article>", page, re.S).group()
+    assert "Is &lt;it&gt;?" in card
+    assert "Someone &amp; others" in card
     assert "1 claim: 1 contradicted; 3 seeds." in card
     assert "reproduced</span>" not in card
 
@@ -115,7 +133,7 @@ def test_folders_of_a_command_line_make_one_page_elsewhere(tmp_path):
     target = tmp_path / "both.html"
     paths = [tmp_path / "runs" / "one", tmp_path / "runs" / "two"]
     page = report.write_page(paths, target).read_text()
-    assert page.count("Not finished") == 2
+    assert page.count("Not finished") == 4  # a card and a section of each
 
 
 def drawn(root, name):
@@ -142,10 +160,8 @@ def test_a_study_of_two_presets_has_a_section_and_a_card_of_each(tmp_path):
     assert re.findall(r'<li><a href="#([^"]*)"', page) == names
     cards = re.findall(r"<article .*?</article>", page, re.S)
     asked = [re.search(r"<h2>(.*?)</h2>", card).group(1) for card in cards]
-    question = "Do restarts escape minima?"
-    found = [words for words in asked if words.startswith(question)]
-    assert found == [f"{question} (demo/sgdr)", f"{question} (digits/sgdr)"]
-    assert "What does warmup protect?" in asked
+    question = "Is &lt;it&gt;?"
+    assert asked == [f"{question} (demo/sgdr)", f"{question} (digits/sgdr)", question]
     for name, card in zip(names, cards[:2], strict=False):
         assert f'href="#{name}"' in card
         assert f'id="opening-{name}-figure2"' in card

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from kd_heuristics import report, runs
+from kd_heuristics import plots, report, runs
+from kd_heuristics.report import live
 from tests.report import folders
 
 
@@ -30,12 +31,12 @@ def page(tmp_path_factory):
 
 def test_each_heat_map_has_its_layers_and_values(page):
     _, arrays, panels = page
-    ours, _, change, *papers = panels["sgdr-figure14"]
+    ours, _, change, _, *papers = panels["sgdr-figure14"]
     values = arrays["sgdr"]["maps/restart"].mean(0)
     trace = ours["data"][0]
     np.testing.assert_allclose(trace["z"], values, rtol=1e-4)  # five digits
     assert trace["y"] == folders.LAYERS.tolist()
-    assert trace["meta"] == ["epoch 0:", "epoch 1:"]
+    assert trace["meta"] == ["epoch 0", "epoch 1"]
     expected = values - arrays["sgdr"]["maps/first-last"].mean(0)
     np.testing.assert_allclose(change["data"][0]["z"], expected, rtol=1e-4)
     assert [len(panel["data"][0]["z"]) for panel in papers] == [36, 36]
@@ -70,7 +71,8 @@ def test_every_study_has_panels_and_every_image_says_what_it_shows(page):
         assert len(panels[figure]) >= 4
     assert len(panels["fsp-figure3"]) == 2
     patience = panels["funmatch-patience"]
-    assert [len(panel["data"]) for panel in patience[:2]] == [6, 6]  # means and ranges
+    # Means and ranges, and the teacher's accuracy.
+    assert [len(panel["data"]) for panel in patience[:2]] == [7, 6]
     assert len(patience[2]["data"]) >= 4  # the paper's table 3
     alts = re.findall(r'<img class="still" alt="([^"]*)"', text)
     assert len(alts) == text.count("<img")
@@ -90,10 +92,103 @@ def test_is_under_ten_megabytes_and_names_no_other_address(page):
     assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
 
 
-def test_a_run_of_another_version_keeps_its_still_images(tmp_path):
+def test_a_run_of_an_earlier_version_keeps_its_still_images(tmp_path):
+    """It has no figures as data, no opening, and claims without keys."""
     folders.write(tmp_path, ["warmup"])
     run = runs.RunFolder(tmp_path / "warmup")
-    run.save_arrays("arrays.npz", {"layers": folders.LAYERS})
+    for path in (run.path / "figures").glob("*.json"):
+        path.unlink()
+    described, results = run.read_json("config.json"), run.read_json("results.json")
+    config = {key: described[key] for key in ("study", "question", "config")}
+    run.write_json("config.json", config)
+    for claim in results["claims"]:
+        del claim["key"]
+    run.write_json("results.json", results)
     text = report.write(tmp_path).read_text()
     assert 'class="with-live"' not in text
-    assert text.count('class="still"') == 6  # five, one of them in the opening too
+    assert text.count('class="still"') == 3
+    assert "it rises" in text
+
+
+def test_a_damaged_figure_is_said_to_be_and_hides_nothing(tmp_path):
+    folders.write(tmp_path, ["warmup"])
+    whole = report.write(tmp_path).read_text()
+    path = tmp_path / "warmup" / "figures" / "figure5.json"
+    for content, words in (
+        ("{", "figure5.json cannot be read: Expecting property name"),
+        ("[]", "figure5.json is no Figure"),
+        (
+            path.read_text().replace('"similarity"', '"<similar>"', 1),
+            "panels[0].scale is &#x27;&lt;similar&gt;&#x27;, which is of another type",
+        ),
+    ):
+        path.write_text(content)
+        text = report.write(tmp_path).read_text()
+        assert "The data of this figure are damaged: figure5.json" in text
+        assert words in text
+        assert text.count('class="still"') == whole.count('class="still"')
+        assert text.count('class="with-live"') == whole.count('class="with-live"') - 1
+
+
+X = np.arange(3.0)
+
+
+def panel_of(series, y, references=()):
+    chart = plots.Chart("chart", plots.Axis("x"), y, series, references)
+    (found,) = live.panels(plots.Figure("f", "caption", [chart]), "what it shows")
+    assert (found["title"], found["alt"]) == ("chart", "what it shows")
+    return found
+
+
+def test_rows_with_names_have_the_short_legend_and_the_long_words():
+    series = [
+        plots.Series(X, 0 * X, "a, mean", legend="mean", line="none", marker="D"),
+        plots.Series(X, 0 * X + 1, "b, mean", legend="", line="none", marker="D"),
+    ]
+    found = panel_of(series, plots.Axis(names=["a", "b"]))
+    keys = ("name", "meta", "showlegend", "mode")
+    assert [tuple(trace[key] for key in keys) for trace in found["data"]] == [
+        ("mean", "a, mean", True, "markers"),
+        ("b, mean", "b, mean", False, "markers"),
+    ]
+    assert found["names"] == {"x": [], "y": ["a", "b"]}
+    assert found["layout"]["yaxis"]["ticktext"] == ["a", "b"]
+    assert found["layout"]["yaxis"]["range"] == [1.6, -0.6]  # the first on top
+
+
+def test_lines_bars_labels_limits_and_references():
+    series = [
+        plots.Series(X, X, "line", line="dash", labels=["p", "", "q"]),
+        plots.Series(X, [[0, 1, 2], [2, 3, 4]], "bars", line="bars"),
+        plots.Series(X, X, "steps", line="steps"),
+    ]
+    y = plots.Axis("y", "nats", "log", limits=(0.1, None), ticks=[0.1, 1000])
+    references = [plots.Reference(0.5, "half"), plots.Reference(1, "one", axis="x")]
+    found = panel_of(series, y, references)
+    line, bars, steps, half, one = found["data"]
+    assert (line["mode"], line["text"]) == ("lines+text", ["p", "", "q"])
+    assert line["line"]["dash"] == "dash"
+    assert (bars["type"], bars["y"]) == ("bar", [1.0, 2.0, 3.0])
+    assert steps["line"]["shape"] == "hv"
+    assert (half["x"], half["y"]) == ([0.0, 2.0], [0.5, 0.5])
+    assert (one["x"], one["y"]) == ([1.0, 1.0], [0.0, 4.0])
+    axis = found["layout"]["yaxis"]
+    assert (axis["range"], axis["type"]) == ([-1.0, None], "log")
+    assert axis["ticktext"] == ["0.1", "1,000"]
+    assert axis["title"]["text"] == "y (nats, log scale)"
+
+
+def test_a_map_says_what_is_noise_and_has_its_scale():
+    values = np.array([[0.5, -0.25]])
+    parts = {"values": values, "rows": ["r"], "columns": ["c", "d"]}
+    for scale, expected in (
+        ("similarity", (values, 0, 1)),
+        ("signed", (values, -0.5, 0.5)),
+        ("size", (abs(values), 0, 0.5)),
+    ):
+        heat = plots.HeatMap("h", **parts, scale=scale, floor=np.full((1, 2), 0.3))
+        (found,) = live.panels(plots.Figure("f", "c", [heat]), "alt")
+        (trace,) = found["data"]
+        np.testing.assert_array_equal(trace["z"], expected[0])
+        assert (trace["zmin"], trace["zmax"]) == expected[1:]
+        assert trace["customdata"] == [["", "not above the noise floor"]]

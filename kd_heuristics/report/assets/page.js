@@ -17,6 +17,19 @@
   const short = (value) =>
     typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
 
+  // A place on an axis in words: its name where the axis has names.
+  const placed = (panel, axis, value) =>
+    panel.names?.[axis]?.[Math.round(value)] ?? short(value);
+
+  // Plotly reads tags in text; what it is given has none but line breaks.
+  const untagged = (value, key) =>
+    typeof value === "string" && key !== "hovertemplate"
+      ? value.replace(/</g, "&lt;").replace(/\n/g, "<br>")
+      : Array.isArray(value) ? value.map((item) => untagged(item))
+      : value && typeof value === "object"
+        ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, untagged(v, k)]))
+      : value;
+
   // Numbers written out on a log axis, where plotly would write 5 for 0.05.
   function logTicks(axis, panel, name) {
     if (axis.type !== "log" || axis.tickvals) return {};
@@ -41,14 +54,15 @@
     const color = css.getPropertyValue("--text").trim();
     const grid = css.getPropertyValue("--rule").trim();
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true };
-    const layout = structuredClone(panel.layout);
+    const layout = untagged(panel.layout);
     for (const name of ["xaxis", "yaxis"])
       if (panel.kind !== "surface") layout[name] = { ...axis, ...layout[name] };
     if (panel.kind !== "surface")
       for (const name of ["x", "y"])
         Object.assign(layout[`${name}axis`], logTicks(layout[`${name}axis`], panel, name));
-    if (panel.kind === "heat")
-      for (const name of ["xaxis", "yaxis"]) layout[name].tickfont = { size: 9 };
+    for (const name of ["x", "y"])
+      if (panel.kind === "heat" || panel.names?.[name]?.length)
+        layout[`${name}axis`].tickfont = { size: 9 };
     if (panel.kind === "surface")
       for (const name of ["xaxis", "yaxis", "zaxis"])
         layout.scene[name] = { gridcolor: grid, color, ...layout.scene[name] };
@@ -65,14 +79,20 @@
   function words(panel, trace, point) {
     if (panel.kind === "heat") {
       const z = trace.z[point.row][point.column];
-      return `${trace.meta[0]} ${trace.y[point.row]}, ${trace.meta[1]} ` +
-        `${trace.x[point.column]}: ${z === null ? "no number" : z.toFixed(3)}`;
+      const below = trace.customdata?.[point.row][point.column];
+      return `${trace.meta[0]}: ${trace.y[point.row]}, ${trace.meta[1]}: ` +
+        `${trace.x[point.column]}: ${z === null ? "no number" : z.toFixed(3)}` +
+        (below ? `, ${below}` : "");
     }
     if (panel.kind === "surface")
       return trace.type === "surface"
         ? `${trace.meta} loss ${short(point.z)} nats at (${short(point.x)}, ${short(point.y)})`
         : String(trace.text[point.index]);
-    return `${trace.name}: ${short(trace.y[point.index])} at ${short(trace.x[point.index])}`;
+    const at = { x: trace.x[point.index], y: trace.y[point.index] };
+    const name = trace.meta ?? trace.name;
+    if (at.y === null) return `${name}: no number at ${placed(panel, "x", at.x)}`;
+    return `${name}: ${placed(panel, "y", at.y)} at ${placed(panel, "x", at.x)}` +
+      (trace.text?.[point.index] ? ` (${trace.text[point.index]})` : "");
   }
 
   function readable(plot, panel, output) {
@@ -134,7 +154,7 @@
     const panel = JSON.parse(element.querySelector("script").textContent);
     const plot = element.querySelector(".plot");
     try {
-      await Plotly.newPlot(plot, structuredClone(panel.data), theme(panel), settings);
+      await Plotly.newPlot(plot, untagged(panel.data), theme(panel), settings);
     } catch (error) {
       // Such as a machine without WebGL: the still image of this figure comes back.
       element.closest("figure").classList.remove("with-live");

@@ -1,0 +1,207 @@
+"""Still images of figures, by matplotlib."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from kd_heuristics import files
+from kd_heuristics.plots import maps, style, surface
+from kd_heuristics.plots import panels as parts
+from kd_heuristics.plots.figure import Figure
+
+_DASHES = {"solid": "-", "steps": "-", "dash": "--", "dot": ":", "none": "none"}
+
+
+def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
+    """Draws a figure to `folder/figures/NAME.png` and `.pdf`."""
+    with style.context():
+        style.save(picture(figure), folder, name)
+
+
+def picture(figure: Figure) -> matplotlib.figure.Figure:
+    """A figure drawn, to be saved within `style.context()`."""
+    drawn = [part for panel in figure.panels if panel.still for part in _parts(panel)]
+    columns = min(figure.columns, len(drawn))
+    rows = -(-len(drawn) // columns)
+    page, grid = style.panels(rows, columns, figure.width, figure.height)
+    axes = list(grid.flat)
+    for ax in axes[len(drawn) :]:
+        ax.remove()
+    room = 90 * figure.width / columns  # of a title, in letters of one point
+    size = np.clip(room / max(max(len(title), 1) for _, title, _ in drawn), 6.0, 10.0)
+    images = []
+    for index, (ax, (panel, title, draw)) in enumerate(zip(axes, drawn, strict=False)):
+        ax.set_title(title, loc="left", fontsize=size)
+        image = draw(ax)
+        if isinstance(panel, parts.HeatMap):
+            images.append((ax, panel, image))
+        if index % columns and _rows(panel) == _rows(drawn[index - 1][0]) != ():
+            ax.set_ylabel("")  # as in the panel on the left
+            ax.tick_params(labelleft=isinstance(panel, parts.HeatMap))
+    _color_bars(page, axes, images)
+    if figure.legend_below:
+        _legend_below(page, axes[: len(drawn)])
+    words = [*filter(None, (figure.title, figure.subtitle))]
+    fits = sum(map(len, words)) < 15 * figure.width
+    page.suptitle((" - " if fits else "\n").join(words), fontsize=9)
+    return page
+
+
+def _legend_below(page: Any, axes: Sequence[Axes]) -> None:
+    """Each entry once, of the panels that have no legend of their own."""
+    entries = {}
+    for ax in axes:
+        if ax.get_legend() is None:
+            handles, labels = ax.get_legend_handles_labels()
+            entries = dict(zip(labels, handles, strict=True)) | entries
+    if entries:
+        columns = -(-len(entries) // -(-len(entries) // 5))
+        where = {"loc": "outside lower center", "ncols": columns, "fontsize": 7}
+        page.legend(entries.values(), entries.keys(), **where)
+
+
+def _parts(panel: Any) -> list[tuple[Any, str, Callable]]:
+    """(panel, title, drawing) of each axes: a surface has one for each set."""
+    if isinstance(panel, parts.Chart):
+        return [(panel, panel.title, lambda ax: _chart(ax, panel))]
+    if isinstance(panel, parts.HeatMap):
+        return [(panel, panel.title, lambda ax: _heat_map(ax, panel))]
+    return [
+        (panel, f"{name} loss", lambda ax, name=name: _surface(ax, panel, name))
+        for name in panel.losses
+    ]
+
+
+def _rows(panel: Any) -> tuple:
+    """What is written on the y axis if that has names."""
+    if isinstance(panel, parts.HeatMap):
+        return panel.y, *panel.rows
+    return tuple(panel.y.names) if isinstance(panel, parts.Chart) else ()
+
+
+def _chart(ax: Axes, chart: parts.Chart) -> None:
+    papers = False
+    for series in chart.series:
+        if not series.hidden:
+            label = series.name if series.legend is None else series.legend
+            if series.paper and series.legend is None:
+                label, papers = "" if papers else "paper (grey)", True
+            _series(ax, series, label or "_nolegend_")
+    for line in chart.references:
+        draw = ax.axhline if line.axis == "y" else ax.axvline
+        label = line.name or "_nolegend_"
+        draw(line.value, color=style.DARK, lw=0.9, ls=":", label=label)
+    _axis(ax, "x", chart.x)
+    _axis(ax, "y", chart.y)
+    _labels(ax, [one for one in chart.series if not one.hidden], (6, 4))
+    entries = len(ax.get_legend_handles_labels()[1])
+    if chart.legend and entries:
+        size = 8 if entries < 5 else 6.5
+        ax.legend(fontsize=size, frameon=True, framealpha=0.7, edgecolor="none")
+
+
+def _series(ax: Axes, series: parts.Series, label: str) -> None:
+    options: dict[str, Any] = {"color": series.color, "label": label, "lw": 1.2}
+    if series.paper:
+        options |= style.PAPER | {"ms": 3}
+    if series.line == "bars":
+        ax.bar(series.x, series.mean, color=options["color"], label=label)
+    else:
+        options |= {"ls": _DASHES[series.line], "marker": series.marker}
+        options.setdefault("ms", {"*": 9, "D": 5, "o": 5}.get(series.marker, 4))
+        if series.line == "steps":
+            options["drawstyle"] = "steps-post"
+        if not series.filled:
+            options["mfc"] = "none"
+        style.band(ax, series.x, series.y, **options)
+
+
+def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) -> None:
+    """Words beside the points; one that would cover an earlier one is left out."""
+    taken: list[np.ndarray] = []
+    for series in found:
+        for x, y, words in zip(series.x, series.mean, series.labels, strict=False):
+            if not words or not np.isfinite([x, y]).all():
+                continue
+            place = ax.transData.transform((x, y))
+            if all(np.hypot(*(place - other)) > 14 for other in taken):
+                taken.append(place)
+                ax.annotate(
+                    words,
+                    (x, y),
+                    textcoords="offset points",
+                    xytext=offset,
+                    color=series.color,
+                    fontsize=7,
+                )
+
+
+def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:
+    own = ax.xaxis if which == "x" else ax.yaxis
+    own.set_label_text(axis.words)
+    if axis.scale == "log":
+        style.log_scale(ax, which)
+    elif axis.scale == "symlog":
+        ax.set(**{f"{which}scale": "symlog"})
+    if axis.names:
+        size = min(8.0, 220 / len(axis.names))
+        turn = 90 if which == "x" else 0
+        own.set_ticks(range(len(axis.names)), axis.names, fontsize=size, rotation=turn)
+        if which == "y":
+            ax.set_ylim(len(axis.names) - 0.4, -0.6)
+    elif axis.ticks:
+        size = 8 if len(axis.ticks) < 6 else 6.5
+        words = [f"{tick:,.10g}" for tick in axis.ticks]
+        own.set_ticks(axis.ticks, words, fontsize=size)
+        own.set_minor_locator(NullLocator())
+    elif axis.bare:
+        own.set_ticks([])
+    elif which == "x" and _whole(ax):
+        own.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    low, high = axis.limits
+    if low is not None or high is not None:
+        (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
+
+
+def _whole(ax: Axes) -> bool:
+    """Whether all places on the x axis are whole numbers, such as epochs."""
+    places = [np.asarray(line.get_xdata(), float) for line in ax.lines]
+    return all(np.array_equal(x, np.round(x)) for x in places) and len(places) > 0
+
+
+def _heat_map(ax: Axes, panel: parts.HeatMap) -> Any:
+    more: dict[str, Any] = {"scale": panel.scale, "limit": panel.limit}
+    sides = panel.rows, panel.columns
+    image = maps.heat_map(ax, panel.values, *sides, floor=panel.floor, **more)
+    aspect = "equal" if panel.square else "auto"
+    ax.set(aspect=aspect, xlabel=panel.x, ylabel=panel.y)
+    return image
+
+
+def _surface(ax: Axes, panel: parts.LossSurface, name: str) -> None:
+    surface.contours(ax, panel.xs, panel.ys, panel.losses[name])
+    ax.set(xlabel="Euclidean distance in weights")
+    for series in panel.series:
+        _series(ax, series, "_nolegend_")
+    _labels(ax, panel.series, (5, -10))  # the third point lies near the upper edge
+
+
+def _color_bars(page: Any, axes: Sequence[Axes], images: Sequence[Any]) -> None:
+    """A bar for each scale of the maps, beside the panels that it lies between."""
+    bars: dict[tuple, list] = {}
+    for ax, panel, image in images:
+        limits = image.get_clim()
+        bars.setdefault((panel.scale, panel.label, limits), []).append((ax, image))
+    spans = {
+        key: {*range(axes.index(found[0][0]), axes.index(found[-1][0]) + 1)}
+        for key, found in bars.items()
+    }
+    for key, found in bars.items():
+        beside = spans[key].union(*(s for s in spans.values() if s & spans[key]))
+        page.colorbar(
+            found[0][1], ax=[axes[i] for i in sorted(beside)], label=key[1], shrink=0.6
+        )

@@ -1,0 +1,37 @@
+"""Contours of a loss over a plane."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+
+def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
+    """Filled contours of log loss with their colour bar, or words if none is finite.
+
+    Args:
+      ax: where to draw.
+      xs: [columns].
+      ys: [rows].
+      losses: [rows, columns].
+    """
+    losses = np.ma.masked_invalid(losses)
+    if not losses.count():
+        ax.text(0.5, 0.5, "no finite loss", transform=ax.transAxes, ha="center")
+        return
+    low, high = float(losses.min()), float(losses.max())
+    low = max(low, 1e-6 * high)  # a loss of 0 has no logarithm
+    levels = np.geomspace(low, max(high, 1.001 * low), 21)
+    filled = ax.contourf(
+        xs,
+        ys,
+        np.ma.clip(losses, low, None),
+        levels=levels,
+        norm=LogNorm(levels[0], levels[-1]),
+        cmap="viridis",
+    )
+    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:.2g}"}
+    ax.figure.colorbar(filled, ax=ax, ticks=levels[::5], **bar)
+    ax.grid(visible=False)
+    ax.set_aspect("equal", adjustable="box")
