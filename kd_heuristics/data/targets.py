@@ -68,13 +68,13 @@ def ensemble_targets(
     """
     crops = numbers.integer("crops", crops, 1)
     batch_size = numbers.integer("batch_size", batch_size, 1)
-    seed = numbers.seed(seed)
+    number = numbers.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)
 
     def compute():
-        key = jax.random.key(seed)
+        key = jax.random.key(number)
         starts = range(0, len(dataset), batch_size)
         parts = [
             _of_batch(
@@ -94,7 +94,7 @@ def ensemble_targets(
     described = {
         "crops": crops,
         "temperature": float(temperature),
-        "seed": seed,
+        "seed": number,
         "batch_size": batch_size,
         "view": dataclasses.asdict(view),
         "images": digest(dataset.images),
