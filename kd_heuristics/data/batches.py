@@ -115,12 +115,10 @@ def batch_indices(
     >>> sorted(first + second)
     [0, 1, 2, 3]
     """
-    epoch, batch = jnp.divmod(
-        jnp.asarray(step), steps_per_epoch(num_examples, batch_size)
-    )
+    size = integers.integer("batch_size", batch_size, 1)
+    epoch, batch = jnp.divmod(jnp.asarray(step), steps_per_epoch(num_examples, size))
     key = jax.random.key(integers.seed(seed))
     key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
-    size = integers.integer("batch_size", batch_size)
     places = batch.astype(jnp.int32) * size + jnp.arange(size, dtype=jnp.int32)
     return permute(key, places, num_examples)
 

@@ -22,6 +22,8 @@ from jax.typing import ArrayLike
 
 from kd_heuristics.distill import checks
 
+_LOWEST = -1e4  # softened: exp(_LOWEST) is 0 in float64 too
+
 
 def kl(
     student_logits: ArrayLike,
@@ -58,14 +60,12 @@ def kl(
     student, teacher = checks.both_logits(student_logits, teacher_logits)
     checks.temperature(temperature)
     scale = jnp.asarray(temperature, student.dtype)
-    (student, out), (teacher, teacher_out) = _masked(student), _masked(teacher)
-    student, teacher = _from_largest(student) / scale, _from_largest(teacher) / scale
-    student_sum = jax.nn.logsumexp(student, -1, keepdims=True, where=~out)
-    teacher_sum = jax.nn.logsumexp(teacher, -1, keepdims=True, where=~teacher_out)
-    p = jnp.where(teacher_out, 0, jnp.exp(teacher - teacher_sum))
-    q = jnp.where(out, 0, jnp.exp(student - student_sum))
+    student, out = _softened(student, scale)
+    teacher, teacher_out = _softened(teacher, scale)
+    student_sum = jax.nn.logsumexp(student, -1, keepdims=True)
+    teacher_sum = jax.nn.logsumexp(teacher, -1, keepdims=True)
+    p, q = jnp.exp(teacher - teacher_sum), jnp.exp(student - student_sum)
     ratio = (teacher - student) - (teacher_sum - student_sum)
-    ratio = jnp.where(out | teacher_out, 1, ratio)  # a term of q - p, not of a series
     ratio = ratio - jax.lax.stop_gradient(_common_error(p, q, ratio))
     small = jnp.abs(ratio) < 0.5
     near = p * _exp_remainder(jnp.where(small, ratio, 0))
@@ -102,10 +102,12 @@ def soft_cross_entropy(
     student, teacher = checks.both_logits(student_logits, teacher_logits)
     checks.temperature(temperature)
     scale = jnp.asarray(temperature, student.dtype)
-    (student, out), (teacher, teacher_out) = _masked(student), _masked(teacher)
-    p = jax.nn.softmax(_from_largest(teacher) / scale, -1, where=~teacher_out)
-    log_q = jax.nn.log_softmax(_from_largest(student) / scale, -1, where=~out)
-    value = -(p * jnp.where(p > 0, log_q, 0)).sum(-1)
+    student, out = _softened(student, scale)
+    teacher, teacher_out = _softened(teacher, scale)
+    p = jax.nn.softmax(teacher, -1)
+    log_q = jax.nn.log_softmax(student, -1)
+    infinite = (out & (p > 0)).any(-1)
+    value = jnp.where(infinite, jnp.inf, -(p * log_q).sum(-1))
     return jnp.where(out.all(-1) | teacher_out.all(-1), jnp.nan, value)
 
 
@@ -280,6 +282,15 @@ def _masked(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     out = jnp.isneginf(logits)
     largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
     return jnp.where(out, largest, logits), out
+
+
+def _softened(logits, scale) -> tuple[jax.Array, jax.Array]:
+    """Logits minus the largest of their row, over T; which are masked.
+
+    Those are so low instead that they have probability 0, and 0 times them is 0.
+    """
+    logits, out = _masked(logits)
+    return jnp.where(out, _LOWEST, _from_largest(logits) / scale), out
 
 
 def _unmasked_difference(student, teacher):

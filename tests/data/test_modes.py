@@ -12,7 +12,7 @@ from kd_heuristics.data import order
 from tests.modes import MODES, assert_same
 
 STORED = np.random.RandomState(0).randint(0, 256, (10, 8, 8, 3), np.uint8)
-SET = data.Dataset(STORED, np.arange(10) % 3, 3)
+SET = data.Dataset(STORED, np.arange(10, dtype=np.int32) % 3, 3)
 PIXELS = jnp.asarray(STORED)
 
 
