@@ -10,10 +10,15 @@ from kd_heuristics.similarity.pairs import (
     cka,
     dft_cca,
     google_cca,
+    knn,
+    procrustes,
     pwcca,
+    rsa,
     svcca,
 )
+from kd_heuristics.similarity.permutations import permutation_test
 from kd_heuristics.similarity.streaming import Accumulator
+from kd_heuristics.similarity.tokens import tokens
 
 __all__ = [
     "Accumulator",
@@ -24,11 +29,16 @@ __all__ = [
     "cka",
     "dft_cca",
     "google_cca",
+    "knn",
     "matrix",
     "noise_floor",
+    "permutation_test",
+    "procrustes",
     "pwcca",
+    "rsa",
     "shuffled_floor",
     "stream",
     "stream_matrix",
     "svcca",
+    "tokens",
 ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from kd_heuristics import compiled, parallel
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.similarity import checks
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
@@ -104,7 +105,9 @@ def stream_matrix(
     [[1.0, 1.0], [1.0, 1.0]]
     """
     _check(images, batch_size)
-    debiased = Measure(name=measure, **options).debiased
+    kind = Measure(name=measure, **options)
+    checks.only_moments(kind)
+    debiased = kind.debiased
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
     shapes = [_shapes(function, images) for function in functions]
     how = {"conv": conv, "debiased": debiased}
