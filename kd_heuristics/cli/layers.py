@@ -42,6 +42,7 @@ def similarity(
     model_b_options: tuple[str, ...] = (),
     measure: Name = "svcca",
     conv: Literal["dft", "positions", "mean"] = "dft",
+    k: int = 10,
     test: bool = False,
     permutations: int = 200,
     out: Path = Path("similarity"),
@@ -75,6 +76,7 @@ def similarity(
       measure: see `similarity.matrix` in the docs.
       conv: of layers with positions: a comparison a frequency, every position an
         example, or channel means.
+      k: neighbours, of knn.
       test: a permutation test of each pair of layers. It holds all activations at
         once, as knn and rsa do.
       permutations: of the test.
@@ -98,7 +100,8 @@ def similarity(
             held = [
                 _held(*side, lab.images, conv, subject.batch_size) for side in sides
             ]
-            found = _tested(*held, measure, conv, permutations if test else 0)
+            how = {"conv": conv} | ({"k": k} if measure == "knn" else {})
+            found = _tested(*held, measure, permutations if test else 0, how)
             advance(1)
     else:
         found = {}
@@ -160,21 +163,19 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _tested(a, b, measure, conv, permutations) -> dict[str, np.ndarray]:
+def _tested(a, b, measure, permutations, how) -> dict[str, np.ndarray]:
     """The map and its floor; with permutations, calibrated values and p-values."""
     key = jax.random.key(0)
     with warnings.catch_warnings():
         # Said by the floor beside the map.
         warnings.simplefilter("ignore", tools.SaturationWarning)
-        found = {"floor": tools.shuffled_floor(a, b, key, measure, conv)}
+        found = {"floor": tools.shuffled_floor(a, b, key, measure, **how)}
         if permutations:
-            test = tools.permutation_test(
-                a, b, measure, permutations, key=key, conv=conv
-            )
+            test = tools.permutation_test(a, b, measure, permutations, key=key, **how)
             found |= {"map": test.value, "calibrated": test.calibrated}
             found["p_value"] = test.p_value
         else:
-            found["map"] = tools.matrix(a, b, measure, conv)
+            found["map"] = tools.matrix(a, b, measure, **how)
     return {name: parallel.to_host(array) for name, array in found.items()}
 
 

@@ -4,7 +4,7 @@ from kd_heuristics.similarity.activations import capture
 from kd_heuristics.similarity.checks import SaturationWarning
 from kd_heuristics.similarity.floor import above_floor, noise_floor, shuffled_floor
 from kd_heuristics.similarity.layers import matrix
-from kd_heuristics.similarity.over_data import stream, stream_matrix
+from kd_heuristics.similarity.over_data import stream, stream_matrices, stream_matrix
 from kd_heuristics.similarity.pairs import (
     cca,
     cka,
@@ -38,6 +38,7 @@ __all__ = [
     "rsa",
     "shuffled_floor",
     "stream",
+    "stream_matrices",
     "stream_matrix",
     "svcca",
     "tokens",

@@ -1,7 +1,7 @@
 """Sequences of tokens as examples by units."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ def tokens(
     acts: Mapping[str, Any],
     mask: Any = None,
     *,
-    take: Literal["mean", "each"] = "mean",
-    heads: Literal["together", "apart"] = "together",
+    take: str = "mean",
+    heads: str = "together",
 ) -> dict[str, jax.Array]:
     """Layers [examples, tokens, units] as [rows, units], which every measure takes.
 

@@ -106,7 +106,8 @@ def test_similarity_of_a_network_with_itself_is_one(inside, own):
 @pytest.mark.parametrize("measure", ["debiased_cka", "knn"])
 def test_a_tested_similarity_has_p_values(inside, own, measure, capsys):
     words = ("similarity", "a.npz", "steps#0", "--measure", measure, "--conv", "mean")
-    cli.main([*words, "--test", "--permutations", "39", "--out", measure, *own])
+    options = ("--k", "3", "--test", "--permutations", "39", "--out", measure)
+    cli.main([*words, *options, *own])
     found = np.load(inside / measure / "arrays.npz")
     np.testing.assert_allclose(np.diagonal(found["map"]), 1, atol=1e-5)
     np.testing.assert_allclose(np.diagonal(found["calibrated"]), 1, atol=1e-5)
