@@ -116,9 +116,9 @@ def by_measure(
         statistic: {name: summary(values[statistic]) for name, values in found.items()}
         | {
             "same_sign": sum(
-                np.sign(means[name][statistic]) == np.sign(means[measure][statistic])
-                for name in found
-            ).item(),
+                bool(np.sign(own[statistic]) == np.sign(means[measure][statistic]))
+                for own in means.values()
+            ),
             "of": len(found),
         }
         for statistic in found[measure]

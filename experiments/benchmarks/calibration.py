@@ -33,45 +33,47 @@ class Config:
     layers: int = 16
 
 
-def layers(key: jax.Array, config: Config, signal: float) -> list[jax.Array]:
+def layers(
+    key: jax.Array, config: Config, signal: float
+) -> tuple[jax.Array, jax.Array]:
     """Two layers of noise; with a signal, 10 directions are the same in both."""
     latent, *keys = jax.random.split(key, 5)
     shared = jax.random.normal(latent, (config.examples, 10))
     size = config.examples, config.units
-    out = []
-    for noise, mix in zip(keys[:2], keys[2:], strict=True):
+
+    def layer(noise, mix):
         # Of variance 1 a unit.
         spread = jax.random.normal(mix, (10, config.units)) / 10**0.5
-        out.append(jax.random.normal(noise, size) + signal * shared @ spread)
-    return out
+        return jax.random.normal(noise, size) + signal * shared @ spread
+
+    return layer(keys[0], keys[2]), layer(keys[1], keys[3])
 
 
 def rejected(config: Config, measure: str, count: int, signal: float) -> float:
     """Share of the draws with p <= .05."""
     keys = jax.random.split(jax.random.key(0), count)
-    p = [
-        similarity.permutation_test(
-            *layers(key, config, signal), measure, config.permutations, key=key
-        ).p_value
-        for key in keys
-    ]
+    p = []
+    for key in keys:
+        x, y = layers(key, config, signal)
+        test = similarity.permutation_test(x, y, measure, config.permutations, key=key)
+        p.append(float(test.p_value))
     return float(np.mean(np.array(p) <= 0.05))
 
 
 def seconds(config: Config, measure: str, count: int) -> float:
     """Of one test of count x count layers of 1,000 x 256, after a first."""
     rng = np.random.default_rng(0)
-    sides = [
+    a, b = (
         {
             f"{i:02d}": jnp.asarray(rng.standard_normal((1000, 256)), jnp.float32)
             for i in range(count)
         }
         for _ in range(2)
-    ]
+    )
     for _ in range(2):
         start = time.perf_counter()
         test = similarity.permutation_test(
-            *sides, measure, config.permutations, key=jax.random.key(1)
+            a, b, measure, config.permutations, key=jax.random.key(1)
         )
         jax.block_until_ready(test)
     return time.perf_counter() - start

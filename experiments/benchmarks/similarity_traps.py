@@ -55,7 +55,7 @@ def examples(axes: Axes) -> None:
     """The same two unrelated layers, seen by more and more examples."""
     counts = [40, 80, 160, 320, 640, 1280, 2560]
     x, y = noise(1, counts[-1], 64), noise(2, counts[-1], 64)
-    for measure in ("cca", "cka", "debiased_cka"):
+    for measure in ("svcca", "cka", "debiased_cka"):
         values = [value(x[:n], y[:n], measure) for n in counts]
         axes.plot(counts, values, marker="o", ms=3, label=measure)
     axes.axvline(128, color="0.6", lw=0.8)
@@ -119,7 +119,7 @@ def search(axes: Axes) -> None:
     axes.plot(pairs, every, marker="o", ms=3, label="its p, of the whole map")
     axes.axhline(0.05, color="0.6", lw=0.8)
     axes.set(xscale="log", xlabel="pairs of unrelated layers, the best shown")
-    axes.set(title="Looking until something matches")
+    axes.set(title="Looking until something matches", ylabel="similarity, p-value")
 
 
 def positions(axes: Axes) -> None:
@@ -165,8 +165,8 @@ def main(config: Config) -> None:
     with style.context():
         for name, draw in TRAPS.items():
             figure, axes = style.panels(1, 1, width=4.2, height=3.0)
-            draw(axes[0, 0])
             axes[0, 0].set(ylabel="similarity")
+            draw(axes[0, 0])
             axes[0, 0].legend(fontsize=7)
             figure.savefig(config.out / f"trap_{name}.png", dpi=110)
 

@@ -97,11 +97,11 @@ def similarity(
     words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
     if test or measure in ("knn", "rsa"):
         with output.progress(words, 1) as advance:
-            held = [
+            first, second = (
                 _held(*side, lab.images, conv, subject.batch_size) for side in sides
-            ]
+            )
             how = {"conv": conv} | ({"k": k} if measure == "knn" else {})
-            found = _tested(*held, measure, permutations if test else 0, how)
+            found = _tested(first, second, measure, permutations if test else 0, how)
             advance(1)
     else:
         found = {}

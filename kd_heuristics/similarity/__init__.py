@@ -1,4 +1,18 @@
-"""How alike two networks' representations are: CCA, CKA and their relatives."""
+"""How alike two networks' representations are: CCA, CKA and their relatives.
+
+How the parts fit, for two networks of a map [n, 4, 4, 3] and a layer [n, 8] each:
+
+- `plan` decides from the shapes what is compared. With conv="mean" each layer is one
+  slot [n, units]; slots of one width form a group: the two maps, the two layers.
+- `views` takes the slots out of the activations; `measures.prepare` makes of each, once,
+  a `Layer` whose factor is all that a comparison needs: an orthonormal basis for CCA,
+  the scaled layer for CKA and Procrustes, an n x n matrix (`kernels`) for knn and rsa.
+- `comparing.all_pairs` multiplies the factors of two slots and lets `measures.compare`
+  read the similarity off the product.
+- `layers.matrix` does so with all examples at hand, `permutations` once more for each
+  order of the second network's examples; `streaming.Accumulator` keeps moments in place
+  of examples, from which `measures.prepare_moments` makes the same layers.
+"""
 
 from kd_heuristics.similarity.activations import capture
 from kd_heuristics.similarity.checks import SaturationWarning

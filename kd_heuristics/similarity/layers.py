@@ -159,8 +159,8 @@ def compare(
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs", "mesh"))
 def _program(a, b, kind, conv, pairs, mesh=None):
-    layout, *stacks = prepared(a, b, kind, conv, pairs, mesh)
-    return comparing.all_pairs(kind, layout, *stacks, len(a[0]), mesh=mesh)
+    layout, stacks_a, stacks_b = prepared(a, b, kind, conv, pairs, mesh)
+    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]), mesh=mesh)
 
 
 def prepared(
@@ -172,8 +172,9 @@ def prepared(
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[plan.Plan, list[Layer], list[Layer]]:
     """What is compared, and both sides' prepared layers (the same ones without b)."""
-    shapes = [tuple(x.shape) for x in a], b and [tuple(x.shape) for x in b]
-    layout = plan.make(tuple(shapes[0]), b and tuple(shapes[1]), conv, pairs)
+    shapes_a = tuple(tuple(x.shape) for x in a)
+    shapes_b = None if b is None else tuple(tuple(x.shape) for x in b)
+    layout = plan.make(shapes_a, shapes_b, conv, pairs)
     stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv, mesh)
     if b is not None:
         stacks_b = _prepared(b, layout.side_b, kind, conv, mesh)

@@ -43,7 +43,8 @@ def prepare(
     noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
     finite, x, noise, norm, inverse = _scaled(x, noise)
     if measure.by_examples:
-        level = jnp.where(finite, (mean[0] + shift) * inverse, 0)
+        level = mean[0] if shift is None else mean[0] + shift
+        level = jnp.where(finite, level * inverse, 0)
         return kernels.prepare(measure, x, level)._replace(finite=finite)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
