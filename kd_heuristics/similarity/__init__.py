@@ -2,10 +2,10 @@
 
 How the parts fit, for two networks of a map [n, 4, 4, 3] and a layer [n, 8] each:
 
-- `plan` decides from the shapes what is compared. With conv="mean" each layer is one
-  slot [n, units]; slots of one width form a group: the two maps, the two layers.
-- `views` takes the slots out of the activations; `measures.prepare` makes of each, once,
-  a `Layer` whose factor is all that a comparison needs: an orthonormal basis for CCA,
+- `plan` decides from the shapes what is compared. With conv="mean" each layer is
+  one slot [n, units]; slots of one width form a group: the maps, the layers.
+- `views` takes the slots out of the activations; `measures.prepare` makes each, once,
+  into a `Layer` with the factor that a comparison needs: an orthonormal basis for CCA,
   the scaled layer for CKA and Procrustes, an n x n matrix (`kernels`) for knn and rsa.
 - `comparing.all_pairs` multiplies the factors of two slots and lets `measures.compare`
   read the similarity off the product.

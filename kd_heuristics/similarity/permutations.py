@@ -20,8 +20,8 @@ from kd_heuristics.similarity import (
 )
 from kd_heuristics.similarity.measure import Layer, Measure
 
-# Above it, products of n x n matrices take more memory than the time they save.
-_MOST_EXAMPLES = 4096
+# Elements of all n x n matrices that CKA may take instead of the layers: 1 GiB.
+_MOST_ELEMENTS = 2**28
 
 
 class Test(NamedTuple):
@@ -100,17 +100,14 @@ def permutation_test(
     named_a = _named("x", x)
     named_b = None if y is None else _named("y", y)
     every = checks.activations(named_a | (named_b or {}))
-    shapes = [array.shape for array in every.values()]
-    examples = len(next(iter(every.values())))
-    positions = plan.fewest_positions(shapes) if conv == "positions" else 1
-    kind = Measure(
-        name=measure,
-        of_examples=examples * positions <= _MOST_EXAMPLES,
-        **options,
-    )
-    checks.enough_examples(kind, examples * positions)
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
+    of_examples = _fewer_operations(a, b or a, conv)
+    kind = Measure(name=measure, of_examples=of_examples, **options)
+    examples = len(a[0])
+    if conv == "positions":
+        examples *= plan.fewest_positions(x.shape for x in every.values())
+    checks.enough_examples(kind, examples)
     program = partial(_program, count=num_permutations, kind=kind, conv=conv)
     (found, report), known = calls.run(program, a, b, key)
     if known:
@@ -125,6 +122,19 @@ def _named(argument, layers):
     if not layers:
         raise ValueError(f"{argument} holds no layer")
     return {f"{argument}[{name!r}]": array for name, array in layers.items()}
+
+
+def _fewer_operations(a, b, conv):
+    """Whether CKA of permuted n x n matrices costs less than of the layers.
+
+    Of each second layer n^2 entries move, as slow as 100 operations of a product each;
+    else each pair costs a product of n p q.
+    """
+    if conv != "mean" and any(x.ndim > 2 for x in (*a, *b)):
+        return False
+    n = len(a[0])
+    units = sum(x.shape[-1] for x in a) * sum(x.shape[-1] for x in b)
+    return 100 * n * len(b) < units and n**2 * (len(a) + len(b)) <= _MOST_ELEMENTS
 
 
 @partial(jax.jit, static_argnames=("count", "kind", "conv"))
@@ -157,9 +167,11 @@ def _permuted(stack: Layer, order: jax.Array, positions: int, kind: Measure) -> 
 
 
 def _tested(value, null) -> Test:
-    mean = jnp.mean(null, axis=0)
-    every = jnp.concatenate([value[None], null])
     eps = jnp.finfo(value.dtype).eps
+    mean = jnp.mean(null, axis=0)
+    # Where all permutations give 1, so does the value, and it says nothing.
+    mean = jnp.where(mean > 1 - 64 * eps, 1, mean)
+    every = jnp.concatenate([value[None], null])
     # Equal values differ by rounding, by more where the sums are long.
     spread = jnp.maximum(jnp.std(every, axis=0), 32 * eps)
     score = (every - jnp.mean(every, axis=0)[None]) / spread[None]
