@@ -24,7 +24,7 @@ from kd_heuristics.similarity.measure import Layer, Measure
 _MOST_ELEMENTS = 2**28
 
 
-class Test(NamedTuple):
+class Tested(NamedTuple):
     """Of two layers scalars, of two networks [layers_a, layers_b]."""
 
     value: jax.Array  # the measure
@@ -42,7 +42,7 @@ def permutation_test(
     conv: str = "dft",
     alpha: float = 0.05,
     **options: Any,
-) -> Test:
+) -> Tested:
     """A measure beside its null: what it gives where the layers share nothing.
 
     The null is the measure of `x` and of `y` with its examples permuted, which keeps
@@ -113,7 +113,7 @@ def permutation_test(
     if known:
         names = list(named_a), list(named_b or named_a)
         checks.look(jax.device_get(report), names, False, 3)
-    return found if several else Test(*(part[0, 0] for part in found))
+    return found if several else Tested(*(part[0, 0] for part in found))
 
 
 def _named(argument, layers):
@@ -166,7 +166,7 @@ def _permuted(stack: Layer, order: jax.Array, positions: int, kind: Measure) -> 
     return stack._replace(factor=jnp.take(stack.factor, rows, axis=1), norms=norms)
 
 
-def _tested(value, null) -> Test:
+def _tested(value, null) -> Tested:
     eps = jnp.finfo(value.dtype).eps
     mean = jnp.mean(null, axis=0)
     # Where all permutations give 1, so does the value, and it says nothing.
@@ -178,4 +178,4 @@ def _tested(value, null) -> Test:
     highest = jnp.max(jnp.where(jnp.isnan(score), -jnp.inf, score), axis=(1, 2))
     reached = highest[:, None, None] >= (score[0] - 8 * eps / spread)[None]
     p_value = jnp.where(jnp.isnan(value), jnp.nan, jnp.mean(reached, axis=0))
-    return Test(value, floor.above_floor(value, mean), p_value.astype(value.dtype))
+    return Tested(value, floor.above_floor(value, mean), p_value.astype(value.dtype))
