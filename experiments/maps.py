@@ -1,6 +1,6 @@
 """How alike two networks of one study are, layer against layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,8 +9,12 @@ import numpy as np
 
 from kd_heuristics import parallel, similarity, training
 from kd_heuristics.compiled import as_partial
+from kd_heuristics.report import summary
 
 PyTree = Any
+
+# Beside a study's own: a finding that one measure shows alone is about that measure.
+BESIDE = ("svcca", "cca", "cka", "procrustes")
 
 
 def between(
@@ -21,9 +25,10 @@ def between(
     measure: str,
     *,
     batch_size: int,
+    beside: Sequence[str] = (),
     shuffle: bool = False,
     mesh: jax.sharding.Mesh | None = None,
-) -> np.ndarray:
+) -> Any:
     """Similarity of every layer of network a to every layer of b, [layers, layers].
 
     Streamed over the images with second moments only, so that memory does not grow
@@ -38,29 +43,86 @@ def between(
       images: uint8 [examples, h, w, c].
       measure: as of `similarity.matrix`.
       batch_size: examples at a time.
+      beside: other measures, from the same pass over the images.
       shuffle: b sees the images in another order: what is left is the noise floor,
         the similarity of layers that have nothing in common.
       mesh: devices over which each batch is split, and then the layers.
 
-    Returns: float; NaN throughout where a parameter is not finite.
+    Returns: float; `{measure: map}` with `beside`; NaN throughout where a parameter is
+    not finite.
     """
     names = layers(classifier, a, images)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((a, b))):
-        return np.full((len(names),) * 2, np.nan)
+        nothing = np.full((len(names),) * 2, np.nan)
+        return dict.fromkeys((measure, *beside), nothing) if beside else nothing
     order = jnp.arange(len(images))
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
     bound = as_partial(classifier.features)
     # One program with and without shuffling: the second network has images of its own.
-    found = similarity.stream_matrix(
+    found = similarity.stream_matrices(
         jax.tree_util.Partial(_first, bound, *_trees(a)),
         jax.tree_util.Partial(_second, bound, *_trees(b)),
         {"a": images, "b": images[order]},
-        measure,
+        tuple(dict.fromkeys((measure, *beside))),
         batch_size=batch_size,
         mesh=mesh,
     )
-    return parallel.to_host(found)
+    maps = {name: parallel.to_host(value) for name, value in found.items()}
+    return maps if beside else maps[measure]
+
+
+def named(name: str, found: Mapping[str, np.ndarray], measure: str) -> dict:
+    """The map of `measure` as "name", those of other measures as "name/cka"."""
+    return {name if m == measure else f"{name}/{m}": v for m, v in found.items()}
+
+
+def calibrated(values: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Maps [..., layers, layers] on a scale from unrelated (0) to identical (1)."""
+    floor = np.broadcast_to(floor, np.shape(values))
+    return np.asarray(similarity.above_floor(values, floor))
+
+
+def all_calibrated(arrays: Mapping[str, Any], floors: Mapping[str, str]) -> dict:
+    """Calibrated maps of every measure, as "NAME/calibrated", "NAME/cka/calibrated".
+
+    Args:
+      arrays: with maps and floors as `named` names them.
+      floors: name of a map -> that of its floor.
+    """
+    out = {}
+    for name, floor in floors.items():
+        for kind in ("", *(f"/{measure}" for measure in BESIDE)):
+            if f"{name}{kind}" in arrays:
+                values = arrays[f"{name}{kind}"], arrays[f"{floor}{kind}"]
+                out[f"{name}{kind}/calibrated"] = calibrated(*values)
+    return out
+
+
+def by_measure(
+    statistics: Callable[[str], Mapping[str, np.ndarray]], measure: str
+) -> dict[str, Any]:
+    """Statistics of calibrated maps by every measure, and whether their signs agree.
+
+    Args:
+      statistics: of the maps whose names end as given, `{statistic: [seeds]}`.
+      measure: the study's own.
+    """
+    kinds = {measure: "/calibrated"}
+    kinds |= {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
+    found = {name: statistics(kind) for name, kind in kinds.items()}
+    means = {m: {k: v.mean() for k, v in values.items()} for m, values in found.items()}
+    return {
+        statistic: {name: summary(values[statistic]) for name, values in found.items()}
+        | {
+            "same_sign": sum(
+                bool(np.sign(own[statistic]) == np.sign(means[measure][statistic]))
+                for own in means.values()
+            ),
+            "of": len(found),
+        }
+        for statistic in found[measure]
+    }
 
 
 def layers(

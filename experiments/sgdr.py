@@ -205,23 +205,32 @@ class Laboratory:
         """Figure 14: what a restart changes, a whole training, and another seed."""
         self.progress.stage(f"seed {seed}: similarities")
         restart, whole = self.config.map_pairs
-        return {
-            "restart": self.map((seed, restart[0]), (seed, restart[1])),
+        start = seed, restart[0]
+        found = {
+            "restart": self.map(start, (seed, restart[1])),
             "first-last": self.map((seed, whole[0]), (seed, whole[1])),
             # As unlike as two trainings make it: the same epoch of the next seed.
-            "seeds": self.map((seed, restart[0]), (self.next(seed), restart[0])),
-            "floor": self.map((seed, restart[0]), (seed, restart[0]), shuffle=True),
+            "seeds": self.map(start, (self.next(seed), restart[0])),
+            "floor": self.map(start, start, shuffle=True),
         }
+        out: dict[str, np.ndarray] = {}
+        for name, values in found.items():
+            out |= maps.named(name, values, self.config.measure)
+        return out
 
     def next(self, seed: int) -> int:
         """The seed after this one, the first after the last."""
         return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
 
-    def map(self, first, second, *, shuffle: bool = False) -> np.ndarray:
-        """Similarities of SGDR's iterates (seed, epoch); NaN between equal ones."""
+    def map(self, first, second, *, shuffle: bool = False) -> dict[str, np.ndarray]:
+        """Similarities of SGDR's iterates (seed, epoch), by measure.
+
+        NaN between equal ones.
+        """
         a, b = ({"params": self.iterate("sgdr", *which)} for which in (first, second))
         if first == second and not shuffle:  # there is only one seed
-            return np.full((len(self.layers),) * 2, np.nan)
+            nothing = np.full((len(self.layers),) * 2, np.nan)
+            return dict.fromkeys((self.config.measure, *maps.BESIDE), nothing)
         return maps.between(
             self.task.classifier,
             a,
@@ -229,6 +238,7 @@ class Laboratory:
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
+            beside=maps.BESIDE,
             shuffle=shuffle,
             mesh=self.task.mesh,
         )
@@ -280,6 +290,9 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     ]
     for name in compared[0]:
         arrays[f"maps/{name}"] = np.stack([values[name] for values in compared])
+    arrays |= maps.all_calibrated(
+        arrays, {f"maps/{name}": "maps/floor" for name in ("restart", "seeds")}
+    )
     arrays["layers"] = np.array(lab.layers)
     arrays["t"] = lab.t
     every = max(1, lab.task.steps_per_epoch // 20)
@@ -317,14 +330,17 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         "final_test_accuracy": {arm: summary(value) for arm, value in final.items()},
         "pairs": pairs,
         "similarities": {k: summary(v) for k, v in _similarities(arrays).items()},
+        "similarities_by_measure": maps.by_measure(
+            functools.partial(_similarities, arrays), config.measure
+        ),
         "claims": judge_all(claims(config), statistics),
     }
 
 
-def _similarities(arrays: dict) -> dict[str, np.ndarray]:
+def _similarities(arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
     """The numbers of Figure 14, [seeds] each; NaN for what needs two seeds."""
     diagonal = {
-        name: np.diagonal(arrays[f"maps/{name}"], axis1=1, axis2=2)
+        name: np.diagonal(arrays[f"maps/{name}{kind}"], axis1=1, axis2=2)
         for name in ("restart", "seeds")
     }
     kinds = np.array([name.partition("_")[2] for name in arrays["layers"]])

@@ -245,16 +245,17 @@ class Laboratory:
             self.variables(arm, seed, step)
             for step in (0, self.warmup_steps, self.last_step(self.group(arm)))
         )
+        measure = self.config.measure
         values = {
-            "similarity": self.map(first, middle),
+            **maps.named("similarity", self.map(first, middle), measure),
             "change": relative_change(first["params"], middle["params"]),
         }
         if arm == "warmup":  # Figure 5d
-            values["similarity_later"] = self.map(middle, last)
+            values["similarity_later"] = self.map(middle, last)[measure]
         return values
 
-    def map(self, a, b, *, shuffle: bool = False) -> np.ndarray:
-        """Similarity of every layer of one network to every layer of another."""
+    def map(self, a, b, *, shuffle: bool = False) -> dict[str, np.ndarray]:
+        """Every layer of one network against every layer of another, by measure."""
         return maps.between(
             self.large.classifier,
             a,
@@ -262,6 +263,7 @@ class Laboratory:
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
+            beside=maps.BESIDE,
             shuffle=shuffle,
             mesh=self.large.mesh,
         )
@@ -270,7 +272,8 @@ class Laboratory:
         """Similarities of layers that have nothing in common, at the start of a run."""
         self.progress.stage("noise floor")
         start = self.variables(self.config.arms[0], self.config.first_seed, 0)
-        return {"similarity_floor": self.map(start, start, shuffle=True)}
+        found = self.map(start, start, shuffle=True)
+        return maps.named("similarity_floor", found, self.config.measure)
 
     @functools.cached_property
     def layers(self) -> list[str]:
@@ -318,6 +321,9 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
         every = len(rates["rest"]) // config.epochs
         arrays |= {f"{arm}/rate_{k}": table[::every] for k, table in rates.items()}
     arrays |= folder.stage("floor", lab.floor)
+    arrays |= maps.all_calibrated(
+        arrays, {f"{arm}/similarity": "similarity_floor" for arm in config.arms}
+    )
     arrays["layers"] = np.array(lab.layers)
     arrays["kernels"] = np.array(list(kernels(lab.starts[config.first_seed][0])))
     return results(config, arrays, lab), arrays
@@ -335,6 +341,20 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
             "final accuracy": accuracy[:, -1],
             "FC similarity": diagonal[:, fc].mean(1),
         }
+
+    def similarities(kind: str) -> dict[str, np.ndarray]:
+        of = {
+            arm: np.diagonal(arrays[f"{arm}/similarity{kind}"], axis1=1, axis2=2)
+            for arm in config.arms
+        }
+        values = {arm: diagonal[:, fc].mean(1) for arm, diagonal in of.items()}
+        return {
+            difference("FC similarity", a, b): values[a] - values[b]
+            for a in config.arms
+            for b in config.arms
+            if a != b
+        }
+
     statistics = {
         difference(name, a, b): per_arm[a][name] - per_arm[b][name]
         for a in config.arms
@@ -358,6 +378,7 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
             for arm, rows in per_arm.items()
         },
         "frozen_at_random": {"layers": sorted(lab.chosen), "parameters": sizes},
+        "similarities_by_measure": maps.by_measure(similarities, config.measure),
         "claims": judge_all(claims(config), statistics),
     }
 

@@ -17,6 +17,20 @@ from kd_heuristics.cli.path import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
 
+Name = Literal[
+    "svcca",
+    "cca",
+    "pwcca",
+    "cka",
+    "debiased_cka",
+    "google_cca",
+    "procrustes",
+    "knn",
+    "rsa",
+]
+# Of all activations of both networks, which a test and some measures hold at once.
+_MOST_BYTES = 2**31
+
 
 def similarity(
     a: A,
@@ -26,15 +40,19 @@ def similarity(
     subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
     model_b: str | None = None,
     model_b_options: tuple[str, ...] = (),
-    measure: Literal["svcca", "cca", "pwcca", "cka", "google_cca"] = "svcca",
+    measure: Name = "svcca",
     conv: Literal["dft", "positions", "mean"] = "dft",
+    k: int = 10,
+    test: bool = False,
+    permutations: int = 200,
     out: Path = Path("similarity"),
 ) -> None:
     r"""How alike two networks' layers are, on the test images.
 
     Beside the map stands the noise floor: the same measure where B sees the images in
     another order, so that nothing is shared. A value that does not exceed it says
-    nothing; more examples lower it.
+    nothing; more examples lower it. With --test, many such orders give calibrated
+    values (0: unrelated, 1: identical) and p-values, corrected for the number of pairs.
 
     By example:
 
@@ -43,6 +61,9 @@ def similarity(
 
         kd-heuristics similarity teacher.npz student.npz --model resnet32 \
             --model-b shallow --data cifar10 --examples 10000 --measure cka --conv mean
+
+        kd-heuristics similarity a.npz b.npz --model nets:make --data set.npz \
+            --measure debiased_cka --conv mean --test
 
     Writes results.json, arrays.npz and figures/similarity.png.
 
@@ -55,8 +76,17 @@ def similarity(
       measure: see `similarity.matrix` in the docs.
       conv: of layers with positions: a comparison a frequency, every position an
         example, or channel means.
+      k: neighbours, of knn.
+      test: a permutation test of each pair of layers. It holds all activations at
+        once, as knn and rsa do.
+      permutations: of the test.
       out: folder of the results.
     """
+    if test and permutations < 19:
+        raise ValueError(
+            f"--permutations must be at least 19, for p-values below 0.05, got "
+            f"{permutations}"
+        )
     lab = other = make(subject, a)
     if model_b is not None:
         named = {"model": model_b, "model_options": model_b_options}
@@ -65,21 +95,28 @@ def similarity(
     with output.folder(out):
         names = [_layers(*side, lab.images) for side in sides]
         words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
-        order = jax.random.permutation(jax.random.key(0), len(lab.images))
-        found = {}
-        with output.progress(words, 2) as advance:
-            for name, images in (("map", lab.images), ("floor", lab.images[order])):
-                both = {"a": lab.images, "b": images}
-                found[name] = _map(sides, both, measure, conv, subject.batch_size)
+        if test or measure in ("knn", "rsa"):
+            with output.progress(words, 1) as advance:
+                first, second = (
+                    _held(*side, lab.images, conv, subject.batch_size) for side in sides
+                )
+                how = {"conv": conv} | ({"k": k} if measure == "knn" else {})
+                count = permutations if test else 0
+                found = _tested(first, second, measure, count, how)
                 advance(1)
-        results = {
-            "a": a,
-            "b": b,
-            "measure": measure,
-            "conv": conv,
-            "layers_a": names[0],
-        }
-        results |= {"layers_b": names[1], "examples": len(lab.images)}
+        else:
+            found = {}
+            order = jax.random.permutation(jax.random.key(0), len(lab.images))
+            with output.progress(words, 2) as advance:
+                for name, images in (("map", lab.images), ("floor", lab.images[order])):
+                    both = {"a": lab.images, "b": images}
+                    found[name] = _map(sides, both, measure, conv, subject.batch_size)
+                    advance(1)
+        results = {"a": a, "b": b, "measure": measure, "conv": conv}
+        results |= {"layers_a": names[0], "layers_b": names[1]}
+        results |= {"examples": len(lab.images)}
+        if test:
+            results |= {"permutations": permutations}
         _tell(names, found)
         output.save(
             out, results, found, lambda path: _draw(path, names, found, measure)
@@ -104,6 +141,46 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
             mesh=sides[0][0].mesh,
         )
     return parallel.to_host(found)
+
+
+def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
+    """All activations of a network, on the host; channel means with conv="mean"."""
+    features = jax.jit(lab.classifier.features)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
+    shapes = jax.eval_shape(features, *_trees(variables), one)
+    numbers = sum(
+        leaf.shape[-1] if conv == "mean" else leaf.size for leaf in shapes.values()
+    )
+    if (size := 4 * numbers * len(images)) > _MOST_BYTES:
+        raise ValueError(
+            f"activations of {len(images)} images take {size / 2**30:.1f} GiB: take "
+            f"--conv mean, or --examples {_MOST_BYTES // (4 * numbers)}"
+        )
+    parts: dict[str, list] = {}
+    for start in range(0, len(images), batch_size):
+        found = features(*_trees(variables), images[start : start + batch_size])
+        for name in sorted(found):
+            array = parallel.to_host(found[name])
+            if conv == "mean":
+                array = array.mean(tuple(range(1, array.ndim - 1)))
+            parts.setdefault(name, []).append(array)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _tested(a, b, measure, permutations, how) -> dict[str, np.ndarray]:
+    """The map and its floor; with permutations, calibrated values and p-values."""
+    key = jax.random.key(0)
+    with warnings.catch_warnings():
+        # Said by the floor beside the map.
+        warnings.simplefilter("ignore", tools.SaturationWarning)
+        found = {"floor": tools.shuffled_floor(a, b, key, measure, **how)}
+        if permutations:
+            test = tools.permutation_test(a, b, measure, permutations, key=key, **how)
+            found |= {"map": test.value, "calibrated": test.calibrated}
+            found["p_value"] = test.p_value
+        else:
+            found["map"] = tools.matrix(a, b, measure, **how)
+    return {name: parallel.to_host(array) for name, array in found.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +209,11 @@ def _tell(names, found) -> None:
         best = int(np.argmax(found["map"][row]))
         value, floor = found["map"][row, best], found["floor"][row, best]
         rows.append([layer, names[1][best], float(value), float(floor)])
-    columns = ("layer of A", "most like, of B", "similarity", "noise floor")
+        if "p_value" in found:
+            rows[-1] += [float(found[k][row, best]) for k in ("calibrated", "p_value")]
+    columns = ["layer of A", "most like, of B", "similarity", "noise floor"]
+    if "p_value" in found:
+        columns += ["calibrated", "p-value"]
     output.table("each layer of A", columns, rows)
 
 

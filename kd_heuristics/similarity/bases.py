@@ -153,7 +153,8 @@ def _data_directions(x, noise, keep):
         return matmul(adjoint(y), y)
 
     found = _two_passes(matmul(adjoint(x), x), regram, noise, rtol, keep)
-    return matmul(matmul(x, found.vectors), found.mix), found
+    # The small product first: a tall one costs as much as the Gram matrix.
+    return matmul(x, matmul(found.vectors, found.mix)), found
 
 
 def _moment_directions(second, noise, keep):

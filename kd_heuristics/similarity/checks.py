@@ -97,10 +97,25 @@ def enough_examples(measure: Measure, examples: int) -> None:
     """Raise ValueError where the measure needs more examples than there are."""
     if examples < 2:
         raise ValueError(f"at least 2 examples are needed, got {examples}")
+    if measure.name == "knn" and int(measure.k) >= examples:
+        raise ValueError(
+            f"k must be below the number of examples, got k={measure.k} and {examples} "
+            f"examples; take at most k={examples - 1}"
+        )
     if measure.debiased and examples < 4:
         raise ValueError(
             f"debiased cka needs at least 4 examples, got {examples}; take "
             "debiased=False"
+        )
+
+
+def only_moments(measure: Measure) -> None:
+    """Raise ValueError for a measure that second moments do not tell."""
+    if not measure.streams:
+        raise ValueError(
+            f"{measure.name} compares all examples with each other, which second "
+            "moments do not hold: take matrix, with activations of a few thousand "
+            "examples"
         )
 
 

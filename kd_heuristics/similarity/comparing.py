@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import measures
+from kd_heuristics.similarity import kernels, measures
 from kd_heuristics.similarity.algebra import adjoint, matmul
 from kd_heuristics.similarity.batching import mapped
 from kd_heuristics.similarity.measure import Layer, Measure
 from kd_heuristics.similarity.moments import Moments
 from kd_heuristics.similarity.plan import Plan
+
+# Elements of two factors from which pairs are not batched but computed row by row.
+_LARGE = 2**20
 
 
 class Report(NamedTuple):
@@ -51,6 +54,20 @@ def all_pairs(
         slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
         elements = stack_a.factor[0].size + stack_b.factor[0].size
 
+        if kind.by_examples:
+            values = _inner_products(stack_a, stack_b, *slots, kind)
+            values *= jnp.asarray(group.weight, dtype)
+            value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
+            continue
+
+        every = len(group.slot_a) == len(stack_a.rank) * len(stack_b.rank)
+        if cross is None and mesh is None and every and elements >= _LARGE:
+            values = _by_rows(kind, stack_a, stack_b)[slots]
+            values *= jnp.asarray(group.weight, dtype)
+            value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
+            looked.append(_looked(group, stack_a, stack_b, examples, layout, dtype))
+            continue
+
         def one(item, stack_a, stack_b):
             (slot_a, slot_b), cross = item
             a = jax.tree.map(lambda leaf: leaf[slot_a], stack_a)
@@ -61,11 +78,35 @@ def all_pairs(
             one, (slots, cross), elements, stack_a, stack_b, mesh=mesh
         )
         value = value.at[group.layer_a, group.layer_b].add(values.astype(dtype))
-        # A float: with positions as examples it may exceed int32.
-        count = jnp.asarray(examples, dtype) * layout.side_a.multiplicity[group.group_a]
-        ranks = stack_a.rank[slots[0]], stack_b.rank[slots[1]]
-        looked.append((group.layer_a, group.layer_b, *ranks, count))
+        looked.append(_looked(group, stack_a, stack_b, examples, layout, dtype))
     return value, Report(finite, looked)
+
+
+def _looked(group, stack_a, stack_b, examples, layout, dtype):
+    # A float: with positions as examples it may exceed int32.
+    count = jnp.asarray(examples, dtype) * layout.side_a.multiplicity[group.group_a]
+    ranks = stack_a.rank[group.slot_a], stack_b.rank[group.slot_b]
+    return group.layer_a, group.layer_b, *ranks, count
+
+
+def _by_rows(kind, stack_a, stack_b):
+    """All against all [a, b]: one product for each layer of the first stack.
+
+    The second stack's factors lie side by side, so that no layer is cut out or copied
+    for a pair.
+    """
+    count, n, q = stack_b.factor.shape
+    wide = jnp.swapaxes(stack_b.factor, 0, 1).reshape(n, count * q)
+    rest = stack_b._replace(factor=stack_b.rank)  # a comparison needs no factor
+
+    def row(a):
+        crosses = matmul(adjoint(a.factor), wide).reshape(-1, count, q)
+        crosses = jnp.swapaxes(crosses, 0, 1)
+        return jax.lax.map(
+            lambda pair: measures.compare(kind, pair[0], a, pair[1]), (crosses, rest)
+        )
+
+    return jax.lax.map(row, stack_a)
 
 
 def _finite(side, stacks):
@@ -73,6 +114,22 @@ def _finite(side, stacks):
     for group, stack in enumerate(stacks):
         finite = finite.at[side.layers(group)].min(stack.finite)
     return finite
+
+
+def _inner_products(stack_a, stack_b, slots_a, slots_b, kind):
+    """Similarities of the pairs whose layers are columns [n * n, slots]; see `kernels`.
+
+    Every layer is read once, not once a pair, if most pairs are wanted.
+    """
+    a, b = jnp.conj(stack_a.factor), stack_b.factor
+    if 2 * len(slots_a) >= a.shape[1] * b.shape[1]:
+        products = matmul(a.T, b)[slots_a, slots_b]
+    else:
+        products = jax.lax.map(
+            lambda pair: jnp.sum(a[:, pair[0]] * b[:, pair[1]]), (slots_a, slots_b)
+        )
+    value = kernels.similarity(products, kind)
+    return jnp.where(stack_a.finite[slots_a] & stack_b.finite[slots_b], value, jnp.nan)
 
 
 def _one(kind, a, b, cross):

@@ -44,12 +44,14 @@ def noise_floor(
       q: those of the second.
       measure: "cca", "svcca", "pwcca": mean correlation; "google_cca": mean over the
         prefix with 98 % of the sum (without the correction); "cka": the biased
-        estimator for equal variances in all directions (that of debiased CKA is 0).
+        estimator for equal variances in all directions; "debiased_cka", "rsa": 0;
+        "knn": that of k = 10.
       spectral: complex data, as in DFT-CCA.
 
     Returns: a value in [0, 1].
 
-    Raises: ValueError for fewer than 2 examples, no units, an unknown measure.
+    Raises: ValueError for fewer than 2 examples, no units, an unknown measure, and
+    procrustes, whose floor depends on the spectra.
 
     >>> round(noise_floor(10_000, 128, 128, measure="google_cca"), 3)
     0.11
@@ -58,7 +60,8 @@ def noise_floor(
     >>> noise_floor(100, 80, 200)
     1.0
     """
-    name = Measure(name=measure).name
+    kind = Measure(name=measure)
+    name = kind.name
     num_examples = integer("num_examples", num_examples)
     p, q = integer("p", p), integer("q", q)
     if num_examples < 2 or min(p, q) < 1:
@@ -66,6 +69,15 @@ def noise_floor(
             "noise_floor needs num_examples >= 2 and p, q >= 1, got "
             f"{num_examples}, {p} and {q}"
         )
+    if name == "procrustes":
+        raise ValueError(
+            "noise_floor knows no procrustes, whose floor depends on the spectra: take "
+            "shuffled_floor or permutation_test"
+        )
+    if name == "rsa" or kind.debiased:
+        return 0.0
+    if name == "knn":
+        return min(int(kind.k) / (num_examples - 1), 1.0)
     n, p, q = num_examples - 1, min(p, q, num_examples - 1), max(p, q)
     if name == "cka":
         return float(np.sqrt(p * q / ((n + p + 1) * (n + q + 1))))
@@ -94,7 +106,7 @@ def above_floor(values: jax.typing.ArrayLike, floor: jax.typing.ArrayLike) -> ja
     values = jnp.asarray(values)
     floor = jnp.broadcast_to(jnp.asarray(floor, values.dtype), values.shape)
     room = jnp.where(floor < 1, 1 - floor, 1)
-    return jnp.where(floor < 1, (values - floor) / room, 0)
+    return jnp.where(floor >= 1, 0, (values - floor) / room)
 
 
 def shuffled_floor(

@@ -19,7 +19,7 @@ from kd_heuristics.similarity import (
     views,
 )
 from kd_heuristics.similarity.batching import mapped
-from kd_heuristics.similarity.measure import Measure
+from kd_heuristics.similarity.measure import Layer, Measure
 
 Activations = Mapping[str, Any]
 
@@ -35,6 +35,9 @@ def matrix(
     directions: SupportsIndex | None = None,
     debiased: bool = False,
     epsilon: SupportsFloat = 1e-6,
+    k: SupportsIndex = 10,
+    distance: str | None = None,
+    correlation: str = "spearman",
     mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """Similarity of every layer of one network to every layer of another.
@@ -55,7 +58,9 @@ def matrix(
       acts_b: as `acts_a`, on the same examples. None: `acts_a` against itself, which
         costs half where the measure is symmetric.
       measure: "cca" (mean correlation over min(p, q)), "svcca", "pwcca" (asymmetric:
-        the weights are those of `acts_a`), "cka" or "google_cca"; see the functions.
+        the weights are those of `acts_a`), "cka", "debiased_cka", "google_cca",
+        "procrustes", "knn" or "rsa"; see the functions. The last two hold an
+        n x n matrix a layer.
       conv: what is compared of layers with positions. "dft": one comparison a
         frequency, complex, averaged over the frequencies of the smaller map, to which
         the larger one's are cropped. "positions": every position an example, the
@@ -67,6 +72,9 @@ def matrix(
       directions: for svcca.
       debiased: for cka.
       epsilon: for google_cca.
+      k: for knn.
+      distance: for knn and rsa.
+      correlation: for rsa.
       mesh: devices that share the layers and pairs out, with the activations on all
         of them (`parallel.replicate`); None: wherever these lie.
 
@@ -93,6 +101,9 @@ def matrix(
         directions=directions,
         debiased=debiased,
         epsilon=epsilon,
+        k=k,
+        distance=distance,
+        correlation=correlation,
     )
     views.check_treatment(conv)
     checkpoints_a, named_a = _named("acts_a", acts_a)
@@ -132,7 +143,10 @@ def compare(
     Returns: float [layers_a, layers_b].
     """
     every = checks.activations(dict(named_a) | dict(named_b or {}))
-    checks.enough_examples(kind, len(next(iter(every.values()))))
+    examples = len(next(iter(every.values())))
+    if conv == "positions":
+        examples *= plan.fewest_positions(x.shape for x in every.values())
+    checks.enough_examples(kind, examples)
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     program = partial(_program, kind=kind, conv=conv, pairs=pairs, mesh=mesh)
@@ -145,17 +159,26 @@ def compare(
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs", "mesh"))
 def _program(a, b, kind, conv, pairs, mesh=None):
-    layout = _plan(a, b, conv, pairs)
+    layout, stacks_a, stacks_b = prepared(a, b, kind, conv, pairs, mesh)
+    return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]), mesh=mesh)
+
+
+def prepared(
+    a: Sequence[jax.Array],
+    b: Sequence[jax.Array] | None,
+    kind: Measure,
+    conv: str,
+    pairs: plan.Pairs | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> tuple[plan.Plan, list[Layer], list[Layer]]:
+    """What is compared, and both sides' prepared layers (the same ones without b)."""
+    shapes_a = tuple(tuple(x.shape) for x in a)
+    shapes_b = None if b is None else tuple(tuple(x.shape) for x in b)
+    layout = plan.make(shapes_a, shapes_b, conv, pairs)
     stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv, mesh)
     if b is not None:
         stacks_b = _prepared(b, layout.side_b, kind, conv, mesh)
-    stacks = stacks_a, stacks_b
-    return comparing.all_pairs(kind, layout, *stacks, len(a[0]), mesh=mesh)
-
-
-def _plan(a, b, conv, pairs):
-    shapes = [tuple(x.shape) for x in a], b and [tuple(x.shape) for x in b]
-    return plan.make(tuple(shapes[0]), b and tuple(shapes[1]), conv, pairs)
+    return layout, stacks_a, stacks_b
 
 
 def _prepared(arrays, side, kind, conv, mesh):
@@ -175,7 +198,17 @@ def _prepared(arrays, side, kind, conv, mesh):
         parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
         noise = views.rounding(chosen, shapes, levels, norms)
         items = jnp.concatenate(parts), noise
-        stacks.append(mapped(one, items, parts[0][0].size, mesh=mesh))
+        if kind.by_examples:
+            shifts = [
+                views.of_shift(view, origins[view.layer], shapes[view.layer], conv)
+                for view in chosen
+            ]
+            items = *items, jnp.concatenate(shifts)
+        stack = mapped(one, items, parts[0][0].size, mesh=mesh)
+        if kind.by_examples:
+            # Layers side by side: what permutes the examples then moves short rows.
+            stack = stack._replace(factor=stack.factor[..., 0].T)
+        stacks.append(stack)
     return stacks
 
 

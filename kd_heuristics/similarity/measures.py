@@ -11,13 +11,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from kd_heuristics.similarity import bases, canonical, google, hsic
+from kd_heuristics.similarity import (
+    bases,
+    canonical,
+    google,
+    hsic,
+    kernels,
+    singular,
+)
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul, squares
 from kd_heuristics.similarity.measure import Layer, Measure
 
 
 def prepare(
-    measure: Measure, x: Inexact[Array, "n p"], origin: Float[Array, " p"]
+    measure: Measure,
+    x: Inexact[Array, "n p"],
+    origin: Float[Array, " p"],
+    shift: Inexact[Array, " p"] | None = None,
 ) -> Layer:
     """A layer from its examples.
 
@@ -25,11 +35,17 @@ def prepare(
       measure: which.
       x: examples, shifted so that constant units are zero up to rounding.
       origin: size of the numbers whose rounding each unit of x carries.
+      shift: what was subtracted; for measures of n x n matrices only.
     """
     n, units = x.shape
-    x = x - jnp.mean(x, axis=0, keepdims=True)
+    mean = jnp.mean(x, axis=0, keepdims=True)
+    x = x - mean
     noise = n**0.5 * jnp.finfo(x.dtype).eps * origin
-    finite, x, noise, norm = _scaled(x, noise)
+    finite, x, noise, norm, inverse = _scaled(x, noise)
+    if measure.by_examples:
+        level = mean[0] if shift is None else mean[0] + shift
+        level = jnp.where(finite, level * inverse, 0)
+        return kernels.prepare(measure, x, level)._replace(finite=finite)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
         w, rank = google.whitening(covariance, float(measure.epsilon))
@@ -37,6 +53,11 @@ def prepare(
     if measure.name == "cka":
         layer = hsic.debiased_layer if measure.debiased else hsic.biased_layer
         return layer(x)._replace(finite=finite)
+    if measure.name == "procrustes":
+        total = jnp.sum(squares(x))
+        root = jnp.sqrt(jnp.where(total > 0, total, 1))
+        factor = divide_where(total > 0, x, root)
+        return Layer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
     if measure.name == "svcca":
         q, rank = bases.basis(x, noise, measure.keep)
         return Layer(finite, q, rank, rank)
@@ -78,6 +99,11 @@ def prepare_moments(
         else:
             layer = hsic.biased_moment_layer(second)
         return layer._replace(finite=finite)
+    if measure.name == "procrustes":
+        total = jnp.real(jnp.trace(second))
+        root = jnp.sqrt(jnp.where(total > 0, total, 1))
+        factor = divide_where(total > 0, jnp.eye(len(second), dtype=second.dtype), root)
+        return Layer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
     if measure.name == "svcca":
         w, rank = bases.whitening(second, noise, measure.keep)
         return Layer(finite, w, rank, rank)
@@ -119,7 +145,8 @@ def _scaled(x, noise):
     not return, so a layer that is not finite becomes 0 until the end. So do units that
     are constant up to rounding.
 
-    Returns: whether it is finite, the layer, its noise, the norm of each column.
+    Returns: whether it is finite, the layer, its noise, the norm of each column, and
+    what everything was multiplied by.
     """
     # Not by the largest entry: on CPU, `jnp.max` of 4,096 or more loses NaN (0.10.2).
     finite = jnp.isfinite(x).all()
@@ -133,10 +160,14 @@ def _scaled(x, noise):
     noise = noise * inverse
     varies = finite & (norm > noise)
     noise, norm = (jnp.where(varies, part, 0) for part in (noise, norm))
-    return finite, jnp.where(varies[None, :], x * inverse, 0), noise, norm
+    return finite, jnp.where(varies[None, :], x * inverse, 0), noise, norm, inverse
 
 
 def _value(measure, cross, a, b, fourth):
+    if measure.by_examples:
+        return kernels.similarity(cross[0, 0], measure)
+    if measure.name == "procrustes":
+        return jnp.minimum(jnp.sum(singular.singular_values(cross)), 1)
     if measure.name == "google_cca":
         return google.prefix_mean(canonical.correlations(cross), 0.98)
     if measure.name == "cka":

@@ -1,7 +1,7 @@
 """Similarity of two networks over a data set, a batch at a time."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, SupportsIndex
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from kd_heuristics import compiled, parallel
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.integers import integer
+from kd_heuristics.similarity import checks
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
@@ -104,9 +105,35 @@ def stream_matrix(
     >>> stream_matrix(features, None, x, "cka", conv="mean").round(3).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
+    settings = {"batch_size": batch_size, "conv": conv, "max_bytes": max_bytes}
+    found = stream_matrices(
+        features_a, features_b, images, (measure,), mesh=mesh, **settings, **options
+    )
+    return found[measure]
+
+
+def stream_matrices(
+    features_a: Features,
+    features_b: Features | None,
+    images: PyTree,
+    measures: Sequence[str],
+    *,
+    batch_size: SupportsIndex = 256,
+    conv: str = "dft",
+    max_bytes: SupportsIndex = 2**31,
+    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
+) -> dict[str, jax.Array]:
+    """The maps of several measures from the same moments: `{measure: map}`.
+
+    The networks run once, whatever the number of measures; all else as `stream_matrix`.
+    """
     batch_size = _checked(images, batch_size)
     max_bytes = integer("max_bytes", max_bytes)
-    debiased = Measure(name=measure, **options).debiased
+    kinds = [Measure(name=measure, **options) for measure in measures]
+    for kind in kinds:
+        checks.only_moments(kind)
+    debiased = any(kind.debiased for kind in kinds)
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
     shapes = [_shapes(function, images) for function in functions]
     how = {"conv": conv, "debiased": debiased}
@@ -116,18 +143,22 @@ def stream_matrix(
         return _bytes(partial(Accumulator.init, **how), *acts)
 
     blocks = list(_blocks(size, max_bytes, *(slice(0, len(s)) for s in shapes)))
-    found = []
+    found: list[dict[str, jax.Array]] = []
     for block in blocks:
         a, b = (
             jax.tree_util.Partial(_Only(tuple(_part(shape, part))), function)
             for shape, part, function in zip(shapes, block, functions, strict=True)
         )
         moments = stream(a, b, images, batch_size=batch_size, mesh=mesh, **how)
-        found.append(moments.result(measure, mesh=mesh, **options))
-    value = jnp.zeros([len(shape) for shape in shapes], found[0].dtype)
-    for block, values in zip(blocks, found, strict=True):
-        value = value.at[block].set(values)
-    return value
+        results = partial(moments.result, mesh=mesh, **options)
+        found.append({measure: results(measure) for measure in measures})
+    out = {}
+    for measure in measures:
+        value = jnp.zeros([len(shape) for shape in shapes], found[0][measure].dtype)
+        for block, values in zip(blocks, found, strict=True):
+            value = value.at[block].set(values[measure])
+        out[measure] = value
+    return out
 
 
 @partial(compiled.jit, static_argnames=("size", "conv", "debiased", "mesh"))

@@ -1,11 +1,12 @@
-"""Two layers against each other: CCA, SVCCA, PWCCA, CKA, google/svcca's mean, DFT-CCA.
+"""Two layers against each other: one function for each measure.
 
 What holds for all of them:
 
-- Rows are examples, the same ones in both arrays. Units are centred.
+- Rows are examples, the same ones in both arrays. Units are centred (knn and rsa say
+  what they do).
 - float32, float64 or complex; half precision is computed as float32.
 - Dead, duplicate, constant and linearly dependent units and more units than examples
-  give a finite value in [0, 1] (debiased CKA: at most 1, possibly negative). A
+  give a finite value in [0, 1] (debiased CKA and RSA: at most 1, possibly negative). A
   constant layer has similarity 0 with everything, itself included.
 - They can be jitted, vmapped and differentiated. The derivative holds the rank fixed:
   absent directions get zero.
@@ -181,6 +182,91 @@ def google_cca(x: Any, y: Any, *, epsilon: SupportsFloat = 1e-6) -> jax.Array:
     return _compared(Measure(name="google_cca", epsilon=epsilon), x, y)
 
 
+def procrustes(x: Any, y: Any) -> jax.Array:
+    """Orthogonal Procrustes similarity (Ding et al. 2021, eq. 3, as a similarity).
+
+    ||x^H y||_* / (||x||_F ||y||_F) of the centred layers, with ||.||_* the sum of the
+    singular values: 1 less half the squared distance of the two layers, each scaled to
+    norm 1, after the best rotation of one onto the other. Does not change under
+    orthogonal maps and a common scale.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q]; of unequal widths, the narrower layer counts as one with
+        constant units beside its own.
+
+    Returns: scalar in [0, 1].
+
+    Raises: ValueError as the module says. Nothing saturates, so nothing warns.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(procrustes(x, 2 * x[:, ::-1])).__round__(4)
+    1.0
+    """
+    return _compared(Measure(name="procrustes"), x, y)
+
+
+def knn(
+    x: Any, y: Any, k: SupportsIndex = 10, *, distance: str = "cosine"
+) -> jax.Array:
+    """Mutual k-nearest neighbours (Huh et al. 2024, sec. 2 and app. A).
+
+    Mean over the examples of |N_x(i) & N_y(i)| / k, with N_x(i) the k other examples
+    nearest to example i in `x`; of equally near ones the earlier count. Independent
+    layers have k / (n - 1) on average.
+
+    Not centred: cosines are of the examples as they are. Memory is that of n x n
+    matrices. The derivative is 0.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+      k: neighbours, at least 1 and below the number of examples.
+      distance: "cosine" or "euclidean".
+
+    Returns: scalar in [0, 1].
+
+    Raises: ValueError as the module says, and for k.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 3))
+    >>> float(knn(x, 2 * x[:, ::-1])).__round__(4)
+    1.0
+    """
+    return _compared(Measure(name="knn", k=k, distance=distance), x, y)
+
+
+def rsa(
+    x: Any, y: Any, *, correlation: str = "spearman", distance: str = "correlation"
+) -> jax.Array:
+    """Representational similarity analysis (Kriegeskorte et al. 2008).
+
+    The correlation, over the pairs of examples, of their distance in `x` with that
+    in `y`.
+
+    Not centred: correlations of two examples are over their units as they are. Memory
+    is that of n x n matrices. The derivative is 0 with "spearman", whose ranks do not
+    move.
+
+    Args:
+      x: [examples, p].
+      y: [examples, q].
+      correlation: of the distances: "spearman" (equal ones have the mean of their
+        ranks) or "pearson".
+      distance: of two examples: "correlation" (1 less Pearson's, over their units; 1
+        where all units of one are equal) or "euclidean".
+
+    Returns: scalar in [-1, 1].
+
+    Raises: ValueError as the module says. Nothing saturates, so nothing warns.
+
+    >>> x = jax.random.normal(jax.random.key(0), (100, 4))
+    >>> float(rsa(x, 2 * x[:, ::-1])).__round__(4)
+    1.0
+    """
+    kind = Measure(name="rsa", correlation=correlation, distance=distance)
+    return _compared(kind, x, y)
+
+
 def dft_cca(x: Any, y: Any) -> jax.Array:
     """CCA of convolutional layers, frequency by frequency (Raghu et al. 2017, sec. 4).
 
@@ -238,4 +324,4 @@ def _program(x, y, kind, spectrum):
 
 def _prepared(kind, x):
     origin = views.shift(x, "mean")
-    return measures.prepare(kind, x - origin, views.level(origin))
+    return measures.prepare(kind, x - origin, views.level(origin), origin[0])

@@ -7,6 +7,7 @@ there are; so are the pairs of slots.
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -91,6 +92,16 @@ def make(
     side_a = _side(shapes_a, needs_a, conv)
     side_b = side_a if shapes_b is None else _side(other, needs_b, conv)
     return Plan(side_a, side_b, _pair_groups(side_a, side_b, wanted, conv))
+
+
+def fewest_positions(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Examples that one example gives at least, with positions as examples.
+
+    >>> fewest_positions([(5, 4, 4, 3), (5, 2, 8, 3)]), fewest_positions([(5, 3)])
+    (8, 1)
+    """
+    h, w = (min(axis) for axis in zip(*map(views.map_size, shapes), strict=True))
+    return h * w
 
 
 def _common_size(shape_a, shape_b, conv):

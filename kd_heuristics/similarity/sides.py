@@ -137,8 +137,7 @@ def shifted_to(
         parts = []
         for view in (layout.views[index] for index in members):
             moved = side.shifts[view.layer] - shifts[view.layer]
-            full = jnp.broadcast_to(moved, (1, *shapes[view.layer][1:]))
-            parts.append(views.extract(view, full, conv)[:, 0])
+            parts.append(views.of_shift(view, moved, shapes[view.layer], conv))
         means.append(mean + jnp.concatenate(parts))
     return Side(tuple(shifts), side.norms, tuple(means), side.own)
 

@@ -33,10 +33,10 @@ Shapes = plan.Shapes
 class Accumulator:
     """Second moments of every layer and every pair of layers, so far.
 
-    The measure is chosen at the end: cca, svcca, pwcca, cka, google_cca, and with
-    conv="dft" each of them per frequency, all come from the same moments. Memory is
-    that of the covariances: units^2 a layer and p q a pair (times the frequencies with
-    conv="dft"), whatever the number of examples.
+    The measure is chosen at the end: cca, svcca, pwcca, cka, google_cca, procrustes,
+    and with conv="dft" each of them per frequency, all come from the same moments.
+    Memory is that of the covariances: units^2 a layer and p q a pair (times the
+    frequencies with conv="dft"), whatever the number of examples.
 
     Moments are kept about the mean, of activations less one of the examples, so that
     a large mean costs no precision. Squares hold half the digits: in float32 a
@@ -197,13 +197,15 @@ class Accumulator:
         Returns: float [layers_a, layers_b]; a scalar where `init` got arrays.
 
         Raises:
-          ValueError: an unknown measure; debiased cka without `debiased=True` at
+          ValueError: an unknown measure; knn and rsa, which need the examples
+          themselves; debiased cka without `debiased=True` at
           `init`; fewer than two examples or NaN (where values are known; traced
           results are NaN for layers that held NaN or infinity).
 
         Warns: `SaturationWarning`, as `matrix`.
         """
         kind = Measure(name=measure, **options)
+        checks.only_moments(kind)
         if kind.name == "cka" and kind.debiased and not self.higher:
             raise ValueError(
                 "debiased cka needs more than second moments: give debiased=True to "
@@ -268,5 +270,6 @@ def _described(argument, acts):
                 "take matrix, which holds all examples"
             )
     shapes = tuple((1, *array.shape[1:]) for array in items.values())
-    dtypes = [jnp.finfo(array.dtype).dtype for array in items.values()]
+    # NumPy's float64 is float32 to jax unless x64 is on.
+    dtypes = [jax.dtypes.canonicalize_dtype(array.dtype) for array in items.values()]
     return tuple(items), shapes, jnp.result_type(jnp.float32, *dtypes)

@@ -163,6 +163,14 @@ def extract(
     return maps.reshape(1, -1, x.shape[-1])
 
 
+def of_shift(
+    view: View, shift: Inexact[Array, "1 ..."], shape: tuple[int, ...], conv: str
+) -> Inexact[Array, "slots c"]:
+    """What `extract` makes of a layer that is `shift` for every example."""
+    full = jnp.broadcast_to(shift, (1, *shape[1:]))
+    return extract(view, full, conv)[:, 0]
+
+
 def _root_sum(x):
     """Norm of each channel; relative to the largest entry, or huge squares overflow.
 

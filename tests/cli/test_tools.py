@@ -101,3 +101,24 @@ def test_similarity_of_a_network_with_itself_is_one(inside, own):
     assert (np.diagonal(found["floor"]) < 0.9).all()
     results = json.loads((inside / "similarity" / "results.json").read_text())
     assert results["layers_a"] == ["00_hidden", "01_logits"]
+
+
+@pytest.mark.parametrize("measure", ["debiased_cka", "knn"])
+def test_a_tested_similarity_has_p_values(inside, own, measure, capsys):
+    words = ("similarity", "a.npz", "steps#0", "--measure", measure, "--conv", "mean")
+    options = ("--k", "3", "--test", "--permutations", "39", "--out", measure)
+    cli.main([*words, *options, *own])
+    found = np.load(inside / measure / "arrays.npz")
+    np.testing.assert_allclose(np.diagonal(found["map"]), 1, atol=1e-5)
+    np.testing.assert_allclose(np.diagonal(found["calibrated"]), 1, atol=1e-5)
+    np.testing.assert_allclose(np.diagonal(found["p_value"]), 1 / 40, atol=1e-6)
+    assert (np.diagonal(found["floor"]) < 0.9).all()
+    assert "p-value" in capsys.readouterr().out
+
+
+def test_too_few_permutations_are_refused(inside, own, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(
+            ["similarity", "a.npz", "b.npz", "--test", "--permutations", "9", *own]
+        )
+    assert "at least 19" in capsys.readouterr().err

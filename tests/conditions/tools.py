@@ -265,6 +265,9 @@ def every_similarity(world):
         "pwcca": similarity.pwcca(x, y),
         "cka": similarity.cka(x, y),
         "google_cca": similarity.google_cca(x, y),
+        "procrustes": similarity.procrustes(x, y),
+        "knn": similarity.knn(x, y, i(5)),
+        "rsa": similarity.rsa(x, y),
         "floor": similarity.noise_floor(i(40), i(4), i(4)),
         "above": similarity.above_floor(r(0.5), r(0.25)),
     }
@@ -274,11 +277,19 @@ def every_similarity(world):
 def similarity_maps(world):
     i = world.integer
     maps = {"conv": MAPS[0], "fc": ACTS[0]}
+    sequences = {"h": MAPS[0].reshape(40, 16, 3)}
     return {
+        "tokens": similarity.tokens(sequences, take="each"),
         "dft_cca": similarity.dft_cca(MAPS[0], MAPS[1]),
         "matrix": similarity.matrix(maps, conv="mean", measure="cka"),
         "shuffled": similarity.shuffled_floor(
             maps, None, world.key(0), "cka", "mean", repeats=i(2)
+        ),
+        "tested": similarity.permutation_test(
+            ACTS[0], ACTS[1], "cka", i(19), key=world.key(1)
+        ).p_value,
+        "several": similarity.stream_matrices(
+            lambda x: {"h": x}, None, ACTS[0], ("cka", "cca"), batch_size=i(16)
         ),
         "streamed": similarity.stream_matrix(
             lambda x: {"h": x}, None, ACTS[0], "cka", batch_size=i(16)

@@ -70,3 +70,28 @@ def test_nothing_compiles_anew_for_other_networks(found):
     with compilation.counted() as count:
         between(variables(3), variables(4), shuffle=True)
     assert not count.networks
+
+
+def test_other_measures_come_from_the_same_pass_and_are_calibrated(found):
+    with compilation.counted() as count:
+        several = between(variables(1), variables(2), beside=maps.BESIDE)
+    assert not count.networks.get("_streamed")
+    np.testing.assert_array_equal(several[MEASURE], found)
+    named = maps.named("map", several, MEASURE)
+    assert set(named) == {"map", *(f"map/{m}" for m in maps.BESIDE if m != MEASURE)}
+    floor = between(variables(1), variables(2), beside=maps.BESIDE, shuffle=True)
+    arrays = named | maps.named("floor", floor, MEASURE)
+    arrays |= maps.all_calibrated(arrays, {"map": "floor"})
+    # Of stacked seeds, one floor serves all.
+    for kind in ("", "/cca"):
+        value, low = arrays[f"map{kind}"], arrays[f"floor{kind}"]
+        expected = (value - low) / (1 - low)
+        np.testing.assert_allclose(arrays[f"map{kind}/calibrated"], expected, atol=1e-5)
+
+
+def test_signs_of_a_statistic_by_measure():
+    means = {"/calibrated": 0.2, "/svcca/calibrated": -0.1, "/cca/calibrated": 0.3}
+    means["/procrustes/calibrated"] = np.nan
+    by = maps.by_measure(lambda kind: {"gap": np.full(2, means[kind])}, "cka")["gap"]
+    assert (by["same_sign"], by["of"]) == (2, 4)
+    assert by["cka"]["mean"] == pytest.approx(0.2)

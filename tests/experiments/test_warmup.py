@@ -193,8 +193,10 @@ def test_arms_of_a_seed_start_from_the_same_network(lab):
 def test_a_diverging_arm_has_an_empty_map(lab):
     good = lab.variables("large", 0, 0)
     bad = jax.tree.map(lambda leaf: leaf * jnp.nan, good)
-    assert np.isnan(lab.map(good, bad)).all()
-    assert np.isfinite(lab.map(good, good)).all()
+    found = lab.map(good, bad)
+    assert len(found) == 5  # the study's measure, and four beside it
+    assert all(np.isnan(values).all() for values in found.values())
+    assert all(np.isfinite(values).all() for values in lab.map(good, good).values())
 
 
 def test_claims_only_of_the_arms_that_run():

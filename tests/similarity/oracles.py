@@ -1,6 +1,9 @@
 """The measures once more, in float64 NumPy and by other routes than the library's."""
 
 import numpy as np
+import scipy.linalg
+import scipy.spatial
+import scipy.stats
 
 
 def basis(x, rtol=1e-10):
@@ -81,6 +84,34 @@ def google_mean(x, y, epsilon=1e-6):
         if rho[:count].sum() / rho.sum() >= 0.98:
             return rho[:count].mean()
     return rho.mean()
+
+
+def procrustes(x, y):
+    """From the squared distance after the best rotation, found by SciPy."""
+    layers = [layer - layer.mean(0) for layer in (x, y)]
+    width = max(layer.shape[1] for layer in layers)
+    a, b = (
+        np.pad(layer / np.linalg.norm(layer), ((0, 0), (0, width - layer.shape[1])))
+        for layer in layers
+    )
+    turn, _ = scipy.linalg.orthogonal_procrustes(a, b)
+    return 1 - np.linalg.norm(a @ turn - b) ** 2 / 2
+
+
+def knn(x, y, k=3, distance="cosine"):
+    """Overlap of the sets of neighbours, example by example."""
+    sets = []
+    for layer in (x, y):
+        apart = scipy.spatial.distance.cdist(layer, layer, distance)
+        np.fill_diagonal(apart, np.inf)
+        order = np.argsort(apart, axis=1, kind="stable")
+        sets.append([set(row[:k]) for row in order.tolist()])
+    return np.mean([len(a & b) / k for a, b in zip(*sets, strict=True)])
+
+
+def rsa(x, y, outer=scipy.stats.spearmanr, distance="correlation"):
+    pairs = (scipy.spatial.distance.pdist(layer, distance) for layer in (x, y))
+    return outer(*pairs).statistic
 
 
 def over_frequencies(measure, x, y):

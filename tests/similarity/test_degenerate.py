@@ -78,7 +78,8 @@ def test_values_and_derivatives_are_finite(kind):
             if "number" in case or case == "infinite":
                 assert np.isnan(value), (case, name, value)
             else:
-                low = -1 if name == "debiased" else 0
+                signed = ("debiased", "rsa", "pearson", "euclidean")
+                low = -1 if name in signed else 0
                 assert low <= value <= 1 + 1e-6, (case, name, value)
     for slope in slopes:
         assert np.isfinite(slope).all()

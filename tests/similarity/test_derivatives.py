@@ -8,7 +8,7 @@ import pytest
 from kd_heuristics import similarity
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.measures import compare, prepare_moments
-from tests.similarity.table import enable_x64, means, related, with_derivatives
+from tests.similarity.table import enable_x64, related, smooth, with_derivatives
 
 CCA = Measure(name="cca")
 
@@ -34,14 +34,14 @@ def agree(function, x, y, step, atol):
 def test_all_measures(shape):
     if shape == "tall":
         x, y = related(10, 60, 5, 3)
-        function = means
+        function = smooth
     else:
         x, y = related(10, 12, 4, 3)
         rng = np.random.default_rng(11)
         to_x, to_y = rng.normal(size=(4, 14)), rng.normal(size=(3, 13))
 
         def function(x, y):
-            return means(x @ to_x, y @ to_y)
+            return smooth(x @ to_x, y @ to_y)
 
     # 1e-12 of curvature and 1e-10 of rounding.
     agree(function, x, y, 1e-6, 1e-8)

@@ -101,3 +101,18 @@ def test_bad_sizes(args):
         similarity.noise_floor(*args)
     with pytest.raises(ValueError, match="unknown measure"):
         similarity.noise_floor(10, 2, 2, measure="dft")
+
+
+def test_nan_stays_nan_above_the_floor():
+    values, floor = jnp.array([[0.5, jnp.nan, 0.5]]), jnp.array([[0.2, 0.2, jnp.nan]])
+    assert np.isnan(similarity.above_floor(values, floor)).tolist() == [[0, 1, 1]]
+    assert np.isnan(similarity.above_floor(jnp.array([jnp.nan]), jnp.nan)).all()
+
+
+@pytest.mark.parametrize("measure", ["knn", "rsa", "debiased_cka"])
+def test_measures_of_examples_against_noise(measure):
+    x, y = np.random.default_rng(0).normal(size=(2, 400, 20)).astype(np.float32)
+    value = similarity.matrix({"x": x}, {"y": y}, measure)[0, 0]
+    floor = similarity.noise_floor(400, 20, 20, measure=measure)
+    np.testing.assert_allclose(value, floor, atol=0.01)
+    assert similarity.noise_floor(5, 20, 20, measure=measure) <= 1

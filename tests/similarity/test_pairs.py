@@ -32,6 +32,10 @@ def test_every_measure_agrees_with_float64_numpy(n, p, q):
                 if name == "google_cca" and max(p, q) >= n:
                     # Inverting singular covariances costs its steps 6 digits.
                     continue
+                if name in ("rsa", "pearson") and min(p, q) == 1:
+                    # The correlation of single units is not defined.
+                    assert abs(values[name]) < 1e-6
+                    continue
                 assert values[name].dtype == dtype, name
                 np.testing.assert_allclose(
                     values[name], oracle(x, y), atol=atol, err_msg=name
@@ -160,6 +164,20 @@ def test_values_that_are_not_finite_are_named(measure, bad):
         (lambda: similarity.svcca(GOOD, GOOD, directions=0), "at least 1"),
         (lambda: similarity.google_cca(GOOD, GOOD, epsilon=-1.0), "at least 0"),
         (lambda: similarity.cka(GOOD[:3], GOOD[:3], debiased=True), "at least 4"),
+        (lambda: similarity.knn(GOOD, GOOD, 40), "k=40 and 40 examples.* at most k=39"),
+        (lambda: similarity.knn(GOOD, GOOD, 0), "k must be at least 1, got 0"),
+        (lambda: similarity.knn(GOOD, GOOD, distance="l1"), "one of cosine, euclidean"),
+        (lambda: similarity.rsa(GOOD, GOOD, distance="cosine"), "one of correlation"),
+        (lambda: similarity.rsa(GOOD, GOOD, correlation="t"), "one of spearman"),
+        (
+            lambda: similarity.Accumulator.init(GOOD, GOOD).result("knn"),
+            "knn compares all examples.*take matrix",
+        ),
+        (
+            lambda: similarity.stream_matrix(lambda x: {"x": x}, None, GOOD, "rsa"),
+            "rsa compares all examples.*take matrix",
+        ),
+        (lambda: similarity.noise_floor(40, 3, 3, measure="procrustes"), "shuffled"),
     ],
 )
 def test_bad_options_are_named(call, message):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from kd_heuristics import similarity
 
 N, P = 40, 5
-NAMES = ("cca", "svcca", "pwcca", "cka", "debiased", "google_cca")
+NAMES = ("cca", "svcca", "pwcca", "cka", "debiased", "google_cca", "procrustes")
+NAMES += ("knn", "rsa")
 SYMMETRIC = tuple(name for name in NAMES if name != "pwcca")
 
 
@@ -22,6 +23,9 @@ def compiled(x, y):
         "cka": similarity.cka(x, y),
         "debiased": similarity.cka(x, y, debiased=True),
         "google_cca": similarity.google_cca(x, y),
+        "procrustes": similarity.procrustes(x, y),
+        "knn": similarity.knn(x, y),
+        "rsa": similarity.rsa(x, y),
     }
 
 
@@ -76,7 +80,7 @@ def test_svcca_pwcca_and_cka_see_no_rotation_and_no_scale(seed):
     x, y = pair(rng)
     scales = np.exp(rng.uniform(-7, 7, size=2))
     found = measured(scales[0] * x @ orthogonal(rng), scales[1] * y @ orthogonal(rng))
-    same(found, measured(x, y), ["cca", "svcca", "cka", "debiased"])
+    same(found, measured(x, y), ["cca", "svcca", "cka", "debiased", "procrustes"])
     # The weights of pwcca are sums over units, which a rotation of x mixes.
     found = measured(scales[0] * x, y @ invertible(rng))
     same(found, measured(x, y), ["pwcca"])
@@ -103,7 +107,7 @@ def test_range_and_identity(seed):
     rng = np.random.default_rng(seed)
     x, y = pair(rng)
     for name, value in measured(x, y).items():
-        assert (value >= (-1 if name == "debiased" else 0)).all(), name
+        assert (value >= (-1 if name in ("debiased", "rsa") else 0)).all(), name
         assert (value <= 1).all(), name
     assert (np.diff(measured(x, y)["cca"]) <= 0).all()
     # The ridge of google_cca, 1e-6, takes 1e-6 over the smallest variance away.

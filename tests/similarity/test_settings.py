@@ -130,6 +130,13 @@ def test_a_layer_of_several_arrays_is_refused(pair):
         similarity.cka({"h": X}, X)
 
 
+def test_moments_of_numpy_arrays():
+    x, y = X.astype(np.float64), Y.astype(np.float64)
+    moments = similarity.Accumulator.init(x, y).update(x, y)
+    assert moments.result("cka").dtype == jnp.float32
+    np.testing.assert_allclose(moments.result("cka"), oracles.cka(x, y), atol=1e-6)
+
+
 def test_nested_numbers_are_an_array():
     value = similarity.cka(X.tolist(), Y.tolist())
     np.testing.assert_allclose(value, oracles.cka(X, Y), atol=1e-6)

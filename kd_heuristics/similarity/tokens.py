@@ -1,0 +1,107 @@
+"""Sequences of tokens as examples by units."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_heuristics import compiled
+from kd_heuristics.similarity import calls, checks
+from kd_heuristics.similarity.measure import one_of
+
+
+@calls.own_rules()
+def tokens(
+    acts: Mapping[str, Any],
+    mask: Any = None,
+    *,
+    take: str = "mean",
+    heads: str = "together",
+) -> dict[str, jax.Array]:
+    """Layers [examples, tokens, units] as [rows, units], which every measure takes.
+
+    `matrix` would count tokens as positions of a map: with conv="dft" it compares
+    frequencies along the sequence, and padding counts in all treatments.
+
+    Args:
+      acts: layer name -> [examples, tokens, units] or [examples, tokens, heads, units].
+      mask: bool [examples, tokens], true where a token counts; None: everywhere.
+      take: "mean": a row for each example, the mean of its tokens. "each": a row for
+        each token that counts. The tokens of one example are not independent, and a
+        permutation test of such rows finds too much.
+      heads: "together": the units of all heads side by side. "apart": a layer for
+        each head, "name/0", "name/1".
+
+    Returns: layer name -> float [rows, units].
+
+    Raises:
+      ValueError: another number of axes; a mask of another shape than the tokens,
+        that leaves an example without tokens ("mean") or fewer than two tokens
+        ("each"); "each" with a mask that is traced, since the number of rows depends
+        on it.
+
+    >>> x = jnp.arange(12.0).reshape(2, 3, 2)
+    >>> mask = np.array([[True, True, False], [True, False, False]])
+    >>> tokens({"h": x}, mask)["h"].tolist()
+    [[1.0, 2.0], [6.0, 7.0]]
+    >>> tokens({"h": x}, mask, take="each")["h"].shape
+    (3, 2)
+    """
+    one_of("take", take, ("mean", "each"))
+    one_of("heads", heads, ("together", "apart"))
+    out = {}
+    for name, value in acts.items():
+        label = f"acts[{name!r}]"
+        array = checks.as_array(label, value)
+        if array.ndim not in (3, 4):
+            raise ValueError(
+                f"{label} has shape {tuple(array.shape)}; wanted [examples, tokens, "
+                "units] or [examples, tokens, heads, units]"
+            )
+        counts = _mask(label, mask, array.shape[:2], take)
+        array = jnp.asarray(array)
+        array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
+        rows = _mean(array, counts) if take == "mean" else array[counts]
+        if rows.ndim == 2:
+            out[name] = rows
+        elif heads == "together":
+            out[name] = rows.reshape(len(rows), -1)
+        else:
+            out |= {f"{name}/{i}": rows[:, i] for i in range(rows.shape[1])}
+    return out
+
+
+def _mask(label, mask, shape, take):
+    if mask is None:
+        return np.ones(shape, bool)
+    mask = checks.as_array("mask", mask)
+    if tuple(mask.shape) != tuple(shape) or mask.dtype != bool:
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}, {label} wants bool "
+            f"{tuple(shape)}"
+        )
+    if compiled.traced(mask):
+        if take == "each":
+            raise ValueError(
+                'take="each" needs a mask that is not traced: call tokens outside of '
+                'jit, or take="mean"'
+            )
+        return mask
+    mask = np.asarray(mask)
+    if take == "each" and mask.sum() < 2:
+        raise ValueError(f"mask leaves {mask.sum()} tokens; at least 2 are needed")
+    if take == "mean" and len(empty := np.flatnonzero(~mask.any(1))):
+        raise ValueError(
+            f"mask leaves no token of example {empty[0]} (and {len(empty) - 1} more): "
+            "leave these examples out of all layers"
+        )
+    return mask
+
+
+def _mean(array, counts):
+    weight = jnp.asarray(counts).reshape(*counts.shape, *[1] * (array.ndim - 2))
+    # Not by a product: what padding holds may be NaN.
+    kept = jnp.where(weight, array, 0)
+    return jnp.sum(kept, axis=1) / jnp.sum(weight, axis=1).astype(array.dtype)
