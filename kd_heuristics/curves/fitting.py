@@ -148,6 +148,7 @@ class CurveLoss:
             if trees.is_inexact(leaf) and (self.decays is None or self.decays(name))
         ]
         decay = float(self.weight_decay) / 2 * trees.total(squares)
+        value = jnp.asarray(value)
         dtype = trees.common_type(value.dtype, decay.dtype)
         return value.astype(dtype) + decay.astype(dtype)
 

@@ -31,6 +31,7 @@ SET = data.Dataset(
 )
 BATCHES = data.train_batches(SET, 16, padding=2, flip=True)
 OPTIMIZER = training.sgd(0.01, 0.9, weight_decay=1e-3)
+UNDECAYED = training.sgd(0.01, 0.9)  # of parameters without kernels
 NETWORK = models.from_linen("tiny", ConvNet())
 CLASSIFIER = training.Classifier(NETWORK, (127.0,) * 3, (60.0,) * 3)
 
@@ -232,7 +233,7 @@ def test_each_device_draws_for_itself():
         objective,
         jnp.float32(1),
         {},
-        OPTIMIZER,
+        UNDECAYED,
         BATCHES,
         num_steps=1,
         mesh=parallel.mesh(4),
@@ -266,7 +267,7 @@ def test_batches_and_metrics_may_hold_python_numbers(tmp_path, options):
         with_numbers,
         jnp.float32(1),
         {},
-        OPTIMIZER,
+        UNDECAYED,
         lambda seed, step: {"x": jnp.ones(8), "scale": 0.25},
         num_steps=2,
         metrics=metrics,
@@ -281,7 +282,7 @@ def test_an_unknown_batch_norm_is_refused():
         training.fit(
             CLASSIFIER.supervised,
             *start(),
-            OPTIMIZER,
+            UNDECAYED,
             BATCHES,
             num_steps=1,
             batch_norm="devices",

@@ -220,7 +220,7 @@ def changed(**fields):
         ),
         (
             changed(params=jax.tree.map(lambda x: x[:1], MEMBERS[0].params)),
-            r"differ in params \['conv'\]\['kernel'\]: float32\[3, 3, 3, 4\] against",
+            r"differ in params conv/kernel: float32\[3, 3, 3, 4\] against",
         ),
         (
             changed(objective=CLASSIFIER.supervised),
