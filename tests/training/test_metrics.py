@@ -186,7 +186,7 @@ BAD = {
     "statistic of shape": (
         lambda loss, stats: (loss, ({"mean": jnp.ones(2)}, {})),
         ValueError,
-        r"mean starts as float32\[\] and the objective returns float32\[2\]",
+        r"mean starts as float32\[\], but the objective returns float32\[2\]",
     ),
     "statistic of integers": (
         lambda loss, stats: (loss, ({"mean": jnp.int32(1)}, {})),
