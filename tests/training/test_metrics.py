@@ -191,7 +191,7 @@ BAD = {
     "statistic of integers": (
         lambda loss, stats: (loss, ({"mean": jnp.int32(1)}, {})),
         ValueError,
-        r"mean starts as float32\[\] and the objective returns int32\[\]",
+        r"mean starts as float32\[\], but the objective returns int32\[\]",
     ),
 }
 
