@@ -201,6 +201,7 @@ class RunFolder:
         return directory
 
     def _make_below(self, name):
+        """Create a folder in the run folder."""
         with writing(self.path / name):
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
@@ -309,6 +310,7 @@ class RunFolder:
         return use
 
     def _drop_results(self):
+        """Delete results.json and arrays.npz, which are out of date."""
         for name in ("results.json", "arrays.npz"):
             (self.path / name).unlink(missing_ok=True)
 

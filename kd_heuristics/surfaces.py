@@ -186,6 +186,7 @@ def _surface(arrays) -> Surface:
 
 
 def _empty(xs, ys) -> Surface:
+    """Returns a surface on which no point is done."""
     return Surface(xs, ys, {}, np.zeros((len(ys), len(xs)), bool))
 
 

@@ -89,7 +89,7 @@ def is_empty(leaf: Any) -> bool:
 def fits(leaf: Any, there: str) -> bool:
     """Whether a saved leaf with description `there` can be restored as `leaf`.
 
-    A scalar and a Python number of the same kind may differ only in their values.
+    A scalar and a Python number of the same kind fit; `back` checks the value.
     """
     here = describe(leaf)
     found = [_NUMBERS[words] for words in (here, there) if words in _NUMBERS]
@@ -178,7 +178,7 @@ def _scalar(name, leaf, number):
 
 
 def _written(leaf):
-    """Returns the array of a leaf's bits, on all processes alike."""
+    """Returns the array that holds a leaf's bits."""
     if _is_number(leaf):
         return np.array(leaf, np.dtype(_number_type(leaf)))
     if _is_key(leaf):
@@ -212,6 +212,7 @@ def _is_key(leaf):
 
 
 def _dtype(leaf):
+    """Returns the type of a leaf in the machine's byte order; 64 bits for numbers."""
     if _is_number(leaf):
         return np.dtype(_number_type(leaf))
     dtype = np.asarray(leaf).dtype if _is_numpy(leaf) else getattr(leaf, "dtype", None)

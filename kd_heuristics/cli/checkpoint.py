@@ -94,7 +94,7 @@ def network(place: Place, like: PyTree) -> PyTree:
 
     Raises:
       ValueError: an array is missing or has another shape; the message names the first
-        such array and what was expected.
+        such array and both shapes.
     """
     found = read(place)
     wanted = leaf_names.flat(like)

@@ -31,7 +31,9 @@ def named(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def restarted(batch_stats: PyTree) -> PyTree:
-    """Reset the counters, so that statistics are read as they are and a pass as new.
+    """Reset the counters of Equinox's statistics.
+
+    Statistics are then used unscaled, and do not affect a training-mode pass.
 
     >>> restarted({"batch_counter": jnp.int32(7), "mean": 1.5})["batch_counter"].item()
     0

@@ -16,9 +16,9 @@ PyTree = Any
 def own_moments(train, batch_stats, params):
     """Returns `batch -> the batch's own moments`, for any momentum m.
 
-    New statistics are m * old + (1 - m) * batch. With old = 0 they are (1 - m) * batch;
-    a large old adds m * old, which reveals m. Under vmap over the two values of old,
-    the network's pass, which does not depend on them, is computed once. (The derivative
+    New statistics are m * old + (1 - m) * own. With old = 0 they are (1 - m) * own; a
+    large old adds m * old, which reveals m. Under vmap over the two values of old, the
+    network's pass, which does not depend on them, is computed once. (The derivative
     would also reveal m, but NNX stops the gradient.)
     """
 

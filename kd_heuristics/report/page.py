@@ -105,11 +105,13 @@ def _render(path: Any, title: str) -> _Part:
 
 
 def _part(run: section.Run) -> _Part:
+    """Returns a study's section, and its card if it has a headline."""
     card = _card(run.described, run) if "headline" in run.described else ""
     return _Part(run, section.html(run), card)
 
 
 def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:
+    """Assemble the page; plotly.js is included only if a panel needs it."""
     words = escape(title)
     script = library.packed() if any("with-live" in p.body for p in found) else None
     parts = [

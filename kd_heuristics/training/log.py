@@ -109,7 +109,7 @@ class Log:
         return state, self._begun(directory, step, notes)
 
     def _keep(self, directory, start, state, begun):
-        """Bring the checkpoints to where an uninterrupted training has them here."""
+        """Save and prune checkpoints as an uninterrupted training would have by now."""
         if 0 in self.plan.keep_steps and not checkpoints.is_good(directory, 0):
             checkpoints.save(directory, 0, start, notes=self._notes())
         step = int(state.step)
@@ -166,7 +166,7 @@ class Log:
                 raise self._other_lines(
                     self.plan.directory,
                     notes,
-                    f"{metrics.path} has the steps {steps} of {stage}, where {due} "
+                    f"{metrics.path} has the steps {steps} of {stage}, but {due} "
                     "are due",
                 )
 
@@ -245,6 +245,7 @@ class Log:
             self._prune(self.plan.directory, step)
 
     def _append(self, metrics, step, values):
+        """Append the line of each network to the metrics file."""
         for index, stage in enumerate(self.stages):
             line = {
                 name: float(np.ravel(value)[index if np.ndim(value) else 0])

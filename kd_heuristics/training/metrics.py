@@ -112,6 +112,7 @@ class MetricsFile:
         return [line for line in found if stage in (None, line["stage"])]
 
     def _parse(self, number, line):
+        """Returns a line's dictionary; raise RunError if the line is damaged."""
         try:
             found = json.loads(line)
             if isinstance(found["stage"], str) and type(found["step"]) is int:

@@ -104,9 +104,9 @@ def decoupled(
     weight_decay: Number,
     mask: Mask | None = None,
 ) -> tuple[optax.GradientTransformation, ...]:
-    """Returns the update for a direction a: -s(t) * (learning_rate * a + decay * w).
+    """Returns the transformations that turn a direction a into an update.
 
-    See `adam`; decay stands for `weight_decay`.
+    The update is -s(t) * (learning_rate * a + weight_decay * w). See `adam`.
     """
     check_rate(learning_rate)
     if schedule is not None:

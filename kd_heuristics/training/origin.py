@@ -51,6 +51,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _words(found, name):
+    """Returns an entry as text, or "absent"."""
     return str(found.get(name, "absent"))
 
 
