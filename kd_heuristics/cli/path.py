@@ -33,7 +33,7 @@ def connect(
     seed: int = 0,
     out: Path = Path("connect"),
 ) -> None:
-    r"""Evaluate the segment between two networks, and a curve fitted between them.
+    r"""Evaluate losses on the segment between two networks, and on a fitted curve.
 
     Reports whether the segment crosses a barrier (some point has a higher loss than
     both ends) and whether a curve avoids it. Losses are means over the first
@@ -48,8 +48,8 @@ def connect(
         kd-heuristics connect a.npz b.npz --model nets:make --data my.npz --epochs 20
 
     Writes results.json, arrays.npz, figures/path.png and the bends. A single bend is
-    bend.npz, which `surface A B OUT/bend.npz` takes; several are bend1.npz, bend2.npz,
-    ...
+    bend.npz, which `surface A B OUT/bend.npz` takes; several are bend1.npz, bend2.npz
+    and so on.
 
     Args:
       a: network at t = 0.
