@@ -1,24 +1,24 @@
-"""The run folder: what a study leaves behind, and how it finds it again.
+"""The run folder: the files that a study writes and reads again.
 
     config.json        the study, its resolved preset, its claims, the strategies used
-    environment.json   one entry an invocation: versions, devices, commit, command, time
-    metrics.jsonl      one line a log step
-    checkpoints/       one folder a training, one checkpoint a step; NAME.code.json
-                       beside it: the code that made them
+    environment.json   an entry per invocation: versions, devices, commit, command, time
+    metrics.jsonl      one line per log step
+    checkpoints/       one folder per training, one checkpoint per step; NAME.code.json
+                       beside it records the code that made them
     stages/            arrays of each finished stage and the code that made them, so
                        that a rerun skips it
     arrays.npz         every array of the results
-    results.json       every number and claim: what config and seeds alone determine
-    code.json          the code that made them
-    error.json         instead of results, where the study failed
+    results.json       every number and claim, determined by config and seeds alone
+    code.json          the code that made the results
+    error.json         instead of results if the study failed
     figures/           png and pdf
-    .lock              while a run is in it: whose
+    .lock              names the owner while a run uses the folder
 
-Files are written under another name and renamed: a kill leaves the old one or the new.
+Writes are atomic (temporary file, then rename): a kill leaves the old file or the new.
 
-With several processes (`hosts`) all of them call the same functions here, process 0
-alone reads and writes, and each process gets the answer. The folder may lie on an
-object store ("gs://bucket/run"): see `files` and `locks` for what is different there.
+With several processes (`hosts`) all call the same functions here, only process 0 reads
+and writes, and each process gets the result. The folder may lie on an object store
+("gs://bucket/run"); `files` and `locks` describe the differences.
 """
 
 import contextlib
@@ -41,20 +41,20 @@ __all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFold
 
 _PROBE = ".writable"
 _STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
-_CODE = "__code__"  # in the file of a stage, beside its arrays
+_CODE = "__code__"  # key of the code in a stage's file
 
 
 class InUseError(RunError):
-    """Another run is in the run folder; the message says whose."""
+    """Error that another run uses the run folder; the message names its owner."""
 
 
 class RunFolder:
-    """The folder of one run of one study.
+    """Folder of one run of one study.
 
     Args:
-      path: of the folder; may be "gs://bucket/run".
-      on_other_code: what happens to stages and checkpoints that other code made than
-        the present one, see `other_code.OtherCode`.
+      path: path of the folder; may be "gs://bucket/run".
+      on_other_code: treatment of stages and checkpoints that other code made, see
+        `other_code.OtherCode`.
     """
 
     def __init__(self, path: files.AnyPath, on_other_code: OnOtherCode = "refuse"):
@@ -63,17 +63,18 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Makes the folder and keeps other processes out of it while inside.
+        """Create the folder and lock it against other processes in the context.
 
         Raises:
           RunError: the folder cannot be written.
-          InUseError: a run is in it (it says whose).
+          InUseError: another run uses it; the message names its owner.
         """
         with contextlib.ExitStack() as held:
             hosts.first(self._enter, held)
             yield
 
     def _enter(self, held: contextlib.ExitStack) -> None:
+        """Create the folder and acquire its lock."""
         self._make()
         try:
             held.enter_context(locks.lock(self.path))
@@ -89,20 +90,20 @@ class RunFolder:
         extendable: Collection[str] = (),
         free: Sequence[str] = (),
     ) -> None:
-        """Makes the folder, or checks that it holds a run of the same description.
+        """Create the folder, or check that it holds a run of the same description.
 
-        Other words alone (`descriptions.identity`) are written to config.json.
+        Differences in wording only (`descriptions.identity`) update config.json.
 
         Args:
-          described: goes to config.json: the study, its config, claims, strategies.
-          extendable: fields of the config that may be larger than in the run that is
-            there. What was computed from its checkpoints is then computed again.
-          free: fields of the config that may differ from the run that is there, whose
-            description stays; environment.json has what each invocation ran on.
+          described: contents of config.json: the study, its config, claims, strategies.
+          extendable: config fields that may be larger than in the existing run. All
+            that was computed from its checkpoints is then recomputed.
+          free: config fields that may differ from the existing run, whose description
+            is kept; environment.json records what each invocation ran on.
 
         Raises:
           RunError: the folder cannot be written, is not a run folder, or holds a run
-            of another description (the differences are listed).
+            of another description (the message lists the differences).
         """
         hosts.first(self._open, to_json(described), extendable, free)
 
@@ -111,9 +112,9 @@ class RunFolder:
         if (self.path / "config.json").exists():
             self._compare(described, extendable, free)
             return
-        # Of a start that was killed, or failed.
+        # Files left by a start that was killed or failed.
         own = (locks.FILE, _PROBE, f"{PREFIX}config.json", "error.json")
-        # An empty folder of a store is none.
+        # On a store an empty folder does not exist.
         there = self.path.iterdir() if self.path.exists() else ()
         others = sorted(p.name for p in there if p.name not in own)
         if others:
@@ -124,13 +125,14 @@ class RunFolder:
         self.write_json("config.json", described)
 
     def _make(self) -> None:
+        """Create the folder and check that it can be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / _PROBE
             probe.write_bytes(b"x")  # a full disk makes empty files
             probe.unlink(missing_ok=True)  # another process probes too
         except Exception as error:
-            if files.is_store(self.path):  # whose clients have errors of their own
+            if files.is_store(self.path):  # its clients raise their own errors
                 words, remedy = str(error), f"{_STORE}, or "
             elif isinstance(error, OSError):
                 words, remedy = error.strerror, ""
@@ -142,6 +144,7 @@ class RunFolder:
             ) from error
 
     def _compare(self, described, extendable, free) -> None:
+        """Check a description against config.json; extend the run if allowed."""
         old = self.read_json("config.json")
         found = [
             difference
@@ -156,7 +159,7 @@ class RunFolder:
         lines = [f"  {key}: {a!r} there, {b!r} asked for" for key, a, b in found]
         if descriptions.extends(found, extendable):
             print(f"{self.path} is extended:\n" + "\n".join(lines), file=sys.stderr)
-            # Before config.json, so that a kill in between leaves the shorter run.
+            # Delete before writing config.json: a kill then leaves the shorter run.
             for path in (self.path / "stages").glob("*.npz"):
                 path.unlink()
             self._drop_results()
@@ -170,15 +173,15 @@ class RunFolder:
         )
 
     def checkpoints(self, name: str) -> Any:
-        """Where the checkpoints of a training lie, to read them."""
+        """Returns the folder of a training's checkpoints, for reading."""
         return self.path / "checkpoints" / name
 
     def training(self, name: str, by: Any) -> Any:
-        """Where a training writes its checkpoints, and goes on from those that it has.
+        """Returns the folder in which a training writes checkpoints and resumes.
 
         Args:
-          name: of the training.
-          by: what trains: a function or class, see `code_identity.modules`.
+          name: name of the training.
+          by: function or class that trains, see `code_identity.modules`.
 
         Raises:
           CodeChangedError: other code wrote the checkpoints.
@@ -198,14 +201,15 @@ class RunFolder:
         return directory
 
     def _make_below(self, name):
+        """Create a folder in the run folder."""
         with writing(self.path / name):
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def read_json(self, name: str) -> Any:
-        """The contents of a JSON file of the folder.
+        """Returns the contents of a JSON file of the folder.
 
         Raises:
-          RunError: it is missing or no JSON.
+          RunError: the file is missing or is not JSON.
         """
         return hosts.first(self._read_json, name)
 
@@ -216,18 +220,19 @@ class RunFolder:
             raise RunError(f"{self.path / name} cannot be read: {error}") from error
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file of the folder, whole or not at all."""
+        """Write a JSON file of the folder atomically."""
         text = json.dumps(to_json(value), indent=1, allow_nan=False, ensure_ascii=False)
         hosts.first(write_text, self.path / name, text + "\n")
 
     def remove(self, name: str) -> None:
-        """Deletes a file of the folder; nothing where there is none."""
+        """Delete a file of the folder if it exists."""
         hosts.first((self.path / name).unlink, missing_ok=True)
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes `name` (".npz"), whole or not at all; bfloat16 as float32.
+        """Write the ".npz" file `name` atomically.
 
-        So are other types that NumPy's files do not know, see `files.storable`.
+        bfloat16 and other types that NumPy's files do not support are stored as
+        float32, see `files.storable`.
         """
         arrays = {
             key: files.storable(parallel.to_host(array))
@@ -243,10 +248,10 @@ class RunFolder:
             np.savez(file, **dict[str, Any](arrays))
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of an ".npz" of the folder, without pickle.
+        """Returns the arrays of an ".npz" file of the folder, without unpickling.
 
         Raises:
-          RunError: it is missing or damaged.
+          RunError: the file is missing or damaged.
         """
         return hosts.first(self._load_arrays, name)
 
@@ -264,10 +269,11 @@ class RunFolder:
             ) from error
 
     def stage(self, name: str, compute: Callable) -> dict[str, np.ndarray]:
-        """The arrays of a stage: read if it is finished, else computed and saved.
+        """Returns the arrays of a stage: reads them if it is finished, else computes.
 
-        A damaged file is computed again, with a warning. The code of `compute`, as
-        `code_identity.modules` finds it, is saved with the arrays.
+        Computed arrays are saved. A damaged file is recomputed, with a warning. The
+        code of `compute`, as `code_identity.modules` finds it, is saved with the
+        arrays.
 
         Raises:
           CodeChangedError: other code made the arrays.
@@ -277,7 +283,7 @@ class RunFolder:
             try:
                 arrays, made_by = self._load_stage(file)
             except RunError as error:
-                warnings.warn(f"{error}; that is done now", stacklevel=2)
+                warnings.warn(f"{error}; it is now recomputed", stacklevel=2)
             else:
                 if self._use(f"the stage {self.path / file}", [made_by], now):
                     return arrays
@@ -285,6 +291,7 @@ class RunFolder:
         return self._load_stage(file)[0]
 
     def _load_stage(self, file):
+        """Returns the arrays of a stage's file, and the code that made them."""
         arrays = self.load_arrays(file)
         text = str(arrays.pop(_CODE, "{}"))
         try:
@@ -296,17 +303,19 @@ class RunFolder:
             ) from error
 
     def _use(self, what, made_by, now) -> bool:
+        """Whether to use parts that other code made; drops the results if not."""
         use = self._other_code.use(what, made_by, now)
         if not use:  # a kill must not leave the old results beside new ones
             hosts.first(self._drop_results)
         return use
 
     def _drop_results(self):
+        """Delete results.json and arrays.npz, which are out of date."""
         for name in ("results.json", "arrays.npz"):
             (self.path / name).unlink(missing_ok=True)
 
     def begin(self) -> dict[str, Any]:
-        """Adds this invocation to environment.json; `end` completes the entry."""
+        """Add this invocation to environment.json; `end` completes the entry."""
         return hosts.first(self._begin, {"processes": hosts.count()})
 
     def _begin(self, own):
@@ -319,19 +328,20 @@ class RunFolder:
         return entry
 
     def _invocations(self, file):
+        """Returns the recorded invocations; warns and returns [] if damaged."""
         try:
             return [*self.read_json(file)["invocations"]]
         except (RunError, LookupError, TypeError) as error:
-            words = f"{self.path / file} is damaged ({error}); it is begun anew"
+            words = f"{self.path / file} is damaged ({error}); it is started anew"
             warnings.warn(words, stacklevel=3)
             return []
 
     def end(self, entry: dict[str, Any], seconds: float, **more: Any) -> None:
-        """Writes how long the invocation took, and that it came to its end.
+        """Record that the invocation finished, and its duration.
 
         Args:
-          entry: what `begin` returned.
-          seconds: of the invocation.
+          entry: the entry that `begin` returned.
+          seconds: duration of the invocation.
           **more: other fields of the entry.
         """
         hosts.first(self._end, entry, seconds, more)

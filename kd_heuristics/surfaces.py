@@ -1,4 +1,4 @@
-"""Metrics over a grid of a plane, saved as they are found and resumed after a kill."""
+"""Metrics over a grid of a plane, saved chunk by chunk and resumed after a kill."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from kd_heuristics.points.evaluate import missing_stats_named
 
 PyTree = Any
 
-_OWN = ("xs", "ys", "done", "fingerprint")  # what a file has beside the values
+_OWN = ("xs", "ys", "done", "fingerprint")  # arrays of a file beside the values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Surface:
     Attributes:
       xs: float64 [columns].
       ys: float64 [rows].
-      values: `{"train_loss": float64 [rows, columns], ...}`, with inf or NaN where a
-        point overflowed, and NaN where it is not done.
-      done: bool [rows, columns].
+      values: `{"train_loss": float64 [rows, columns], ...}`; inf or NaN at points that
+        overflowed, NaN at points not yet evaluated.
+      done: bool [rows, columns]; true at evaluated points.
     """
 
     xs: np.ndarray
@@ -40,7 +40,7 @@ class Surface:
 
     @property
     def overflowed(self) -> np.ndarray:
-        """Where a point is done and some metric of it is infinite or NaN, bool."""
+        """Bool [rows, columns]; true if a point is done and a metric inf or NaN."""
         finite = [np.isfinite(values) for values in self.values.values()]
         return self.done & ~np.logical_and.reduce(finite)
 
@@ -59,33 +59,34 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Surface:
-    """Metrics at every point of a grid, a chunk at a time.
+    """Evaluate metrics at every point of a grid, a chunk at a time.
 
-    After each chunk the surface is written, whole or not at all; the same call again
-    goes on where it was, and ends with the same numbers. The file knows all that acts
-    on them: the grid, the networks at three of its corners, the data, and the programs
-    of the metric and of `refresh_stats` as JAX lowers them, so that another model,
-    option or constant, or a change of their code, is another surface. A file of another
-    surface is computed anew and replaced, and a warning says so. Points between the
-    corners are known by them only if `params_at` is a plane's.
+    After each chunk the surface is written atomically; the same call again resumes and
+    ends with the same numbers. A fingerprint in the file covers all inputs of these
+    numbers: the grid, the networks at three of its corners, the data, and the programs
+    of the metric and of `refresh_stats` as JAX lowers them. Another model, option or
+    constant, or a change of their code, is therefore another surface. If the file holds
+    another surface, a warning says so, and the surface is recomputed and replaced. The
+    corners determine the points between them only if `params_at` is a plane's.
 
     Args:
-      params_at: `(x, y) -> params`: `plane.at` or `span.at`.
+      params_at: `(x, y) -> params`, such as `plane.at` or `span.at`.
       xs: ascending, [columns].
       ys: ascending, [rows].
       sets: `{"train": batches, "test": batches}`, as in `points.evaluate_sets`.
-      metric: as in `points.evaluate`, as is `refresh_stats`.
-      path: ".npz" file of the surface; None: it is not saved.
+      metric: as in `points.evaluate`.
+      path: ".npz" file of the surface; `None` disables saving.
       refresh_stats: as in `points.evaluate`.
-      chunk: points of a device in memory at once, and between two writes; None: 8.
+      chunk: points per device in memory at once, and between two writes; `None` takes
+        8.
       batch_stats: as in `points.evaluate`.
-      progress: called after each chunk with the points done since, on all sets; first
-        with those of the file.
+      progress: called after each chunk with the points done since the previous call, on
+        all sets; the first call reports the points of the file.
       mesh: as in `points.evaluate`.
 
     Raises:
-      RunError: the file is damaged, or no surface.
-      ValueError: a grid that does not ascend, and what `points.evaluate` raises.
+      RunError: the file is damaged or not a surface file.
+      ValueError: the grid does not ascend; also see `points.evaluate`.
     """
     xs, ys = _axis("xs", xs), _axis("ys", ys)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
@@ -122,17 +123,17 @@ def evaluate(
 
 
 def load(path: files.AnyPath) -> Surface:
-    """The surface of a file, finished or not.
+    """Load the surface of a file, finished or not.
 
     Raises:
-      RunError: it is missing, damaged or no surface.
+      RunError: the file is missing, damaged or not a surface file.
     """
     arrays = _read(files.path(path))
     return _surface(arrays)
 
 
 class _Store:
-    """The file of a surface, if any, and what it must be of."""
+    """Optional file of a surface, and the fingerprint that it must have."""
 
     def __init__(self, path):
         self.path = None if path is None else files.path(path)
@@ -145,7 +146,7 @@ class _Store:
         if str(arrays["fingerprint"]) != self.fingerprint:
             words = (
                 f"{self.path} holds a surface of another grid, or of other networks, "
-                "data, metric or statistics; it is computed anew and replaced"
+                "data, metric or statistics; it is recomputed and replaced"
             )
             if hosts.is_first():
                 warnings.warn(words, stacklevel=3)
@@ -163,16 +164,19 @@ class _Store:
 
 
 def _read(path):
+    """Returns the arrays of a surface file; raise if it is damaged or incomplete."""
     arrays = runs.RunFolder(path.parent).load_arrays(path.name)
     missing = [name for name in _OWN if name not in arrays]
     if missing:
         raise runs.RunError(
-            f"{path} is no surface: it has no {', '.join(missing)}; choose another file"
+            f"{path} is not a surface file: it lacks {', '.join(missing)}; choose "
+            "another file"
         )
     return arrays
 
 
 def _surface(arrays) -> Surface:
+    """Returns the surface that a file's arrays hold."""
     values = {
         name.removeprefix("values/"): array
         for name, array in arrays.items()
@@ -182,10 +186,12 @@ def _surface(arrays) -> Surface:
 
 
 def _empty(xs, ys) -> Surface:
+    """Returns a surface on which no point is done."""
     return Surface(xs, ys, {}, np.zeros((len(ys), len(xs)), bool))
 
 
 def _put(surface: Surface, places, found) -> None:
+    """Store values at flat grid positions and mark these as done."""
     for name, values in found.items():
         array = surface.values.setdefault(name, np.full(surface.done.shape, np.nan))
         array.flat[places] = values[: len(places)]
@@ -193,6 +199,7 @@ def _put(surface: Surface, places, found) -> None:
 
 
 def _axis(name, values) -> np.ndarray:
+    """Returns an axis in float64; raise ValueError unless it ascends."""
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or len(values) < 1 or not (np.diff(values) > 0).all():
         raise ValueError(f"{name} must be a list of ascending numbers, got {values}")
@@ -200,7 +207,7 @@ def _axis(name, values) -> np.ndarray:
 
 
 def _fingerprint(params_at, xs, ys, sets, batch_stats, metric, refresh_stats) -> str:
-    """SHA-256 of all that acts on a surface's numbers."""
+    """Returns the SHA-256 of all inputs of a surface's numbers."""
     ends = ((xs[0], ys[0]), (xs[-1], ys[0]), (xs[0], ys[-1]))
     corners = [params_at(*end) for end in ends]
     bound = (metric, refresh_stats, batch_stats)
@@ -212,14 +219,14 @@ def _fingerprint(params_at, xs, ys, sets, batch_stats, metric, refresh_stats) ->
         place = jax.tree_util.keystr(path)
         digest.update(f"{place} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    # Of several processes all must take the file for the same.
+    # All processes must agree on whether the file matches.
     return hosts.first(digest.hexdigest)
 
 
 def _program(params, metric, refresh_stats, batch_stats, sets) -> tuple[str, list]:
-    """What is computed at a point, as text, and the arrays that it closes over.
+    """Returns a point's computation as text, and the arrays that it closes over.
 
-    Newer versions of JAX leave these out of the text, as arguments are.
+    Newer versions of JAX omit these arrays from the text, as they omit arguments.
     """
 
     def point(metric, refresh_stats, batch_stats, batches, params):
@@ -238,7 +245,7 @@ def _program(params, metric, refresh_stats, batch_stats, sets) -> tuple[str, lis
 
 
 def _constants(jaxpr) -> Iterator[Any]:
-    """The arrays in a program, at any depth."""
+    """Yield the constant arrays of a program, at any depth."""
     if isinstance(jaxpr, core.ClosedJaxpr):
         yield from jaxpr.consts
         jaxpr = jaxpr.jaxpr
@@ -255,7 +262,7 @@ def _is_jaxpr(value) -> bool:
 
 
 def _key_data(leaf):
-    """The numbers of a typed key; anything else as it is."""
+    """Returns the numbers of a typed key, and anything else unchanged."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     return leaf

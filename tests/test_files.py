@@ -116,7 +116,7 @@ def test_a_damaged_stage_is_computed_again_and_said(tmp_path):
     made = folder.stage("a", lambda: {"x": np.arange(3)})
     file = tmp_path / "stages" / "a.npz"
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.warns(UserWarning, match=r"a.npz cannot be read .* done now"):
+    with pytest.warns(UserWarning, match=r"a.npz cannot be read .* now recomputed"):
         again = folder.stage("a", lambda: {"x": np.arange(3)})
     np.testing.assert_array_equal(again["x"], made["x"])
 

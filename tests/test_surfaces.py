@@ -175,7 +175,7 @@ def test_a_file_of_another_surface_is_computed_anew(tmp_path, other):
     path = tmp_path / "a.npz"
     make(path, plane=SPAN)
     other = {"plane": SPAN} | other
-    with pytest.warns(UserWarning, match=r"a.npz holds .* computed anew and replaced"):
+    with pytest.warns(UserWarning, match=r"a.npz holds .* recomputed and replaced"):
         found = make(path, **other)
     for values in (found.values, surfaces.load(path).values):
         for name, expected in make(**other).values.items():
@@ -188,7 +188,7 @@ def test_swapped_directions_transpose_the_surface(tmp_path):
     path = tmp_path / "a.npz"
     arguments = (axis, axis, {"train": BATCHES}, metric, path)
     found = surfaces.evaluate(SPAN.at, *arguments)
-    with pytest.warns(UserWarning, match="computed anew"):
+    with pytest.warns(UserWarning, match="recomputed"):
         turned = surfaces.evaluate(TURNED.at, *arguments)
     np.testing.assert_allclose(
         turned.values["train_loss"], found.values["train_loss"].T, atol=2e-5
@@ -258,7 +258,9 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_a_file_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", xs=XS, ys=YS)
     for call in (make, surfaces.load):
-        with pytest.raises(runs.RunError, match=r"a.npz is no surface: .* no done"):
+        with pytest.raises(
+            runs.RunError, match=r"a.npz is not a surface file: it lacks done"
+        ):
             call(tmp_path / "a.npz")
 
 
@@ -322,7 +324,7 @@ def test_a_surface_knows_how_its_statistics_are_refreshed(tmp_path):
         None,
     )
     for other in others:
-        with pytest.warns(UserWarning, match=r"or statistics; it is computed anew"):
+        with pytest.warns(UserWarning, match=r"or statistics; it is recomputed"):
             make(path, refresh_stats=other, **options)
 
 

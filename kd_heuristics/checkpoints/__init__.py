@@ -1,9 +1,9 @@
-"""Checkpoints of any pytree: written whole or not at all, checked when read.
+"""Verified checkpoints of any pytree, written atomically.
 
-Orbax reads an array whose bytes have changed without a word. Each checkpoint here
-therefore carries a manifest of its files' SHA-256 sums, which `restore` compares
-before orbax sees the files. A checkpoint is written beside its place and renamed at the
-end, so a kill leaves the earlier ones as they were. Nothing is unpickled.
+Orbax does not detect changed bytes of an array. Each checkpoint here therefore carries
+a manifest of its files' SHA-256 sums, which `restore` compares before orbax sees the
+files. A checkpoint is written to a temporary sibling folder and renamed at the end, so
+a kill leaves earlier checkpoints intact. Nothing is unpickled.
 """
 
 from kd_heuristics.checkpoints.choose import (

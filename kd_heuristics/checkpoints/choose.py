@@ -1,4 +1,4 @@
-"""Which checkpoint to use: the best, or the newest that is whole."""
+"""Choice of a checkpoint: the best, or the newest intact one."""
 
 import warnings
 from collections.abc import Collection
@@ -12,23 +12,24 @@ from kd_heuristics.files import AnyPath
 
 
 class DamageWarning(UserWarning):
-    """A checkpoint is damaged and an earlier one is used in its place."""
+    """Warning that a damaged checkpoint is passed over for an earlier one."""
 
 
 def best(directory: AnyPath) -> int | None:
-    """The step of the highest score, the newest of equal ones; None without scores.
+    """Returns the step of the highest score, or None if no checkpoint has a score.
 
-    A checkpoint whose manifest is damaged has no score; a `DamageWarning` says so.
+    Of equal scores the newest wins. A checkpoint with a damaged manifest has no score;
+    a `DamageWarning` names it.
     """
     scores, damaged = hosts.first(_scores, directory)
     for error in damaged:
-        warnings.warn(f"{error}. It counts for nothing", DamageWarning, 2)
+        warnings.warn(f"{error}. Its score is ignored", DamageWarning, 2)
     scored = [(score, step) for step, score in scores.items() if score is not None]
     return max(scored)[1] if scored else None
 
 
 def _scores(directory):
-    """The score of each step, and the errors of the others."""
+    """Returns the score of each readable step, and the errors of the others."""
     scores, damaged = {}, []
     for step in steps(directory):
         try:
@@ -39,10 +40,10 @@ def _scores(directory):
 
 
 def notes(directory: AnyPath, step: SupportsIndex) -> Any:
-    """What `save` was given as notes.
+    """Returns the notes given to `save`.
 
     Raises:
-      DamagedError: the manifest is missing or not as it was written.
+      DamagedError: the manifest is missing or has changed.
     """
     step = as_step(step)
     return hosts.first(manifest.read, path_of(directory, step), step)["notes"]
@@ -51,23 +52,23 @@ def notes(directory: AnyPath, step: SupportsIndex) -> Any:
 def newest_good(
     directory: AnyPath, needed: Collection[SupportsIndex] = (), *, stacklevel: int = 2
 ) -> int | None:
-    """The newest undamaged step that no lost step comes before; None without any.
+    """Returns the newest intact step with no earlier required step missing, or None.
 
-    Each damaged checkpoint is named in a `DamageWarning`.
+    A `DamageWarning` names each damaged checkpoint.
 
     Args:
       directory: as given to `save`.
-      needed: steps that must be whole too, as far as they are not after the result: a
-        training that goes on from it makes the later ones again.
-      stacklevel: of the warnings.
+      needed: required steps, which must be intact if they come before the result; a
+        training that resumes from it writes the later ones again.
+      stacklevel: stack level of the warnings.
 
     Raises:
-      CheckpointError: there are checkpoints, but none that can be used.
+      CheckpointError: there are checkpoints, but none is usable.
     """
     damaged = hosts.first(_damages, directory)
     found = [*damaged]
     for error in filter(None, damaged.values()):
-        words = f"{error}. An earlier checkpoint is used, and it is made again"
+        words = f"{error}. An earlier checkpoint is used, and this one is written again"
         warnings.warn(words, DamageWarning, stacklevel + 1)
     good = [step for step in found if damaged[step] is None]
     lost = [step for step in map(as_step, needed) if step not in good]
@@ -76,14 +77,14 @@ def newest_good(
         first = next(filter(None, damaged.values()), None)
         first = first or f"step {min(lost)} is missing"
         raise CheckpointError(
-            f"no checkpoint in {directory} can be gone on from: {first}. Remove that "
-            "folder to start from the beginning"
+            f"no usable checkpoint in {directory}: {first}. Remove that folder to "
+            "start from the beginning"
         )
     return max(usable, default=None)
 
 
 def is_good(directory: AnyPath, step: SupportsIndex) -> bool:
-    """Whether a step has a checkpoint, and that is undamaged."""
+    """Whether a step has an intact checkpoint."""
     return hosts.first(_is_good, directory, as_step(step))
 
 
@@ -92,11 +93,12 @@ def _is_good(directory, step) -> bool:
 
 
 def _damages(directory) -> dict[int, DamagedError | None]:
-    """What is wrong with each step."""
+    """Returns the damage of each step, or None for an intact one."""
     return {step: _damage(directory, step) for step in steps(directory)}
 
 
 def _damage(directory, step) -> DamagedError | None:
+    """Returns the damage of a step, or None if it is intact."""
     try:
         manifest.verify(path_of(directory, step), step)
     except DamagedError as error:

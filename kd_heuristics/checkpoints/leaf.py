@@ -1,8 +1,8 @@
-"""One leaf of a checkpoint: what is written of it, and how it comes back bit for bit.
+"""One leaf of a checkpoint: how it is written, and restored bit for bit.
 
-JAX holds no 64-bit type unless `jax_enable_x64` is set, so only its own arrays pass
-through it. NumPy arrays are written as they are. Python numbers are written with 64
-bits, and described as "int[]", "float[]" or "complex[]".
+JAX supports no 64-bit type unless `jax_enable_x64` is set, so only its own arrays pass
+through it. NumPy arrays are written unchanged. Python numbers are written with 64 bits,
+and described as "int[]", "float[]" or "complex[]".
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from kd_heuristics import hosts
 from kd_heuristics.checkpoints.manifest import CheckpointError
 
 _KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
-_NUMBERS = {  # how a Python number is described: its type, and the kind of array
+_NUMBERS = {  # description of a Python number: its type, and the kind of array
     "int[]": (int, jnp.integer),
     "float[]": (float, jnp.floating),
     "complex[]": (complex, jnp.complexfloating),
@@ -24,14 +24,14 @@ _NUMBERS = {  # how a Python number is described: its type, and the kind of arra
 
 
 def describe(leaf: Any) -> str:
-    """The type and shape of a leaf: "float32[2, 3]", "key<fry>[]", "int[]"."""
+    """Returns type and shape of a leaf: "float32[2, 3]", "key<fry>[]", "int[]"."""
     if _is_number(leaf):
         return f"{_number_type(leaf).__name__}[]"
     return f"{_dtype(leaf)}{list(np.shape(leaf))}"
 
 
 def of(description: str) -> Any:
-    """A leaf of such a description: an abstract array, or a Python number."""
+    """Returns a leaf with this description: an abstract array, or a Python number."""
     if description in _NUMBERS:
         return _NUMBERS[description][0]()
     dtype, shape = description.removesuffix("]").split("[")
@@ -43,14 +43,14 @@ def of(description: str) -> Any:
 
 
 def check(name: str, leaf: Any) -> None:
-    """Raises ValueError where the bits of a leaf cannot be written."""
+    """Raise ValueError if the bits of a leaf cannot be written."""
     if _is_number(leaf):
         try:
             _written(leaf)
         except OverflowError:
             raise ValueError(
                 f"{name} is {leaf}, which has more than 64 bits; a checkpoint holds "
-                "Python integers of 64 bits; split it, or keep it in the notes"
+                "Python integers of up to 64 bits; split it, or keep it in the notes"
             ) from None
         return
     is_array = _is_jax(leaf) or _is_numpy(leaf)
@@ -61,35 +61,35 @@ def check(name: str, leaf: Any) -> None:
     else:
         kind = f"array of {_dtype(leaf)}"
     raise ValueError(
-        f"{name} is of type {kind}, which a checkpoint does not hold; convert it to an "
+        f"{name} is of type {kind}, which a checkpoint cannot hold; convert it to an "
         "array of numbers, or leave it out"
     )
 
 
 def written(leaf: Any) -> Any:
-    """The array that orbax writes of a leaf."""
+    """Returns the array that orbax writes for a leaf."""
     leaf = _written(leaf)
-    # Of several processes: what each has for itself is written by the first.
+    # With several processes, the first writes what each holds for itself.
     alone = hosts.count() > 1 and _is_jax(leaf) and leaf.is_fully_addressable
     return np.asarray(leaf) if alone else leaf
 
 
 def nbytes(leaf: Any) -> int:
-    """Bytes of what is written of a leaf."""
+    """Returns the number of bytes written for a leaf."""
     data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     itemsize = 8 if _is_number(leaf) else np.dtype(_dtype(data)).itemsize
     return int(np.prod(np.shape(data), dtype=int)) * itemsize
 
 
 def is_empty(leaf: Any) -> bool:
-    """Whether a leaf has no elements; orbax takes no such arrays."""
+    """Whether a leaf has no elements; orbax rejects such arrays."""
     return 0 in np.shape(leaf)
 
 
 def fits(leaf: Any, there: str) -> bool:
-    """Whether a leaf so described can come back as `leaf`.
+    """Whether a saved leaf with description `there` can be restored as `leaf`.
 
-    A scalar and a Python number of one kind are told apart by their values only.
+    A scalar and a Python number of the same kind fit; `back` checks the value.
     """
     here = describe(leaf)
     found = [_NUMBERS[words] for words in (here, there) if words in _NUMBERS]
@@ -101,7 +101,7 @@ def fits(leaf: Any, there: str) -> bool:
 
 
 def wanted(leaf: Any, there: str) -> Any:
-    """How orbax is to read a leaf that was saved as `there`: from where, into what."""
+    """Returns the template by which orbax reads a leaf that was saved as `there`."""
     saved = of(there)
     if _is_key(saved):
         saved = jax.eval_shape(jax.random.key_data, saved)
@@ -109,17 +109,17 @@ def wanted(leaf: Any, there: str) -> Any:
     sharding = _data_sharding(leaf)
     if sharding is not None and _is_held(dtype):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-    return np.broadcast_to(np.zeros((), dtype), shape)  # of no size in memory
+    return np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory
 
 
 def back(name: str, leaf: Any, there: str, array: Any) -> Any:
-    """The array that orbax read, of the type, and in the place, of `leaf`.
+    """Returns the array that orbax read, with the type and placement of `leaf`.
 
     Args:
-      name: for messages.
-      leaf: of `like`.
-      there: the description of what was saved.
-      array: None where the leaf is empty.
+      name: name of the leaf in messages.
+      leaf: leaf of `like`.
+      there: description of the saved leaf.
+      array: array that orbax read; None if the leaf is empty.
     """
     if array is None:
         array = _data_zeros(leaf)
@@ -139,7 +139,7 @@ def back(name: str, leaf: Any, there: str, array: Any) -> Any:
 
 
 def _placed(leaf, array):
-    """A JAX array where the leaf is; uncommitted where it is uncommitted."""
+    """Place an array on the leaf's devices; uncommitted if the leaf is."""
     sharding = _data_sharding(leaf)
     if sharding is not None:
         return jax.device_put(array, sharding) if not _is_jax(array) else array
@@ -150,7 +150,7 @@ def _placed(leaf, array):
 
 
 def _weak_as(leaf, array):
-    """The array, weakly typed where the leaf is: products with it have other types."""
+    """Make an array weakly typed if the leaf is; this affects types of products."""
     if not getattr(leaf, "weak_type", False):
         return array
     value = next(t() for t, k in _NUMBERS.values() if jnp.issubdtype(array.dtype, k))
@@ -162,22 +162,23 @@ def _weak_as(leaf, array):
 
 
 def _scalar(name, leaf, number):
-    """A Python number as a scalar of the leaf's type, which must hold it.
+    """Convert a Python number to a scalar of the leaf's type, which must hold it.
 
-    A weakly typed one stands for a Python number in JAX, which rounds it.
+    A weakly typed scalar represents a Python number in JAX, which rounds it.
     """
     with np.errstate(over="ignore"):
         found = np.asarray(number).astype(_dtype(leaf))
     rounds = getattr(leaf, "weak_type", False) and found.dtype.kind in "fc"
     if not rounds and not np.array_equal(found.astype(number.dtype), number, True):
         raise CheckpointError(
-            f"{name} is the number {number} there, which {found.dtype} does not hold; "
-            "give a Python number in its place"
+            f"{name} was saved as the number {number}, which {found.dtype} cannot "
+            "hold; give a Python number in its place"
         )
     return found
 
 
 def _written(leaf):
+    """Returns the array that holds a leaf's bits."""
     if _is_number(leaf):
         return np.array(leaf, np.dtype(_number_type(leaf)))
     if _is_key(leaf):
@@ -200,7 +201,7 @@ def _is_jax(leaf):
 
 
 def _is_numpy(leaf):
-    """Whether a leaf is NumPy's, or is turned into NumPy's."""
+    """Whether a leaf is a NumPy value, or converts to one."""
     return isinstance(leaf, np.generic) or (
         not _is_jax(leaf) and hasattr(leaf, "__array__")
     )
@@ -211,6 +212,7 @@ def _is_key(leaf):
 
 
 def _dtype(leaf):
+    """Returns the type of a leaf in the machine's byte order; 64 bits for numbers."""
     if _is_number(leaf):
         return np.dtype(_number_type(leaf))
     dtype = np.asarray(leaf).dtype if _is_numpy(leaf) else getattr(leaf, "dtype", None)
@@ -220,11 +222,12 @@ def _dtype(leaf):
 
 
 def _native(dtype):
+    """Returns the type in the machine's byte order."""
     return dtype.newbyteorder("=")
 
 
 def _is_storable(dtype):
-    """Whether the files know a type; ml_dtypes has more than they do."""
+    """Whether the files support a type; ml_dtypes has more types than they do."""
     try:
         return tensorstore.dtype(dtype.name).numpy_dtype == dtype
     except (TypeError, ValueError):
@@ -232,19 +235,19 @@ def _is_storable(dtype):
 
 
 def _is_held(dtype):
-    """Whether JAX holds a type: 64 bits only with `jax_enable_x64`."""
+    """Whether JAX supports a type; 64 bits need `jax_enable_x64`."""
     return jax.dtypes.canonicalize_dtype(dtype) == dtype
 
 
 def _sharding(leaf):
-    """Where a leaf is committed to; None: nowhere."""
+    """Returns the sharding that a leaf is committed to, or None."""
     if _is_jax(leaf):
         return leaf.sharding if leaf.committed else None
     return None if _is_numpy(leaf) else getattr(leaf, "sharding", None)
 
 
 def _data_sharding(leaf):
-    """That of what is written of a leaf, which has one axis more for a key."""
+    """Returns the sharding of a leaf's written array; a key's has one more axis."""
     sharding = _sharding(leaf)
     by_names = (jax.sharding.NamedSharding, jax.sharding.SingleDeviceSharding)
     if sharding is None or not _is_key(leaf) or isinstance(sharding, by_names):
@@ -253,12 +256,13 @@ def _data_sharding(leaf):
 
 
 def _data_zeros(leaf):
+    """Returns zeros in the shape and type of a leaf's written array."""
     data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return np.zeros(np.shape(data), _dtype(data))
 
 
 def _key_impl(leaf):
-    """The name of a key's generator, of an array or of a shape alike."""
+    """Returns the name of a key's generator, for an array or an abstract shape."""
     found = []
     jax.eval_shape(lambda key: found.append(str(jax.random.key_impl(key))), leaf)
     return found[0]

@@ -1,4 +1,4 @@
-"""Where the checkpoints of a training lie."""
+"""Paths of a training's checkpoints."""
 
 import operator
 from typing import Any, SupportsIndex
@@ -10,7 +10,7 @@ from kd_heuristics.checkpoints import manifest
 
 
 def steps(directory: files.AnyPath) -> list[int]:
-    """The steps that have a checkpoint in `directory`, ascending; [] where none has."""
+    """Returns the steps that have a checkpoint in `directory`, ascending."""
     return hosts.first(_steps, folder_of(directory))
 
 
@@ -19,21 +19,21 @@ def _steps(folder):
         return []
     found = [path for path in folder.iterdir() if is_step(path)]
     if files.is_store(folder):
-        # Nothing is renamed there: the manifest comes last, and goes first.
+        # A store cannot rename: the manifest is written last and deleted first.
         found = [path for path in found if (path / manifest.FILE).exists()]
     return sorted(int(path.name) for path in found)
 
 
 def is_step(path: Any) -> bool:
-    """Whether a path is a folder with the name of a step, in ASCII digits."""
+    """Whether a path is a folder named as a step, in ASCII digits."""
     name = path.name
     return name.isascii() and name.isdigit() and path.is_dir()
 
 
 def as_step(step: Any) -> int:
-    """A step as a Python integer, from any integer type.
+    """Convert a step of any integer type to a Python integer.
 
-    Raises: TypeError for what is no integer; ValueError for a negative one.
+    Raises: TypeError if it is not an integer; ValueError if it is negative.
     """
     try:
         step = operator.index(step)
@@ -45,12 +45,12 @@ def as_step(step: Any) -> int:
 
 
 def folder_of(directory: files.AnyPath) -> epath.Path:
-    """The folder of the checkpoints, as epath has it."""
+    """Returns the folder of the checkpoints as an `epath.Path`."""
     folder = epath.Path(files.path(directory))
-    # Orbax takes no others.
+    # Orbax accepts only absolute local paths.
     return folder if files.is_store(folder) else folder.absolute()
 
 
 def path_of(directory: files.AnyPath, step: SupportsIndex) -> epath.Path:
-    """The folder of a step; raises as `as_step`."""
+    """Returns the folder of a step; see `as_step` for errors."""
     return folder_of(directory) / f"{as_step(step):08d}"

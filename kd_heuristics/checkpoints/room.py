@@ -1,4 +1,4 @@
-"""How much room checkpoints take, and whether a disk has it."""
+"""Disk space that checkpoints take, and a check that a disk has it."""
 
 import shutil
 from typing import Any
@@ -15,17 +15,17 @@ PyTree = Any
 
 
 def size(tree: PyTree) -> int:
-    """Bytes of the leaves of a tree: about what its checkpoint takes."""
+    """Returns the bytes of a tree's leaves, about the size of its checkpoint."""
     return sum(map(leaf.nbytes, jax.tree.leaves(tree)))
 
 
 def check_room(directory: AnyPath, tree: PyTree, count: int) -> None:
-    """Raises where a disk has no room for so many checkpoints of a tree.
+    """Raise if a disk has no room for `count` checkpoints of a tree.
 
-    Quotas, and buckets, are not seen: there `save` says so when it comes to it.
+    Does not see quotas and buckets, for which `save` itself raises.
 
     Raises:
-      CheckpointError: there is less room than they take.
+      CheckpointError: there is less room than the checkpoints take.
     """
     if not is_store(directory):
         hosts.first(_check_room, folder_of(directory), tree, count)
@@ -38,6 +38,6 @@ def _check_room(folder, tree, count):
     if free < needed:
         raise CheckpointError(
             f"{count} checkpoints of {size(tree) / 1e6:.0f} MB need "
-            f"{needed / 1e6:.0f} MB, and {folder} has {free / 1e6:.0f} MB left; make "
+            f"{needed / 1e6:.0f} MB, but {folder} has {free / 1e6:.0f} MB left; make "
             "room, or choose another folder with --workdir"
         )

@@ -1,4 +1,4 @@
-"""A pytree as orbax takes it: nested dictionaries of arrays, by the leaves' paths."""
+"""Pytrees in orbax's form: nested dictionaries of arrays, by the leaves' paths."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,12 @@ PyTree = Any
 
 
 def named(tree: PyTree) -> dict[str, Any]:
-    """`{"params/fc/kernel": leaf, ...}`; raises ValueError for two of one name.
+    """Returns the leaves by name, `{"params/fc/kernel": leaf, ...}`.
 
-    A leaf may not have the name of a dictionary either: only one of them fits. Orbax
-    joins the parts of a name by dots, so names must differ with dots for slashes too.
+    Orbax joins the parts of a name by dots, so names must also differ with dots in
+    place of slashes.
+
+    Raises: ValueError if two leaves, or a leaf and a dictionary, have the same name.
     """
     found, leaves, folders = {}, {}, {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -37,25 +39,26 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> PyTree:
-    """Leaves by name as nested dictionaries, which orbax takes as they are."""
+    """Convert leaves by name to nested dictionaries, which orbax accepts."""
     return traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
 def written(leaves: Mapping[str, Any]) -> PyTree:
-    """What orbax writes: nested dictionaries of the arrays that have elements.
+    """Returns the nested dictionaries of arrays that orbax writes.
 
-    It takes no others, nor a tree without arrays.
+    Orbax rejects arrays without elements, and a tree without arrays. The former are
+    left out; the latter gets a placeholder.
     """
     kept = {name: one.written(leaf) for name, leaf in _with_elements(leaves).items()}
     return nested(kept or {"nothing": np.zeros((), np.int8)})
 
 
 def wanted(like: Mapping[str, Any], there: Mapping[str, str]) -> PyTree:
-    """How orbax is to read what `written` made, for leaves like these.
+    """Returns the templates by which orbax reads what `written` made.
 
     Args:
-      like: leaves by name.
-      there: the description of each, as it was saved.
+      like: leaves by name, as they are to be restored.
+      there: description of each saved leaf.
     """
     kept = {
         name: one.wanted(leaf, there[name])
@@ -65,7 +68,7 @@ def wanted(like: Mapping[str, Any], there: Mapping[str, str]) -> PyTree:
 
 
 def back(like: PyTree, there: Mapping[str, str], read: PyTree) -> PyTree:
-    """The arrays that orbax read, in the structure and the places of `like`."""
+    """Returns the arrays that orbax read, in the structure and placement of `like`."""
     arrays: dict[str, Any] = traverse_util.flatten_dict(read, sep="/")
     leaves = [
         one.back(name, leaf, there[name], arrays.get(name))
@@ -75,4 +78,5 @@ def back(like: PyTree, there: Mapping[str, str], read: PyTree) -> PyTree:
 
 
 def _with_elements(leaves):
+    """Returns the leaves that have elements."""
     return {name: leaf for name, leaf in leaves.items() if not one.is_empty(leaf)}

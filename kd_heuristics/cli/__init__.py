@@ -1,25 +1,25 @@
-r"""Tools on the command line, for your own networks and data.
+r"""Command-line tools for your own networks and data.
 
-Two trained networks, A and B, are given as checkpoints. A checkpoint is
+Give two trained networks, A and B, as checkpoints. A checkpoint is one of
 
     runs/demo/sgdr/checkpoints/train   a folder of steps, ours or an orbax manager's
     ...train@450                       one step of it; without @, the newest
     ...train@450#2                     one network of a checkpoint that holds several
-    model.npz                          arrays by names such as params/fc/kernel
-    checkpoint                         what any orbax checkpointer wrote
+    model.npz                          arrays with names such as params/fc/kernel
+    checkpoint                         the output of any orbax checkpointer
 
-Below a run folder of ours model and data are known; else name them:
+In one of our run folders, model and data are known; otherwise name them:
 
     kd-heuristics connect a.npz b.npz --model vgg11 --model-options width=0.25 \
         --data digits_photo
     kd-heuristics surface a.npz b.npz --model nets:make --data my.npz
 
-Each command explains itself: kd-heuristics connect --help.
+Each command has its own help: kd-heuristics connect --help.
 
-Exit status: 0 done; 1 it failed (diverged, a download failed, a set not prepared, no
-room on the disk, the other processes not reached); 2 it was asked wrongly or a
-checkpoint is damaged (one line on stderr says what is wrong); 130 interrupted. A
-traceback (status 1) is a bug, here or in a model of yours.
+Exit status: 0 success; 1 failure (diverged training, failed download, set not prepared,
+disk full, other processes not reached); 2 invalid arguments or a damaged checkpoint
+(one line on stderr names the error); 130 interrupted. A traceback (status 1) is a bug,
+here or in your model.
 
 Shell completion, for bash (or zsh, tcsh):
 
@@ -64,10 +64,10 @@ _FAILURES = (PrepareError, MissingDatasetError, NonFiniteError, HostError, Write
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command; exits with 0, or a status that the help of the program lists.
+    """Run a command; failures exit with a status that the program's help lists.
 
     Args:
-      arguments: the words after the program's name; None: those of the process.
+      arguments: words after the program's name; `None` takes those of the process.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -90,20 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def overview() -> str:
-    """What the program is, and a line for each command."""
+    """Returns the program's help, with a line for each command."""
     lines = [f"  {name:<12}{_summary(command)}" for name, command in COMMANDS.items()]
     return "\n".join([__doc__ or "", "Commands:", "", *lines])
 
 
 def _summary(command: Callable[..., None]) -> str:
+    """Returns the first line of a command's help."""
     return (command.__doc__ or "").partition("\n")[0]
 
 
 def _is_said(error: Exception) -> bool:
-    """Whether a `raise` of this package says an error, and not a bug's own operation.
+    """Whether a `raise` statement of this package raised an error.
 
-    A wrong argument is told in words, by a `raise`; a ValueError of NumPy, JAX, a
-    user's model or of unpacking and converting values is a bug's.
+    Such a statement reports a wrong argument. A ValueError from NumPy, JAX, a user's
+    model, or from unpacking or converting values indicates a bug.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -117,5 +118,6 @@ def _is_said(error: Exception) -> bool:
 
 
 def _fail(error: Exception, status: int) -> None:
+    """Print an error in one line and exit."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""`python -m kd_heuristics.cli`."""
+"""Entry point of `python -m kd_heuristics.cli`."""
 
 from kd_heuristics.cli import main
 

@@ -1,4 +1,4 @@
-"""Checkpoints as the command line names them: PATH, PATH@STEP, PATH#NETWORK."""
+"""Checkpoints by their command-line names: PATH, PATH@STEP, PATH#NETWORK."""
 
 import collections
 import dataclasses
@@ -21,13 +21,14 @@ _MANIFEST = "manifest.sha256.json"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a network lies.
+    """Location of a network.
 
     Attributes:
       path: a folder or an ".npz" file.
-      step: of a folder of steps; None: the newest.
-      index: of a network in a checkpoint that holds several; None: it holds one.
-      text: what was written.
+      step: step in a folder of steps; `None` selects the newest.
+      index: index of the network in a checkpoint that holds several; `None` if it holds
+        one.
+      text: text that the user gave.
 
     >>> parse("runs/sgdr/checkpoints/train@240#2").step
     240
@@ -40,7 +41,7 @@ class Place:
 
 
 def parse(text: str) -> Place:
-    """`PATH[@STEP][#NETWORK]` taken apart."""
+    """Parse `PATH[@STEP][#NETWORK]`."""
     rest, _, index = (
         text.rpartition("#") if re.search(r"#\d+$", text) else (text, "", "")
     )
@@ -56,19 +57,19 @@ def parse(text: str) -> Place:
 
 
 def read(place: Place) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint, by name: `{"params/fc/kernel": array, ...}`.
+    """Returns all arrays of a checkpoint, by name: `{"params/fc/kernel": array, ...}`.
 
-    Checkpoints of ours are compared with their sums first.
+    Our own checkpoints are verified against their checksums first.
 
     Raises:
-      CheckpointError: it is damaged.
-      ValueError: there is none, or no such step.
+      CheckpointError: the checkpoint is damaged.
+      ValueError: there is no checkpoint, or no such step.
     """
     if not place.path.exists():
         raise ValueError(f"no checkpoint at {place.path}: there is no such file")
     if place.path.suffix == ".npz":
         if place.step is not None:
-            raise ValueError(f"{place.text}: an .npz is no folder of steps")
+            raise ValueError(f"{place.text}: an .npz has no steps; leave out the @")
         return _read_npz(place.path)
     folder = _step_folder(place)
     if (folder / _MANIFEST).exists():
@@ -83,16 +84,17 @@ def read(place: Place) -> dict[str, np.ndarray]:
 
 
 def network(place: Place, like: PyTree) -> PyTree:
-    """The variables of a network in the structure of `like`.
+    """Returns the variables of a network in the structure of `like`.
 
     Args:
-      place: of the checkpoint; its arrays lie below "params" and "batch_stats", or not
-        below these, as those of `nnx.state(model)`. The "value" in which Flax's boxes
-        keep an array may follow a name.
-      like: `{"params": tree, "batch_stats": tree}` of shapes, as the model has them.
+      place: location of the checkpoint. Its arrays lie below "params" and
+        "batch_stats", or not, as those of `nnx.state(model)`. A name may end with the
+        "value" of Flax's boxes.
+      like: `{"params": tree, "batch_stats": tree}` with the model's shapes.
 
     Raises:
-      ValueError: the first array that is missing or of another shape, with both.
+      ValueError: an array is missing or has another shape; the message names the first
+        such array and both shapes.
     """
     found = read(place)
     wanted = leaf_names.flat(like)
@@ -101,7 +103,7 @@ def network(place: Place, like: PyTree) -> PyTree:
         chosen = {name: _member(place, array) for name, array in chosen.items()}
     for name, leaf in wanted.items():
         if name not in chosen and name.startswith("batch_stats/"):
-            # A bend has no statistics of its own; they are estimated anew anyway.
+            # A bend has no statistics of its own; they are re-estimated anyway.
             chosen[name] = np.zeros(leaf.shape, leaf.dtype)
         _check(place, name, leaf, chosen.get(name), found)
     leaves = [
@@ -111,7 +113,7 @@ def network(place: Place, like: PyTree) -> PyTree:
 
 
 def _chosen(found, wanted) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint by the names wanted, those that are there."""
+    """Returns those of the wanted arrays that a checkpoint holds, by wanted name."""
     unboxed = leaf_names.without_stored_boxes(found)
     tables = [found, dict(zip(unboxed, found.values(), strict=True))]
     if not any(name.startswith("params/") for name in found):
@@ -120,14 +122,15 @@ def _chosen(found, wanted) -> dict[str, np.ndarray]:
             for table in tables
             for part in ("params", "batch_stats")
         ]
-    known = collections.ChainMap(*tables)  # the first that has a name
+    known = collections.ChainMap(*tables)  # the first table with a name wins
     return {name: known[name] for name in wanted if name in known}
 
 
 def save(path: Path, tree: PyTree) -> None:
-    """Writes a pytree of nested dictionaries as the ".npz" that `read` takes.
+    """Write a pytree of nested dictionaries as an ".npz" file for `read`.
 
-    bfloat16, which such files do not keep, as float32; `network` casts it back.
+    Such files do not support bfloat16: it is stored as float32, and `network` casts it
+    back.
     """
     flat: dict[str, Any] = {
         name: files.storable(np.asarray(leaf))
@@ -138,7 +141,7 @@ def save(path: Path, tree: PyTree) -> None:
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """The "config" of the run folder that a checkpoint lies in; {} outside of one."""
+    """Returns the "config" of the run folder around a checkpoint; {} if none."""
     for folder in path.absolute().parents:
         file = folder / "config.json"
         if file.exists() and "checkpoints" in path.absolute().relative_to(folder).parts:
@@ -150,10 +153,11 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def _step_folder(place: Place) -> Path:
+    """Returns the folder of the chosen step; raise ValueError if there is none."""
     folder = place.path
     if folder.is_file():
         raise ValueError(
-            f"{place.text}: a file cannot be read as a checkpoint, but .npz"
+            f"{place.text} is a file, but not an .npz; give a folder or an .npz"
         )
     steps = {int(p.name): p for p in folder.iterdir() if checkpoints.is_step(p)}
     if steps and not (folder / _MANIFEST).exists():
@@ -162,7 +166,7 @@ def _step_folder(place: Place) -> Path:
             raise ValueError(f"{folder} has no step {step}; it has {sorted(steps)}")
         return steps[step]
     if place.step is not None:
-        raise ValueError(f"{folder} is no folder of steps, so it has no @{place.step}")
+        raise ValueError(f"{folder} has no steps; leave out @{place.step}")
     if (folder / "config.json").exists():
         inner = sorted(
             str(p.relative_to(folder))
@@ -177,10 +181,11 @@ def _step_folder(place: Place) -> Path:
 
 
 def _read_orbax(folder: Path) -> PyTree:
+    """Returns the tree of any orbax checkpoint."""
     import orbax.checkpoint.experimental.v1 as ocp
 
     calls = [functools.partial(ocp.load, str(folder.absolute()))]
-    if (folder / "_METADATA").exists():  # one item of a manager's step, "…/5/state"
+    if (folder / "_METADATA").exists():  # an item of a manager's step, "…/5/state"
         whole = str(folder.absolute().parent)
         calls.append(
             functools.partial(ocp.load, whole, checkpointable_name=folder.name)
@@ -189,7 +194,7 @@ def _read_orbax(folder: Path) -> PyTree:
     for call in calls:
         try:
             with warnings.catch_warnings():
-                # On shardings, which do not matter here.
+                # These warnings concern shardings, which do not matter here.
                 warnings.simplefilter("ignore")
                 return call()
         except Exception as error:  # orbax raises many kinds
@@ -199,17 +204,18 @@ def _read_orbax(folder: Path) -> PyTree:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        # Opened here: np.load leaves a damaged file open.
+        # Open the file here, because np.load leaves a damaged one open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(
-            f"{path} is no readable .npz of arrays by name ({error}); write one with "
+            f"{path} is not a readable .npz of named arrays ({error}); write one with "
             "numpy.savez(path, **flax.traverse_util.flatten_dict(params, sep='/'))"
         ) from error
 
 
 def _member(place, array):
+    """Returns the chosen network's entry of a stacked array."""
     if array.ndim == 0 or place.index >= len(array):
         held = len(array) if array.ndim else 1
         raise ValueError(
@@ -219,6 +225,7 @@ def _member(place, array):
 
 
 def _check(place, name, leaf, array, found):
+    """Raise ValueError if an array is missing or does not fit the model."""
     if array is None:
         below = [name for name in found if name.startswith("params/")]
         have = ", ".join(sorted(below or found)[:3])

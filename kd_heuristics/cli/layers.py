@@ -1,4 +1,4 @@
-"""`kd-heuristics similarity`: two networks, layer against layer."""
+"""`kd-heuristics similarity`: compares the layers of two networks."""
 
 import dataclasses
 import warnings
@@ -47,14 +47,15 @@ def similarity(
     permutations: int = 200,
     out: Path = Path("similarity"),
 ) -> None:
-    r"""How alike two networks' layers are, on the test images.
+    r"""Measure the similarity of two networks' layers on the test images.
 
-    Beside the map stands the noise floor: the same measure where B sees the images in
-    another order, so that nothing is shared. A value that does not exceed it says
-    nothing; more examples lower it. With --test, many such orders give calibrated
-    values (0: unrelated, 1: identical) and p-values, corrected for the number of pairs.
+    The noise floor accompanies the map: the same measure with the images of B in
+    another order, so that the networks share nothing. A value that does not exceed the
+    floor carries no information; more examples lower the floor. With --test, many such
+    orders give calibrated values (0: unrelated, 1: identical) and p-values, corrected
+    for the number of pairs.
 
-    By example:
+    For example:
 
         kd-heuristics similarity runs/demo/warmup/checkpoints/small@0#0 \
             runs/demo/warmup/checkpoints/small#0
@@ -68,18 +69,18 @@ def similarity(
     Writes results.json, arrays.npz and figures/similarity.png.
 
     Args:
-      a: the network of the rows.
-      b: the network of the columns.
+      a: network of the rows.
+      b: network of the columns.
       subject: model and data.
-      model_b: of the second network, where it is another; as --model.
-      model_b_options: as --model-options.
-      measure: see `similarity.matrix` in the docs.
-      conv: of layers with positions: a comparison a frequency, every position an
-        example, or channel means.
-      k: neighbours, of knn.
-      test: a permutation test of each pair of layers. It holds all activations at
-        once, as knn and rsa do.
-      permutations: of the test.
+      model_b: model of the second network, if it differs; as --model.
+      model_b_options: options of that model, as --model-options.
+      measure: similarity measure; see `similarity.matrix` in the docs.
+      conv: treatment of layers with positions: dft compares each frequency, positions
+        takes every position as an example, mean takes channel means.
+      k: number of neighbours, for knn.
+      test: run a permutation test of each pair of layers. It holds all activations in
+        memory at once, as knn and rsa do.
+      permutations: number of permutations of the test.
       out: folder of the results.
     """
     if test and permutations < 19:
@@ -124,12 +125,13 @@ def similarity(
 
 
 def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
+    """Returns the similarity of each layer of A to each layer of B."""
     features = []
     for key, (lab, variables) in zip("ab", sides, strict=True):
         bound = jax.tree_util.Partial(lab.classifier.features)
         features.append(jax.tree_util.Partial(_Side(key), bound, *_trees(variables)))
     with warnings.catch_warnings():
-        # Said by the floor beside the map.
+        # The noise floor shows the saturation.
         warnings.simplefilter("ignore", tools.SaturationWarning)
         found = tools.stream_matrix(
             features[0],
@@ -185,7 +187,7 @@ def _tested(a, b, measure, permutations, how) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """One network's features of its own images; equal ones compile once."""
+    """Features of one network on its own images; equal instances compile once."""
 
     key: str
 
@@ -194,16 +196,19 @@ class _Side:
 
 
 def _layers(lab: Lab, variables, images) -> list[str]:
+    """Returns the names of a network's layers."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     features = lab.classifier.features
     return sorted(jax.eval_shape(features, *_trees(variables), one))
 
 
 def _trees(variables):
+    """Returns the parameters and statistics of a network."""
     return variables["params"], variables.get("batch_stats", {})
 
 
 def _tell(names, found) -> None:
+    """Print the best match of each layer of A, with its noise floor."""
     rows = []
     for row, layer in enumerate(names[0]):
         best = int(np.argmax(found["map"][row]))

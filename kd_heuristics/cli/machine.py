@@ -1,4 +1,4 @@
-"""`kd-heuristics info`: what is installed, and what it runs on."""
+"""`kd-heuristics info`: lists installed versions, devices, sets and models."""
 
 from importlib import metadata
 
@@ -20,9 +20,9 @@ _PACKAGES = (
 
 
 def info() -> None:
-    """Devices, versions, prepared sets, models: what a bug report should have.
+    """List devices, versions, prepared sets and models, for a bug report.
 
-    By example:
+    For example:
 
         kd-heuristics info
     """
@@ -37,6 +37,7 @@ def info() -> None:
 
 
 def _state(name: str) -> str:
+    """Returns whether a set is prepared, and where or how."""
     entry = prepared.SETS.get(name)
     if entry is None:
         return "comes with the package"

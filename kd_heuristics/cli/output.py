@@ -1,6 +1,6 @@
-"""How the commands speak: a bar with the time left, a table, a folder of results.
+"""Output of the commands: a progress bar, a table, a folder of results.
 
-Of several processes the first one speaks and writes.
+With several processes, only the first prints and writes.
 """
 
 import contextlib
@@ -18,11 +18,13 @@ from kd_heuristics import files, hosts, locks, runs
 
 @contextlib.contextmanager
 def progress(words: str, total: int) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, `advance(count)`; without a terminal, a line at the start.
+    """Show a progress bar on stderr; without a terminal, print a line at the start.
+
+    Yields `advance(count)`.
 
     Args:
-      words: what is being done.
-      total: counts until it is done.
+      words: description of the work.
+      total: total count of the work.
     """
     console = rich.console.Console(stderr=True, quiet=not hosts.is_first())
     if not console.is_terminal:
@@ -41,7 +43,7 @@ def progress(words: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Prints a table; numbers with four digits."""
+    """Print a table, with numbers to four digits."""
     shown = rich.table.Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index == 0 else "right")
@@ -51,16 +53,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def say(line: str) -> None:
-    """Prints a line."""
+    """Print a line."""
     if hosts.is_first():
         print(line)
 
 
 @contextlib.contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Makes the folder of a command's results; keeps other commands out while inside.
+    """Create the folder of a command's results and lock it in the context.
 
-    Raises: ValueError where it cannot be written, or another process is in it.
+    Raises: ValueError if it cannot be written, or another process uses it.
     """
     path = files.local(path)
     with contextlib.ExitStack() as held:
@@ -69,6 +71,7 @@ def folder(path: Path) -> Iterator[Path]:
 
 
 def _enter(path, held):
+    """Create a folder and acquire its lock."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         held.enter_context(locks.lock(path))
@@ -87,7 +90,7 @@ def save(
     arrays: Mapping[str, np.ndarray],
     draw: Callable,
 ) -> None:
-    """Writes results.json, arrays.npz and the figures, and says where they are."""
+    """Write results.json, arrays.npz and the figures, and print their paths."""
     target = runs.RunFolder(out)
     target.write_json("results.json", results)
     target.save_arrays("arrays.npz", arrays)

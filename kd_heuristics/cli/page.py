@@ -1,4 +1,4 @@
-"""`kd-heuristics report`: one HTML page from run folders."""
+"""`kd-heuristics report`: writes one HTML page from run folders."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,11 @@ Runs = Annotated[
 
 
 def report(run: Runs, *, out: Path = Path("report.html")) -> None:
-    """One self-contained page from run folders: verdicts, figures, protocol, failures.
+    """Write one self-contained page: verdicts, figures, protocols and failures of runs.
 
-    Nothing else is read, and the page loads nothing.
+    The command reads only run folders, and the page loads nothing.
 
-    By example:
+    For example:
 
         kd-heuristics report runs/digits
 
@@ -26,7 +26,7 @@ def report(run: Runs, *, out: Path = Path("report.html")) -> None:
 
     Args:
       run: at least one.
-      out: the page.
+      out: path of the page.
     """
     if not run:
         raise ValueError("name at least one run folder: kd-heuristics report runs/demo")

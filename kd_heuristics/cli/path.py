@@ -1,4 +1,4 @@
-"""`kd-heuristics connect`: what lies between two networks."""
+"""`kd-heuristics connect`: evaluates paths between two networks."""
 
 import re
 from pathlib import Path
@@ -33,35 +33,36 @@ def connect(
     seed: int = 0,
     out: Path = Path("connect"),
 ) -> None:
-    r"""Losses on the segment between two networks, and on a curve fitted between them.
+    r"""Evaluate losses on the segment between two networks, and on a fitted curve.
 
-    Says whether the segment crosses a barrier (some point has a higher loss than both
-    ends) and whether a curve avoids it. Losses are means over the first `--examples`
-    images of each set; batch norm's statistics are estimated anew at each point from
-    those of the training set.
+    Reports whether the segment crosses a barrier (some point has a higher loss than
+    both ends) and whether a curve avoids it. Losses are means over the first
+    `--examples` images of each set. Batch-norm statistics are re-estimated at each
+    point from those images of the training set.
 
-    By example:
+    For example:
 
         kd-heuristics connect runs/demo/sgdr/checkpoints/train#0 \
             runs/demo/sgdr/checkpoints/train#1
 
         kd-heuristics connect a.npz b.npz --model nets:make --data my.npz --epochs 20
 
-    Writes results.json, arrays.npz, figures/path.png and the bends: bend.npz where
-    there is one, which `surface A B OUT/bend.npz` takes, else bend1.npz, bend2.npz, ...
+    Writes results.json, arrays.npz, figures/path.png and the bends. A single bend is
+    bend.npz, which `surface A B OUT/bend.npz` takes; several are bend1.npz, bend2.npz
+    and so on.
 
     Args:
-      a: the network at t = 0.
-      b: the network at t = 1.
+      a: network at t = 0.
+      b: network at t = 1.
       subject: model and data.
-      kind: of curve.
-      bends: of the curve; 0: the segment only.
-      epochs: of fitting.
-      rate: learning rate of SGD with momentum 0.9 and gradients clipped to norm 5, a
-        cosine.
-      train_batch_size: of fitting; at most the training set.
-      num_points: along each path, at least 3.
-      seed: of the fitting.
+      kind: kind of curve.
+      bends: number of bends of the curve; 0 evaluates only the segment.
+      epochs: epochs of curve fitting.
+      rate: initial learning rate of a cosine schedule, for SGD with momentum 0.9 and
+        gradients clipped to norm 5.
+      train_batch_size: batch size of curve fitting, capped at the training set's size.
+      num_points: number of points along each path, at least 3.
+      seed: seed of curve fitting.
       out: folder of the results.
     """
     _check(num_points, bends, epochs, rate)
@@ -71,7 +72,7 @@ def connect(
         first, last = (end["params"] for end in ends)
         stats = ends[0].get("batch_stats", {})
         paths = {"segment": curves.line(first, last)}
-        refresh = lab.refresh(stats)  # refuses statistics before a curve is fitted
+        refresh = lab.refresh(stats)  # rejects bad statistics before fitting a curve
         middle = ()
         if bends:
             fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
@@ -103,7 +104,7 @@ _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
 
 
 def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
-    """The bends of a curve of low training loss."""
+    """Fit a curve of low training loss; returns its bends."""
     batch_size = min(batch_size, len(lab.train))
     batches = data.train_batches(lab.train, batch_size)
     steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
@@ -128,7 +129,7 @@ def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
 
 
 def _save_bends(folder: Path, bends, ends) -> None:
-    """In place of those of an earlier curve, perhaps between other networks."""
+    """Write the bends and delete those of an earlier curve that are not an end."""
     kept = [checkpoint.parse(end).path.absolute() for end in ends]
     for path in folder.absolute().glob("bend*.npz"):
         if re.fullmatch(r"bend[0-9]*\.npz", path.name) and path not in kept:
@@ -139,6 +140,7 @@ def _save_bends(folder: Path, bends, ends) -> None:
 
 
 def _along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
+    """Evaluate the metrics along a path."""
     total = len(t) * len(lab.sets)
     with output.progress(f"evaluating {len(t)} points of a path", total) as advance:
         return points.evaluate_sets(
@@ -153,6 +155,7 @@ def _along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
 
 
 def _tell(results: dict[str, Any], found) -> None:
+    """Print a table of the paths, and whether each crosses a barrier."""
     rows = [
         [f"{name}, {key.replace('_', ' ')}"]
         + [found[k] for k in ("start", "minimum", "maximum", "end", "barrier")]
@@ -193,13 +196,14 @@ def _draw(folder: Path, t: np.ndarray, found) -> None:
 
 
 def _check(num_points, bends, epochs, rate):
+    """Raise ValueError if an option is out of range."""
     if num_points < 3:
         raise ValueError(f"--num-points must be at least 3, got {num_points}")
     if bends < 0:
         raise ValueError(f"--bends must not be negative, got {bends}")
     if epochs < 1:
         raise ValueError(
-            f"--epochs must be at least 1, got {epochs}; or give --bends 0"
+            f"--epochs must be at least 1, got {epochs}; for no curve use --bends 0"
         )
     if rate <= 0:
         raise ValueError(f"--rate must be positive, got {rate}")

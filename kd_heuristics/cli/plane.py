@@ -1,4 +1,4 @@
-"""`kd-heuristics surface`: the loss on a plane through networks."""
+"""`kd-heuristics surface`: evaluates the loss on a plane through networks."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,16 +29,16 @@ def surface(
     seed: int = 0,
     out: Path = Path("surface"),
 ) -> None:
-    r"""Train and test loss on the plane through three networks.
+    r"""Evaluate train and test loss on the plane through three networks.
 
-    Axes are Euclidean distances: A at the origin, B on the x axis. Without C, the third
-    point is off the middle of the segment, half as far as A and B lie apart, in a
-    random filter-normalised direction: a cut that no training chose.
+    Axes are Euclidean distances, with A at the origin and B on the x axis. Without C,
+    the third point is displaced from the midpoint of A and B by half their distance, in
+    a random filter-normalised direction, which no training selected.
 
-    Each chunk of the grid is saved as it is found: the same command again goes on where
-    it was interrupted.
+    Each chunk of the grid is saved when done; the same command again resumes an
+    interrupted one.
 
-    By example:
+    For example:
 
         kd-heuristics surface a.npz b.npz connect/bend.npz --model vgg11 \
             --data digits_photo
@@ -48,13 +48,13 @@ def surface(
     Writes results.json, arrays.npz, surface.npz and figures/surface.png.
 
     Args:
-      a: the network at the origin.
-      b: the network on the x axis.
-      c: the third network; a bend fitted by `connect`, say.
+      a: network at the origin.
+      b: network on the x axis.
+      c: third network, for instance a bend fitted by `connect`.
       subject: model and data.
-      grid: columns and rows.
-      margin: around the three, a share of their extent.
-      seed: of the random direction.
+      grid: numbers of columns and rows.
+      margin: margin around the three networks, as a share of their extent.
+      seed: seed of the random direction.
       out: folder of the results.
     """
     if min(grid) < 2:
@@ -91,8 +91,9 @@ def surface(
 
 
 def _off_the_middle(lab: Lab, a, b, seed):
+    """Displace the midpoint in a random direction, by half the networks' distance."""
     middle = curves.midpoint(a, b)
-    # Names do not tell the axis: Equinox's kernels have the names of Flax's here.
+    # Names do not reveal the axis: Equinox's kernels have Flax's names here.
     axis = lab.classifier.network.filter_axis
     direction = landscape.random_direction(
         jax.random.key(seed), middle, filter_axis=axis
@@ -105,6 +106,7 @@ def _off_the_middle(lab: Lab, a, b, seed):
 
 
 def _axes(anchors, grid, margin):
+    """Returns the grid's coordinates, which cover the anchors with a margin."""
     low, high = anchors.min(0), anchors.max(0)
     low, high = low - margin * (high - low), high + margin * (high - low)
     return tuple(np.linspace(*ends) for ends in zip(low, high, grid, strict=True))

@@ -1,4 +1,4 @@
-"""`kd-heuristics prepare`: a set of images, downloaded once."""
+"""`kd-heuristics prepare`: downloads a set of images once."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +21,9 @@ DataDir = Annotated[
 
 
 def prepare(name: Name, data_dir: DataDir = None) -> None:
-    """Downloads a set and stores it so that it is read without TensorFlow.
+    """Download a set and store it in a form that is readable without TensorFlow.
 
-    By example:
+    For example:
 
         kd-heuristics prepare cifar10
     """

@@ -1,4 +1,4 @@
-"""What the tools look at: a model and a set of images, as options of the commands."""
+"""Subject of the tools: a model and a set of images, as options of the commands."""
 
 import ast
 import dataclasses
@@ -29,52 +29,52 @@ from kd_heuristics.cli import checkpoint
 
 PyTree = Any
 
-_FORM = "it is MODULE:FUNCTION, the module importable from here"
+_FORM = "give MODULE:FUNCTION, with a module that is importable from here"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Model and data; below a run folder of ours they need not be given."""
+    """Model and data; optional for checkpoints in one of our run folders."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME | MODULE:FUNCTION")] = None
-    """of models.create, or a function of yours (nets:make in nets.py), called as
+    """name of models.create, or your own function (nets:make in nets.py), called as
     make(num_classes, **options), that returns a models.Network"""
     model_options: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
-    """for the model: width=0.25 classifier_width=64"""
+    """options of the model: width=0.25 classifier_width=64"""
     data: Annotated[str | None, tyro.conf.arg(metavar="NAME | FILE.npz")] = None
-    """of data.load, or a file with train_images, train_labels, test_images and
+    """name of data.load, or a file with train_images, train_labels, test_images and
     test_labels: uint8 [n, h, w, c] and integers [n]"""
     size: int | None = None
-    """pixels a side, for a set that has several sizes"""
+    """pixels per side, for a set with several sizes"""
     examples: int | None = 1000
-    """of each set, the first so many; None: all"""
+    """number of examples to use from the start of each set; None takes all"""
     pixels: Literal["normalized", "unit", "raw"] = "normalized"
-    """what the network is given: less the training set's mean and over its deviation,
-    in [0, 1], or 0 to 255"""
+    """scale of the network's inputs: minus the training set's mean and divided by its
+    deviation, in [0, 1], or 0 to 255"""
     batch_size: int = 100
-    """examples at a time"""
+    """examples per batch"""
     devices: int | None = 1
-    """how many share the work: the points of a path or plane, the batches of a fit and
-    of a map; None: all"""
+    """number of devices that share the points of a path or plane, and the batches of a
+    fit or map; None takes all"""
     distributed: Annotated[
         str | None, tyro.conf.arg(metavar="auto | HOST:PORT,COUNT,INDEX")
     ] = None
-    """one run of several processes, each started with this command, on all devices of
-    all: auto on Slurm, Open MPI, Kubernetes and TPU"""
+    """run several processes together on all their devices, each started with this
+    command; auto on Slurm, Open MPI, Kubernetes and TPU"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """A subject that has been made.
+    """Loaded subject of a command.
 
     Attributes:
-      classifier: the network and what its pixels are normalised by.
-      train: the training set, whole.
+      classifier: the network and the statistics that normalise its pixels.
+      train: the full training set.
       sets: batches of "train" and "test", cut to `examples`, on all devices.
-      images: of the test set, uint8, on all devices.
-      mesh: the devices; None: one.
+      images: images of the test set, cut to `examples`, uint8, on all devices.
+      mesh: the devices; `None` stands for one.
     """
 
     classifier: training.Classifier
@@ -84,9 +84,9 @@ class Lab:
     mesh: jax.sharding.Mesh | None
 
     def variables(self, text: str) -> PyTree:
-        """`{"params": ..., "batch_stats": ...}` of a checkpoint, on all devices.
+        """Returns `{"params": ..., "batch_stats": ...}` of a checkpoint on all devices.
 
-        Raises: ValueError where it does not fit, or the network has diverged.
+        Raises: ValueError if it does not fit, or the network has diverged.
         """
         found = checkpoint.network(checkpoint.parse(text), self.shapes)
         _check_finite(text, found["params"])
@@ -94,11 +94,11 @@ class Lab:
 
     @property
     def shapes(self) -> PyTree:
-        """The shapes of the network's variables."""
+        """Shapes of the network's variables."""
         return shapes(self.classifier.network, self.train)
 
     def refresh(self, batch_stats: PyTree) -> Callable[[PyTree], PyTree] | None:
-        """Batch statistics from a training-mode pass; None without batch norm."""
+        """Returns `params -> batch_stats` by a training pass; None if no batch norm."""
         if not jax.tree.leaves(batch_stats):
             return None
         return points.pooled(
@@ -108,7 +108,7 @@ class Lab:
 
 @dataclasses.dataclass(frozen=True)
 class _TrainPass:
-    """The new statistics of a batch; equal ones compile once."""
+    """Function for the new statistics of a batch; equal instances compile once."""
 
     classifier: training.Classifier
 
@@ -119,11 +119,11 @@ class _TrainPass:
 
 
 def make(subject: Subject, beside: str) -> Lab:
-    """Loads the sets and makes the model.
+    """Load the sets and make the model.
 
     Args:
-      subject: what was given; the rest is taken from the run folder of a checkpoint.
-      beside: that checkpoint, as written.
+      subject: the given options; the run folder of a checkpoint supplies the rest.
+      beside: that checkpoint, as the user gave it.
 
     Raises:
       ValueError: a name is missing or unknown; MissingDatasetError: see `data.load`.
@@ -140,8 +140,8 @@ def make(subject: Subject, beside: str) -> Lab:
         name, options = known.get("model"), _known_options(known) | options
     if name is None:
         raise ValueError(
-            f"{beside} lies in no run folder of ours, so name the model: --model "
-            "vgg11, or --model nets:make for make(num_classes) in your nets.py"
+            f"{beside} does not lie in one of our run folders, so name the model: "
+            "--model vgg11, or --model nets:make for make(num_classes) in your nets.py"
         )
     classifier = _classifier(subject, network(name, train.num_classes, options), train)
     cut = {
@@ -151,7 +151,7 @@ def make(subject: Subject, beside: str) -> Lab:
     return Lab(
         classifier,
         train,
-        # Placed once: a surface is evaluated in many calls.
+        # Place the batches once, because a surface takes many calls.
         parallel.replicate(
             {part: data.eval_batches(s, subject.batch_size) for part, s in cut.items()},
             mesh,
@@ -162,6 +162,7 @@ def make(subject: Subject, beside: str) -> Lab:
 
 
 def _check_finite(text: str, params: PyTree) -> None:
+    """Raise ValueError if a parameter is NaN or infinite."""
     for name, leaf in leaf_names.flat(params).items():
         wrong = int((~np.isfinite(np.asarray(leaf))).sum())
         if wrong:
@@ -172,7 +173,7 @@ def _check_finite(text: str, params: PyTree) -> None:
 
 
 def _mesh(subject) -> jax.sharding.Mesh | None:
-    """The devices, of all processes where there are several; None: one."""
+    """Returns the mesh of devices, over all processes; None for one device."""
     if subject.distributed is not None:
         if subject.devices not in (1, None):
             raise ValueError(
@@ -186,11 +187,11 @@ def _mesh(subject) -> jax.sharding.Mesh | None:
 
 
 def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Network:
-    """A model by its name, or what "module:function" returns.
+    """Returns a model by its name, or the result of "module:function".
 
     Raises:
-      ValueError: an unknown model or option, a module that is not found or fails, or a
-        function that returns something else.
+      ValueError: the model or an option is unknown, the module is not found or fails to
+        import, or the function does not return a network.
     """
     if ":" not in name:
         return models.create(name, num_classes, **options)
@@ -213,13 +214,14 @@ def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Netw
 
 
 def shapes(network: models.Network, dataset: data.Dataset) -> PyTree:
-    """The shapes of a network's variables on a set's images; nothing is computed."""
+    """Returns the shapes of a network's variables for a set; computes no values."""
     images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.float32)
     found = dict(jax.eval_shape(network.init, jax.random.key(0), images))
     return {key: found[key] for key in ("params", "batch_stats") if key in found}
 
 
 def _classifier(subject, made, train):
+    """Returns the network with the normalisation that `--pixels` names."""
     channels = train.images.shape[-1]
     if subject.pixels == "normalized":
         return training.Classifier.of(made, train)
@@ -230,10 +232,11 @@ def _classifier(subject, made, train):
 
 
 def _sets(subject, known):
+    """Returns the training and test sets that the options or the run folder name."""
     name = subject.data if subject.data is not None else known.get("dataset")
     if name is None:
         raise ValueError(
-            f"name the data: --data {' | '.join(data.names())}, or a file.npz of yours"
+            f"name the data: --data {' | '.join(data.names())}, or your own file.npz"
         )
     if name.endswith(".npz"):
         return _own_sets(files.local(name))
@@ -242,11 +245,12 @@ def _sets(subject, known):
 
 
 def _own_sets(path: Path) -> tuple[data.Dataset, data.Dataset]:
+    """Returns the training and test sets of a user's ".npz" file."""
     keys = [
         f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")
     ]
     try:
-        # Opened here: np.load leaves a damaged file open.
+        # Open the file here, because np.load leaves a damaged one open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = [file[key] for key in keys]
     except Exception as error:  # zipfile, zlib and numpy each raise their own
@@ -262,20 +266,20 @@ def _own_sets(path: Path) -> tuple[data.Dataset, data.Dataset]:
 
 
 def _known_options(known: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a study's config that are options of its model."""
+    """Returns the fields of a study's config that are options of its model."""
     found = {}
     for key in ("width", "classifier_width", "dropout_rate", "dtype", "init_factor"):
         if key in known:
             try:
                 models.check(known["model"], 2, **{key: known[key]})
             except ValueError:
-                continue  # of another model of the study
+                continue  # an option of another model of the study
             found[key] = known[key]
     return found
 
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:
-    """Options as a dictionary.
+    """Parse KEY=VALUE options into a dictionary.
 
     >>> _options(("width=0.25", "shortcut=A"))
     {'width': 0.25, 'shortcut': 'A'}

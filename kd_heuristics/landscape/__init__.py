@@ -1,13 +1,13 @@
-"""Planes and directions in parameter space, on which a loss surface is drawn.
+"""Planes and directions in parameter space, on which loss surfaces are evaluated.
 
     plane = landscape.plane(a, b, bend)       # through three networks
-    plane.anchors                             # where they lie, [3, 2]
-    x, y = plane.project(other)               # where another one comes to lie
+    plane.anchors                             # their coordinates, [3, 2]
+    x, y = plane.project(other)               # coordinates of another network
 
     around = landscape.span(params, *directions)  # around one network
 
-Only floating-point leaves move. `points.evaluate` gives metrics at many points of
-either, `surfaces.evaluate` a whole grid that is saved as it goes.
+Only floating-point leaves move. `points.evaluate` evaluates metrics at many points of
+either; `surfaces.evaluate` evaluates a whole grid and saves it chunk by chunk.
 """
 
 from kd_heuristics.landscape.directions import normalize_direction, random_direction

@@ -20,16 +20,16 @@ def random_direction(
     vectors: str = "zero",
     filter_axis: FilterAxis = None,
 ) -> PyTree:
-    """A Gaussian direction, normalised as by `normalize_direction`.
+    """Draw a Gaussian direction and normalise it by `normalize_direction`.
 
     Args:
-      key: of the draw; each leaf has its own, by its place.
-      params: the network to start from.
-      norm: as in `normalize_direction`; None: standard normal, not normalised.
-      vectors: as in `normalize_direction`; of no effect where `norm` is None.
+      key: random key; it is folded with the position of each leaf.
+      params: the network at which the direction starts.
+      norm: as in `normalize_direction`; `None` keeps the standard normal draw.
+      vectors: as in `normalize_direction`; has no effect if `norm` is None.
       filter_axis: as in `normalize_direction`.
 
-    Returns: a tree like `params`; leaves that are not floating-point are its own.
+    Returns: a tree like `params`, with its leaves that are not floating-point.
 
     >>> params = {"kernel": jnp.array([[3.0, 0.0], [4.0, 0.0]])}
     >>> found = random_direction(jax.random.key(0), params)["kernel"]
@@ -62,35 +62,35 @@ def normalize_direction(
     vectors: str = "zero",
     filter_axis: FilterAxis = None,
 ) -> PyTree:
-    """Scales a direction d to the weights w that it starts from (Li et al. 2018, 4).
+    """Scale a direction d to the weights w at which it starts (Li et al. 2018, 4).
 
-    A network with ReLU or batch norm computes the same after some of its weights are
-    scaled up and others down, so a step of one length means more to small weights;
-    scaled directions make surfaces comparable. For a filter f and a layer l:
+    Scaling some weights up and others down leaves the function of a network with ReLU
+    or batch norm unchanged, so a step of given length has more effect on small weights.
+    Scaled directions make surfaces comparable. For a filter f and a layer l:
 
     filter: d_f * |w_f| / |d_f|.     layer: d_l * |w_l| / |d_l|.
     unit_filter: d_f / |d_f|.        unit_layer: d_l / |d_l|.
     weight: d * w, entry by entry.
 
     Args:
-      direction: a tree alike in structure, shapes and types.
+      direction: a tree with the structure, shapes and types of `params`.
       params: the network's weights.
       norm: one of the five above.
-      vectors: what biases, the scales of norms and all leaves of fewer than two axes
-        get: "zero", as in the paper's figures, or "weights", their own values.
-      filter_axis: along which a leaf's filters lie. `None` finds it: in Flax the last
-        axis, or axes where attention has several, and one more for layers that
-        `nn.scan` or `nnx.vmap` stacked along their first axis; in modules of Equinox
-        the first. A number is the axis of all kernels: 0 for PyTorch. A function,
-        `("fc/kernel", shape) -> FilterAxes`, says it leaf by leaf, with None for a
-        vector; a stack needs one if it lies along another axis, or has no bias or scale
-        to tell it by.
+      vectors: value for biases, scales of norms and all leaves with fewer than two
+        axes: "zero", as in the paper's figures, or "weights", their own values.
+      filter_axis: axis along which a leaf's filters lie. `None` infers it. In Flax it
+        is the last axis, or several axes for attention, plus the first axis of layers
+        stacked by `nn.scan` or `nnx.vmap`; in Equinox modules it is the first axis. A
+        number is the axis of all kernels, 0 for PyTorch. A function,
+        `("fc/kernel", shape) -> FilterAxes`, gives it leaf by leaf, with None for a
+        vector. A stack needs a function if it lies along another axis, or has no bias
+        or scale by which to infer it.
 
     Returns: a tree like `direction`. A filter or layer whose direction is zero stays
       zero.
 
-    Raises: ValueError for an unknown norm, that names the first leaf that differs, or
-      one that may be a stack or not.
+    Raises: ValueError for an unknown norm, for trees that differ (the message names the
+      first such leaf), or for a leaf that may or may not be a stack.
 
     >>> w, d = jnp.array([[3.0], [4.0]]), jnp.array([[0.0], [1.0]])
     >>> normalize_direction(d, w)[:, 0].tolist()
@@ -118,10 +118,12 @@ def normalize_direction(
 
 
 def _by_filter(d, w, axes: FilterAxes, unit=False):
+    """Scale each filter to the norm of its weights, or to 1."""
     return _scaled(d, None if unit else w, (*axes.layers, *axes.filters))
 
 
 def _by_layer(d, w, axes: FilterAxes, unit=False):
+    """Scale each layer to the norm of its weights, or to 1."""
     return _scaled(d, None if unit else w, axes.layers)
 
 
@@ -130,19 +132,20 @@ def _by_weight(d, w, axes: FilterAxes):
 
 
 def _scaled(d, w, own):
-    """The direction with the length of w for each index of the axes `own`."""
+    """Scale d to the length of w for each index of the axes `own`."""
     others = tuple(axis for axis in range(d.ndim) if axis not in own)
     return d * _ratio(d, w, others)
 
 
 def _ratio(d, w, axes):
-    """|w| / |d| over the axes, 0 where d is 0; 1 / |d| where there is no w."""
+    """Returns |w| / |d| over the axes, 0 if d is 0; 1 / |d| if there is no w."""
     length = _length(d, axes)
     target = 1 if w is None else _length(w, axes)
     return jnp.where(length > 0, target / jnp.where(length > 0, length, 1), 0)
 
 
 def _length(x, axes):
+    """Returns the norm over the axes, which are kept."""
     squares = jnp.square(jnp.abs(x)).sum(axis=axes, keepdims=True)
     return trees.safe_sqrt(squares)
 

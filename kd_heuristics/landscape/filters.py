@@ -1,9 +1,9 @@
-"""Which axes of a leaf number its filters, and which the layers of a stack.
+"""Axes of a leaf that index its filters, and those that index a stack's layers.
 
-Told by the leaf's kind (`leaf_kinds`), and in Flax by the biases and scales beside and
-around it: a kernel [in, heads, dim] with a bias [heads, dim] has a filter for each head
-and dim; where all biases and scales of a block have one axis more than such have, the
-block is a stack of layers, as `nn.scan` and `nnx.vmap` make it, along its first axis.
+They are inferred from the leaf's kind (`leaf_kinds`), and in Flax from the biases and
+scales beside and around it. A kernel [in, heads, dim] with a bias [heads, dim] has a
+filter for each head and dim. If all biases and scales of a block have one extra axis,
+the block is a stack of layers along its first axis, as `nn.scan` and `nnx.vmap` make.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ PyTree = Any
 
 
 class FilterAxes(NamedTuple):
-    """The axes of a leaf that number what is normalised on its own.
+    """Axes of a leaf that index its separately normalised parts.
 
     Attributes:
-      filters: of the filters of one layer; a norm is over all axes but these and
+      filters: axes of a layer's filters; a norm is taken over all axes but these and
         `layers`.
-      layers: of the layers of a stack.
+      layers: axes of a stack's layers.
     """
 
     filters: tuple[int, ...]
@@ -31,13 +31,13 @@ FilterAxis = int | Callable[[str, tuple[int, ...]], FilterAxes | None] | None
 
 
 def filter_axes(tree: PyTree, filter_axis: FilterAxis) -> list[FilterAxes | None]:
-    """The axes of each leaf, in the order of `jax.tree.leaves`; None for a vector.
+    """Returns each leaf's axes, in the order of `jax.tree.leaves`; None for a vector.
 
     Args:
-      tree: of arrays or shapes.
+      tree: a tree of arrays or shapes.
       filter_axis: as in `normalize_direction`.
 
-    Raises: ValueError where a leaf has no such axis, or may be a stack or not.
+    Raises: ValueError if a leaf has no such axis, or may or may not be a stack.
 
     >>> import jax.numpy as jnp
     >>> filter_axes({"kernel": jnp.zeros((4, 2, 3)), "bias": jnp.zeros((2, 3))}, None)
@@ -60,7 +60,7 @@ def filter_axes(tree: PyTree, filter_axis: FilterAxis) -> list[FilterAxes | None
 
 
 def _given(leaf, axes) -> FilterAxes | None:
-    """Axes that the user gave, none of them negative."""
+    """Returns the user's axes as nonnegative numbers; raise if the leaf lacks one."""
     if axes is None:
         return None
     rank = len(leaf.shape)
@@ -68,12 +68,13 @@ def _given(leaf, axes) -> FilterAxes | None:
         if not -rank <= axis < rank:
             raise ValueError(
                 f"leaf {'/'.join(leaf.keys)!r} of shape {leaf.shape} has no axis "
-                f"{axis}; give filter_axis another one"
+                f"{axis}; choose another filter_axis"
             )
     return FilterAxes(*(tuple(axis % rank for axis in part) for part in axes))
 
 
 def _found(leaf: LeafKind, stacks: "_Stacks") -> FilterAxes | None:
+    """Infer the axes of a leaf; None for a vector."""
     rank = len(leaf.shape)
     if leaf.kind == VECTOR or rank < 2:
         return None
@@ -88,7 +89,7 @@ def _found(leaf: LeafKind, stacks: "_Stacks") -> FilterAxes | None:
 
 
 class _Stacks:
-    """How many leading axes of a Flax leaf are those of a stack."""
+    """Inference of the number of leading stack axes of Flax leaves."""
 
     def __init__(self, kinds: Sequence[LeafKind]):
         self._leaves = {leaf.keys: leaf for leaf in kinds}
@@ -98,7 +99,7 @@ class _Stacks:
         self._scopes: dict[tuple, int | None] = {}
 
     def depth(self, leaf: LeafKind) -> int:
-        """By the innermost scope that tells."""
+        """Returns the number of stack axes, by the innermost conclusive scope."""
         known = None
         for end in range(len(leaf.keys)):
             scope = self._scope(leaf.keys[:end])
@@ -113,13 +114,13 @@ class _Stacks:
         return known or 0
 
     def num_outputs(self, leaf: LeafKind, depth: int) -> int:
-        """Axes of outputs, which are last."""
+        """Returns the number of output axes, which come last."""
         if depth in self._bias_depths(leaf):
             return len(self._leaves[(*leaf.keys[:-1], "bias")].shape) - depth
         return 2 if _is_projection(leaf) and len(leaf.shape) - depth == 3 else 1
 
     def _scope(self, keys) -> int | None:
-        """The depth that all biases and scales below agree on, else None."""
+        """Returns the depth on which all biases and scales below agree, or None."""
         if keys not in self._scopes:
             below = [
                 leaf for at, leaf in self._leaves.items() if at[: len(keys)] == keys
@@ -137,7 +138,7 @@ class _Stacks:
         return self._scopes[keys]
 
     def _depths(self, vector) -> set[int]:
-        """The depths at which a bias or scale may lie; none where it does not tell."""
+        """Returns the possible depths of a bias or scale; empty if inconclusive."""
         layer = vector.keys[:-1]
         kernel = self._leaves.get((*layer, "kernel"))
         if vector.keys[-1:] == ("bias",) and kernel:
@@ -146,7 +147,7 @@ class _Stacks:
         return {len(vector.shape) - 1} if tells and vector.shape else set()
 
     def _bias_depths(self, leaf) -> set[int]:
-        """Depths at which a kernel [*stack, *inputs, *outputs] fits its bias."""
+        """Returns depths at which kernel [*stack, *inputs, *outputs] fits its bias."""
         bias = self._leaves.get((*leaf.keys[:-1], "bias"))
         if leaf.kind != KERNEL or bias is None:
             return set()
@@ -161,7 +162,7 @@ class _Stacks:
 
 
 def _is_projection(leaf) -> bool:
-    """Whether a kernel is [in, heads, dim] by the names of Flax's attention."""
+    """Whether Flax's attention names imply that a kernel is [in, heads, dim]."""
     return leaf.kind == KERNEL and leaf.keys[-2:-1] in [
         ("query",),
         ("key",),

@@ -1,4 +1,4 @@
-"""Inner products of networks in float64, on the host."""
+"""Inner products of networks, computed in float64 on the host."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ PyTree = Any
 
 
 def gram(points: Sequence[PyTree], origin: PyTree | None = None) -> np.ndarray:
-    """Inner products of the floating-point leaves, float64 [points, points].
+    """Returns inner products of the floating-point leaves, float64 [points, points].
 
-    Leaf by leaf, so that only one leaf is held in float64 at a time.
+    Proceeds leaf by leaf, so that only one leaf is held in float64 at a time.
 
     Args:
-      points: trees alike in structure and shapes, of arrays that are not traced.
-      origin: subtracted from each; None: zero.
+      points: trees with equal structure and shapes, of arrays that are not traced.
+      origin: tree subtracted from each point; `None` subtracts nothing.
 
-    Raises: ValueError where a value is infinite or NaN.
+    Raises: ValueError if a value is infinite or NaN.
     """
     total = np.zeros((len(points), len(points)))
     with_origin = [*points] if origin is None else [*points, origin]
@@ -35,9 +35,9 @@ def gram(points: Sequence[PyTree], origin: PyTree | None = None) -> np.ndarray:
 
 
 def rounding(points: Sequence[PyTree]) -> float:
-    """How far a network may lie from where it should by the rounding of its leaves.
+    """Returns the largest displacement of a network by the rounding of its leaves.
 
-    sqrt(sum over leaves of (eps * norm of the leaf)^2), for the longest network.
+    sqrt(sum over leaves of (eps * norm of the leaf)^2), maximised over the networks.
     """
     squares = np.zeros(len(points))
     for values in trees.moving(points):
@@ -47,6 +47,7 @@ def rounding(points: Sequence[PyTree]) -> float:
 
 
 def _flat(leaf) -> np.ndarray:
+    """Returns a leaf as a float64 vector; complex parts are concatenated."""
     array = np.asarray(leaf).ravel()
     if np.iscomplexobj(array):
         array = np.concatenate([array.real, array.imag])

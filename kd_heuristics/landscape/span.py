@@ -1,4 +1,4 @@
-"""All points reached from one network along given directions."""
+"""The affine span of one network and given directions."""
 
 import dataclasses
 from typing import Any
@@ -15,28 +15,28 @@ PyTree = Any
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Span:
-    """origin + sum over k of x_k * directions[k]; made by `span`.
+    """Affine set origin + sum over k of x_k * directions[k]; made by `span`.
 
-    A pytree, so that it can be an argument of a compiled function.
+    It is a pytree, so that it can be an argument of a compiled function.
 
     Attributes:
       origin: a tree.
-      directions: trees alike, one or more.
+      directions: one or more trees like `origin`.
     """
 
     origin: PyTree
     directions: tuple[PyTree, ...]
 
     def at(self, *coordinates: ArrayLike) -> PyTree:
-        """The network at a coordinate a direction; bit for bit the origin at zeros.
+        """Returns the network at given coordinates; at zeros the exact origin.
 
-        Types are the origin's; sums run in float32 or wider. Differentiable, and for
+        Leaves have the origin's types; sums run in float32 or wider. Works under grad,
         jit and vmap.
 
         Args:
-          *coordinates: scalars, in units of the directions' lengths.
+          *coordinates: one scalar per direction, in units of the directions' lengths.
 
-        Raises: ValueError for another number of coordinates than of directions.
+        Raises: ValueError if the numbers of coordinates and directions differ.
         """
         if len(coordinates) != len(self.directions):
             raise ValueError(
@@ -51,14 +51,15 @@ class Span:
         )
 
     def project(self, params: PyTree) -> tuple[jax.Array, ...]:
-        """Coordinates of the span's point nearest to a network, by least squares.
+        """Returns the coordinates of the point nearest to a network (least squares).
 
-        Directions need not be orthogonal, but independent. Inverts `at`.
+        Directions must be linearly independent, but need not be orthogonal. Inverts
+        `at`.
 
         Args:
-          params: a tree alike in structure, shapes and types.
+          params: a tree with the origin's structure, shapes and types.
 
-        Returns: a scalar a direction.
+        Returns: one scalar per direction.
 
         Raises: ValueError that names the first leaf that differs.
         """
@@ -68,14 +69,16 @@ class Span:
 
 
 def span(origin: PyTree, *directions: PyTree) -> Span:
-    """Where one gets from a network along one or more directions.
+    """Returns the span of a network and one or more directions.
 
     Args:
       origin: any tree of arrays.
-      *directions: trees alike in structure, shapes and types, as of `random_direction`
-        or `trajectory`; leaves that are not floating-point are ignored.
+      *directions: trees with the origin's structure, shapes and types, for instance
+        from `random_direction` or `trajectory`; leaves that are not floating-point are
+        ignored.
 
-    Raises: ValueError for no direction, or that names the first leaf that differs.
+    Raises: ValueError if there is no direction, or a leaf differs from the origin's
+      (the message names the first).
 
     >>> origin = {"w": jnp.array([1.0, 1.0])}
     >>> found = span(origin, {"w": jnp.array([0.0, 2.0])})
@@ -92,6 +95,7 @@ def span(origin: PyTree, *directions: PyTree) -> Span:
 
 @jax.jit
 def _moved(values, coordinates):
+    """Returns the floating-point leaves at the coordinates."""
     still = jnp.stack([x == 0 for x in coordinates]).all()
     moved = []
     for origin, *directions in values:
@@ -107,7 +111,7 @@ def _moved(values, coordinates):
 
 @jax.jit
 def _nearest(values):
-    """The solution of the normal equations of unit directions."""
+    """Solve the normal equations, with directions scaled to unit length."""
     count = len(values[0]) - 2
     dtype = trees.common_type(
         jnp.float32, *(trees.widened(leaf[0]).real.dtype for leaf in values)

@@ -1,4 +1,4 @@
-"""The directions in which a training run moved most."""
+"""Principal directions of a training run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
@@ -16,14 +16,14 @@ PyTree = Any
 
 
 class Trajectory(NamedTuple):
-    """The main axes of a trajectory.
+    """Main axes of a trajectory.
 
     Attributes:
-      span: the last network and the axes, of length 1 each.
-      coordinates: of each network along the axes, from the last one, float64
-        [points, axes].
-      shares: of the trajectory's variance (or squared distance from the last network,
-        where it is not centred) along each axis, float64 [axes].
+      span: span of the last network and the axes, each of length 1.
+      coordinates: coordinates of each network along the axes, relative to the last
+        network, float64 [points, axes].
+      shares: share of the trajectory's variance along each axis, float64 [axes]; of its
+        squared distance from the last network if it is not centred.
     """
 
     span: Span
@@ -36,20 +36,20 @@ def trajectory(
 ) -> Trajectory:
     """PCA of the differences w_i - w_n of a run's networks (Li et al. 2018, section 7).
 
-    The axes are the leading right singular vectors of the matrix whose rows are
-    w_i - w_n, i = 0 .. n, less their mean where `centred`. They are found from the
-    inner products of the rows, in float64: only one leaf a time is widened. The x of
-    the first network is not negative, and so on for each axis.
+    The axes are the leading right singular vectors of the matrix with rows w_i - w_n,
+    i = 0 .. n, minus their mean if `centred`. They are computed from the inner products
+    of the rows in float64, with only one leaf widened at a time. Signs are chosen so
+    that the first network has no negative coordinate.
 
     Args:
-      points: the networks in order, at least `num_axes + 1`; trees that are alike in
-        structure, shapes, types and in all leaves that are not floating-point, and that
-        are not traced.
+      points: the networks in order, at least `num_axes + 1`. Trees with equal
+        structure, shapes, types and leaves that are not floating-point; not traced.
       num_axes: at least 1.
-      centred: about the mean, as PCA is; False: about the last network.
+      centred: whether to centre at the mean, as in PCA; `False` centres at the last
+        network.
 
-    Raises: ValueError for too few networks, networks that span fewer axes, or that
-      names the first leaf that differs.
+    Raises: ValueError if there are too few networks, they span fewer axes, or they
+      differ (the message names the first such leaf).
 
     >>> run = [{"w": jnp.array(w)} for w in ([3.0, 4.0], [1.5, 2.0], [0.0, 0.0])]
     >>> found = trajectory(run, num_axes=1)
@@ -79,7 +79,7 @@ def trajectory(
 
 
 def _axis(points, shares) -> PyTree:
-    """The sum of shares[i] * (points[i] - points[-1])."""
+    """Returns the sum of shares[i] * (points[i] - points[-1])."""
     leaves, structure = jax.tree.flatten(points[-1])
     moved = iter(_sums(jnp.asarray(shares), trees.moving(points)))
     return structure.unflatten(
@@ -89,6 +89,7 @@ def _axis(points, shares) -> PyTree:
 
 @jax.jit
 def _sums(shares, values):
+    """Returns the sum of shares[i] * (leaf[i] - leaf[-1]) for each leaf."""
     sums = []
     for leaf in values:
         dtype = trees.common_type(jnp.float32, shares.dtype, jnp.result_type(leaf[-1]))
@@ -100,10 +101,11 @@ def _sums(shares, values):
 
 
 def _check_rank(squares, noise) -> None:
+    """Raise ValueError if an axis is no longer than rounding noise."""
     lengths = np.sqrt(np.maximum(squares, 0))
     found = int((lengths > max(4 * noise, 1e-7 * lengths[0])).sum())
     if found < len(squares):
         raise ValueError(
-            f"the networks move along {found} axes only, to rounding; ask for at most "
-            "so many with num_axes"
+            f"the networks' differences have rank {found}, up to rounding; lower "
+            "num_axes to that number"
         )

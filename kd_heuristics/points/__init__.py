@@ -1,4 +1,4 @@
-"""Metrics at many parameter points: curves, segments, planes and surfaces share this.
+"""Metrics at many parameter points, for curves, segments, planes and surfaces.
 
 refresh = points.pooled(train, batch_stats, train_batches)  # for batch norm
 values = points.evaluate(curve.at, ts, test_batches, metric, refresh_stats=refresh)

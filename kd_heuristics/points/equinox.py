@@ -1,8 +1,9 @@
-"""The statistics of `equinox.nn.BatchNorm`, which have names and counters of their own.
+"""Statistics of `equinox.nn.BatchNorm`, which have their own names and counters.
 
-Its state holds mean and variance as a pair without names. In mode "batch" it divides
-them by 1 - momentum^counter, unless the counter is 0; in mode "ema" it normalises by
-the running statistics while training, but the first time by the batch's own.
+Its state holds mean and variance as a pair without names. In mode "batch" the layer
+divides them by 1 - momentum^counter, unless the counter is 0. In mode "ema" it
+normalises by the running statistics also in training, except that the first batch is
+normalised by its own.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ _NAMES = {"0": "mean", "1": "var"}
 
 
 def named(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The path of a leaf, in which the two of a pair are called "mean" and "var".
+    """Returns the path of a leaf, with the leaves of a pair named "mean" and "var".
 
     >>> named(("bn", "ema_state_index", "1"))
     ('bn', 'ema_state_index', 'var')
@@ -30,7 +31,9 @@ def named(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def restarted(batch_stats: PyTree) -> PyTree:
-    """Statistics that stand for themselves and do not act on a training-mode pass.
+    """Reset the counters of Equinox's statistics.
+
+    Statistics are then used unscaled, and do not affect a training-mode pass.
 
     >>> restarted({"batch_counter": jnp.int32(7), "mean": 1.5})["batch_counter"].item()
     0

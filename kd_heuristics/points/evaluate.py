@@ -1,7 +1,7 @@
-"""Metrics at many parameter points, a chunk of points in each pass over the data.
+"""Evaluation at many parameter points, a chunk of points per pass over the data.
 
-Curves, segments and planes differ only in where their points lie; all of them are
-evaluated here.
+Curves, segments and planes differ only in where their points lie, so they share this
+module.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from kd_heuristics.points.batches import stacked
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]
 
-CHUNK = 8  # points at once, where nothing is said
+CHUNK = 8  # default number of points at once
 
 
 def evaluate(
@@ -38,41 +38,42 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
-    """Mean of each metric over a set, at each of many parameter points.
+    """Returns the mean of each metric over a set, at each of many parameter points.
 
-    On GPU and TPU one pass over the data serves a chunk of points, under vmap; on CPU
-    the same program runs point after point, which is faster there (the shipped table,
-    `parallel.strategies`, says which). The sums of the batches are added up in float64,
-    so that a long set loses no digits.
+    On GPU and TPU one pass over the data serves a chunk of points, under vmap. On CPU
+    the same program runs point after point, which is faster there. The shipped table,
+    `parallel.strategies`, determines the choice. Sums over batches are accumulated in
+    float64, so that a long set loses no digits.
 
     Args:
-      params_at: `coordinate -> params`; `curve.at`, say, whose points are then
-        arguments of one program for all curves alike.
-      coordinates: a number a point, [points], or a vector a point, [points, d], which
-        `params_at` then takes as d arguments.
-      batches: a pytree of arrays [num_batches, batch, ...], as of `data.eval_batches`;
-        or a list or another iterable of batches of one size, which are stacked.
-      metric: `(params, batch_stats, batch) -> {name: float [batch]}`; an entry "mask"
-        ([batch], true where the example counts) is left out of the result. A method
-        or function that compares equal between calls compiles once.
+      params_at: `coordinate -> params`, for instance `curve.at`, whose arrays become
+        arguments of one program for all curves of the same kind.
+      coordinates: one number per point, [points]; or one vector per point, [points, d],
+        which `params_at` takes as d arguments.
+      batches: a pytree of arrays [num_batches, batch, ...], for instance from
+        `data.eval_batches`; or a list or another iterable of batches of one size, which
+        are stacked.
+      metric: `(params, batch_stats, batch) -> {name: float [batch]}`. An entry "mask"
+        ([batch], true for examples that count) is left out of the result. A method or
+        function that compares equal between calls compiles once.
       refresh_stats: `params -> batch_stats`, called at every point: `exact`, `pooled`
-        or `cumulative`. Between two networks the statistics of neither fit.
+        or `cumulative`. Between two networks the statistics of neither are valid.
       chunk: points per device that are in memory at once under vmap; the program is
-        compiled for that number. None: 8, or fewer where there are fewer points. On
-        CPU, where points run one after another, it has no effect.
-      batch_stats: running statistics given to the metric at every point instead; None:
-        `{}`.
-      progress: called with the number of points done since it was last called.
-      mesh: devices that share the points out, each with all examples; None: the points
-        go wherever the batches lie, and are split if these are
-        (`parallel.split_batches`).
+        compiled for that number. `None` takes 8, or fewer if there are fewer points. It
+        has no effect on CPU, where points run one after another.
+      batch_stats: running statistics given to the metric at every point instead;
+        `None` stands for `{}`.
+      progress: called with the number of points done since the previous call.
+      mesh: devices over which the points are distributed, each with all examples.
+        `None` evaluates every point on the devices of the batches, which split the work
+        if the batches are split (`parallel.split_batches`).
 
     Returns: `{name: float64 [points]}`; inf or NaN at a point whose metric overflows.
 
     Raises:
-      ValueError: no points, no sets, no examples, a chunk below 1, a curve's t
-        outside [0, 1], batches of different sizes, both `batch_stats` and
-        `refresh_stats`, or a Linen model whose batch statistics are missing.
+      ValueError: there are no points, sets or examples; chunk is below 1; a curve's t
+        lies outside [0, 1]; batches differ in size; both `batch_stats` and
+        `refresh_stats` are given; or a Linen model's batch statistics are missing.
 
     >>> batches = {"x": jnp.array([[1.0, 2.0], [3.0, 0.0]]),
     ...            "mask": jnp.array([[True, True], [True, False]])}
@@ -107,7 +108,7 @@ def evaluate_sets(
     progress: Callable[[int], None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, np.ndarray]:
-    """`evaluate` on several sets, whose statistics are re-estimated once a point.
+    """Evaluate on several sets, with statistics re-estimated once per point.
 
     Args:
       params_at: as in `evaluate`.
@@ -122,9 +123,9 @@ def evaluate_sets(
 
     Returns: `{"train_loss": float64 [points], ...}`.
 
-    Raises: as `evaluate`.
+    Raises: see `evaluate`.
     """
-    # On the host: slicing on the device would cost a dispatch a chunk.
+    # On the host: slicing on the device would cost a dispatch per chunk.
     coordinates = np.asarray(jnp.asarray(coordinates, float))
     devices = 1 if mesh is None else mesh.size
     size = min(CHUNK, -(-len(coordinates) // devices))
@@ -144,7 +145,7 @@ def evaluate_sets(
     found: dict[str, list] = {}
     for start in range(0, len(coordinates), size):
         part = coordinates[start : start + size]
-        # The last chunk is filled up: one shape, one program.
+        # The last chunk is padded to the same shape, so that one program serves all.
         params = stack(
             np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
         )
@@ -162,10 +163,10 @@ def evaluate_sets(
 
 
 def _stacker(params_at, mesh):
-    """`coordinates -> the parameters of each point`, stacked, on the point's device."""
+    """Returns `coordinates -> stacked parameters`, each on its point's device."""
     point_of = as_partial(params_at)
     _check_arrays(point_of)
-    # Compiled where the arrays are arguments; a closure's would become constants.
+    # Compile only if the arrays are arguments; a closure's would become constants.
     stack = _stack_compiled if jax.tree.leaves(point_of) else _stack
     if mesh is None:
         return functools.partial(stack, point_of)
@@ -174,6 +175,7 @@ def _stacker(params_at, mesh):
 
 
 def _stack(params_at, coordinates):
+    """Returns the parameters of each point, stacked."""
     if coordinates.ndim == 1:
         return jax.vmap(params_at)(coordinates)
     return jax.vmap(lambda point: params_at(*point))(coordinates)
@@ -183,10 +185,10 @@ _stack_compiled = once(_stack, effort=1)
 
 
 def _each(function, points, strategy, mesh, *shared):
-    """`function(point, *shared)` of each point of a chunk, stacked.
+    """Returns `function(point, *shared)` for each point of a chunk, stacked.
 
-    A device's part of a chunk is a point where the strategy is "loop". A loop inside
-    the program (lax.map) took 1.3 times a Python loop's time on CPU.
+    With the strategy "loop", a device's part of a chunk is one point. On CPU a loop
+    inside the program (lax.map) took 1.3 times as long as a Python loop.
     """
 
     def part(points, *shared):
@@ -200,7 +202,7 @@ def _each(function, points, strategy, mesh, *shared):
 
 @functools.partial(compiled.jit, static_argnames=("strategy", "mesh"))
 def refreshed(refresh_stats, params, strategy, mesh=None):
-    """The statistics of each point, stacked."""
+    """Returns the re-estimated statistics of each point, stacked."""
 
     def point(params, refresh_stats):
         return refresh_stats(params)
@@ -210,17 +212,18 @@ def refreshed(refresh_stats, params, strategy, mesh=None):
 
 @functools.partial(compiled.jit, static_argnames=("strategy", "mesh"))
 def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=None):
-    """Sums of each metric, {name: [points, num_batches]}, and the number of examples.
+    """Returns the sums of each metric, {name: [points, num_batches]}, and the counts.
 
-    `own_stats` has a leading axis [points]; empty, `batch_stats` stand for all points.
-    Under vmap, each batch is read once for all points.
+    The counts are numbers of examples. `own_stats` has a leading axis [points]; if it
+    is empty, all points use `batch_stats`. Under vmap, each batch is read once for all
+    points.
     """
 
     def sums(metric, stats, params, batch):
         values = dict(metric(params, stats, batch))
         first = next(iter(values.values()))
         mask = values.pop("mask", jnp.ones_like(first, bool))
-        # where, not a product: a padded example may hold inf or NaN.
+        # jnp.where, not a product, because a padded example may hold inf or NaN.
         found = {k: _sum(jnp.where(mask, v, 0)) for k, v in values.items()}
         return found, mask.sum()
 
@@ -236,13 +239,14 @@ def chunk_sums(metric, params, own_stats, batch_stats, batches, strategy, mesh=N
 
 
 def _sum(values):
-    """In at least float32: in half precision it would be rounded, or infinite."""
+    """Sum in at least float32; half precision would round or overflow."""
     if not jnp.issubdtype(values.dtype, jnp.inexact):
         return values.sum()
     return values.sum(dtype=common_type(values.dtype, jnp.float32))
 
 
 def _means(sums, num_points) -> dict[str, np.ndarray]:
+    """Returns each metric's mean at the first `num_points` points, in float64."""
     totals, count = jax.tree.map(
         lambda by_batch: by_batch[:num_points].astype(np.float64).sum(1),
         parallel.to_host(sums),
@@ -256,18 +260,19 @@ def _means(sums, num_points) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def missing_stats_named():
-    """Turns flax's error on absent batch statistics into one that says what to give."""
+    """Turn flax's error on missing batch statistics into one with the remedy."""
     try:
         yield
     except flax.errors.ScopeCollectionNotFound as error:
         raise ValueError(
-            "the metric's model lacks a collection of variables; where it has batch "
+            "the metric's model lacks a collection of variables; if it has batch "
             "norm, give refresh_stats (points.exact, pooled or cumulative) or "
             f"batch_stats ({error})"
         ) from error
 
 
 def _check(coordinates, sets, batch_stats, refresh_stats):
+    """Raise ValueError for empty or contradictory arguments."""
     if len(coordinates) == 0:
         raise ValueError("there is no point to evaluate: coordinates is empty")
     if not sets:
@@ -279,7 +284,8 @@ def _check(coordinates, sets, batch_stats, refresh_stats):
 
 
 def _check_on_curve(params_at, coordinates):
-    # `Curve.at` checks its t only where it is not traced, as it is here.
+    """Raise ValueError if a curve's t lies outside [0, 1]."""
+    # `Curve.at` cannot check t itself, because t is traced here.
     if isinstance(getattr(params_at, "__self__", None), curves.Curve):
         outside = coordinates[~((coordinates >= 0) & (coordinates <= 1))]
         if len(outside):
@@ -287,6 +293,7 @@ def _check_on_curve(params_at, coordinates):
 
 
 def _check_arrays(point_of):
+    """Raise ValueError if a leaf of the points is not an array."""
     leaves = zip(leaf_names.names(point_of), jax.tree.leaves(point_of), strict=True)
     for name, leaf in leaves:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):

@@ -1,4 +1,4 @@
-"""What the batch-norm layers of a Linen model get, without a change to the model."""
+"""Moments of the batch-norm inputs of an unchanged Linen model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,28 +15,29 @@ PyTree = Any
 
 
 def linen_moments(apply: Callable[[PyTree, PyTree, PyTree], Any]) -> Callable:
-    """The moments of each batch-norm layer's input, for `points.exact`.
+    """Returns a function for the moments of batch-norm inputs, for `points.exact`.
 
     A batch-norm layer is any module whose own part of "batch_stats" is "mean" and
-    "var": `flax.linen.BatchNorm`, `models`' own, others alike. Its channels are the
-    last axis, or what its attribute `axis` says.
+    "var", such as `flax.linen.BatchNorm` and that of `models`. Its channels are the
+    last axis, or those of its attribute `axis`.
 
     Args:
       apply: `(params, batch_stats, batch) -> anything`, the model in evaluation mode.
-        Its layers are watched while it is traced, so it must not be jitted before, nor
-        may a layer lie inside `nn.scan`, `nn.remat` or `nn.jit`, or be called twice.
+        Its layers are observed during tracing, so it must not be jitted already, and no
+        layer may lie inside `nn.scan`, `nn.remat` or `nn.jit`, or be called twice.
 
     Returns: `(params, batch_stats, batch) -> {layer: {"mean": [...], "var": [...]}}`,
-      nested as the collection "batch_stats": mean and biased variance over all axes but
-      the layer's own, in float32 or wider.
+      nested like the collection "batch_stats": mean and biased variance over all axes
+      but the layer's own, in float32 or wider.
 
-    Raises (when called): ValueError where no batch-norm layer was seen, one was seen
-      twice, or one was in training mode.
+    Raises (when called): ValueError if no batch-norm layer ran, one ran twice, or one
+      was in training mode.
     """
     return jax.tree_util.Partial(_watched, as_partial(apply))
 
 
 def _watched(apply, params, batch_stats, batch):
+    """Run the model and record the moments of each batch-norm layer's input."""
     layers = {
         leaf_names.keys_of(path[:-1])
         for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)
@@ -63,23 +64,25 @@ def _watched(apply, params, batch_stats, batch):
 
 
 def _check(layer, kwargs, found):
+    """Raise ValueError if a layer is in training mode or has already run."""
     name = "/".join(layer.path)
     evaluates = kwargs.get("use_running_average")
     if evaluates is None:
         evaluates = getattr(layer, "use_running_average", True)
     if not evaluates:
         raise ValueError(
-            f"batch norm {name!r} is in training mode; its input's moments are wanted "
-            "where every layer normalises by batch_stats"
+            f"batch norm {name!r} is in training mode; apply the model in evaluation "
+            "mode, in which every layer normalises by batch_stats"
         )
     if layer.path in found:
         raise ValueError(
-            f"batch norm {name!r} is called twice, so its input has no one mean; use "
-            "points.pooled"
+            f"batch norm {name!r} is called twice, so its input has no single mean; "
+            "use points.pooled"
         )
 
 
 def _moments(x: jax.Array, axis: int | tuple[int, ...]) -> dict[str, jax.Array]:
+    """Returns mean and biased variance over all axes but `axis`."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     own = {axis % x.ndim for axis in axes}
     others = tuple(axis for axis in range(x.ndim) if axis not in own)
@@ -88,6 +91,7 @@ def _moments(x: jax.Array, axis: int | tuple[int, ...]) -> dict[str, jax.Array]:
 
 
 def _nested(found):
+    """Convert moments by path to nested dictionaries."""
     tree: dict[str, Any] = {}
     for path, moments in found.items():
         level = tree

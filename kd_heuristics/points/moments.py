@@ -1,4 +1,4 @@
-"""Moments of batches, and of all batches together, as trees of "mean" and "var"."""
+"""Moments of single batches and of all batches, as trees of "mean" and "var"."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ PyTree = Any
 
 
 def own_moments(train, batch_stats, params):
-    """`batch -> the batch's own moments`, whatever the momentum m.
+    """Returns `batch -> the batch's own moments`, for any momentum m.
 
-    New statistics are m * old + (1 - m) * the batch's: from old = 0, (1 - m) times the
-    batch's; what a large old adds is m of it. Under vmap over the two, all that does
-    not depend on old, the network's pass, is computed once. (Differentiation would tell
-    m as well, but NNX stops the gradient.)
+    New statistics are m * old + (1 - m) * own. With old = 0 they are (1 - m) * own; a
+    large old adds m * old, which reveals m. Under vmap over the two values of old, the
+    network's pass, which does not depend on them, is computed once. (The derivative
+    would also reveal m, but NNX stops the gradient.)
     """
 
     def new(old, batch):
@@ -43,13 +43,13 @@ def own_moments(train, batch_stats, params):
 
 
 def moments_of_all(moments, like, parts, pool):
-    """The moments of all batches of all parts together, as a tree like `like`.
+    """Returns the moments over all batches of all parts, as a tree like `like`.
 
     Args:
-      moments: `batch -> tree like `like``, of a batch.
+      moments: `batch -> tree like `like``, the moments of one batch.
       like: batch statistics.
-      parts: batches of equal size in each, [num_batches, batch, ...].
-      pool: whether what lies between the batches' means enters the variance.
+      parts: arrays [num_batches, batch, ...]; the batches of a part have equal sizes.
+      pool: whether the spread of the batches' means enters the variance.
     """
     pairs = mean_of(like)
 
@@ -65,9 +65,9 @@ def moments_of_all(moments, like, parts, pool):
 
 
 def _merged(carry, size, other, pairs, pool):
-    """The moments of the examples so far and of `size` more.
+    """Merge the moments of the examples so far with those of `size` more.
 
-    Merged batch by batch, not summed: squares of large means would cancel in float32.
+    Sums of squares are avoided, because those of large means cancel in float32.
     """
     done, total = carry
     merged = []
@@ -82,7 +82,7 @@ def _merged(carry, size, other, pairs, pool):
 
 
 def mean_of(stats) -> dict[int, int]:
-    """Which of the floating-point leaves is the mean of which variance, by place."""
+    """Map the position of each variance among the floating leaves to its mean's."""
     paths = [
         equinox.named(leaf_names.keys_of(path))
         for path, leaf in jax.tree_util.tree_leaves_with_path(stats)
@@ -90,8 +90,8 @@ def mean_of(stats) -> dict[int, int]:
     ]
     if not paths:
         raise ValueError(
-            "batch_stats holds no statistics to re-estimate: give those of any network "
-            "alike, or leave refresh_stats out where the model has no batch norm"
+            "batch_stats holds no statistics to re-estimate: give those of a network "
+            "of the same model, or omit refresh_stats if the model has no batch norm"
         )
     places = {path: place for place, path in enumerate(paths)}
     pairs = {}
@@ -112,9 +112,9 @@ _OTHER = {"mean": "var", "var": "mean"}
 
 
 def without_padding(batches):
-    """The whole batches, stacked, and each incomplete one, [1, its examples, ...].
+    """Returns the full batches, stacked, and each incomplete one, [1, examples, ...].
 
-    A batch-norm layer sees every example that it is given, so padding is cut away.
+    A batch-norm layer uses every example it is given, so padding is cut away.
     """
     mask = batches.get("mask") if isinstance(batches, dict) else None
     if mask is None:
@@ -138,23 +138,24 @@ def _is_inexact(leaf) -> bool:
 
 
 def _moving(stats) -> list:
-    """The floating-point leaves: the means and variances."""
+    """Returns the floating-point leaves: the means and variances."""
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(stats) if _is_inexact(leaf)]
 
 
 def _zeros(stats) -> list:
-    """In at least float32, and of the shapes of the floating-point leaves."""
+    """Returns zeros of the floating-point leaves' shapes, in at least float32."""
     return [
         jnp.zeros(x.shape, common_type(x.dtype, jnp.float32)) for x in _moving(stats)
     ]
 
 
 def _cast(arrays, like) -> list:
+    """Cast each array to the type of its counterpart in `like`."""
     return [x.astype(y.dtype) for x, y in zip(arrays, like, strict=True)]
 
 
 def _moving_like(like, stats) -> list:
-    """The floating-point leaves of a tree that a caller's function has made."""
+    """Returns the floating-point leaves of a caller's tree; raise if shapes differ."""
     shapes = [[leaf.shape for leaf in _moving(tree)] for tree in (like, stats)]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -165,7 +166,7 @@ def _moving_like(like, stats) -> list:
 
 
 def _with_moving(stats, moving):
-    """The tree with other floating-point leaves."""
+    """Replace the floating-point leaves of a tree."""
     leaves, structure = jax.tree.flatten(stats)
     given = iter(moving)
     return structure.unflatten(

@@ -1,4 +1,4 @@
-"""Verdicts on claims, and the page that shows them."""
+"""Verdicts on claims, and the HTML page that shows them."""
 
 from kd_heuristics.report.claims import (
     Claim,

@@ -1,10 +1,10 @@
-"""A claim of a paper, declared before the run and judged by a fixed rule.
+"""Claims of a paper, declared before the run and judged by a fixed rule.
 
-The preset says what is measured, the smallest effect that counts and the margin around
-it. The verdict follows from the 95 % confidence interval of the mean over seeds:
-reproduced where the interval lies wholly beyond the margin on the claimed side,
-contradicted where it lies wholly beyond it on the other, else inconclusive. Fewer than
-three seeds are always inconclusive.
+The preset states the statistic, the smallest effect that counts and the margin around
+it. The verdict follows from the 95 % confidence interval of the mean over seeds. It is
+"reproduced" if the interval lies wholly beyond the margin on the claimed side,
+"contradicted" if it lies wholly beyond it on the other side, and otherwise
+"inconclusive". Fewer than three seeds are always inconclusive.
 """
 
 import dataclasses
@@ -21,19 +21,19 @@ MINIMUM_SEEDS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says, as a number that a run can contradict.
+    """Statement of a paper, as a number that a run can contradict.
 
     Attributes:
-      key: names it within its study; "barrier/sgdr/30-70" is of the families "barrier"
-        and "barrier/sgdr", which a figure may name in place of each claim.
+      key: name of the claim within its study. "barrier/sgdr/30-70" belongs to the
+        families "barrier" and "barrier/sgdr", by which a figure may name its claims.
       statement: the claim in words.
-      statistic: name of the number a seed; paired differences are taken within a seed.
-      direction: the side of `smallest_effect` on which the paper sees the statistic.
-      smallest_effect: the effect from which on it counts, in the statistic's unit.
-      margin: half-width of the zone around `smallest_effect` in which the answer is
-        held to be undecided, not negative.
-      unit: of the statistic.
-      paper: the paper's own value, in the same unit; None where it gives none.
+      statistic: name of the statistic, one number per seed; paired differences are
+        taken within a seed.
+      direction: side of `smallest_effect` on which the paper's statistic lies.
+      smallest_effect: smallest effect that counts, in the statistic's unit.
+      margin: half-width of the undecided zone around `smallest_effect`, at least 0.
+      unit: unit of the statistic.
+      paper: the paper's own value, in the same unit; `None` if it gives none.
     """
 
     key: str
@@ -55,10 +55,10 @@ class Claim:
 
 
 def judge(claim: Claim, values: Any) -> dict[str, Any]:
-    """The verdict on a claim from the statistic of each seed.
+    """Judge a claim by the statistic of each seed.
 
-    Returns: the claim's fields and `values`, `mean`, `interval` (95 %, Student's t, two
-    numbers or None below three seeds) and `verdict`.
+    Returns: the claim's fields and `values`, `mean`, `interval` (95 %, Student's t; two
+    numbers, or None below three seeds) and `verdict`.
 
     >>> claim = Claim(key="rise", statement="it rises", statistic="rise",
     ...               direction="above", smallest_effect=0.0, margin=0.1, unit="nats")
@@ -81,10 +81,10 @@ def judge(claim: Claim, values: Any) -> dict[str, Any]:
 def judge_all(
     claims: Sequence[Claim], statistics: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """`judge` for each claim of a preset.
+    """Judge each claim of a preset, see `judge`.
 
     Raises:
-      ValueError: two claims have one key, or one names a statistic that is not there.
+      ValueError: two claims have the same key, or a claim names an unknown statistic.
     """
     check(claims)
     for claim in claims:
@@ -95,7 +95,7 @@ def judge_all(
 
 
 def check(claims: Iterable[Claim]) -> None:
-    """Raises ValueError where two claims have one key."""
+    """Raise ValueError if two claims have the same key."""
     seen: dict[str, str] = {}
     for claim in claims:
         if claim.key in seen:
@@ -107,7 +107,7 @@ def check(claims: Iterable[Claim]) -> None:
 
 
 def covers(name: str, key: str) -> bool:
-    """Whether a name is a claim's key, or a family that the key belongs to.
+    """Whether a name is a claim's key, or a family of that key.
 
     >>> covers("barrier", "barrier/sgdr/30-70"), covers("bar", "barrier/sgdr/30-70")
     (True, False)
@@ -116,9 +116,10 @@ def covers(name: str, key: str) -> bool:
 
 
 def confidence_interval(values: Any, level: float = 0.95) -> list[float] | None:
-    """Student's t interval of the mean, [low, high]; None below three values.
+    """Returns Student's t interval of the mean, [low, high]; None below three values.
 
-    mean +- t(1 - (1 - level) / 2, n - 1) * s / sqrt(n), s with n - 1.
+    mean +- t(1 - (1 - level) / 2, n - 1) * s / sqrt(n), where s has divisor n - 1. Also
+    None if a value is not finite.
 
     >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]
     [-0.484, 4.484]
@@ -132,7 +133,7 @@ def confidence_interval(values: Any, level: float = 0.95) -> list[float] | None:
 
 
 def summary(values: Any) -> dict[str, Any]:
-    """A number with its spread over seeds, as results.json holds it.
+    """Returns mean, standard deviation and values over seeds, as in results.json.
 
     >>> summary([1.0, 3.0])
     {'mean': 2.0, 'std': 1.4142135623730951, 'values': [1.0, 3.0]}
@@ -143,6 +144,7 @@ def summary(values: Any) -> dict[str, Any]:
 
 
 def _verdict(claim: Claim, interval: list[float] | None) -> str:
+    """Returns the verdict by the rule of this module."""
     if interval is None:
         return "inconclusive"
     low, high = interval

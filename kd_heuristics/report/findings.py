@@ -1,4 +1,4 @@
-"""Verdicts in words and in a drawing of their intervals."""
+"""Verdicts in words, in tables and in drawings of their intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,13 @@ Claims = Sequence[dict[str, Any]]
 
 
 def chosen(claims: Claims, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The claims whose key, or the family of it, is one of `names`."""
+    """Returns the claims whose key, or a family of it, is among `names`."""
     # Runs of earlier versions have no keys.
     return [c for c in claims if any(covers(name, c.get("key", "")) for name in names)]
 
 
 def sentence(claim: dict[str, Any]) -> str:
-    """A claim, its verdict and its numbers in a line of plain text."""
+    """Returns a claim, its verdict and its numbers in a line of plain text."""
     unit = claim["unit"]
     words = f"{claim['statement']}: {claim['verdict']}"
     words += f" (here {number(claim['mean'], unit)}"
@@ -26,13 +26,13 @@ def sentence(claim: dict[str, Any]) -> str:
 
 
 def words(claims: Claims, caption: str) -> str:
-    """What a figure shows, for those who cannot see it."""
+    """Returns a figure's content in words, for readers who cannot see it."""
     found = "; ".join(sentence(claim) for claim in claims[:4])
     return f"{caption}. {found}." if found else f"{caption}."
 
 
 def answer(claims: Claims) -> str:
-    """How many claims came out how, in a sentence."""
+    """Returns the number of claims for each verdict, in a sentence."""
     counts = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     seeds = max((len(c["values"]) for c in claims), default=0)
@@ -45,7 +45,7 @@ def answer(claims: Claims) -> str:
 
 
 def claims_table(claims: Claims, caption: str) -> str:
-    """Each claim with its verdict, effect, spread, rule and the paper's number."""
+    """Returns a table of claims: verdict, effect, spread, rule, the paper's number."""
     rows = [
         (
             escape(claim["statement"]),
@@ -71,7 +71,7 @@ def claims_table(claims: Claims, caption: str) -> str:
 
 
 def drawing(claim: dict[str, Any]) -> str:
-    """The interval as a bar, seeds as ticks, the paper's number as a ring."""
+    """Draw the interval as a bar, seeds as ticks, the paper's number as a ring."""
     rule, margin = claim["smallest_effect"], claim["margin"]
     ends = list(claim["interval"] or [])
     values = [v for v in claim["values"] if v is not None]
@@ -107,6 +107,7 @@ def drawing(claim: dict[str, Any]) -> str:
 
 
 def _interval(claim: dict[str, Any]) -> str:
+    """Returns a claim's interval in words, accuracies in per cent."""
     if claim["interval"] is None:
         return ""
     scale = 100 if claim["unit"] == "accuracy" else 1
@@ -115,6 +116,7 @@ def _interval(claim: dict[str, Any]) -> str:
 
 
 def _rule(claim: dict[str, Any]) -> str:
+    """Returns a claim's rule in words."""
     return (
         f"{claim['direction']} {claim['smallest_effect']:g} ± {claim['margin']:g} "
         f"{claim['unit']}"

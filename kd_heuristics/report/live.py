@@ -1,8 +1,8 @@
-"""The panels of a figure to look into, as Plotly takes them.
+"""Interactive panels of a figure, in Plotly's format.
 
 A panel is a dictionary: `kind`, `title`, `alt` (the finding, in words), `data`,
-`layout` and `names` (of the places on an axis). Colours of text and background come
-from the page, which knows its theme.
+`layout` and `names` (of the places on an axis). The page's theme sets the colours of
+text and background.
 """
 
 import html
@@ -20,7 +20,7 @@ _SYMBOLS |= {"*": "star", "": "circle"}
 
 
 def panels(figure: Figure, alt: str) -> list[dict[str, Any]]:
-    """All panels of a figure but its tables; `alt` says what they show."""
+    """Returns all panels of a figure except its tables; `alt` describes them."""
     makers: dict[str, Any] = {"chart": _chart, "heat": _heat_map, "surface": _surface}
     return [
         {"kind": panel.kind, "title": panel.title, "alt": alt, **made}
@@ -31,7 +31,7 @@ def panels(figure: Figure, alt: str) -> list[dict[str, Any]]:
 
 
 def numbers(values: Any) -> list:
-    """Nested lists rounded to five digits; what is not finite is null."""
+    """Convert to nested lists rounded to five digits; non-finite values become null."""
     array = np.asarray(values, float)
     with np.errstate(all="ignore"):
         size = np.where(array == 0, 1, np.abs(array))
@@ -56,6 +56,7 @@ def _chart(chart: parts.Chart) -> dict[str, Any]:
 
 
 def _axis(axis: parts.Axis) -> dict[str, Any]:
+    """Returns Plotly's layout of an axis."""
     log = axis.scale == "log"
     made: dict[str, Any] = {"title": {"text": axis.words}}
     made["type"] = "log" if log else "linear"
@@ -74,7 +75,7 @@ def _axis(axis: parts.Axis) -> dict[str, Any]:
 
 
 def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
-    """The mean over seeds, and their range below it."""
+    """Returns the traces of a series: the mean over seeds, above their range."""
     name = series.name or next(filter(None, series.labels), "")
     color = style.GREY if series.paper else series.color
     common: dict[str, Any] = {
@@ -99,7 +100,7 @@ def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
             }
             for edge, fill in edges
         ]
-    # Rows have names beside them, so that the legend need not have each.
+    # Named rows are labelled at the axis, so the legend need not repeat them.
     short = series.legend if chart.y.names else None
     main: dict[str, Any] = {
         "y": numbers(series.mean),
@@ -125,14 +126,14 @@ def _series(series: parts.Series, chart: parts.Chart) -> list[dict[str, Any]]:
 
 
 def _mode(series: parts.Series) -> str:
-    """What is drawn at and between the points."""
+    """Returns Plotly's mode: which of lines, markers and text are drawn."""
     shown = (series.line != "none", series.marker, series.labels)
     kinds = zip(("lines", "markers", "text"), shown, strict=True)
     return "+".join(kind for kind, drawn in kinds if drawn) or "none"
 
 
 def _reference(line: parts.Reference, chart: parts.Chart) -> dict[str, Any]:
-    """A dotted line along all that the chart shows."""
+    """Returns a dotted reference line across the visible series of a chart."""
     shown = [series for series in chart.series if not series.hidden]
     along = [s.x if line.axis == "y" else s.y.ravel() for s in shown]
     places = np.concatenate([[], *along])
@@ -191,7 +192,7 @@ def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
 
 
 def _surface(panel: parts.LossSurface) -> dict[str, Any]:
-    """A surface to turn for each set, the first one shown, with its networks."""
+    """Returns a rotatable surface per set, with its networks; shows the first."""
     data: list[dict[str, Any]] = []
     for index, (name, losses) in enumerate(panel.losses.items()):
         positive = losses[np.isfinite(losses) & (losses > 0)]
@@ -217,7 +218,7 @@ def _surface(panel: parts.LossSurface) -> dict[str, Any]:
 
 
 def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
-    """The labelled points, at the height of the nearest grid point."""
+    """Returns the labelled points, at the height of the nearest grid point."""
     found = [
         (x, y, words)
         for series in panel.series
@@ -243,15 +244,16 @@ def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
 
 
 def _at(axis: parts.Axis, which: str) -> str:
-    """How a hover template writes a place on an axis."""
+    """Returns the hover template of a position on an axis."""
     return f"%{{{which}}}" if axis.names else f"%{{{which}:.4g}}"
 
 
 def _plain(words: str) -> str:
-    """Words that a hover template takes as they are."""
+    """Escape words so that a hover template shows them literally."""
     return html.escape(words).replace("%{", "% {")
 
 
 def _faint(color: str) -> str:
+    """Returns a transparent version of a colour "#rrggbb"."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"

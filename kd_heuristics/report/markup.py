@@ -1,4 +1,4 @@
-"""Pieces of HTML; whatever comes from a run folder is escaped here."""
+"""Pieces of HTML; escapes all content of run folders."""
 
 import html
 import json
@@ -9,7 +9,7 @@ VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"}
 
 
 def escape(text: Any) -> str:
-    """Text that is safe between tags and inside quoted attributes, and is Unicode.
+    """Escape text for use between tags and in quoted attributes, as valid Unicode.
 
     >>> escape('<b> "x"')
     '&lt;b&gt; &quot;x&quot;'
@@ -18,7 +18,7 @@ def escape(text: Any) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    r"""JSON that no content can end a script element from.
+    r"""Returns JSON whose content cannot end a script element.
 
     >>> embedded_json("</script>")
     '"\\u003c/script>"'
@@ -27,7 +27,7 @@ def embedded_json(value: Any) -> str:
 
 
 def number(value: float | int | None, unit: str = "") -> str:
-    """Three digits, and the unit; an accuracy in per cent; "-" where there is none.
+    """Format a number with three digits and its unit; accuracy in per cent, None "-".
 
     >>> number(0.1234, "nats"), number(0.9412, "accuracy"), number(None)
     ('0.123 nats', '94.1 %', '-')
@@ -40,12 +40,12 @@ def number(value: float | int | None, unit: str = "") -> str:
 
 
 def badge(verdict: str) -> str:
-    """A verdict in its colour and in words."""
+    """Returns a verdict as a coloured word."""
     return f'<span class="badge {VERDICTS[verdict]}">{verdict}</span>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """A table that scrolls sideways on a narrow screen; cells are HTML already."""
+    """Returns a table that scrolls on narrow screens; cells must already be HTML."""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     columns = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
     body = "".join(
@@ -59,12 +59,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
 
 
 def fields(values: Mapping[str, Any], caption: str) -> str:
-    """A table of names and values."""
+    """Returns a table of names and values."""
     words = {k: json.dumps(v, ensure_ascii=False) for k, v in values.items()}
     rows = [(escape(k), f"<code>{escape(v)}</code>") for k, v in words.items()]
     return table(("field", "value"), rows, caption)
 
 
 def details(summary: str, body: str) -> str:
-    """Content behind a line that opens it."""
+    """Returns content that is hidden until the reader opens its summary line."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"

@@ -1,4 +1,4 @@
-"""One self-contained HTML page from run folders, and nothing else."""
+"""One self-contained HTML page, made from run folders alone."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -12,11 +12,11 @@ Expected = Sequence[Mapping[str, Any]]
 
 
 def write(preset_folder: files.AnyPath, expected: Expected = ()) -> Any:
-    """Writes `report.html` from every run folder below `preset_folder`.
+    """Write `report.html` from every run folder below `preset_folder`.
 
     Args:
-      preset_folder: of one preset.
-      expected: as of `write_page`.
+      preset_folder: folder of one preset.
+      expected: see `write_page`.
 
     Returns: the path of the page.
 
@@ -30,25 +30,25 @@ def write(preset_folder: files.AnyPath, expected: Expected = ()) -> Any:
 def write_page(
     paths: Sequence[files.AnyPath], target: files.AnyPath, expected: Expected = ()
 ) -> Any:
-    """Writes a page from run folders, or from folders of run folders.
+    """Write a page from run folders, or from folders of run folders.
 
-    The page loads nothing: scripts, styles and images are in it. A study that failed is
-    shown with its error, one that did not finish as unfinished, one whose files are
-    damaged as damaged. A study of several presets has a section and a card of each, by
-    the names of both. Every string of the folders is escaped.
+    The page loads nothing: it contains all scripts, styles and images. It shows a
+    failed study with its error, an unfinished one as unfinished, and one with damaged
+    files as damaged. A study with several presets has a section and a card for each,
+    titled by both names. All text from the folders is escaped.
 
     Args:
-      paths: at least one.
-      target: the page.
-      expected: "study", "headline" and "paper" of studies, in the order of the page;
-        one without a run is a line with its command.
+      paths: at least one folder.
+      target: path of the page.
+      expected: "study", "headline" and "paper" of studies, in the order of the page; a
+        study without a run is shown as a line with its command.
 
     Returns: the path of the page.
 
     Raises:
       RunError: one of `paths` holds no run folder.
     """
-    # A folder may be named twice, as one and in the folder of its preset.
+    # A folder may be given twice: by itself and within its preset's folder.
     folders = [*dict.fromkeys(f for path in paths for f in _folders(files.path(path)))]
     found = [_render(folder, _title(folder, folders)) for folder in folders]
     names = list(dict.fromkeys(part.run.path.parent.name for part in found))
@@ -58,6 +58,7 @@ def write_page(
 
 
 def _folders(path: Any) -> list[Any]:
+    """Returns the run folders at or directly below a path."""
     if (path / "config.json").exists():
         return [path]
     folders = sorted(file.parent for file in path.glob("*/config.json"))
@@ -67,7 +68,7 @@ def _folders(path: Any) -> list[Any]:
 
 
 def _title(folder: Any, folders: Sequence[Any]) -> str:
-    """The least end of its path that no other has: "sgdr", or "demo/sgdr"."""
+    """Returns the shortest unique end of a folder's path: "sgdr" or "demo/sgdr"."""
     depth = 1
     while sum(other.parts[-depth:] == folder.parts[-depth:] for other in folders) > 1:
         depth += 1
@@ -75,7 +76,7 @@ def _title(folder: Any, folders: Sequence[Any]) -> str:
 
 
 class _Part(NamedTuple):
-    """A study's part of the page; a damaged one has no card."""
+    """Part of the page for one study; a damaged study has no card."""
 
     run: section.Run
     body: str
@@ -83,7 +84,7 @@ class _Part(NamedTuple):
 
 
 def _ordered(found: Sequence[_Part], expected: Expected) -> list[_Part]:
-    """The parts of the expected studies in their order, then the others by name."""
+    """Sort the parts: expected studies in their order, then the others by name."""
     order = [study["study"] for study in expected]
 
     def place(part):
@@ -94,7 +95,7 @@ def _ordered(found: Sequence[_Part], expected: Expected) -> list[_Part]:
 
 
 def _render(path: Any, title: str) -> _Part:
-    """A study; one that is damaged, or no run's folder, does not hide the others."""
+    """Render a study; a damaged or foreign folder becomes an error on the page."""
     try:
         return _part(section.read(path, title))
     except runs.RunError as error:
@@ -104,17 +105,19 @@ def _render(path: Any, title: str) -> _Part:
 
 
 def _part(run: section.Run) -> _Part:
+    """Returns a study's section, and its card if it has a headline."""
     card = _card(run.described, run) if "headline" in run.described else ""
     return _Part(run, section.html(run), card)
 
 
 def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:
+    """Assemble the page; plotly.js is included only if a panel needs it."""
     words = escape(title)
     script = library.packed() if any("with-live" in p.body for p in found) else None
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<link rel="icon" href="data:,">',  # or browsers ask for one
+        '<link rel="icon" href="data:,">',  # otherwise browsers request an icon
         f"<title>{words}</title><style>{_asset('page.css')}</style></head>",
         '<body><a class="skip" href="#questions">To the questions</a>',
         f"<header><h1>{words}</h1>{_contents(found)}</header><main>",
@@ -130,24 +133,26 @@ def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:
 
 
 def _contents(found: Sequence[_Part]) -> str:
+    """Returns the table of contents."""
     names = [escape(part.run.title) for part in found]
     links = "".join(f'<li><a href="#{name}">{name}</a></li>' for name in names)
     return f'<nav aria-label="studies"><ul>{links}</ul></nav>'
 
 
 def _opening(found: Sequence[_Part], expected: Expected) -> str:
+    """Returns the cards that open the page, also those of missing studies."""
     names = {part.run.name for part in found}
     absent = [_card(study, None) for study in expected if study["study"] not in names]
     return f'<div id="questions">{"".join([*(p.card for p in found), *absent])}</div>'
 
 
 def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
-    """A question, and what a run says to it.
+    """Returns a card with a study's question and a run's answer.
 
     Args:
-      study: its "headline" and "paper", and of a run "answers", the keys of the claims
-        that answer it, and "figure", which shows it.
-      run: None where there is none.
+      study: its "headline" and "paper"; for a run also "answers", the keys of the
+        claims that answer the question, and "figure", which shows the answer.
+      run: the run; `None` if there is none.
     """
     words = study["headline"]
     if run is not None and run.title != run.name:
@@ -173,7 +178,7 @@ def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
 
 
 def _reading() -> str:
-    """How the page is to be read."""
+    """Returns the section that explains how to read the page."""
     return (
         '<section id="reading"><h2>How to read this</h2><p>Reproduced: the 95 % '
         "interval of the mean over seeds lies wholly beyond the margin on the claimed "

@@ -1,6 +1,6 @@
-"""The files of a run folder as the page takes them, or what is wrong with them.
+"""Reading and checking of a run folder's files.
 
-Whatever a folder holds is checked here, so that an error later on is one of ours.
+All content of a folder is checked here, so that any later error is a bug of ours.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ Check = Callable[[Any], bool]
 
 
 def checked(folder: runs.RunFolder, name: str) -> dict[str, Any] | None:
-    """A JSON file of a run folder; None where it is missing.
+    """Returns a checked JSON file of a run folder, or None if it is missing.
 
     Args:
-      folder: of the run.
+      folder: the run folder.
       name: "config.json", "results.json", "environment.json" or "error.json".
 
     Raises:
-      RunError: it is damaged, or no run's; the message names the first field that is
-        missing or of another form.
+      RunError: the file is damaged or not written by a run; the message names the first
+        field that is missing or malformed.
     """
     if not (folder.path / name).exists():
         return None
@@ -32,14 +32,14 @@ def checked(folder: runs.RunFolder, name: str) -> dict[str, Any] | None:
     wrong = _wrong(content, fields)
     if wrong is not None:
         raise runs.RunError(
-            f"{folder.path / name} is damaged, or no run's: {wrong} is missing or not "
-            "as a study writes it. Run the study again, or remove the folder"
+            f"{folder.path / name} is damaged, or no run wrote it: {wrong} is missing "
+            "or malformed. Run the study again, or remove the folder"
         )
     return content
 
 
 def _wrong(content: Any, fields: Mapping[str, Check]) -> str | None:
-    """The first field that a file lacks or has in another form."""
+    """Returns the first field that is missing or malformed, or None."""
     if not isinstance(content, dict):
         return "its dictionary"
     return next(
@@ -61,28 +61,33 @@ def _mapping(value) -> bool:
 
 def _number(value) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < 1e300  # neither NaN nor too large to draw
+    return is_number and abs(value) < 1e300  # not NaN, and small enough to draw
 
 
 def _maybe(good: Check) -> Check:
+    """Returns a check that also accepts null."""
     return lambda value: value is None or good(value)
 
 
 def _optional(good: Check) -> Check:
+    """Returns a check that also accepts null and a missing field."""
     return lambda value: value is _ABSENT or value is None or good(value)
 
 
 def _list(good: Check, least: int = 0) -> Check:
+    """Returns a check of lists with at least `least` entries that pass `good`."""
     return lambda value: (
         isinstance(value, list) and len(value) >= least and all(map(good, value))
     )
 
 
 def _all(good: Check) -> Check:
+    """Returns a check of dictionaries whose values pass `good`."""
     return lambda value: isinstance(value, dict) and all(map(good, value.values()))
 
 
 def _of(fields: Mapping[str, Check]) -> Check:
+    """Returns a check of dictionaries by field."""
     return lambda value: _wrong(value, fields) is None
 
 
@@ -109,7 +114,7 @@ _INVOCATION = _of(
         "accepted_code": _optional(_all(_list(_text))),
     }
 )
-_OPENING = {  # of a configuration that says how the page opens
+_OPENING = {  # fields of a configuration with a card at the top of the page
     **dict.fromkeys(("headline", "paper", "figure"), _text),
     "answers": _list(_text),
 }

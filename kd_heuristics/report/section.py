@@ -1,4 +1,4 @@
-"""A study on the page: claims, figures, protocol, environment, failure."""
+"""Section of a study on the page: claims, figures, protocol, environment, failure."""
 
 import base64
 import dataclasses
@@ -15,17 +15,17 @@ from kd_heuristics.report.markup import details, embedded_json, escape, fields, 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run folder, read.
+    """Contents of a run folder.
 
     Attributes:
-      name: of the study.
-      title: what the page calls it: its name, with the preset's where several have it.
-      path: of the folder.
+      name: name of the study.
+      title: title on the page: the name, with the preset's if the name is not unique.
+      path: path of the folder.
       described: config.json.
-      results: results.json; None where the run failed or did not finish.
-      error: error.json, if any.
-      record: environment.json, {} where it is missing.
-      figures: by name, in their order; an error in place of a damaged one.
+      results: results.json; None if the run failed or did not finish.
+      error: error.json, or None.
+      record: environment.json; {} if it is missing.
+      figures: figures by name, in their order; an error in place of a damaged one.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Run:
 
     @property
     def claims(self) -> list[dict[str, Any]]:
-        """Judged claims; [] where there are no results."""
+        """Judged claims; [] if there are no results."""
         return [] if self.results is None else self.results.get("claims") or []
 
 
 def read(path: Any, title: str) -> Run:
-    """What a page needs of a run folder, and calls by `title`.
+    """Read what a page needs from a run folder, under a title.
 
     Raises:
-      RunError: a file of it is damaged.
+      RunError: a file of the folder is damaged.
     """
     folder = runs.RunFolder(path)
 
@@ -68,7 +68,7 @@ def read(path: Any, title: str) -> Run:
 
 
 def html(run: Run) -> str:
-    """The section of a study."""
+    """Returns the section of a study."""
     parts = [
         f'<section id="{escape(run.title)}"><h2>{escape(run.title)}</h2>',
         f'<p class="question">{escape(run.described.get("question") or "")}</p>',
@@ -86,18 +86,18 @@ def html(run: Run) -> str:
 
 
 def figures(run: Run) -> list[str]:
-    """The figures of a run, then still images that have no data beside them."""
+    """Returns the names of a run's figures, then of still images without data."""
     drawn = {path.stem for path in (run.path / "figures").glob("*.png")}
     return [*run.figures, *sorted(drawn - {*run.figures})]
 
 
 def figure(run: Run, name: str, place: str = "") -> str:
-    """A figure: the still image, panels to look into, and tables.
+    """Returns a figure: the still image, interactive panels, and tables.
 
     Args:
-      run: of the study.
-      name: of the file, without its ending.
-      place: tells a second copy on the page from the first.
+      run: the study's run.
+      name: name of the file, without its suffix.
+      place: prefix that distinguishes a second copy on the page from the first.
     """
     found = run.figures.get(name)
     caption, alt, claims = name.replace("_", " ").capitalize(), "", []
@@ -127,7 +127,7 @@ def figure(run: Run, name: str, place: str = "") -> str:
 
 
 def _still(path: Any, alt: str) -> str:
-    """The image in the page: the same pixels as WebP, in under half of PNG's bytes."""
+    """Embed an image with the same pixels as WebP, under half the size of PNG."""
     packed = io.BytesIO()
     try:
         with path.open("rb") as stream, Image.open(stream) as image:
@@ -139,7 +139,7 @@ def _still(path: Any, alt: str) -> str:
 
 
 def failure(error: dict[str, str]) -> str:
-    """An error in words, and its traceback where the words may not do."""
+    """Returns an error in words, with its traceback if one was recorded."""
     said = f"Failed: {escape(error['error'])}: {escape(error['message'])}"
     trace = error.get("traceback") or ""
     more = details("Traceback", f"<pre>{escape(trace)}</pre>") if trace else ""
@@ -147,6 +147,7 @@ def failure(error: dict[str, str]) -> str:
 
 
 def _read_figures(folder: Any) -> dict[str, Figure | FigureError]:
+    """Returns the stored figures by name in their order, errors for damaged ones."""
     found: dict[str, Figure | FigureError] = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -158,7 +159,7 @@ def _read_figures(folder: Any) -> dict[str, Figure | FigureError]:
 
 
 def _tables(found: Figure) -> str:
-    """The tables of a figure, side by side."""
+    """Returns the tables of a figure, side by side."""
     parts = [
         table([*panel.head], [[*map(escape, row)] for row in panel.rows], panel.title)
         for panel in found.panels
@@ -168,6 +169,7 @@ def _tables(found: Figure) -> str:
 
 
 def _deviations(described: dict[str, Any]) -> str:
+    """Returns a table of the fields that differ from the paper's preset."""
     changes = described.get("deviations")
     if not changes:
         return ""
@@ -185,6 +187,7 @@ def _preset(run: Run) -> str:
 
 
 def _environment(record: dict[str, Any]) -> str:
+    """Returns the last invocation's hardware, time, command and versions."""
     if not record:
         return ""
     last = record["invocations"][-1]
@@ -204,7 +207,7 @@ def _environment(record: dict[str, Any]) -> str:
 
 
 def _accepted(accepted: dict[str, list[str]] | None) -> str:
-    """What other code than the last invocation's made, and was used as it was."""
+    """Returns a table of parts that other code made and the run accepted."""
     if not accepted:
         return ""
     rows = [(escape(what), escape(", ".join(m))) for what, m in accepted.items()]

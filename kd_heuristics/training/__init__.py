@@ -1,4 +1,4 @@
-"""One trainer for every recipe: an objective in, a trained state out."""
+"""One trainer for every recipe: takes an objective, returns a trained state."""
 
 from kd_heuristics.training import sinks
 from kd_heuristics.training.ema import ema, ema_params

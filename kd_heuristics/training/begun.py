@@ -1,4 +1,4 @@
-"""Sums of the metrics since the last line, which outlive an interruption."""
+"""Metric sums since the last metrics line, kept across interruptions."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,17 +9,17 @@ from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
 
 
 class Begun(NamedTuple):
-    """What the next metrics line holds so far.
+    """Partial sums for the next metrics line.
 
-    A call may be cut short by the end of a training. Its sums are kept apart: where a
-    longer training goes on from there, that call is finished as if never cut, and sums
-    its steps in the same order.
+    The end of a training may cut a call short. The sums of that call are kept apart, so
+    that a longer training can finish the call and sum its steps in the same order as
+    an uninterrupted one.
 
     Attributes:
-      since: step of the line before.
-      totals: float64 sums of the calls that are done, with their number of steps.
+      since: step of the previous line.
+      totals: float64 sums of the completed calls, with their number of steps.
       first: step at which the last call began.
-      sums: what that call summed, {} where it is among the totals.
+      sums: sums of the last call; {} once they are part of `totals`.
     """
 
     since: int
@@ -29,16 +29,16 @@ class Begun(NamedTuple):
 
     @classmethod
     def after(cls, step: int) -> "Begun":
-        """Nothing yet, after the line of a step."""
+        """Returns empty sums, as they are right after the line of `step`."""
         return cls(step, {}, step, {})
 
     def at(self, step: int, steps_per_call: int = 1) -> "Begun":
-        """With the sums of the last call among the totals, if it is done at `step`."""
+        """Add the last call's sums to the totals if the call is complete at `step`."""
         if self.sums and step < self.first + steps_per_call:
             return self
         totals = self.totals
         if self.sums:
-            # In float64: a long interval loses no digits.
+            # float64, so that a long interval loses no digits.
             sums = {
                 name: array.astype(np.float64)
                 for name, array in self.sums.items()
@@ -49,7 +49,7 @@ class Begun(NamedTuple):
         return Begun(self.since, totals, step, {})
 
     def means(self) -> dict[str, Any]:
-        """The line: means over the steps not skipped, NaN where all were."""
+        """Returns the line's means over steps not skipped; NaN if all were."""
         totals = dict(self.totals)
         steps = totals.pop(STEPS)
         own = {SKIPPED: totals.pop(SKIPPED)} if SKIPPED in totals else {}

@@ -1,4 +1,4 @@
-"""Metrics of one network over a set."""
+"""Evaluation of one network on a set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,16 +18,16 @@ def evaluate(
     *,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, float]:
-    """Mean of each metric over every example of a set, each counted once.
+    """Returns the mean of each metric over a set; every example counts once.
 
     Args:
       metric: `(params, batch_stats, batch) -> {name: [batch]}`, as `points.evaluate`
-        takes it; its "mask" says which examples count.
+        takes it; its "mask" marks the examples that count.
       params: the network's parameters.
-      batch_stats: its running statistics, `{}` where it has none.
-      batches: arrays [num_batches, batch, ...], as of `data.eval_batches`.
-      mesh: devices over which each batch is split, as of `parallel.mesh`; None:
-        wherever the arrays lie.
+      batch_stats: its running statistics; `{}` if it has none.
+      batches: arrays [num_batches, batch, ...], for instance from `data.eval_batches`.
+      mesh: devices over which each batch is split, from `parallel.mesh`; `None` uses
+        the devices that hold the arrays.
 
     Returns: `{name: mean}`.
 

@@ -1,4 +1,4 @@
-"""The trainer: many steps in one compiled call, resumed by calling it again."""
+"""The trainer: runs many steps per compiled call and resumes when called again."""
 
 import contextlib
 import math
@@ -27,7 +27,7 @@ PyTree = Any
 
 
 class NonFiniteError(Exception):
-    """A training became infinite or NaN; the message says when and where."""
+    """Infinite or NaN values in a training; the message says when and where."""
 
 
 def fit(
@@ -55,88 +55,93 @@ def fit(
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
-    """Minimises an objective; the same call again goes on where it was interrupted.
+    """Minimise an objective; the same call again resumes an interrupted training.
 
-    Several steps run in one compiled call (a loop whose bounds are arguments), which
-    is compiled once for one objective function, optimiser, batch function and set of
-    shapes: give the same objects again to train another seed or another curve without
-    compiling anew. The key of step s is a function of the seed and s alone, as is its
-    batch, so a resumed run equals an uninterrupted one bit for bit on CPU.
+    Several steps run in one compiled call, a loop whose bounds are arguments. The call
+    is compiled once per objective function, optimiser, batch function and set of
+    shapes. Pass the same objects again to train another seed or another curve without
+    recompiling. The key and the batch of step s depend on the seed and s alone, so a
+    resumed run equals an uninterrupted one bit for bit on CPU.
 
     Args:
       objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
-        metrics))`. The scalar is a float; metrics are a dictionary of scalars of any
-        real type, averaged as floats, not named "stage", "step", "steps",
-        "skipped_updates" or "objective value". Statistics keep the floating type that
-        they start in. A `jax.tree_util.Partial` passes its arrays to the compiled call
-        as arguments.
-      params: where to start; left as it is.
-      batch_stats: running statistics to start with, `{}` for none.
-      optimizer: any optax transformation. It is passed the extra arguments `value` and
+        metrics))`. The scalar is a float. Metrics are a dictionary of scalars of any
+        real type, averaged as floats; the names "stage", "step", "steps",
+        "skipped_updates" and "objective value" are reserved. Statistics keep their
+        initial floating type. A `jax.tree_util.Partial` passes its arrays to the
+        compiled call as arguments.
+      params: initial parameters; not modified.
+      batch_stats: initial running statistics; `{}` for none.
+      optimizer: any optax transformation. It receives the extra arguments `value` and
         `grad` of the batch, and the function `value_fn` (also as `obj_fn`) of the
-        parameters. `bind` makes its numbers arguments, `ema` averages the parameters.
-      batches: `(seed, step) -> batch`, pure; as of `data.train_batches`. Every array
-        of a batch has the examples along axis 0; scalars are of the whole batch. Or a
-        `data.Stream`, which has a seed of its own: `steps_per_call` batches are then
-        on the devices at once, so choose it small.
-      num_steps: steps in all.
-      seed: of the batches and of the keys, an int32.
-      micro_batches: a batch is split into so many parts, which run one after the other;
-        their gradients are averaged before the update. Batch norm then has the
-        statistics of a part, and its running statistics move once a part.
-      mesh: devices over which each batch is split, as of `parallel.mesh`; parameters
-        are on all of them. With several processes (`hosts`) they are those of all, and
-        every process makes the same call.
-      batch_norm: with a mesh, "global": batch norm has the statistics of the whole
-        batch, and the training is that of one device. "device": of each device's
-        examples, without an exchange in each layer; the running statistics are the
-        means over the devices (of integers, rounded down), as are gradients and
-        metrics, so the objective has to be a mean over examples. Each device then has a
-        key of its own.
-      log_every_steps: a metrics line holds the means since the line before. The steps
-        of `keep_steps` and the last step have a line too.
-      steps_per_call: at most so many steps a compiled call; the bar moves once a call.
-      evaluate: `state -> {name: number}`, added to each metrics line; no name may be
-        "stage", "step" or "skipped_updates". The state is a copy, which it may keep.
-      stage: names this training in the metrics file and in messages.
-      metrics: where the lines go; None: nowhere.
-      directory: of the checkpoints; None: none are written, and nothing is resumed.
-      keep_steps: steps whose checkpoint stays; 0 is the start.
-      keep_last: so many of the newest checkpoints stay beside them; with one, there is
-        nothing to go on from where it is damaged.
-      score: `{name: number} -> number` of a metrics line; the checkpoint with the
-        highest stays too: `checkpoints.best` finds it.
-      checkpoint_every_logs: a checkpoint to resume from every so many lines.
-      on_nonfinite: what an infinite or NaN number does. "raise" stops the run within
-        one call, at the first objective or gradient of a step, or parameter or
-        statistic after a call. "skip" leaves parameters, statistics and optimiser as
-        they were in each step with such a number, counts it in the line's
-        "skipped_updates" and takes the line's means over the other steps; a schedule
-        that counts updates then lags behind the step. "record" goes on, and the lines
-        hold null, for studies of divergence.
-      progress: called after each compiled call with the steps done since the call
-        before (steps resumed from a checkpoint count) and the mean loss of the call.
+        parameters. `bind` turns its numbers into arguments; `ema` averages the
+        parameters.
+      batches: pure function `(seed, step) -> batch`, for instance from
+        `data.train_batches`. Arrays have the examples along axis 0; scalars apply to
+        the whole batch. Or a `data.Stream`, which has its own seed; it puts
+        `steps_per_call` batches on the devices at once, so choose that number small.
+      num_steps: total number of steps.
+      seed: int32 seed of the batches and keys.
+      micro_batches: number of parts into which each batch is split. The parts run one
+        after the other and their gradients are averaged before the update. Batch norm
+        then uses the statistics of a part and updates its running statistics once per
+        part.
+      mesh: devices over which each batch is split, from `parallel.mesh`; all of them
+        hold the parameters. With several processes (`hosts`) the mesh spans the devices
+        of all, and every process makes the same call.
+      batch_norm: with a mesh, "global" normalises by the statistics of the whole batch,
+        so that the training is that of one device. "device" normalises by those of each
+        device's examples, without communication in each layer. Running statistics,
+        gradients and metrics are then means over the devices (integers are rounded
+        down), so the objective must be a mean over examples; each device has its own
+        key.
+      log_every_steps: steps between metrics lines; a line holds the means since the
+        previous one. The steps of `keep_steps` and the last step also have a line.
+      steps_per_call: maximum steps per compiled call; progress is reported once per
+        call.
+      evaluate: `state -> {name: number}`, added to each metrics line; the names
+        "stage", "step" and "skipped_updates" are reserved. The state is a copy, which
+        the function may keep.
+      stage: name of this training in the metrics file and in messages.
+      metrics: metrics file; `None` disables logging.
+      directory: checkpoint folder; `None` disables checkpoints and resuming.
+      keep_steps: steps whose checkpoints are kept; 0 is the start.
+      keep_last: recent checkpoints to keep in addition to `keep_steps`. With 1, a
+        damaged checkpoint cannot be recovered.
+      score: `{name: number} -> number` of a metrics line. The checkpoint with the
+        highest score is kept too; `checkpoints.best` finds it.
+      checkpoint_every_logs: metrics lines per checkpoint to resume from.
+      on_nonfinite: response to an infinite or NaN number. "raise" stops the run within
+        one call, at the first such objective or gradient of a step, or parameter or
+        statistic after a call. "skip" leaves parameters, statistics and optimiser
+        unchanged in each step with such a number, counts the step in the line's
+        "skipped_updates" and averages the line over the other steps; a schedule that
+        counts updates then lags behind the step. "record" continues and writes null to
+        the lines, for studies of divergence.
+      progress: called after each compiled call with the number of steps since the
+        previous call (steps resumed from a checkpoint count) and the mean loss of the
+        call.
 
-    A longer training may follow a shorter one in the same directory, and gives the
-    numbers and lines of an uninterrupted one. A resume with another seed, rate or bound
-    array goes on, and a `ResumeWarning` says what differs.
+    A longer training may continue a shorter one in the same directory; its numbers and
+    lines equal those of an uninterrupted one. A resume with another seed, rate or bound
+    array continues, and a `ResumeWarning` names the differences.
 
     Returns: the state after `num_steps`.
 
     Raises:
       NonFiniteError: a number is infinite or NaN, and on_nonfinite is "raise". The last
-        checkpoint stays.
-      CheckpointError: no checkpoint that is there can be gone on from, they are of
-        another model or of a longer training, or one cannot be written. Damaged ones
-        are said and made again.
-      RunError: the metrics file lacks lines of the steps that are done, or they were
-        due at other steps by another `log_every_steps` or `keep_steps`.
+        checkpoint is kept.
+      CheckpointError: no existing checkpoint is usable, the checkpoints belong to
+        another model or a longer training, or one cannot be written. A warning names
+        damaged checkpoints, which are written again.
+      RunError: the metrics file lacks lines of completed steps, or another
+        `log_every_steps` or `keep_steps` placed them at other steps.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.
-      ValueError: a count below 1, a step to keep outside [0, num_steps], a batch that
-        micro_batches or the mesh does not divide, a metric that is no scalar or has a
-        name that is taken.
-      TypeError: a count that is no integer, batches that are no function, an objective
-        that returns something else.
+      ValueError: a count is below 1, a step to keep lies outside [0, num_steps],
+        micro_batches or the mesh does not divide a batch, or a metric is not a scalar
+        or has a reserved name.
+      TypeError: a count is not an integer, batches is not a function, or the objective
+        returns another structure.
     """
     plan = Plan.of(
         num_steps=num_steps,
@@ -175,13 +180,13 @@ def train(
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None,
     progress: Callable[[int, float], None] | None,
 ) -> TrainState:
-    """What `fit` and `population` share; `log` names each network."""
+    """Train the networks that `log` names; shared by `fit` and `population`."""
     plan = log.plan
     if not callable(batches):
         raise TypeError(
             "batches must be a function (seed, step) -> batch or a data.Stream, got a "
             f"{type(batches).__name__}: a resumed training asks for the batch of any "
-            "step. data.train_batches makes one of a data.Dataset; of a list of equal "
+            "step. Use data.train_batches for a data.Dataset; for a list of equal "
             "batches, stack them and take entry step % len(batches)"
         )
     if isinstance(batches, data.Stream):
@@ -230,7 +235,7 @@ def train(
 
 
 def _placed(recipe, state, form):
-    """On all devices, or each member on its own."""
+    """Replicate recipe and state on all devices, or distribute the members."""
     if form.spread == "examples":
         return parallel.replicate((recipe, state), form.mesh)
     step = parallel.replicate(state.step, form.mesh)
@@ -240,12 +245,12 @@ def _placed(recipe, state, form):
 
 
 def _interval(call, state, stop, log, begun, progress):
-    """Trains until `stop`, in calls of at most `steps_per_call`.
+    """Train until `stop`, in calls of at most `steps_per_call` steps.
 
-    `begun` is from before an interruption. The calls after are what they would have
-    been, so that sums are taken in the same order.
+    `begun` holds the sums from before an interruption. Later calls have the same bounds
+    as without it, so that the order of summation is the same.
 
-    Returns: the state, the metrics' means, and what they are means of.
+    Returns: the state, the metric means, and the sums behind them.
     """
     members = len(log.stages)
     while (step := int(state.step)) < stop:
@@ -259,7 +264,7 @@ def _interval(call, state, stop, log, begun, progress):
                 progress((last - step) * members, mean)
             interrupts.check()
         except interrupts.Interrupted:
-            # At the end of an interval its line is written first.
+            # At the end of an interval, `train` writes the line first.
             if last < stop:
                 log.interrupt(last, begun.at(last), state)
                 raise
@@ -268,11 +273,13 @@ def _interval(call, state, stop, log, begun, progress):
 
 @jax.jit
 def _copied(state):
+    """Returns a copy that survives the donation of the state."""
     return jax.tree.map(jnp.copy, state)
 
 
 def _evaluated(evaluate, state, members):
-    # Copies: the next call takes the state's own arrays.
+    """Returns the user's metrics of the state, with names and shapes checked."""
+    # A copy, because the next call donates the state's own arrays.
     found = dict(evaluate(_copied(state)))
     check_names(found, (SKIPPED,))
     for name, value in found.items():
@@ -286,29 +293,29 @@ def _evaluated(evaluate, state, members):
 
 
 def _raise_nonfinite(wrong, where, log):
-    """Raises for the first member with a step that is not finite."""
+    """Raise `NonFiniteError` for the first member with a non-finite step."""
     for stage, (step, place) in zip(log.stages, np.atleast_2d(wrong), strict=True):
         if step != FINITE:
             raise NonFiniteError(
                 f"{stage}: {where[place]} became infinite or NaN in step {step}; the "
                 f"last good checkpoint: {log.last_good()}. Lower the learning rate, "
-                'clip the gradient, or go on with on_nonfinite="skip" or "record" '
+                'clip the gradient, or continue with on_nonfinite="skip" or "record" '
                 "(--on-nonfinite)"
             )
 
 
 def _check_stream(stream, form):
-    """Raises where a stream's batches cannot be split, before anything is read."""
+    """Raise if a stream's batches cannot be split, before reading anything."""
     if stream.mesh != form.mesh:
         raise ValueError(
-            f"the stream puts batches on {stream.mesh}, training is on {form.mesh}; "
-            "give the same mesh to both"
+            f"the stream puts batches on {stream.mesh}, but training runs on "
+            f"{form.mesh}; give the same mesh to both"
         )
     _check_batch(lambda seed, step: jnp.zeros(stream.batch_size), form)
 
 
 def _check_batch(batches, form):
-    """Raises where a batch cannot be split, before anything is compiled."""
+    """Raise if a batch cannot be split, before compiling anything."""
     nearest.choose(form.batch_norm, ("global", "device"), "batch_norm")
     if form.micro_batches == 1 and not form.per_device:
         return

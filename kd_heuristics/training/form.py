@@ -1,4 +1,4 @@
-"""What of a training's compiled call stays the same from call to call."""
+"""The parts of a compiled training call that do not change between calls."""
 
 import dataclasses
 import inspect
@@ -15,9 +15,9 @@ from kd_heuristics.integers import LARGEST, integer
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The functions of a training as `jax.tree_util.Partial`, and its seed.
+    """Functions of a training as `jax.tree_util.Partial`, and its seed.
 
-    `update` takes optax's extra arguments, whether or not the optimiser uses them.
+    `update` accepts optax's extra arguments whether or not the optimiser uses them.
     """
 
     objective: Any
@@ -26,9 +26,9 @@ class Recipe:
 
     @classmethod
     def of(cls, objective: Any, optimizer: optax.GradientTransformation, seed: Any):
-        """The recipe of what `fit` is given."""
+        """Returns the recipe for the arguments of `fit`."""
         update = as_partial(optimizer.update)
-        # By the signature: optax.MultiSteps hides the type.
+        # Inspect the signature, because optax.MultiSteps hides the type.
         arguments = inspect.signature(optimizer.update).parameters.values()
         if all(argument.kind is not argument.VAR_KEYWORD for argument in arguments):
             update = jax.tree_util.Partial(_without_extra, update)
@@ -39,24 +39,26 @@ class Recipe:
 
 
 def _without_extra(update, gradient, state, params, **_):
+    """Call an update that takes no extra arguments, dropping them."""
     return update(gradient, state, params)
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What of a compiled call is static.
+    """Static arguments of a compiled call.
 
     Attributes:
       members: "one", or "map" or "vmap" over a leading axis of recipe and state.
-      at_once: with "vmap", at most so many members at a time; None: all.
+      at_once: maximum members at a time under "vmap"; `None` runs all.
       micro_batches: parts of a batch whose gradients are averaged.
-      mesh: the devices over which each batch is split; None: wherever the data lies.
-      spread: what the mesh splits, each batch ("examples") or the population
+      mesh: devices over which each batch is split; `None` uses those that hold the
+        data.
+      spread: what the mesh splits: each batch ("examples") or the population
         ("members", with "vmap" over all of them).
-      batch_norm: "global": statistics of the whole batch, or of a part of it; "device":
-        of each device's examples.
-      on_nonfinite: "raise" finds the first step that is not finite, "skip" leaves such
-        updates out, "record" does neither.
+      batch_norm: "global" uses the statistics of the whole batch, or of a micro-batch;
+        "device" uses those of each device's examples.
+      on_nonfinite: "raise" finds the first non-finite step, "skip" omits such updates,
+        "record" does neither.
     """
 
     members: str = "one"
@@ -69,10 +71,10 @@ class Form:
 
     @property
     def per_device(self) -> bool:
-        """Whether batch norm sees each device's examples alone."""
+        """Whether batch norm sees only each device's own examples."""
         return self.batch_norm == "device" and self.batch_mesh is not None
 
     @property
     def batch_mesh(self) -> jax.sharding.Mesh | None:
-        """The devices over which each batch is split."""
+        """Devices over which each batch is split."""
         return self.mesh if self.spread == "examples" else None

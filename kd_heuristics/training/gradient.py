@@ -1,4 +1,4 @@
-"""An objective on one batch: gradient, statistics and metrics, in parts or whole."""
+"""Gradient, statistics and metrics of an objective on one batch, whole or in parts."""
 
 import functools
 
@@ -11,16 +11,16 @@ from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
 
 
 def averaged(objective, batch_stats, batch, key, form, params, differentiate=True):
-    """Gradient, statistics and metrics of a batch, means over its micro-batches.
+    """Returns gradient, statistics and metrics of a batch, averaged over its parts.
 
     Args:
-      objective: as of `fit`.
+      objective: see `fit`.
       batch_stats: running statistics before the batch.
       batch: arrays with the examples along axis 0.
-      key: of the batch.
+      key: random key of the batch.
       form: a `Form`.
-      params: where to evaluate it.
-      differentiate: False: `()` in place of the gradient, which costs nothing then.
+      params: parameters at which the objective is evaluated.
+      differentiate: `False` returns `()` in place of the gradient, at no cost.
     """
     part = functools.partial(
         _part,
@@ -52,9 +52,10 @@ def averaged(objective, batch_stats, batch, key, form, params, differentiate=Tru
     return gradient, batch_stats, values
 
 
-# Jitted, so that the shapes and the step that need it trace the objective once.
+# Jitted, so that the shape evaluation and the step share one trace of the objective.
 @functools.partial(jax.jit, static_argnames=("mesh", "differentiate"), inline=True)
 def _part(objective, params, batch_stats, batch, key, mesh, differentiate):
+    """Returns gradient, statistics and summable metrics of one micro-batch."""
     own = functools.partial(_alone, differentiate)
     if mesh is not None:
         own = functools.partial(_per_device, mesh, own)
@@ -62,6 +63,8 @@ def _part(objective, params, batch_stats, batch, key, mesh, differentiate):
 
 
 def _alone(differentiate, objective, params, batch_stats, batch, key):
+    """Evaluate and check the objective on a batch without splitting it."""
+
     def loss(params, batch_stats, batch, key):
         return checked(objective(params, batch_stats, batch, key), batch_stats)
 
@@ -78,7 +81,7 @@ def _alone(differentiate, objective, params, batch_stats, batch, key):
 
 
 def _per_device(mesh, function, objective, params, batch_stats, batch, key):
-    """The function of each device's examples alone; the means over the devices."""
+    """Apply a function to each device's own examples; average over the devices."""
 
     def own(objective, params, batch_stats, batch, key):
         key = jax.random.fold_in(key, jax.lax.axis_index(parallel.DATA_AXIS))
@@ -95,16 +98,17 @@ def _per_device(mesh, function, objective, params, batch_stats, batch, key):
         mesh=mesh,
         in_specs=(every, every, every, split, every),
         out_specs=every,
-        check_vma=False,  # the gradient is each device's own until it is averaged
+        check_vma=False,  # gradients differ between devices until they are averaged
     )(objective, params, batch_stats, batch, key)
 
 
 def _mean_over_devices(leaf):
+    """Average a leaf over the devices; counts round down, flags and keys pass."""
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jax.lax.pmean(leaf, parallel.DATA_AXIS)
     if not jnp.issubdtype(leaf.dtype, jnp.integer):
-        return leaf  # a flag or a key, the same on all
-    # Of a count, exactly and rounded down: it is the same on all, or nearly.
+        return leaf  # a flag or a key, equal on all devices
+    # Counts are nearly equal on all devices: average exactly, rounding down.
     least = jax.lax.pmin(leaf, parallel.DATA_AXIS)
     more = (leaf - least).astype(jnp.promote_types(leaf.dtype, jnp.int32))
     devices = jax.lax.psum(1, parallel.DATA_AXIS)
@@ -113,12 +117,12 @@ def _mean_over_devices(leaf):
 
 
 def _every(parts, index, batch):
-    """Part `index` of a batch: each device of a mesh holds its share of each part."""
+    """Returns part `index` of a batch, of which each device holds an equal share."""
     return jax.tree.map(
         lambda leaf: (
             leaf.reshape(-1, parts, *leaf.shape[1:])[:, index]
             if jnp.ndim(leaf)
-            else leaf  # of the whole batch
+            else leaf  # a scalar of the whole batch
         ),
         batch,
     )

@@ -1,4 +1,4 @@
-"""Lines and checkpoints of a training, and the way back to the newest of them."""
+"""Metrics lines and checkpoints of a training, and resuming from the newest."""
 
 import dataclasses
 import warnings
@@ -18,12 +18,12 @@ from kd_heuristics.training.outputs import STEPS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """When a training writes what; the arguments of `fit` by the same names.
+    """Schedule of lines and checkpoints; fields have the names of `fit`'s arguments.
 
     Raises:
-      TypeError: a count or step that is no integer.
-      ValueError: a count below 1, a step to keep outside [0, num_steps], or an unknown
-        on_nonfinite.
+      TypeError: a count or step is not an integer.
+      ValueError: a count is below 1, a step to keep lies outside [0, num_steps], or
+        on_nonfinite is unknown.
     """
 
     num_steps: int
@@ -39,7 +39,7 @@ class Plan:
 
     @classmethod
     def of(cls, **given: Any) -> "Plan":
-        """The plan of what a user gave: integers of any type."""
+        """Returns the plan for a user's arguments, which may be of any integer type."""
         for name in (
             "num_steps",
             "log_every_steps",
@@ -61,15 +61,15 @@ class Plan:
             )
 
     def stops(self) -> Sequence[int]:
-        """Where a metrics line is due."""
+        """Returns the steps at which a metrics line is due, ascending."""
         every = range(self.log_every_steps, self.num_steps + 1, self.log_every_steps)
         return sorted({*every, *self.keep_steps, self.num_steps} - {0})
 
 
 class Log:
-    """What one training has written so far; a stage name for each network in it.
+    """Writer of a training's lines and checkpoints, with a stage name per network.
 
-    `origins` are what `origin.origin` tells of each network.
+    `origins` holds the result of `origin.origin` for each network.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Log:
         self._kept = {*plan.keep_steps, plan.num_steps}
 
     def resume(self, state):
-        """`(state, begun)` of the newest whole checkpoint, or `state` and nothing."""
+        """Returns `(state, begun)` of the newest intact checkpoint, else the start."""
         start, begun = state, Begun.after(0)
         directory = self.plan.directory
         if directory is not None:
@@ -91,13 +91,14 @@ class Log:
         return state, begun
 
     def _restore(self, directory, start):
+        """Returns state and sums of the newest intact checkpoint, else the start."""
         checkpoints.tidy(directory)
         step = checkpoints.newest_good(directory, {*self.plan.keep_steps} - {0})
         if step is not None and step > self.plan.num_steps:
             raise checkpoints.CheckpointError(
                 f"{directory} has a checkpoint of step {step}, of a longer training "
-                f"than this one with num_steps={self.plan.num_steps}: a shorter one is "
-                f"no part of it. Give num_steps={step} or more, or another directory"
+                f"than this one with num_steps={self.plan.num_steps}, which cannot "
+                f"resume from it. Give num_steps={step} or more, or another directory"
             )
         self._check_room(directory, start, 0 if step is None else step)
         if step is None:
@@ -108,33 +109,34 @@ class Log:
         return state, self._begun(directory, step, notes)
 
     def _keep(self, directory, start, state, begun):
-        """The checkpoints as an uninterrupted training would have them here."""
+        """Save and prune checkpoints as an uninterrupted training would have by now."""
         if 0 in self.plan.keep_steps and not checkpoints.is_good(directory, 0):
             checkpoints.save(directory, 0, start, notes=self._notes())
         step = int(state.step)
         if self.plan.score is not None and begun.since != step:
-            # Of the last line of a shorter training: no line of this one has its score.
+            # A shorter training ended here: this one has no line, hence no score here.
             checkpoints.save(directory, step, state, notes=self._notes(begun))
         self._prune(directory, step)
 
     def _say_differences(self, directory, step, origins):
+        """Warn if the checkpoint's seed or numbers differ from this training's."""
         for stage, own in zip(self.stages, self._origins, strict=True):
             found = differences(origins.get(stage, own), own)
             if found:
                 warnings.warn(
-                    f"{stage} goes on from step {step} in {directory}, and its "
+                    f"{stage} resumes from step {step} in {directory}, but its "
                     f"{'; its '.join(found)}. Use another directory to train anew",
                     ResumeWarning,
                     stacklevel=6,
                 )
 
     def _begun(self, directory, step, notes):
-        """What the line after a checkpoint holds so far."""
+        """Returns the sums that the checkpoint holds for the next metrics line."""
         since = max((stop for stop in self.plan.stops() if stop <= step), default=0)
         if since == step:
             return Begun.after(step)
         found = notes.get("begun")
-        if found is None and STEPS in notes:  # of version 0.1
+        if found is None and STEPS in notes:  # written by version 0.1
             found = {"since": since, "totals": notes, "first": step, "sums": {}}
         if found is None or found["since"] != since:
             raise self._other_lines(directory, notes, f"step {step}")
@@ -145,14 +147,14 @@ class Log:
         return Begun(since, totals, found["first"], sums)
 
     def _resume_lines(self, metrics, step, begun):
-        """Cuts lines after the checkpoint; raises where one before it is missing."""
+        """Cut lines after the checkpoint; raise if one before it is missing."""
         metrics.cut(self.stages, step)
         due = [stop for stop in self.plan.stops() if stop <= step]
         there = {
             stage: [line["step"] for line in metrics.read(stage)]
             for stage in self.stages
         }
-        # The last line of a shorter training is no line of this one.
+        # A shorter training's last line is not due in this one.
         cut = begun.since != step and all(s == [*due, step] for s in there.values())
         if cut:
             metrics.cut(self.stages, begun.since)
@@ -164,27 +166,28 @@ class Log:
                 raise self._other_lines(
                     self.plan.directory,
                     notes,
-                    f"{metrics.path} has the steps {steps} of {stage}, where {due} "
+                    f"{metrics.path} has the steps {steps} of {stage}, but {due} "
                     "are due",
                 )
 
     def _other_lines(self, directory, notes, words):
+        """Returns the error for lines that are lost or lie at other steps."""
         lines = notes.get("lines", {})
         for name in ("log_every_steps", "keep_steps"):
             asked = self._lines()[name]
             if lines.get(name, asked) != asked:
                 return runs.RunError(
                     f"{directory} was trained with {name}={lines[name]}, this call has "
-                    f"{name}={asked}: its lines would stand for other steps ({words}). "
+                    f"{name}={asked}: its lines would cover other steps ({words}). "
                     f"Give {name}={lines[name]} again, or use another directory"
                 )
         return runs.RunError(
-            f"lines of the metrics were lost or changed: {words}. Remove "
+            f"metrics lines were lost or changed: {words}. Remove "
             f"{directory} to train it again"
         )
 
     def _lines(self):
-        """What decides where lines are."""
+        """Returns the settings that determine the steps of the lines."""
         plan = self.plan
         return {
             "log_every_steps": plan.log_every_steps,
@@ -192,7 +195,7 @@ class Log:
         }
 
     def _notes(self, begun=None):
-        """What a checkpoint says beside the state."""
+        """Returns what a checkpoint records in addition to the state."""
         notes = {
             "lines": self._lines(),
             "origins": dict(zip(self.stages, self._origins, strict=True)),
@@ -207,10 +210,10 @@ class Log:
         return notes
 
     def _check_room(self, directory, state, step):
-        """Raises where the disk has no room for the checkpoints still to be written."""
+        """Raise if the disk has no room for the checkpoints still to be written."""
         if step < self.plan.num_steps:
             left = [s for s in self._kept if s >= step]
-            # One more lies beside the others while it is written.
+            # A checkpoint being written takes room in addition to the others.
             count = len(left) + self.plan.keep_last + 1
             there = len(checkpoints.steps(directory))
             checkpoints.check_room(directory, state, max(1, count - there))
@@ -218,19 +221,19 @@ class Log:
     def write(
         self, number: int, step: int, values: Mapping[str, Any], state, begun: Begun
     ) -> None:
-        """The `number`-th line, counted from 1, and the checkpoint due with it.
+        """Write a line, and the checkpoint if one is due with it.
 
         Args:
-          number: of the line.
-          step: of the line.
-          values: of the line, {name: number or [networks]}.
-          state: of the training.
-          begun: what the line holds, for a longer training that has none at this step.
+          number: number of the line, counted from 1.
+          step: step of the line.
+          values: metrics of the line, {name: number or [networks]}.
+          state: state of the training.
+          begun: the line's sums, for a longer training that has no line at this step.
         """
         values = parallel.to_host(dict(values))
         if self.plan.metrics is not None:
             hosts.first(self._append, self.plan.metrics, step, values)
-        # After the line: a kill between the two repeats a line, which resume cuts.
+        # After the line: if a kill comes between the two, `resume` cuts the line.
         due = number % self.plan.checkpoint_every_logs == 0 or step in self._kept
         if due and self.plan.directory is not None:
             score = self.plan.score
@@ -242,6 +245,7 @@ class Log:
             self._prune(self.plan.directory, step)
 
     def _append(self, metrics, step, values):
+        """Append the line of each network to the metrics file."""
         for index, stage in enumerate(self.stages):
             line = {
                 name: float(np.ravel(value)[index if np.ndim(value) else 0])
@@ -251,25 +255,25 @@ class Log:
         metrics.flush()
 
     def interrupt(self, step: int, begun: Begun, state) -> None:
-        """The checkpoint of a training that stops between two lines.
+        """Write the checkpoint of a training that stops between two lines.
 
         Args:
-          step: where it stops.
-          begun: sums since the last line, so that the next one will be the same.
-          state: of the training.
+          step: step at which it stops.
+          begun: sums since the last line, so that the next line stays the same.
+          state: state of the training.
         """
         directory = self.plan.directory
         if directory is not None and not checkpoints.is_good(directory, step):
             checkpoints.save(directory, step, state, notes=self._notes(begun))
 
     def last_good(self) -> str:
-        """The newest checkpoint, in words."""
+        """Returns the newest checkpoint in words."""
         directory = self.plan.directory
         steps = [] if directory is None else checkpoints.steps(directory)
         return f"step {steps[-1]} in {directory}" if steps else "none was written"
 
     def _prune(self, directory, step):
-        """Removes what is not to stay; later steps than this one are made again."""
+        """Remove checkpoints not to be kept; leave later steps to be overwritten."""
         steps = [other for other in checkpoints.steps(directory) if other <= step]
         best = None if self.plan.score is None else checkpoints.best(directory)
         kept = {*self._kept, *steps[-self.plan.keep_last :], best}

@@ -1,4 +1,4 @@
-"""The metrics file: one JSON line a log step, without duplicates after a resume."""
+"""The metrics file: one JSON line per log step, without duplicates after a resume."""
 
 import json
 import math
@@ -9,28 +9,29 @@ from kd_heuristics import files, hosts, runs
 from kd_heuristics.integers import integer
 from kd_heuristics.training import sinks as all_sinks
 
-_FIELDS = ("stage", "step")  # of every line
+_FIELDS = ("stage", "step")  # fields of every line
 
 
 class MetricsFile:
     """`metrics.jsonl` of a run folder; a stage is one training of the study.
 
     Each line is `{"stage": name, "step": int, metric: float, ...}`. With several
-    processes all call the same functions, and process 0 alone reads and writes.
+    processes all call the same functions, and only process 0 reads and writes.
 
-    An object store cannot append: there lines wait until `flush`, which a training
-    calls before each checkpoint, and the file is written anew.
+    An object store cannot append. There, lines wait until `flush`, which a training
+    calls before each checkpoint and which rewrites the file.
     """
 
     def __init__(
         self, path: files.AnyPath, sinks: Sequence[all_sinks.Sink] | None = None
     ):
-        """Nothing is written yet.
+        """Remember the path; write nothing yet.
 
         Args:
-          path: of the file.
-          sinks: told of each line too (see `training.sinks`), in process 0; None:
-            those that the environment names, by default none.
+          path: path of the file.
+          sinks: functions that also receive each line, in process 0 (see
+            `training.sinks`). `None` uses those that the environment names, by default
+            none.
         """
         self.path = files.path(path)
         self._waiting: list[str] = []
@@ -43,10 +44,10 @@ class MetricsFile:
     def append(
         self, stage: str, step: SupportsIndex, values: Mapping[str, float]
     ) -> None:
-        """Adds a line; a value that is not finite is written as null.
+        """Append a line; non-finite values are written as null.
 
         Raises:
-          ValueError: a value is named as one of the line's own fields.
+          ValueError: a value has the name of one of the line's own fields.
         """
         check_names(values)
         step = integer("step", step)
@@ -66,7 +67,7 @@ class MetricsFile:
             sink(stage, step, values)
 
     def flush(self) -> None:
-        """Writes the lines that wait, on an object store."""
+        """Write the waiting lines; only an object store has any."""
         hosts.first(self._flush)
 
     def _flush(self):
@@ -76,7 +77,7 @@ class MetricsFile:
             self._waiting.clear()
 
     def cut(self, stages: Collection[str], last_step: int) -> None:
-        """Forgets the stages' lines past `last_step`, and a line broken by a kill.
+        """Delete the stages' lines past `last_step`, and a line broken by a kill.
 
         Raises:
           RunError: the file is damaged.
@@ -94,7 +95,7 @@ class MetricsFile:
         files.write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def read(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """The lines, of one stage or of all, in the order written.
+        """Returns the lines of one stage, or of all, in the order written.
 
         Raises:
           RunError: the file is damaged.
@@ -111,6 +112,7 @@ class MetricsFile:
         return [line for line in found if stage in (None, line["stage"])]
 
     def _parse(self, number, line):
+        """Returns a line's dictionary; raise RunError if the line is damaged."""
         try:
             found = json.loads(line)
             if isinstance(found["stage"], str) and type(found["step"]) is int:
@@ -124,16 +126,16 @@ class MetricsFile:
 
 
 def check_names(names: Collection[str], others: Collection[str] = ()) -> None:
-    """Raises ValueError where a metric is named as a line's own field, or as `others`.
+    """Raise ValueError if a metric has a reserved name.
 
     Args:
-      names: of the metrics.
-      others: names that are taken too.
+      names: names of the metrics.
+      others: names reserved in addition to the line's own fields.
     """
     taken = (*_FIELDS, *others)
     for name in names:
         if name in taken:
             raise ValueError(
                 f"a metric cannot be named {name!r}: {', '.join(map(repr, taken))} "
-                "have a meaning of their own; give it another name"
+                "are reserved; give it another name"
             )

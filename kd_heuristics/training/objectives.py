@@ -1,9 +1,9 @@
-"""What a step minimises and what an evaluation counts, for classifiers.
+"""Training objectives and evaluation metrics of classifiers.
 
 An objective is `(params, batch_stats, batch, key) -> (scalar, (batch_stats, metrics))`,
-differentiated in `params` only. What it needs beside them (the ends of a curve, say)
-travels as leaves of a `jax.tree_util.Partial`, so that one compiled program serves
-every value of it.
+differentiated in `params` only. Pass other arrays that it needs, such as the ends of a
+curve, as leaves of a `jax.tree_util.Partial`, so that one compiled program serves all
+their values.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, me
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A network with the pixel statistics that its inputs are normalised by.
+    """A network with the pixel statistics that normalise its inputs.
 
-    `mean` and `std` are a value a channel, in units of uint8 pixels. Equal classifiers
-    hash alike, so that their methods compile once.
+    `mean` and `std` hold one value per channel, in units of uint8 pixels. Equal
+    classifiers have equal hashes, so that their methods compile once.
     """
 
     network: Network
@@ -33,17 +33,17 @@ class Classifier:
 
     @classmethod
     def of(cls, network: Network, dataset: data.Dataset) -> "Classifier":
-        """The network with the pixel statistics of its training set.
+        """Returns the network with the pixel statistics of its training set.
 
         Raises:
-          ValueError: the network's number of logits is not the set's of classes.
+          ValueError: the number of logits differs from the set's number of classes.
         """
         classifier = cls(network, *data.channel_stats(dataset))
         classifier.check_classes(dataset)
         return classifier
 
     def check_classes(self, dataset: data.Dataset) -> None:
-        """Raises ValueError where logits and classes differ; nothing is computed."""
+        """Raise ValueError if logits and classes differ in number; compute nothing."""
 
         def logits(images):
             inputs = self.inputs(images)
@@ -60,11 +60,11 @@ class Classifier:
             )
 
     def inputs(self, images: jax.Array) -> jax.Array:
-        """Float32 inputs of images [batch, h, w, c], in units of uint8 pixels."""
+        """Returns float32 inputs for images [batch, h, w, c] in uint8 pixel units."""
         return data.normalize(images, jnp.asarray(self.mean), jnp.asarray(self.std))
 
     def supervised(self, params, batch_stats, batch, key):
-        """The objective of supervised training: mean softmax cross-entropy, in nats."""
+        """Returns the mean softmax cross-entropy in nats; a supervised objective."""
         variables = with_stats(params, batch_stats)
         inputs = self.inputs(batch["images"])
         logits, batch_stats = self.network.train(variables, inputs, key)
@@ -73,27 +73,27 @@ class Classifier:
         return metrics["loss"], (batch_stats, metrics)
 
     def metric(self, params, batch_stats, batch):
-        """Loss (nats) and accuracy of each example in evaluation mode, and the mask."""
+        """Returns loss (nats) and accuracy per example in evaluation mode, and mask."""
         inputs = self.inputs(batch["images"])
         logits = self.network.apply(with_stats(params, batch_stats), inputs)
         values = cross_entropy_and_accuracy(logits, batch["labels"])
         return {**values, "mask": batch["mask"]}
 
     def features(self, params, batch_stats, images):
-        """Every layer's output on uint8 images, `{"00_conv": array, ...}`."""
+        """Returns each layer's output on uint8 images, `{"00_conv": array, ...}`."""
         variables = with_stats(params, batch_stats)
         return self.network.features(variables, self.inputs(images))
 
 
 def with_stats(params, batch_stats):
-    """The variables of a `Network`: statistics only where there are any."""
+    """Returns the variables of a `Network`; omits empty statistics."""
     return {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
 
 
 def cross_entropy_and_accuracy(
     logits: jax.Array, labels: jax.Array
 ) -> dict[str, jax.Array]:
-    """Softmax cross-entropy in nats and 0/1 accuracy, each float32 [batch].
+    """Returns softmax cross-entropy in nats and 0/1 accuracy, each float32 [batch].
 
     >>> values = cross_entropy_and_accuracy(jnp.zeros((1, 4)), jnp.array([0]))
     >>> round(float(values["loss"][0]), 4), float(values["accuracy"][0])

@@ -1,4 +1,4 @@
-"""The optimisers of the papers: decay on kernels, clipping, schedules as data."""
+"""Optimisers of the papers, with decay on kernels, clipping and schedules as data."""
 
 import functools
 from collections.abc import Callable
@@ -35,14 +35,14 @@ def sgd(
         not decayed.
       clip_norm: largest global norm of the gradient, before decay; above 0. `None`
         disables clipping.
-      mask: leaves to decay: a tree of bools, or a function of the parameters that
-        returns one. `None` stands for `kernels`.
+      mask: leaves to decay, as a tree of bools or a function of the parameters that
+        returns one. `None` selects `kernels`.
 
-    All numbers may be arrays, traced ones too, so that the members of a population
+    All numbers may be arrays, also traced ones, so that the members of a population can
     differ in them.
 
-    Raises: ValueError where a known number is out of range; at `init` and `update`
-      where a known decay above 0 finds no leaf.
+    Raises: ValueError if a known number is out of range; at `init` and `update` if a
+      known decay above 0 matches no leaf.
     """
     check_rate(learning_rate)
     values.require_share("momentum", momentum, "0.9 is usual")
@@ -65,25 +65,26 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam with a decay that the rate does not multiply (Beyer et al. 2022).
 
-    w = w - s(t) * (learning_rate * a + weight_decay * w) for kernels, a Adam's step
-    (b1 0.9, b2 0.999, eps 1e-8) of the clipped gradient, s the schedule, which peaks
-    at 1. `optax.adamw(lambda t: learning_rate * s(t), weight_decay=decay)` multiplies
-    its decay by the rate: it is this one with decay = weight_decay / learning_rate.
+    w = w - s(t) * (learning_rate * a + weight_decay * w) for kernels. Here a is Adam's
+    step (b1 0.9, b2 0.999, eps 1e-8) of the clipped gradient, and s is the schedule,
+    which peaks at 1. `optax.adamw(lambda t: learning_rate * s(t), weight_decay=decay)`
+    multiplies its decay by the rate; it equals this optimiser if
+    decay = weight_decay / learning_rate.
 
     Args:
-      learning_rate: at the schedule's peak; or an `optax.Schedule` of its own, which
-        does not multiply the decay.
-      schedule: s; `None` stands for 1 throughout. `warmup_cosine` is the paper's.
-      weight_decay: a step's share at the schedule's peak, on `kernels` only; not
-        multiplied by the rate.
+      learning_rate: rate at the schedule's peak; or an `optax.Schedule` of its own,
+        which does not multiply the decay.
+      schedule: s; `None` keeps it at 1. `warmup_cosine` is the paper's.
+      weight_decay: share of a kernel removed per step at the schedule's peak, on
+        `kernels` only; not multiplied by the rate.
       clip_norm: largest global norm of the gradient, above 0; `None` disables clipping.
-      moment_dtype: of the first moment; `None` stands for the parameters'. The paper's
-        is bfloat16.
+      moment_dtype: type of the first moment; `None` keeps the parameters' type. The
+        paper uses bfloat16.
       mask: leaves to decay, as in `sgd`.
 
-    All numbers may be arrays, traced ones too, as in `sgd`.
+    All numbers may be arrays, also traced ones, as in `sgd`.
 
-    Raises: as `sgd`.
+    Raises: see `sgd`.
 
     >>> optimizer = adam(schedules.cosine_decay(0.1, steps=10), clip_norm=None)
     >>> updates, _ = optimizer.update(2.0, optimizer.init(1.0), 1.0)
@@ -103,9 +104,9 @@ def decoupled(
     weight_decay: Number,
     mask: Mask | None = None,
 ) -> tuple[optax.GradientTransformation, ...]:
-    """What follows a direction a: - s(t) * (learning_rate * a + weight_decay * w).
+    """Returns the transformations that turn a direction a into an update.
 
-    Args: as of `adam`.
+    The update is -s(t) * (learning_rate * a + weight_decay * w). See `adam`.
     """
     check_rate(learning_rate)
     if schedule is not None:
@@ -121,9 +122,9 @@ def decoupled(
 def clipping(
     clip_norm: Number | None,
 ) -> tuple[optax.GradientTransformation, ...]:
-    """Clipping by the global norm; nothing for None.
+    """Returns clipping by the global norm, or `()` for `None`.
 
-    Raises: ValueError where a known norm is not above 0.
+    Raises: ValueError if a known norm is not above 0.
     """
     if clip_norm is None:
         return ()
@@ -133,10 +134,10 @@ def clipping(
 
 
 def decay(weight_decay: Number, mask: Mask | None) -> optax.GradientTransformation:
-    """Adds decayed weights where the mask is true, that of `kernels` where it is None.
+    """Add decayed weights to the leaves of the mask; `None` selects `kernels`.
 
-    Raises: ValueError where a known decay is negative; at `init` and `update` where one
-      above 0 finds no leaf.
+    Raises: ValueError if a known decay is negative; at `init` and `update` if one
+      above 0 matches no leaf.
     """
     values.require("weight_decay", weight_decay, 0, "0 disables decay")
     chosen = kernels if mask is None else mask
@@ -147,7 +148,7 @@ def decay(weight_decay: Number, mask: Mask | None) -> optax.GradientTransformati
         if above_zero and jax.tree.leaves(params) and not any(jax.tree.leaves(flags)):
             named = ", ".join(map(repr, leaf_names.names(params)[:5]))
             raise ValueError(
-                f"weight_decay={weight_decay} finds no leaf to decay among {named}; "
+                f"weight_decay={weight_decay} matches no leaf to decay among {named}; "
                 "name leaves by mask=, or use weight_decay=0"
             )
         return flags
@@ -156,23 +157,23 @@ def decay(weight_decay: Number, mask: Mask | None) -> optax.GradientTransformati
 
 
 def check_rate(learning_rate: Rate) -> None:
-    """Raises ValueError unless it is a schedule or a finite number of at least 0."""
+    """Raise ValueError unless the rate is a schedule or a finite number >= 0."""
     if not callable(learning_rate):
         remedy = "give a rate or a schedule, count -> rate"
         values.require("learning_rate", learning_rate, 0, remedy)
 
 
 def warmup_cosine(steps: Any, warmup_steps: Any) -> optax.Schedule:
-    """Linear from 0 to 1, then one half cosine to 0, without restarts.
+    """Returns a schedule linear from 0 to 1, then a half cosine to 0, no restarts.
 
     s(t) = t / warmup_steps while t < warmup_steps, then
     (1 + cos(pi * (t - warmup_steps) / (steps - warmup_steps))) / 2.
 
     Args:
-      steps: in all; may be traced.
-      warmup_steps: at least 0, below `steps`; may be traced.
+      steps: total number of steps; may be traced.
+      warmup_steps: at least 0 and below `steps`; may be traced.
 
-    Raises: ValueError where the warmup is known to be negative or to take all steps.
+    Raises: ValueError if the warmup is known to be negative or to take all steps.
 
     >>> schedule = warmup_cosine(6, 2)
     >>> [round(float(schedule(step)), 3) for step in range(7)]
@@ -192,19 +193,19 @@ def warmup_cosine(steps: Any, warmup_steps: Any) -> optax.Schedule:
 
 
 def _used(number):
-    """False for a plain 0, which leaves its part out; an array's value is data."""
+    """Returns False for a plain 0, which omits its part; an array's value is data."""
     return isinstance(number, jax.Array) or number != 0
 
 
 def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:
-    """The transformation `make(*arguments)`, with its arguments as data.
+    """Returns the transformation `make(*arguments)`, with its arguments as data.
 
-    `fit` then passes them to the compiled call, so that one program serves every value
-    of them: rates, decays, or a whole schedule as a table of one value a step.
+    `fit` then passes them to the compiled call, so that one program serves all their
+    values: rates, decays, or a whole schedule as a table of one value per step.
 
     Args:
-      make: `(*arguments) -> optax.GradientTransformation`, of traceable arguments. Give
-        the same function again to reuse the program.
+      make: `(*arguments) -> optax.GradientTransformation`, with traceable arguments.
+        Pass the same function again to reuse the program.
       *arguments: pytrees of arrays.
 
     >>> import jax.numpy as jnp
@@ -221,7 +222,7 @@ def bind(make: Callable, *arguments: Any) -> optax.GradientTransformation:
 
 @functools.lru_cache
 def _unbound(make):
-    """`init` and `update` that take the arguments first; the same ones for a `make`."""
+    """Returns `init` and `update` that take the arguments first; cached per `make`."""
 
     def init(arguments, params):
         return make(*arguments).init(params)
@@ -234,13 +235,13 @@ def _unbound(make):
 
 
 def kernels(params):
-    """A mask that is true on kernels, whatever library holds the parameters.
+    """Returns a mask that is true on kernels, for parameters of any library.
 
-    A kernel is a leaf whose last key is "kernel", as Flax has it. In an Equinox module
-    it is the "weight" of a `Linear`, `Conv` or `ConvTranspose`, the "weight_ih" and
-    "weight_hh" of a cell, and a "weight" with two axes or more in a module of one's
-    own; not that of a norm or an `Embedding`, whose counterparts Flax calls "scale" and
-    "embedding". Other leaves, as those of PyTorch's names, want a mask of one's own.
+    A kernel is a leaf whose last key is "kernel", as in Flax. In an Equinox module it
+    is the "weight" of a `Linear`, `Conv` or `ConvTranspose`, the "weight_ih" and
+    "weight_hh" of a cell, and a "weight" with two axes or more in a custom module. The
+    "weight" of a norm or an `Embedding` is not a kernel; Flax calls these "scale" and
+    "embedding". Other leaves, such as those with PyTorch's names, need a custom mask.
 
     >>> kernels({"fc": {"kernel": 1.0, "bias": 0.0}})
     {'fc': {'bias': False, 'kernel': True}}

@@ -1,4 +1,4 @@
-"""What a checkpoint's training was given, to say at a resume what differs."""
+"""Seed and numbers of a checkpoint's training, to report differences at a resume."""
 
 import dataclasses
 import functools
@@ -13,19 +13,20 @@ import numpy as np
 from kd_heuristics.compiled import as_partial
 from kd_heuristics.integers import integer
 
-_SHOWN = 16  # numbers of an array that are kept as they are
-_READ = 2**20  # of a larger array only the shape is compared
+_SHOWN = 16  # arrays up to this size are recorded number by number
+_READ = 2**20  # arrays above this size are compared by shape only
 
 
 class ResumeWarning(UserWarning):
-    """A training goes on from a checkpoint with another seed, rate or bound array."""
+    """Warning that a training resumes with another seed, rate or bound array."""
 
 
 def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any]:
-    """A training's seed and numbers as JSON, by name.
+    """Returns a training's seed and numbers as JSON, by name.
 
-    Of the optimiser these are the numbers that its functions enclose (a rate, a decay,
-    a schedule's period) or that are bound to it; of the objective the bound ones.
+    The numbers of the optimiser are those that its functions enclose (a rate, a decay,
+    a schedule's period) or that are bound to it; those of the objective are the bound
+    ones.
 
     >>> def scaled(rate):
     ...     return lambda x: rate * x
@@ -40,21 +41,22 @@ def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words; none for equal ones."""
+    """Returns the differences between two origins in words; [] if they are equal."""
     return [
         f"{name} was {_words(old, name)} and is {_words(new, name)}"
         for name in dict.fromkeys((*old, *new))
-        # 20 is 20.0, and NaN, by its words, itself.
+        # 20 equals 20.0; NaN equals itself by its text.
         if old.get(name) != new.get(name) and _words(old, name) != _words(new, name)
     ]
 
 
 def _words(found, name):
+    """Returns an entry as text, or "absent"."""
     return str(found.get(name, "absent"))
 
 
 def _number(leaf) -> Any:
-    """A number, a short list of them, or what a larger array is known by."""
+    """Returns a number, a short list of numbers, or a larger array's fingerprint."""
     if isinstance(leaf, jax.Array):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
@@ -70,7 +72,7 @@ def _number(leaf) -> Any:
 
 
 def _collect(name, thing, found, seen):
-    """Adds the numbers that a function, a partial or a container holds."""
+    """Add the numbers that a function, a partial or a container holds to `found`."""
     if isinstance(thing, jax.core.Tracer):
         return
     if isinstance(thing, bool | int | float | np.ndarray | np.generic | jax.Array):
@@ -84,6 +86,7 @@ def _collect(name, thing, found, seen):
 
 
 def _parts(thing):
+    """Yield the name and value of each part of a function or container."""
     if isinstance(thing, functools.partial):  # jax.tree_util.Partial is one
         yield "", thing.func
         yield "", thing.args
@@ -111,6 +114,7 @@ def _parts(thing):
 
 
 def _content(cell):
+    """Returns a closure cell's value, or `None` if it is not set."""
     try:
         return cell.cell_contents
     except ValueError:  # not set

@@ -1,4 +1,4 @@
-"""What an objective returns: checked while a step is traced, before training."""
+"""Checks of what an objective returns, made while a step is traced."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from kd_heuristics.training.metrics import check_names
 
 PyTree = Any
 
-# Beside the metrics, whose names are the objective's: it cannot take these.
+# Recorded with the metrics, so an objective cannot use these names.
 VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 
 
 def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
-    """The loss, and the statistics and metrics beside it.
+    """Check an objective's return value and convert it to arrays.
 
     Args:
       found: what the objective returned.
@@ -26,9 +26,9 @@ def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
       and the metrics as arrays.
 
     Raises:
-      TypeError: `found` has another structure, or a metric is no number.
-      ValueError: a loss that is no scalar float, a metric that is no scalar or has a
-        name that is taken, statistics of other names, shapes or kinds than `start`.
+      TypeError: `found` has another structure, or a metric is not a number.
+      ValueError: the loss is not a scalar float, a metric is not a scalar or has a
+        reserved name, or statistics differ from `start` in name, shape or kind.
     """
     match found:
         case (value, (batch_stats, metrics)) if isinstance(metrics, Mapping):
@@ -37,14 +37,14 @@ def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
             raise TypeError(
                 "the objective must return (loss, (batch_stats, metrics)) with metrics "
                 f"a dictionary, got {_described(found)}; return the batch_stats it was "
-                "given where it has none of its own"
+                "given if it has none of its own"
             )
     check_names(metrics, (VALUE, STEPS, SKIPPED))
     value = _scalar("the objective's loss", value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
-            f"the objective's loss must be a float, got {value.dtype}; what is "
-            "counted has no gradient"
+            f"the objective's loss must be a float, got {value.dtype}: counts have no "
+            "gradient; return a differentiable loss"
         )
     scalars = {
         name: _scalar(f"metric {name!r}", leaf) for name, leaf in metrics.items()
@@ -53,10 +53,10 @@ def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:
 
 
 def to_be_summed(value: jax.Array) -> jax.Array:
-    """The number in a type whose sums neither wrap nor stop growing.
+    """Cast a number to a type whose sums neither wrap nor stop growing.
 
-    Floats of at least 32 bits stay as they are: bfloat16 cannot count beyond 256, int8
-    wraps at 128, and bool is an "or".
+    Floats of at least 32 bits keep their type. bfloat16 cannot count beyond 256, int8
+    wraps at 128, and a sum of bools is an "or".
     """
     if jnp.issubdtype(value.dtype, jnp.floating):
         return value.astype(jnp.promote_types(value.dtype, jnp.float32))
@@ -64,6 +64,7 @@ def to_be_summed(value: jax.Array) -> jax.Array:
 
 
 def _scalar(words, value):
+    """Returns a value as a real scalar array; `words` names it in errors."""
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
@@ -83,12 +84,12 @@ def _scalar(words, value):
 
 
 def _as_started(start, batch_stats):
-    """The statistics in the floats they started in, as the optimiser's state is."""
+    """Cast the statistics to their initial floating types; check their structure."""
     if jax.tree.structure(start) != jax.tree.structure(batch_stats):
         raise ValueError(
-            f"the objective was given the statistics {leaf_names.names(start)} and "
-            f"returns {leaf_names.names(batch_stats)}: their structure must stay; "
-            "start with all of them"
+            f"the objective was given the statistics {leaf_names.names(start)} but "
+            f"returns {leaf_names.names(batch_stats)}: their structure must not "
+            "change; start with all of them"
         )
     leaves = []
     names = leaf_names.names(start)
@@ -98,7 +99,7 @@ def _as_started(start, batch_stats):
         floats = all(jnp.issubdtype(x.dtype, jnp.floating) for x in (was, now))
         if was.shape != now.shape or not (floats or was.dtype == now.dtype):
             raise ValueError(
-                f"the statistic {name!r} starts as {_described(was)} and the "
+                f"the statistic {name!r} starts as {_described(was)}, but the "
                 f"objective returns {_described(now)}; start it as the latter"
             )
         leaves.append(now.astype(was.dtype) if floats else now)
@@ -106,6 +107,7 @@ def _as_started(start, batch_stats):
 
 
 def _described(value):
+    """Returns the structure, types and shapes of a value in words."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_described, value))})"
     if hasattr(value, "dtype"):

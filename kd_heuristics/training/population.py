@@ -1,4 +1,4 @@
-"""Many networks in one compiled step: seeds, rates, schedules, decays, temperatures."""
+"""Populations: networks that differ in seed or numbers, trained in one program."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,10 +25,10 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One network of a population: what `fit` would take for it alone.
+    """One network of a population, with the arguments that `fit` takes for it.
 
-    Members differ in arrays only. A rate, a schedule (as a table), a decay or a
-    temperature is an array once it is bound: `training.bind` for optimisers,
+    Members differ in arrays only. Binding turns a rate, a schedule (as a table), a
+    decay or a temperature into an array: `training.bind` for optimisers,
     `jax.tree_util.Partial` for objectives.
 
     Attributes:
@@ -65,47 +65,47 @@ def population(
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
-    """Trains all members in one program, each as `fit` would train it alone.
+    """Train all members in one program, each as `fit` would train it alone.
 
     On CPU the members run one after the other inside the program, and each result
-    equals that of `fit` bit for bit (to rounding with jax 0.7); on GPU and TPU they run
-    at once under vmap, equal to rounding (the shipped table, `parallel.strategies`,
-    says which).
+    equals that of `fit` bit for bit (to rounding with jax 0.7). On GPU and TPU they run
+    at once under vmap, and results are equal to rounding. The shipped table,
+    `parallel.strategies`, determines the choice.
 
     Args:
       members: at least one; equal in structure, shapes and functions.
-      batches: `(seed, step) -> batch`; each member's seed gives it its own.
+      batches: `(seed, step) -> batch`; each member's seed selects its own batches.
       num_steps: steps of each member.
-      at_once: members that run at once under vmap, to bound the memory; 1: one after
-        the other; None: by the table, one or all.
+      at_once: members that run at once under vmap, to bound memory. 1 runs them one
+        after the other; `None` takes one or all, by the table.
       micro_batches: as in `fit`.
-      mesh: as in `fit`: devices over which each member's batch is split.
-      spread: "examples": the mesh splits each batch; "members": it shares out the
-        members, which all run at once under vmap and exchange nothing, where the number
-        of devices divides theirs. The result is on all devices either way.
+      mesh: as in `fit`; devices over which each member's batch is split.
+      spread: "examples" splits each batch over the mesh. "members" distributes the
+        members if the number of devices divides theirs; they all run at once under vmap
+        without communication. The result is on all devices either way.
       batch_norm: as in `fit`.
       log_every_steps: as in `fit`.
-      steps_per_call: at most so many steps of one member a compiled call; where they
-        run one after the other, of all members together.
-      evaluate: `state -> {name: [members] or number}`, of the stacked state;
-        `evaluate_members` does the usual.
-      metrics: each member has its own lines, under its `stage`.
-      directory: of the checkpoints, which hold the stacked state.
+      steps_per_call: maximum steps of one member per compiled call; if members run one
+        after the other, the maximum over all members together.
+      evaluate: `state -> {name: [members] or number}` for the stacked state;
+        `evaluate_members` covers the usual case.
+      metrics: metrics file; each member has its own lines, under its `stage`.
+      directory: checkpoint folder; checkpoints hold the stacked state.
       keep_steps: as in `fit`.
       keep_last: as in `fit`.
       score: as in `fit`; takes the line's values as arrays [members].
       checkpoint_every_logs: as in `fit`.
-      on_nonfinite: as in `fit`; "record" leaves the other members alone.
+      on_nonfinite: as in `fit`; "record" does not affect the other members.
       progress: as in `fit`; steps are counted over all members.
 
     Returns: the state after `num_steps`, with a leading axis [members] on all but the
-      step; `member` takes one out.
+      step; `member` extracts one.
 
     Raises:
-      ValueError: no members, members of unequal structure (the first difference is
-        named), at_once below 1, equal stage names with a metrics file, and what `fit`
-        raises.
-      NonFiniteError, CheckpointError: as in `fit`.
+      ValueError: there are no members, members differ in structure (the message names
+        the first difference), at_once is below 1, stage names are equal with a metrics
+        file; also see `fit`.
+      NonFiniteError, CheckpointError: see `fit`.
 
     >>> from kd_heuristics.training import bind
     >>> def objective(w, _, batch, key):
@@ -165,7 +165,7 @@ def population(
 
 
 def member(state: TrainState, index: SupportsIndex) -> TrainState:
-    """One member of a population's state.
+    """Returns one member of a population's state.
 
     Raises:
       ValueError: there is no such member.
@@ -185,13 +185,13 @@ def evaluate_members(
     *,
     at_once: SupportsIndex | None = None,
 ) -> dict[str, np.ndarray]:
-    """Mean of each metric over a set for each member, `{name: float64 [members]}`.
+    """Returns each metric's mean over a set per member, `{name: float64 [members]}`.
 
     Args:
       metric: as in `evaluate`.
-      state: of a population.
+      state: state of a population.
       batches: as in `evaluate`.
-      at_once: members that are evaluated at once under vmap, to bound the memory; None:
+      at_once: members evaluated at once under vmap, to bound memory; `None` evaluates
         at most 8. On CPU they run one after the other.
     """
     own = (state.params, state.batch_stats)
@@ -205,21 +205,24 @@ def evaluate_members(
 
 
 def _checked_at_once(at_once):
+    """Returns `at_once` as a positive int, or `None`."""
     remedy = "None chooses by the table"
     return None if at_once is None else integer("at_once", at_once, 1, remedy=remedy)
 
 
 def _take(stacked, index):
+    """Returns the entry at a floating-point index of each stacked leaf."""
     index = index.astype(jnp.int32)  # points are coordinates, which are float
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def _own_metric(metric, own, _, batch):
+    """Apply a metric to a member's own parameters and statistics."""
     return metric(*own, batch)
 
 
 def _stack(members):
-    """The recipes and first states of the members, along a new leading axis."""
+    """Stack the recipes and initial states of the members along a new leading axis."""
     if not members:
         raise ValueError("a population needs at least one member, got none")
     parts = [_parts(member) for member in members]
@@ -237,6 +240,7 @@ def _stack(members):
 
 
 def _parts(member):
+    """Returns everything that members may differ in, as arrays by name."""
     recipe = Recipe.of(member.objective, member.optimizer, member.seed)
     parts = {
         "objective": recipe.objective,
@@ -250,7 +254,8 @@ def _parts(member):
 
 
 def _check_equal(first, other, index):
-    # What the user gave comes before what follows from it.
+    """Raise ValueError at the first difference in structure, shape or type."""
+    # Compare what the user gave before what follows from it.
     for name in ("params", "batch_stats", "objective", "optimizer", "optimizer state"):
         mine, theirs = first[name], other[name]
         if jax.tree.structure(mine) != jax.tree.structure(theirs):
@@ -268,6 +273,6 @@ def _check_equal(first, other, index):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
                     f"members 0 and {index} differ in {name} {leaf}: "
-                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; a "
-                    "population's shapes are equal"
+                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; give "
+                    "all members of a population equal shapes and types"
                 )

@@ -1,12 +1,12 @@
-"""Shampoo: gradients preconditioned from both sides, in blocks.
+"""Shampoo: preconditions blocks of gradients from both sides.
 
 Sources: Gupta et al. 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization",
 algorithm 1; Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning",
 for blocks, moving averages and grafting. Beyer et al. 2022, section 3.4 and appendix D,
 distil with it: blocks of at most 128 x 128, new roots at every step, Nesterov momentum.
 
-Not supported: roots computed in parts on several devices; every device computes all of
-them, by eigenvalues, which on a TPU are slow for large blocks.
+Not supported: distributing the roots over several devices. Every device computes all of
+them from eigenvalues, which is slow for large blocks on a TPU.
 """
 
 import functools
@@ -30,11 +30,12 @@ PyTree = Any
 
 
 class ShampooState(NamedTuple):
-    """Steps done; moving averages and roots, a leaf each in the order of the leaves.
+    """Step count, moving averages and roots, each in the order of the leaves.
 
-    `moments` and `roots` are pairs, left and right: of blocks [p, q, a, b] they are
-    [p, q, a, a] and [p, q, b, b]; a leaf without blocks has None. `square` has the
-    leaves' own shapes. All are in float32, or in the leaf's type where it is wider.
+    `moments` and `roots` are pairs (left, right). For blocks [p, q, a, b] they have
+    shapes [p, q, a, a] and [p, q, b, b]; for a leaf without blocks they are None.
+    `square` has the leaves' own shapes. All are in float32, or in the leaf's type if it
+    is wider.
     """
 
     count: jax.Array
@@ -54,20 +55,20 @@ def shampoo(
     every_steps: Number = 1,
     mask: Mask | None = None,
 ) -> optax.GradientTransformation:
-    """Shampoo with Nesterov momentum in the place of Adam's step, see `training.adam`.
+    """Shampoo with Nesterov momentum in place of Adam's step; see `training.adam`.
 
     Args:
-      learning_rate: as of `training.adam`.
-      schedule: as of `training.adam`.
-      weight_decay: as of `training.adam`.
-      clip_norm: as of `training.adam`.
-      momentum: in [0, 1); the mean of the past directions is (1 - momentum) times the
-        sum, so that the rates of `training.adam` fit.
-      block_size: as of `scale_by_shampoo`.
-      every_steps: as of `scale_by_shampoo`.
-      mask: as of `training.adam`.
+      learning_rate: see `training.adam`.
+      schedule: see `training.adam`.
+      weight_decay: see `training.adam`.
+      clip_norm: see `training.adam`.
+      momentum: in [0, 1). The mean of the past directions is (1 - momentum) times their
+        sum, so that rates chosen for `training.adam` fit.
+      block_size: see `scale_by_shampoo`.
+      every_steps: see `scale_by_shampoo`.
+      mask: see `training.adam`.
 
-    Raises: as `training.adam`.
+    Raises: see `training.adam`.
     """
     values.require_share("momentum", momentum, "0.9 is usual")
     return optax.chain(
@@ -86,26 +87,26 @@ def scale_by_shampoo(
     epsilon: Number = 1e-6,
     every_steps: Number = 1,
 ) -> optax.GradientTransformation:
-    """Preconditions gradients; to be followed by momentum and a negative rate.
+    """Precondition gradients; chain it with momentum and a negative rate.
 
-    A leaf [..., d] is a matrix [rest, d], cut into blocks G of at most block_size a
-    side. With moving averages of decay b, corrected for their start,
+    A leaf [..., d] is viewed as a matrix [rest, d] and cut into blocks G with sides of
+    at most block_size. The moving averages have decay b and are bias-corrected:
 
         L <- b L + (1 - b) G G'      R <- b R + (1 - b) G' G      v <- b v + (1 - b) g^2
         P = (L + e1 I)^(-1/4) G (R + e2 I)^(-1/4)
 
-    e1 and e2 epsilon times the largest eigenvalue. All blocks' P together are scaled to
-    the norm that g / (sqrt(v) + 1e-8) has over the leaf (grafting): Shampoo gives the
-    direction, RMSProp the length. Vectors and scalars, and leaves of one row or column,
-    get that quotient itself.
+    Here e1 and e2 are epsilon times the largest eigenvalue of L and R. All blocks P of
+    a leaf are scaled together to the norm of g / (sqrt(v) + 1e-8) over the leaf
+    (grafting): Shampoo gives the direction, RMSProp the length. Vectors, scalars and
+    leaves of one row or column get that quotient itself.
 
     Args:
       block_size: largest side of a block, at least 1.
       decay: b, in [0, 1).
       epsilon: ridge of the roots, positive.
-      every_steps: the roots are computed at steps 0, n, 2 n, ...
+      every_steps: n; the roots are recomputed at steps 0, n, 2 n, ...
 
-    Raises: ValueError for a number out of its range.
+    Raises: ValueError if a number is out of its range.
 
     >>> import optax
     >>> optimizer = optax.chain(scale_by_shampoo(), optax.scale(-0.1))
@@ -127,7 +128,7 @@ def scale_by_shampoo(
             left.append(jnp.zeros((p, q, a, a), dtype) if shape else None)
             right.append(jnp.zeros((p, q, b, b), dtype) if shape else None)
         moments = tuple(left), tuple(right)
-        roots = jax.tree.map(jnp.copy, moments)  # no buffer is given twice
+        roots = jax.tree.map(jnp.copy, moments)  # no buffer is donated twice
         return ShampooState(jnp.int32(0), moments, roots, tuple(square))
 
     def update(updates, state, params=None):
@@ -180,12 +181,12 @@ def scale_by_shampoo(
     return optax.GradientTransformation(init, update)
 
 
-# Roots of products in an accelerator's default bfloat16 lose most of their digits.
+# With an accelerator's default bfloat16 products, the roots lose most of their digits.
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def _direction(leaf, square, blocks, left_root, right_root):
-    """The preconditioned gradient of a leaf, of the norm of RMSProp's."""
+    """Returns the preconditioned gradient of a leaf, with the norm of RMSProp's."""
     plain = leaf / (jnp.sqrt(square) + 1e-8)
     if blocks is None:
         return plain
@@ -197,7 +198,7 @@ def _direction(leaf, square, blocks, left_root, right_root):
 
 
 def _inverse_fourth_root(matrices, epsilon):
-    """(M + epsilon * largest eigenvalue * I)^(-1/4) of symmetric [..., n, n]."""
+    """Returns (M + epsilon * largest eigenvalue * I)^(-1/4), symmetric [..., n, n]."""
 
     def root(matrix):
         values, vectors = decompositions.eigh(matrix)
@@ -210,7 +211,7 @@ def _inverse_fourth_root(matrices, epsilon):
 
 
 def _matrix_shape(shape) -> Any:
-    """Rows and columns of a leaf, None where it has no more than one of either."""
+    """Returns rows and columns of a leaf, or None if it has only one of either."""
     if len(shape) < 2:
         return None
     rows = 1
@@ -220,7 +221,7 @@ def _matrix_shape(shape) -> Any:
 
 
 def _block_shape(shape, block_size) -> Any:
-    """(blocks down, blocks across, rows, columns) of a leaf's blocks, or None."""
+    """Returns (blocks down, blocks across, rows, columns) of the blocks, or None."""
     matrix = _matrix_shape(shape)
     if matrix is None:
         return None
@@ -231,7 +232,7 @@ def _block_shape(shape, block_size) -> Any:
 
 
 def _split(leaf, block_size):
-    """The blocks [p, q, a, b] of a leaf, filled up with zeros."""
+    """Cut a leaf into blocks [p, q, a, b], padded with zeros."""
     p, q, a, b = _block_shape(leaf.shape, block_size)
     matrix = leaf.reshape(-1, leaf.shape[-1])
     rows, columns = matrix.shape
@@ -240,7 +241,7 @@ def _split(leaf, block_size):
 
 
 def _join(blocks, shape):
-    """Undoes `_split`."""
+    """Undo `_split`."""
     p, q, a, b = blocks.shape
     rows, columns = _matrix_shape(shape)
     matrix = blocks.transpose(0, 2, 1, 3).reshape(p * a, q * b)
@@ -248,6 +249,7 @@ def _join(blocks, shape):
 
 
 def _check(block_size, decay, epsilon, every_steps):
+    """Raise ValueError if a known number is out of its range."""
     for name, value in (("block_size", block_size), ("every_steps", every_steps)):
         values.require(name, value, 1, "give a whole number")
         number = values.known(value)

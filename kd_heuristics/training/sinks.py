@@ -1,17 +1,17 @@
-"""Where metrics go beside metrics.jsonl: TensorBoard, Weights & Biases; off by default.
+"""Sinks for metrics beside metrics.jsonl: TensorBoard, Weights & Biases; default off.
 
 A sink is `(stage, step, values) -> None`, called with every line of a `MetricsFile`:
 
     board = training.sinks.tensorboard("run/tensorboard")
     metrics = training.MetricsFile("run/metrics.jsonl", sinks=[board])
 
-For the studies, by a variable of the environment:
+Studies take their sinks from an environment variable:
 
     KD_HEURISTICS_SINKS=tensorboard python -m experiments.sgdr
     KD_HEURISTICS_SINKS=tensorboard,wandb python -m experiments.sgdr
 
-A run that was killed repeats the steps since its last checkpoint when it is resumed.
-metrics.jsonl forgets the first time; a sink has been told already and is told again.
+A killed run repeats the steps since its last checkpoint when it is resumed.
+metrics.jsonl drops the first copy of their lines; a sink receives both.
 """
 
 import atexit
@@ -28,10 +28,10 @@ VARIABLE = "KD_HEURISTICS_SINKS"
 
 
 def tensorboard(directory: str | Path) -> Sink:
-    """Scalars "stage/name" as event files, for `tensorboard --logdir directory`.
+    """Write scalars "stage/name" as event files for `tensorboard --logdir directory`.
 
     Args:
-      directory: of the event files; made with the first line.
+      directory: folder of the event files; created with the first line.
 
     Raises:
       ValueError: the package tensorboardX is missing.
@@ -40,7 +40,7 @@ def tensorboard(directory: str | Path) -> Sink:
         import tensorboardX
     except ImportError as error:
         raise ValueError(_missing("tensorboardX", "tensorboard")) from error
-    # A thread writes; without this it drops the last lines when the process ends.
+    # A thread writes the events; unless closed, it drops the last lines at exit.
     writer = tensorboardX.SummaryWriter(str(files.local(directory)), flush_secs=2)
     atexit.register(writer.close)
 
@@ -52,13 +52,13 @@ def tensorboard(directory: str | Path) -> Sink:
 
 
 def wandb(directory: str | Path) -> Sink:
-    """Metrics "stage/name" against "stage/step" in a new run of Weights & Biases.
+    """Log metrics "stage/name" against "stage/step" to a new Weights & Biases run.
 
-    The project and all else are set by its own variables (WANDB_PROJECT, WANDB_MODE).
-    The run ends with the process.
+    The package's own variables (WANDB_PROJECT, WANDB_MODE) set the project and all
+    other options. The run ends with the process.
 
     Args:
-      directory: where its files go; also the name of the run.
+      directory: folder of the run's files; its parent's name is the name of the run.
 
     Raises:
       ValueError: the package wandb is missing.
@@ -69,14 +69,14 @@ def wandb(directory: str | Path) -> Sink:
         raise ValueError(_missing("wandb", "wandb")) from error
     directory = files.local(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    # By default init gives the run that is open, another study's of this process.
+    # By default init returns the open run, which may be another study's.
     name = directory.parent.name
     run = package.init(dir=str(directory), name=name, reinit="create_new")
     known = set()
 
     def sink(stage, step, values):
         if stage not in known:
-            # Several stages of a study count their own steps.
+            # Each stage of a study counts its own steps.
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             known.add(stage)
         line = {f"{stage}/{k}": v for k, v in values.items() if math.isfinite(v)}
@@ -89,13 +89,14 @@ _SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": tensorboard, "wandb"
 
 
 def from_environment(directory: files.AnyPath) -> list[Sink]:
-    """The sinks that KD_HEURISTICS_SINKS names; [] where it is not set.
+    """Returns the sinks that KD_HEURISTICS_SINKS names; [] if it is not set.
 
     Args:
-      directory: of the run; each sink has a folder of its own in it.
+      directory: run folder; each sink has its own folder in it.
 
     Raises:
-      ValueError: an unknown name, a missing package, or a folder on an object store.
+      ValueError: a name is unknown, a package is missing, or the folder lies on an
+        object store.
     """
     names = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     for name in names:
@@ -109,4 +110,5 @@ def from_environment(directory: files.AnyPath) -> list[Sink]:
 
 
 def _missing(package: str, extra: str) -> str:
+    """Returns the message for a package that is not installed."""
     return f'the package {package} is missing: pip install "kd_heuristics[{extra}]"'

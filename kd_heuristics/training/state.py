@@ -1,4 +1,4 @@
-"""What a training step reads and writes."""
+"""The state that a training step reads and writes."""
 
 import dataclasses
 from typing import Any
@@ -11,13 +11,13 @@ PyTree = Any
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """All that a run needs to go on: the batch is a function of the seed and the step.
+    """State from which a training continues; seed and step determine the batch.
 
     Attributes:
-      step: int32 scalar, the number of steps done.
-      params: what the optimiser changes.
-      batch_stats: running statistics, `{}` where there are none.
-      opt_state: the optax state.
+      step: int32 scalar, the number of completed steps.
+      params: parameters that the optimiser updates.
+      batch_stats: running statistics; `{}` if there are none.
+      opt_state: optax state.
     """
 
     step: Any

@@ -1,4 +1,4 @@
-"""The compiled part of training: many steps of one network, or of many, in one call."""
+"""The compiled part of training: many steps of one or many networks in one call."""
 
 import dataclasses
 import functools
@@ -15,25 +15,27 @@ from kd_heuristics.training.outputs import SKIPPED, VALUE
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
-FINITE = -1  # in place of the step that is not finite
+FINITE = -1  # stands for "no non-finite step"
 
 
 @functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
 def advance(recipe, state, batches, last_step, form, sums=None):
-    """Steps until `last_step`; the new state, the sums of metrics, and what is wrong.
+    """Train until `last_step`.
 
-    `sums` are of the steps before where a call is finished that was cut short.
-    The bounds are arguments, so that intervals of any length share one program. The
-    third are int32 [2] a member: the first step that is not finite, FINITE for none,
-    and which of `places` it is in.
+    The bounds are arguments, so that intervals of any length share one program. `sums`
+    holds the metric sums of earlier steps if this call finishes one that was cut short.
+
+    Returns: (state, metric sums, first non-finite location). The location is int32 [2]
+      per member: the first non-finite step, or FINITE for none, and its index in
+      `places`.
     """
     if form.members == "one":
         return _run(recipe, state, batches, last_step, form, sums)
 
     def member(leaves):
         recipe, params, batch_stats, opt_state, sums = leaves
-        # The step is every member's: left out of the axis, it stays a scalar loop
-        # bound under vmap.
+        # All members share the step; unbatched, it stays a scalar loop bound
+        # under vmap.
         alone = TrainState(state.step, params, batch_stats, opt_state)
         return _run(recipe, alone, batches, last_step, form, sums)
 
@@ -49,7 +51,7 @@ def advance(recipe, state, batches, last_step, form, sums=None):
 
 
 def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
-    """Traces a step of one network: an error in the objective comes before training.
+    """Trace a step of one network, so that the objective fails before training.
 
     `advance` does not trace it again.
     """
@@ -69,7 +71,7 @@ def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
 
 
 def places(state: TrainState) -> list[str]:
-    """Where a step may be not finite, in words and in the order of `advance`."""
+    """Returns where a step may be non-finite, in words, indexed as in `advance`."""
 
     def names(tree):
         return [name or "value" for name in leaf_names.names(tree)]
@@ -84,7 +86,7 @@ def places(state: TrainState) -> list[str]:
 
 
 def _run(recipe, state, batches, last_step, form, sums):
-    """The steps of one network."""
+    """Run the steps of one network; see `advance`."""
 
     def body(carry):
         state, sums, wrong = carry
@@ -105,7 +107,7 @@ def _run(recipe, state, batches, last_step, form, sums):
         (state, sums, jnp.full(2, FINITE, jnp.int32)),
     )
     if form.on_nonfinite == "raise":
-        # Once a call: what is not finite in a parameter stays so.
+        # One check per call suffices: a non-finite parameter stays non-finite.
         own = [*jax.tree.leaves(state.params), *jax.tree.leaves(state.batch_stats)]
         found = _first_nonfinite(own)
         at = 1 + len(jax.tree.leaves(state.params)) + found
@@ -115,7 +117,7 @@ def _run(recipe, state, batches, last_step, form, sums):
 
 
 def _first_nonfinite(leaves):
-    """Index of the first leaf with an infinity or a NaN; FINITE where there is none."""
+    """Returns the index of the first leaf with an infinity or NaN, or FINITE."""
     bad = [
         ~jnp.isfinite(leaf).all()
         for leaf in leaves
@@ -136,6 +138,7 @@ def _first_nonfinite(leaves):
 # Jitted, so that `trace` and the loop trace it once.
 @functools.partial(jax.jit, static_argnames="form", inline=True)
 def _step(recipe, state, batches, form):
+    """Train one step; returns the new state, values to sum and non-finite place."""
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     batch = batches(recipe.seed, state.step)
     if form.batch_mesh is not None:
@@ -144,7 +147,7 @@ def _step(recipe, state, batches, form):
     gradient, batch_stats, values = averaged(*given, state.params)
 
     def value_fn(params, obj_fn=None):
-        # Optax's line searches refuse what their function does not take.
+        # Optax's line searches reject extra arguments that value_fn does not take.
         del obj_fn
         return averaged(*given, params, differentiate=False)[2][VALUE]
 
@@ -152,8 +155,8 @@ def _step(recipe, state, batches, form):
         gradient,
         state.opt_state,
         state.params,
-        # What optax's transformations may ask for: line searches, plateaus, Polyak's
-        # steps, curvature by Hutchinson.
+        # Extra arguments of optax's line searches, plateaus, Polyak's steps and
+        # Hutchinson curvature.
         value=values[VALUE],
         grad=gradient,
         value_fn=value_fn,
@@ -174,14 +177,14 @@ def _step(recipe, state, batches, form):
 
 
 def _as_before(old, new):
-    """`new` in the precision of `old`, which a bound float32 rate may have raised."""
+    """Cast `new` to the precision of `old`; a bound float32 rate may have raised it."""
     new = jnp.asarray(new)
     both = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in (old, new))
     return new.astype(old.dtype) if both else new
 
 
 def _unless(skipped, old, new, values):
-    """The new state, or the old one a step later; what a skipped step adds is 0."""
+    """Returns the new state; if skipped, the old one a step later and values of 0."""
     kept = jax.tree.map(lambda a, b: jnp.where(skipped, a, b), old, new)
     state = dataclasses.replace(kept, step=new.step)
     values = {name: jnp.where(skipped, 0, value) for name, value in values.items()}

@@ -70,7 +70,7 @@ def test_another_surface_is_computed_anew(other, sloped, tmp_path):
     surface(out)
     surface(out)  # without a warning: it is used again
     surface(fresh, *other)
-    with pytest.warns(UserWarning, match=r"surface.npz holds .* computed anew"):
+    with pytest.warns(UserWarning, match=r"surface.npz holds .* recomputed"):
         surface(out, *other)
     found, expected = (surfaces.load(f"{path}/surface.npz") for path in (out, fresh))
     for name, values in expected.values.items():
@@ -84,7 +84,7 @@ def test_swapped_networks_are_another_surface(inside, own, tmp_path):
     np.savez("third.npz", **third)
     cli.main(["surface", *networks, *own, "--grid", "2", "2", "--out", out])
     turned = networks[0], networks[2], networks[1]
-    with pytest.warns(UserWarning, match="computed anew"):
+    with pytest.warns(UserWarning, match="recomputed"):
         cli.main(["surface", *turned, *own, "--grid", "2", "2", "--out", out])
 
 

@@ -29,9 +29,9 @@ GOOD = ("--model", "nets:make", "--data", "data.npz")
         (("steps", "b.npz", *GOOD), "holds 2 networks; name one: steps#0 to #1"),
         (("steps#2", "b.npz", *GOOD), "no network #2; it holds 2"),
         (("steps@7#0", "b.npz", *GOOD), "has no step 7; it has [5, 9]"),
-        (("a.npz@3", "b.npz", *GOOD), "is no folder of steps"),
+        (("a.npz@3", "b.npz", *GOOD), "an .npz has no steps"),
         (("data.npz", "b.npz", *GOOD), "has no params/"),
-        (("nets.py", "b.npz", *GOOD), "cannot be read"),
+        (("nets.py", "b.npz", *GOOD), "is a file, but not an .npz"),
         (("a.npz", "b.npz", *GOOD, "--num-points", "2"), "--num-points must be"),
         (("a.npz", "b.npz", *GOOD, "--batch-size", "0"), "--batch-size must be"),
         (("a.npz", "b.npz", *GOOD, "--rate", "-1"), "--rate must be positive"),
@@ -53,7 +53,7 @@ def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     broken.write_bytes((inside / "a.npz").read_bytes()[:200])
     with pytest.raises(SystemExit, match="2"):
         cli.main(("connect", str(broken), "b.npz", *GOOD))
-    assert "no readable .npz" in capsys.readouterr().err
+    assert "not a readable .npz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])

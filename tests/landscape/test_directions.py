@@ -163,8 +163,8 @@ LINE = [jnp.array([t, 2 * t, 0.0]) for t in (0.0, 1.0, 2.5)]
         ),
         (lambda: landscape.trajectory(LINE[:2], 2), "at least 3 networks, got 2"),
         (lambda: landscape.trajectory(LINE, 0), "at least 1, got 0"),
-        (lambda: landscape.trajectory(LINE, 2), "along 1 axes only"),
-        (lambda: landscape.trajectory([LINE[1]] * 3, 1), "along 0 axes only"),
+        (lambda: landscape.trajectory(LINE, 2), "have rank 1,"),
+        (lambda: landscape.trajectory([LINE[1]] * 3, 1), "have rank 0,"),
         (lambda: landscape.trajectory([*LINE, jnp.ones(2)], 1), "shape"),
     ],
 )

@@ -79,8 +79,8 @@ def test_statistics_take_them_as_one_tree(form, method):
         ([], "holds no array"),
         (iter([]), "there is no batch"),
         ({}, "holds no array"),
-        ({"x": X, "y": X[:2]}, r"one number of batches, .* got leading axes"),
-        ({"x": X, "y": np.float32(3)}, "one number of batches"),
+        ({"x": X, "y": X[:2]}, r"equal numbers of batches, .* got leading axes"),
+        ({"x": X, "y": np.float32(3)}, "equal numbers of batches"),
     ],
 )
 def test_what_is_no_set_is_refused_in_words(batches, words):

@@ -86,7 +86,7 @@ def test_a_claim_of_another_form_is_named(tmp_path, name, value):
     write(tmp_path / "b", {"config": {}}, {"claims": [missing]})
     page = report.write(tmp_path).read_text(encoding="utf-8")
     damaged = page.count(
-        "results.json is damaged, or no run&#x27;s: &#x27;claims&#x27;"
+        "results.json is damaged, or no run wrote it: &#x27;claims&#x27;"
     )
     assert damaged == (1 if any(value == good for good in fine.get(name, ())) else 2)
 

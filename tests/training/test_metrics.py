@@ -181,17 +181,17 @@ BAD = {
     "other statistics": (
         lambda loss, stats: (loss, ({"mean": loss, "new": loss}, {})),
         ValueError,
-        r"the statistics \['mean'\] and returns \['mean', 'new'\]",
+        r"the statistics \['mean'\] but returns \['mean', 'new'\]",
     ),
     "statistic of shape": (
         lambda loss, stats: (loss, ({"mean": jnp.ones(2)}, {})),
         ValueError,
-        r"mean starts as float32\[\] and the objective returns float32\[2\]",
+        r"'mean' starts as float32\[\], but the objective returns float32\[2\]",
     ),
     "statistic of integers": (
         lambda loss, stats: (loss, ({"mean": jnp.int32(1)}, {})),
         ValueError,
-        r"mean starts as float32\[\] and the objective returns int32\[\]",
+        r"'mean' starts as float32\[\], but the objective returns int32\[\]",
     ),
 }
 

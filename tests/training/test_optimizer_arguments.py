@@ -126,7 +126,7 @@ def test_a_mask_says_otherwise(name):
 @pytest.mark.parametrize("decay", [DECAY, np.float32(DECAY), jnp.float32(DECAY)])
 def test_a_decay_of_nothing_is_refused(name, decay):
     torch = {"fc": {"weight": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
-    words = r"weight_decay=0\.1\d* finds no leaf .* 'fc/bias', 'fc/weight'; .* mask="
+    words = r"weight_decay=0\.1\d* matches no leaf .* 'fc/bias', 'fc/weight'; .* mask="
     for mask in None, lambda params: jax.tree.map(lambda _: False, params):
         with pytest.raises(ValueError, match=words):
             make(name, decay, mask=mask).init(torch)

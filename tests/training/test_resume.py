@@ -101,7 +101,9 @@ def test_a_step_that_is_to_stay_is_made_again(tmp_path, whole):
     damage(tmp_path / "run", 0, "missing")
     with (
         pytest.warns(checkpoints.DamageWarning),
-        pytest.raises(checkpoints.CheckpointError, match=r"can be gone on from: .* 5"),
+        pytest.raises(
+            checkpoints.CheckpointError, match=r"no usable checkpoint in .*: .* 5"
+        ),
     ):
         fit(tmp_path / "run")
     shutil.copytree(
@@ -361,7 +363,7 @@ def test_another_seed_or_rate_is_said(tmp_path, case):
     train(2, **first)
     train(4, **first)  # the same is no news
     with pytest.warns(
-        training.ResumeWarning, match=f"own goes on from step 4.*{words}"
+        training.ResumeWarning, match=f"own resumes from step 4.*{words}"
     ):
         train(6, **second)
     train(8, **second)
@@ -386,7 +388,7 @@ def test_the_member_of_another_seed_is_named(tmp_path):
     with pytest.warns(training.ResumeWarning) as said:
         train(4, (0, 2))
     (warning,) = said
-    assert str(warning.message).startswith("b goes on from step 2")
+    assert str(warning.message).startswith("b resumes from step 2")
     assert "its seed was 1 and is 2" in str(warning.message)
 
 

@@ -1,6 +1,6 @@
 "use strict";
-// Unpacks the plotting library, draws every panel, and lets each be read by pointer and
-// by keyboard. Without it, or where it fails, the still images stay.
+// Unpacks the plotting library, draws every panel, and makes each readable by pointer
+// and by keyboard. If scripts are disabled or this fails, the still images stay.
 (async () => {
   const source = document.getElementById("library").textContent;
   if (typeof DecompressionStream === "undefined") return;
@@ -17,11 +17,11 @@
   const short = (value) =>
     typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
 
-  // A place on an axis in words: its name where the axis has names.
+  // Returns a position on an axis in words; by name if the axis has names.
   const placed = (panel, axis, value) =>
     panel.names?.[axis]?.[Math.round(value)] ?? short(value);
 
-  // Plotly reads tags in text; what it is given has none but line breaks.
+  // Plotly interprets tags in text, so escape all except line breaks.
   const untagged = (value, key) =>
     typeof value === "string" && key !== "hovertemplate"
       ? value.replace(/</g, "&lt;").replace(/\n/g, "<br>")
@@ -30,7 +30,7 @@
         ? Object.fromEntries(Object.entries(value).map(([k, v]) => [k, untagged(v, k)]))
       : value;
 
-  // Numbers written out on a log axis, where plotly would write 5 for 0.05.
+  // Writes numbers in full on a log axis; Plotly would write 5 for 0.05.
   function logTicks(axis, panel, name) {
     if (axis.type !== "log" || axis.tickvals) return {};
     const span = (traces) => {
@@ -75,7 +75,7 @@
   }
 
 
-  // What is said of a point: the two layers and the value, or a curve's name and point.
+  // Describes a point: two layers and their value, or a curve's name and coordinates.
   function words(panel, trace, point) {
     if (panel.kind === "heat") {
       const z = trace.z[point.row][point.column];
@@ -156,14 +156,14 @@
     try {
       await Plotly.newPlot(plot, untagged(panel.data), theme(panel), settings);
     } catch (error) {
-      // Such as a machine without WebGL: the still image of this figure comes back.
+      // On an error, such as missing WebGL, show this figure's still image again.
       element.closest("figure").classList.remove("with-live");
       continue;
     }
     readable(plot, panel, element.querySelector(".readout"));
     if (panel.kind === "surface") switchable(plot, panel);
     drawn.push([plot, panel]);
-    // Between two panels the page answers.
+    // Let the page respond between two panels.
     await new Promise((done) => setTimeout(done));
   }
   document.documentElement.dataset.drawn = String(drawn.length);
