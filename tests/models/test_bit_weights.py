@@ -131,7 +131,7 @@ def test_a_head_that_is_only_a_shape_is_not_kept(classes, tmp_path):
     images = jnp.zeros((1, 16, 16, 3))
     shapes = jax.eval_shape(other.init, jax.random.key(0), images)
     with pytest.raises(
-        ValueError, match=r"fc/\w+ is to be kept, but .* only the shape"
+        ValueError, match=r"fc/\w+ must keep its value, but is only a shape"
     ):
         bit_weights.load(tmp_path / "bit.npz", shapes, head="keep")
     load = bit_weights.load.__wrapped__  # without the annotations' own check
