@@ -172,5 +172,5 @@ def test_other_files_are_refused(change, words, tmp_path):
 
 def test_pickles_are_refused(tmp_path):
     np.savez(tmp_path / "bit.npz", a=np.array([{}], object))
-    with pytest.raises(ValueError, match=r"no \.npz file of plain arrays"):
+    with pytest.raises(ValueError, match=r"not an \.npz file of plain arrays"):
         bit_weights.load(tmp_path / "bit.npz", SHAPES)
