@@ -173,7 +173,8 @@ def _kept(wanted, found, replace) -> list[str]:
         kept = [path for path in wanted if replace(path)]
         if not kept:
             raise ValueError(
-                f"replace selects no leaf; select at least one of {', '.join(wanted)}"
+                f"replace selects none of {', '.join(wanted)}; it must select the "
+                "leaves that keep the target's values"
             )
         return kept
     differ = [

@@ -160,7 +160,7 @@ def misshapen(arrays):
     [
         (without, "lacks block_0_1/conv_1/kernel; create the network whose depth"),
         (with_more, "has, beyond this network, block_2_0/conv_0/kernel"),
-        (foreign, "has 'layer4/weight', which is no array of a BiT-ResNet"),
+        (foreign, "has 'layer4/weight', which is not an array of a BiT-ResNet"),
         (misshapen, r"conv_1/kernel as \[3, 3, 4, 8\], the network as \[3, 3, 4, 4\]"),
     ],
 )
