@@ -140,6 +140,7 @@ def _write(path, described, targets):
 
 
 def _save(path, described, targets):
+    """Saves targets, description and hash as `.npz`."""
     with open(path, "wb") as file:
         np.savez(
             file,

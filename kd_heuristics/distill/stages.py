@@ -183,12 +183,14 @@ def _numbered(batches, seed, step):
 
 
 def _matching(student, teacher, loss, params, batch_stats, batch, key):
+    """Computes the objective of `matching_stage`."""
     outputs, batch_stats = student(params, batch_stats, batch, key)
     value = loss(outputs, teacher(batch)).mean()
     return value, (batch_stats, {"loss": value})
 
 
 def _hint_stage(student, teacher, regress, rest, params, batch_stats, batch, key):
+    """Computes the objective of `hint_stage`."""
     whole = parts.merge(params["student"], rest["params"])
     guided, moved = student(whole, batch_stats, batch, key)
     value = _distance(regress, params["regressor"], guided, teacher(batch))
@@ -209,6 +211,7 @@ def _distance(regress, params, guided, hint):
 def _fitnet_stage(
     student, teacher, weight, temperature, params, batch_stats, batch, key
 ):
+    """Computes the objective of `fitnet_stage`."""
     logits, batch_stats = student(params, batch_stats, batch, key)
     value, metrics = _fitnet(logits, teacher(batch), weight, temperature, batch)
     return value, (batch_stats, metrics)
@@ -226,6 +229,7 @@ def _joint_stage(
     batch,
     key,
 ):
+    """Computes the objective of `joint_stage`."""
     outputs, batch_stats = student(params["student"], batch_stats, batch, key)
     guided, logits = outputs
     hint, teacher_logits = teacher(batch)

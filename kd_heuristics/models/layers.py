@@ -74,6 +74,7 @@ class Record:
 
     @property
     def outputs(self) -> dict[str, Any]:
+        """All recorded outputs by name, in call order."""
         digits = max(2, len(str(len(self._outputs) - 1)))
         return {
             f"{index:0{digits}d}_{kind}": value

@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said(tmp_path):
     wrong(r"batch_stats/bn/mean: left over from", adapt, less, target)
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK\x03\x04 nonsense")
-    wrong(r"broken\.npz is no \.npz file", transfer.load_npz, path)
+    wrong(r"broken\.npz is not an \.npz file", transfer.load_npz, path)
     np.savez(path, **{"a": np.zeros(1), "a/b": np.zeros(1)})
     wrong(r"'a/b', below another array", transfer.load_npz, path)
     np.savez(path, **{"a/b": np.zeros(1), "a": np.zeros(1)})
