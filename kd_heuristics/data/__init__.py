@@ -1,4 +1,4 @@
-"""Sets of labelled images, their batches and their augmentation.
+"""Loads labelled image sets, batches them and augments them.
 
     from kd_heuristics import data
 
@@ -6,8 +6,8 @@
     batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
     batch = batches(seed, step)  # pure: the same arguments, the same batch
 
-Large sets of images of all sizes are not loaded but streamed, and a view says who sees
-what of them:
+`stream` reads large sets of images of any size from disk. A view defines what the
+teacher and the student see of each image:
 
     view = data.views.create("mix", teacher_size=224)
     batches = data.stream("imagenet2012", "train", 4096, seed, view=view, workers=32)

@@ -1,4 +1,4 @@
-"""Augmentation and normalisation on the device: pure functions of uint8 batches."""
+"""Augments and normalises uint8 batches on the device, with pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from kd_heuristics.data.dataset import Dataset
 def augment(
     images: UInt8[Array, "b h w c"], key: jax.Array, *, padding: int, flip: bool
 ) -> UInt8[Array, "b h w c"]:
-    """A random crop, then a random flip where `flip` is true; see those two."""
+    """Applies `random_crop`, then `random_flip` if `flip` is true."""
     key_crop, key_flip = jax.random.split(key)
     images = random_crop(images, key_crop, padding)
     return random_flip(images, key_flip) if flip else images
@@ -25,15 +25,16 @@ def augment(
 def augment_batches(
     batches: dict[str, jax.Array], key: jax.Array, *, padding: int, flip: bool
 ) -> dict[str, jax.Array]:
-    """Evaluation batches with each image cropped and flipped once, see `augment`.
+    """Crops and flips each image of evaluation batches once (see `augment`).
 
-    For metrics on a training set as training sees it: each example still counts once.
+    Use it for metrics on a training set under the augmentation of training. Each
+    example still counts once.
 
     Args:
-      batches: as of `eval_batches`, "images" uint8 [num_batches, b, h, w, c].
-      key: of the crops and flips, the same for the same key.
-      padding: of `random_crop`.
-      flip: mirrors each image with probability one half.
+      batches: what `eval_batches` returns; "images" uint8 [num_batches, b, h, w, c].
+      key: random key of crops and flips; the same key gives the same images.
+      padding: see `random_crop`.
+      flip: whether to mirror each image with probability one half.
     """
     images = batches["images"]
 
@@ -47,18 +48,19 @@ def augment_batches(
 def random_crop(
     images: UInt8[Array, "b h w c"], key: jax.Array, padding: SupportsIndex = 4
 ) -> UInt8[Array, "b h w c"]:
-    """Pads with zeros on all sides and cuts each image out at a random place.
+    """Pads each image with zeros on all sides and crops it at a random offset.
 
     out[i, y, x] = images[i, y + dy[i] - padding, x + dx[i] - padding], zero outside,
     with dy[i] and dx[i] uniform in 0..2 * padding, independent between examples.
 
     Args:
       images: uint8 [b, h, w, c].
-      key: of the offsets.
-      padding: pixels on each side, not negative; 0 changes nothing.
+      key: random key of the offsets.
+      padding: pixels on each side, not negative; 0 leaves the images unchanged.
 
     Raises:
-      ValueError: `padding` is negative; one unbatched image; channels come first.
+      ValueError: `padding` is negative, the image has no batch axis, or channels come
+        first.
 
     >>> image = jnp.full((1, 2, 2, 1), 7, jnp.uint8)
     >>> random_crop(image, jax.random.key(0), 1)[0, ..., 0].tolist()
@@ -83,7 +85,7 @@ def random_flip(
 ) -> UInt8[Array, "b h w c"]:
     """Mirrors each image left to right with probability one half.
 
-    Raises: ValueError for one unbatched image, or channels that come first.
+    Raises: ValueError if the image has no batch axis or channels come first.
     """
     image_layout.check(images.shape)
     mirrored = (jax.random.bits(key, (len(images),), jnp.uint32) & 1) == 1
@@ -95,14 +97,15 @@ def normalize(
     mean: Float[Array, " c"] | Sequence,
     std: Float[Array, " c"] | Sequence,
 ) -> Float32[Array, "*batch h w c"]:
-    """(images - mean) / std a channel, in float32: units of the set's deviation.
+    """Computes (images - mean) / std per channel, in float32.
 
     Args:
-      images: pixels, channels last: uint8, or float32 in the same units, as of views.
-      mean: a value a channel, in units of uint8 pixels, as of `channel_stats`.
-      std: as `mean`, positive.
+      images: pixels, channels last: uint8, or float32 in the same units, as views
+        return them.
+      mean: one value per channel, in units of uint8 pixels; see `channel_stats`.
+      std: like `mean`, positive.
 
-    Raises: ValueError where mean or std has not as many values as images have channels.
+    Raises: ValueError if mean or std does not have one value per channel.
 
     >>> normalize(jnp.full((1, 1, 1, 1), 130, jnp.uint8), [120.0], [5.0]).item()
     2.0
@@ -112,28 +115,27 @@ def normalize(
     for name, value in (("mean", mean), ("std", std)):
         if value.size not in (1, images.shape[-1]):
             raise ValueError(
-                f"{name} has {value.size} values for images of {images.shape}, whose "
-                f"last axis, the channels, has {images.shape[-1]}; give one a channel, "
-                "and images with their channels last"
+                f"{name} has {value.size} values for images of shape {images.shape}, "
+                f"which have {images.shape[-1]} channels in their last axis; give one "
+                "value per channel, and images with channels last"
             )
     return (images.astype(jnp.float32) - mean) / std
 
 
 def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels of each channel, `(mean, std)`.
+    """Computes the mean and standard deviation of each channel, `(mean, std)`.
 
-    From sums of integers, without rounding until the end: with n pixels a channel,
-    S their sum and Q the sum of their squares, mean = S / n and
-    std = sqrt(n Q - S^2) / n. Both are rounded to float32 and returned as numbers,
-    which are hashable where arrays are not.
+    With n pixels per channel, S their sum and Q the sum of their squares, mean = S / n
+    and std = sqrt(n Q - S^2) / n. The sums are exact integers. Both results are rounded
+    to float32 and returned as Python numbers, which are hashable, unlike arrays.
 
     Raises:
-      ValueError: all pixels of a channel are equal: there is no unit to measure in.
+      ValueError: all pixels of a channel are equal, so its deviation is zero.
     """
     values = np.arange(256)
     mean, std = [], []
     for channel, counts in enumerate(_histograms(dataset.images)):
-        # Python's integers: n Q passes 2^63 on a set of millions of images.
+        # Python integers: n Q exceeds 2^63 on a set of millions of images.
         n, total = int(counts.sum()), int(counts @ values)
         spread = n * int(counts @ values**2) - total**2
         if spread == 0:
@@ -147,18 +149,19 @@ def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def _offsets(key, num_examples, padding):
-    """Uniform int32 [num_examples, 2] in 0..2 * padding."""
-    # Bits and a remainder: `randint` may change its stream between versions of jax.
+    """Draws uniform int32 [num_examples, 2] in 0..2 * padding."""
+    # Bits and a remainder, because `randint` may change its stream between versions
+    # of jax.
     bits = jax.random.bits(key, (num_examples * 2,), jnp.uint32)
     bits = bits % jnp.uint32(2 * padding + 1)
     return bits.astype(jnp.int32).reshape(num_examples, 2)
 
 
 def _histograms(images: np.ndarray) -> np.ndarray:
-    """How often each channel has each of the 256 values: int64 [c, 256]."""
+    """Counts each of the 256 values in each channel: int64 [c, 256]."""
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
-    for start in range(0, len(images), 1000):  # bincount makes 8-byte copies
+    for start in range(0, len(images), 1000):  # bincount copies to 8 bytes
         part = images[start : start + 1000].reshape(-1, channels)
         counts += [np.bincount(column, minlength=256) for column in part.T]
     return counts

@@ -1,4 +1,4 @@
-"""Labelled images in memory."""
+"""Holds labelled images in memory."""
 
 import dataclasses
 from typing import SupportsIndex
@@ -12,18 +12,18 @@ UNLABELLED = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a set of images, in memory on the host.
+    """Holds one split of an image set in host memory.
 
     Attributes:
       images: uint8 [n, h, w, c].
-      labels: int32 [n] in [0, num_classes), of integers of any type; all `UNLABELLED`
-        (-1) where there are no classes.
-      num_classes: how many classes the labels tell apart; 0 for a set without labels,
-        so that a network for it fails to be made instead of being trained on nothing.
-      name: of the set, for messages.
+      labels: int32 [n] in [0, num_classes), converted from any integer type; all
+        `UNLABELLED` (-1) if the set has no classes.
+      num_classes: number of classes. It is 0 for a set without labels, so that creating
+        a network for that set fails.
+      name: name of the set, for messages.
 
     Raises:
-      ValueError: the fields do not fit each other; the message names the field.
+      ValueError: the fields are inconsistent; the message names the field.
 
     >>> two = Dataset(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1], np.int32), 2)
     >>> len(two), len(two.take(1))
@@ -38,14 +38,14 @@ class Dataset:
     def __post_init__(self):
         self._check_arrays()
         self._check_labels()
-        # After the check: int32 holds all labels that passed it.
+        # Safe after the check: every label that passed it fits int32.
         object.__setattr__(self, "labels", self.labels.astype(np.int32, copy=False))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, count: SupportsIndex | None) -> "Dataset":
-        """The first `count` examples; None: all of them.
+        """Returns the first `count` examples; `None` returns all.
 
         Raises:
           ValueError: `count` is below 1 or above the number of examples.
@@ -64,9 +64,11 @@ class Dataset:
 
     @property
     def _who(self) -> str:
+        """Names the set in messages."""
         return f"the set {self.name!r}" if self.name else "the set"
 
     def _check_arrays(self):
+        """Raises ValueError for wrong types, shapes or lengths."""
         images, labels = self.images, self.labels
         image_layout.check(images.shape, f"images of {self._who}")
         if images.dtype != np.uint8:
@@ -77,7 +79,7 @@ class Dataset:
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"labels of {self._who} must be integers [n], got {labels.dtype} "
-                f"{list(labels.shape)}; of one-hot rows take labels.argmax(-1)"
+                f"{list(labels.shape)}; for one-hot rows take labels.argmax(-1)"
             )
         if len(self.images) != len(self.labels):
             raise ValueError(
@@ -90,6 +92,7 @@ class Dataset:
             )
 
     def _check_labels(self):
+        """Raises ValueError for labels outside the classes."""
         lowest, highest = int(self.labels.min()), int(self.labels.max())
         if self.num_classes < 0:
             raise ValueError(

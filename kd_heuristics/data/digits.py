@@ -1,8 +1,8 @@
-"""scikit-learn's handwritten digits, at any size, in three disjoint splits.
+"""Loads scikit-learn's handwritten digits, at any size, in three disjoint splits.
 
-1,797 digits of 8 by 8 pixels with values 0..16 (Alpaydin and Kaynak 1998, UCI machine
-learning repository: Optical Recognition of Handwritten Digits, its test part). All of
-this is integer arithmetic, so each byte is the same on every machine.
+The set has 1,797 digits of 8 by 8 pixels with values 0..16 (Alpaydin and Kaynak 1998,
+UCI machine learning repository: Optical Recognition of Handwritten Digits, test part).
+All arithmetic uses integers, so each byte is the same on every machine.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ NUM_CLASSES = 10
 SIDE = 8  # pixels
 BRIGHTEST = 16  # the digits' own scale is 0..16
 
-# Which part of the shuffled digits each split holds.
+# The part of the shuffled digits that each split holds.
 SPLITS = {
     "train": slice(0, 1197),
     "validation": slice(1197, 1397),
@@ -23,18 +23,18 @@ _SEED = 2019
 
 
 def load(split: str, size: int = SIDE) -> Dataset:
-    """The digits of a split: uint8 [n, size, size, 1].
+    """Loads the digits of a split: uint8 [n, size, size, 1].
 
     Args:
-      split: a key of `SPLITS`: 1,197, 200 and 400 digits.
-      size: pixels a side, at least 8; larger than 8 is bilinear (`enlarge`).
+      split: a key of `SPLITS`, which hold 1,197, 200 and 400 digits.
+      size: side in pixels, at least 8; `enlarge` interpolates to sizes above 8.
     """
     digits, labels = raw(split)
     return Dataset(enlarge(digits, size)[..., None], labels, NUM_CLASSES, "digits")
 
 
 def raw(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The digits of a split as they are, int64 [n, 8, 8] in 0..16, and int32 labels."""
+    """Loads the original digits of a split, int64 [n, 8, 8] in 0..16, and labels."""
     from sklearn.datasets import load_digits  # a second of import, for these sets only
 
     pixels, labels = load_digits(return_X_y=True)
@@ -45,23 +45,25 @@ def raw(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draws(seed: tuple[int, ...], count: int) -> np.ndarray:
-    """Random uint64 [count]: the raw stream of PCG64, which NumPy keeps for ever.
+    """Draws random uint64 [count] from the raw stream of PCG64.
 
-    Its `Generator` methods may change between versions; raw words do not.
+    NumPy guarantees the raw stream. The methods of its `Generator` may change between
+    versions.
     """
     return np.random.PCG64(seed).random_raw(count)
 
 
 def enlarge(digits: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear interpolation in exact integers, and the scale 0..16 to 0..255.
+    """Interpolates bilinearly in exact integers and rescales 0..16 to 0..255.
 
-    Output pixel o looks at the input coordinate (o + 1/2) * 8 / size - 1/2 (pixel
-    centres, the edge pixel repeated outside), a fraction with denominator 2 * size. So
-    each value is a fraction of integers; it is rounded once, to the nearest, halves up.
+    Output pixel o samples the input coordinate (o + 1/2) * 8 / size - 1/2 (pixel
+    centres, the edge pixel repeated outside), a fraction with denominator 2 * size.
+    Each value is therefore a fraction of integers, rounded once to the nearest integer,
+    halves up.
 
     Args:
       digits: integers [n, 8, 8] in 0..16.
-      size: pixels a side of the result, at least 8.
+      size: side of the result in pixels, at least 8.
 
     Returns: uint8 [n, size, size].
 
@@ -72,7 +74,7 @@ def enlarge(digits: np.ndarray, size: int) -> np.ndarray:
     [128, 128, 128]
     """
     if size < SIDE:
-        raise ValueError(f"digits have {SIDE} pixels a side and only grow, got {size}")
+        raise ValueError(f"size must be at least {SIDE}, the digits' own, got {size}")
     weights = _weights(size)
     total = np.einsum("yi,nij,xj->nyx", weights, digits, weights, optimize=True)
     denominator = BRIGHTEST * (2 * size) ** 2
@@ -80,7 +82,7 @@ def enlarge(digits: np.ndarray, size: int) -> np.ndarray:
 
 
 def _weights(size: int) -> np.ndarray:
-    """How much of input pixel i output pixel o holds: int64 [o, i], rows sum to 2 size.
+    """Weights of input pixel i in output pixel o: int64 [o, i], rows sum to 2 * size.
 
     >>> _weights(16)[:3, :2].tolist()
     [[32, 0], [24, 8], [8, 24]]

@@ -1,4 +1,4 @@
-"""Encoded images as TensorFlow decodes them, and their central square at a size."""
+"""Decodes images as TensorFlow does and resizes their central square."""
 
 import io
 from typing import Any
@@ -7,27 +7,27 @@ import numpy as np
 
 
 def decode(encoded: bytes) -> np.ndarray:
-    """Pixels uint8 [height, width, 3], as of `tf.io.decode_image(channels=3)`.
+    """Decodes to uint8 [height, width, 3], like `tf.io.decode_image(channels=3)`.
 
-    - Grey images are repeated three times; 1, 2 and 4 bits are scaled to 0..255.
-    - Of 16 bits the high 8 are kept.
-    - Palettes are looked up. Alpha is dropped: the colours below it stay.
-    - Inks become (255 - K) (255 - C) // 255, and likewise for M and Y.
-    - Of an animation the first frame is kept.
+    - A grey image is repeated three times; 1, 2 and 4 bits are scaled to 0..255.
+    - A 16-bit image keeps its high 8 bits.
+    - Palettes are looked up. Alpha is dropped and the colours below it are kept.
+    - CMYK inks become (255 - K) (255 - C) // 255, and likewise for M and Y.
+    - An animation keeps its first frame.
 
-    JPEG's values may differ by a few units: TensorFlow's default transform is a faster,
-    less accurate one.
+    JPEG values may differ by a few units, because TensorFlow's default transform is
+    faster and less accurate.
 
     Raises: ValueError for an image that TensorFlow does not read as 8-bit RGB either;
-      Pillow's errors for what is no image.
+      Pillow's errors for bytes that are not an image.
     """
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:
         if image.mode == "CMYK":
             return _inks(image)
-        if image.mode in ("P", "PA"):  # Pillow looks palettes up for RGBA, and blends
-            image = image.convert("RGBA")  # nothing
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # looks palettes up without blending
         values = np.asarray(image)
         if image.mode in ("RGB", "RGBA"):
             return np.ascontiguousarray(values[..., :3])
@@ -36,7 +36,7 @@ def decode(encoded: bytes) -> np.ndarray:
         if image.mode == "1":
             return _repeated(values * np.uint8(255))
         if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
-            return _repeated(values >> 8)  # 16 bits, as newer and older Pillows have it
+            return _repeated(values >> 8)  # 16 bits, in newer and older Pillow
         raise ValueError(
             f"the image has Pillow's mode {image.mode}, which TensorFlow does not read "
             "as 8-bit RGB either; save it as RGB among the set's downloaded files"
@@ -44,11 +44,12 @@ def decode(encoded: bytes) -> np.ndarray:
 
 
 def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The central square of an image at another size, uint8 [size, size, 3].
+    """Resizes the central square of an image to uint8 [size, size, 3].
 
-    Its side is the image's smaller side. Where it shrinks, each value is the mean over
-    the output pixel's area, in which an input pixel counts by its overlap (TensorFlow's
-    `area`), rounded to the nearest integer; where it grows, bilinear interpolation.
+    The square's side is the image's smaller side. To shrink it, each value is the mean
+    over the output pixel's area, with input pixels weighted by their overlap
+    (TensorFlow's `area`), rounded to the nearest integer. To enlarge it, values are
+    interpolated bilinearly.
 
     >>> central_square(np.full((9, 30, 3), 7, np.uint8), 4).shape
     (4, 4, 3)
@@ -73,10 +74,10 @@ def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _area_means(values: np.ndarray, start: float, length: int, size: int) -> np.ndarray:
-    """Means over `size` equal parts of [start, start + length) along the first axis.
+    """Averages over `size` equal parts of [start, start + length) along the first axis.
 
-    The integral from 0 to x is linear between whole x. In float64, whose sums of pixels
-    are exact.
+    The integral from 0 to x is linear between integers x. Sums of pixels are exact in
+    float64.
     """
     total = np.zeros((len(values) + 1, *values.shape[1:]))
     np.cumsum(values, axis=0, dtype=np.float64, out=total[1:])
@@ -89,14 +90,15 @@ def _area_means(values: np.ndarray, start: float, length: int, size: int) -> np.
 
 
 def _repeated(grey: np.ndarray) -> np.ndarray:
+    """Repeats grey [h, w] as three channels, uint8."""
     return np.repeat(grey[..., None], 3, -1).astype(np.uint8)
 
 
 def _inks(image: Any) -> np.ndarray:
-    """RGB of four inks.
+    """Converts a CMYK image to RGB.
 
-    Adobe's programs store 255 - ink and say so by a marker. Pillow inverts what it
-    reads from every JPEG, marked or not; TensorFlow only what is marked.
+    Adobe's programs store 255 - ink and mark the file. Pillow inverts every JPEG,
+    marked or not. TensorFlow inverts only marked files.
     """
     inks = np.asarray(image).astype(np.int32)
     if image.format == "JPEG" and "adobe" not in image.info:

@@ -1,6 +1,6 @@
-"""What a process that reads a stream does: which examples, and what is cut from them.
+"""Selects, reads and crops the examples of a stream, in one reading process.
 
-All of it is NumPy and can be sent to another process.
+Everything here uses NumPy and can be pickled for another process.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 
-# Draws of examples that stand in for one, apart from those of its crops.
+# Separates the draws of substitute examples from those of an example's crops.
 _STAND_IN, _NUM_STAND_INS = 2**32 - 1, 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Examples of some rows of each batch, as a random access source of Grain's.
+    """Selects rows of each batch, as a random-access source for Grain.
 
-    Element i is `(place, number)`: where the example stands, counted over all batches
-    from step 0, and which one of the set it is.
+    Element i is `(place, number)`: the example's position in the stream, counted over
+    all batches from step 0, and its index in the set.
 
     Attributes:
-      num_examples: of the set.
-      batch_size: examples a step, over all processes.
-      seed: of the order.
-      rows: those of each batch that are wanted.
-      first_step: of element 0.
-      last_step: where the source ends, not included.
+      num_examples: number of examples in the set.
+      batch_size: examples per step, over all processes.
+      seed: seed of the order.
+      rows: selected rows of each batch.
+      first_step: step of element 0.
+      last_step: step before which the source ends (exclusive).
     """
 
     num_examples: int
@@ -60,23 +60,24 @@ class Rows:
 
     @functools.cached_property
     def _order(self) -> Any:
-        """Grain's shuffled numbers, another order each epoch."""
+        """Grain's shuffled indices, in a new order each epoch."""
         import grain
 
-        # Grain adds the epoch to the seed: neighbouring seeds would share their epochs.
+        # Hashed, because Grain adds the epoch to the seed: neighbouring seeds would
+        # share orders.
         seed = np.random.SeedSequence(self.seed).generate_state(1)[0]
         return grain.MapDataset.range(self.num_examples).shuffle(seed=int(seed))
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Reads an example and cuts out what its viewers see.
+    """Reads an example and crops what teacher and student see.
 
     Attributes:
       records: the examples.
-      view: who sees which pixels.
-      seed: of the crops.
-      skip: whether another example stands in for one whose record is bad.
+      view: defines the crops of teacher and student.
+      seed: seed of the crops.
+      skip: whether to substitute another example for a bad record.
     """
 
     records: Records
@@ -103,7 +104,7 @@ class Load:
         return example
 
     def _viewers(self) -> list[tuple[str, int]]:
-        """Who needs pixels of its own, and at which size."""
+        """Lists who needs a separate crop, and its size."""
         view = self.view
         same = view.is_shared and view.teacher_size == view.student_size
         viewers = [("student", view.student_size)]
@@ -112,12 +113,12 @@ class Load:
         return viewers
 
     def _draws(self, place: int) -> np.ndarray:
-        """Uniform numbers in [0, 1) for two viewers, of the place in the stream."""
+        """Draws uniform numbers in [0, 1) for two viewers from the stream position."""
         words = digits.draws((self.seed, place), 2 * rectangles.NUM_DRAWS)
         return (words >> np.uint64(11)).reshape(2, -1) * 2.0**-53
 
     def _read(self, place: int, wanted: int) -> tuple[int, np.ndarray, int]:
-        """The example that is wanted, or one drawn for its place in the stream."""
+        """Reads the wanted example, or a substitute drawn for its stream position."""
         try:
             return wanted, *self.records[wanted]
         except BadRecordError:
@@ -136,14 +137,14 @@ class Load:
 
 
 def end_with_parent(index: int, count: int) -> None:
-    """In a worker process: ends it when the process that started it has died.
+    """Ends this worker process when its parent process has died.
 
-    A process that is killed stops nobody. Its workers would wait for ever, and keep
-    their memory and what they share with it.
+    A killed parent does not stop its workers. They would wait forever and keep their
+    own and the shared memory.
 
     Args:
-      index: of the worker; ignored.
-      count: of the workers; ignored.
+      index: worker index, ignored.
+      count: number of workers, ignored.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -151,5 +152,6 @@ def end_with_parent(index: int, count: int) -> None:
 
 
 def _wait_for(sentinel: int) -> None:
+    """Exits this process when the sentinel's process ends."""
     multiprocessing.connection.wait([sentinel])
     os._exit(1)

@@ -1,7 +1,8 @@
-"""Mixup: each image with a part of its neighbour in the batch.
+"""Mixes each image with its neighbour in the batch (mixup).
 
-Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"; as Beyer et al. 2022 use
-it: one coefficient a batch, and partners by a roll, so that all pairs differ.
+Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", in the variant
+of Beyer et al. 2022. It draws one coefficient per batch and takes partners by a roll,
+so that all pairs differ.
 """
 
 import jax
@@ -10,14 +11,14 @@ from jaxtyping import Array, Float, Float32
 
 
 def mixup_coefficient(key: jax.Array, p: float) -> Float32[Array, ""]:
-    """One a = max(b, 1 - b), b ~ Beta(p, p), for the whole batch; 1 for p = 0.
+    """Draws one a = max(b, 1 - b), b ~ Beta(p, p), for the whole batch; 1 for p = 0.
 
-    The paper has b uniform in [0, 1] (p = 1), its code the maximum: which of the two
-    images of a pair weighs more is then known, and pairs are as before.
+    The paper draws b uniformly in [0, 1] (p = 1). Its code takes the maximum, so that
+    an image always weighs at least as much as its partner; the pairs stay the same.
     """
     if not p:
         return jnp.float32(1)
-    # Uniform for p = 1, which takes no loop over rejected draws.
+    # Beta(1, 1) is uniform, which needs no rejection loop.
     kind = {"shape": (), "dtype": jnp.float32}
     drawn = (
         jax.random.uniform(key, **kind)
@@ -30,13 +31,14 @@ def mixup_coefficient(key: jax.Array, p: float) -> Float32[Array, ""]:
 def mix(
     values: Float[Array, "b *rest"], coefficient: Float[Array, ""] | float
 ) -> Float[Array, "b *rest"]:
-    """Values a * values[i] + (1 - a) * values[i - 1]; the first one's partner is last.
+    """Computes a * values[i] + (1 - a) * values[i - 1]; the first pairs with the last.
 
-    For images, and with the same coefficient for one-hot labels of supervised training.
+    Apply it to images and, in supervised training, with the same coefficient to one-hot
+    labels.
 
     Args:
-      values: an example along the first axis.
-      coefficient: a, of `mixup_coefficient`; "mixup" of a view.
+      values: examples along the first axis.
+      coefficient: a, from `mixup_coefficient` or a view's "mixup".
 
     >>> mix(jnp.array([[1.0, 0.0], [0.0, 1.0]]), 0.75).tolist()
     [[0.75, 0.25], [0.25, 0.75]]

@@ -1,10 +1,11 @@
-"""Digits blended into photographs: a small set on which training heuristics matter.
+"""Blends digits into photographs: a small set on which training heuristics matter.
 
 The recipe is that of MNIST-M (Ganin et al. 2016, "Domain-Adversarial Training of Neural
-Networks", section 5.2.4), |patch - digit| a channel, with scikit-learn's digits and two
-photographs. Splits share neither a digit nor a pixel of a photograph. All of it is
-integer arithmetic from fixed seeds, so each byte is the same on every machine; the
-photographs lie beside this file as PNG because decoders of JPEG differ in the last bit.
+Networks", section 5.2.4), |patch - digit| per channel, with scikit-learn's digits and
+two photographs. Splits share neither a digit nor a pixel of a photograph. All
+arithmetic uses integers and fixed seeds, so each byte is the same on every machine. The
+photographs are stored beside this file as PNG because JPEG decoders differ in the last
+bit.
 """
 
 from pathlib import Path
@@ -14,14 +15,15 @@ import numpy as np
 from kd_heuristics.data import digits
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
 
-SIDE = 32  # pixels, unless asked otherwise
+SIDE = 32  # default side, in pixels
 SIZES = range(digits.SIDE, 129)
-COPIES = 4  # patches that each digit is blended into
+COPIES = 4  # patches per digit
 
 ASSETS = Path(__file__).parent / "assets"
 
-# The part (rows, columns) of each photograph that a split sees. The flower is cut
-# across and the tower along: each split has petals, roofs, leaves and plain ground.
+# The part (rows, columns) of each photograph that a split sees. The flower is split by
+# rows and the tower by columns, so each split has petals, roofs, leaves and plain
+# ground.
 PARTS = {
     "train": {
         "china": (slice(0, 427), slice(256, 640)),
@@ -40,15 +42,15 @@ _SEEDS = {"train": 1, "validation": 2, "test": 3}
 
 
 def load(split: str, size: int = SIDE) -> Dataset:
-    """Digits blended into photographs: uint8 [n, size, size, 3].
+    """Blends digits into photographs: uint8 [n, size, size, 3].
 
-    Each digit of the split fills `COPIES` images, each with a patch of its own. The
-    copies follow each other: the first n / COPIES images are distinct digits, so that
-    the head of a split holds as many digits as it can.
+    Each digit of the split appears in `COPIES` images, each with its own patch. The
+    first n / COPIES images are distinct digits and the copies follow, so that the head
+    of a split holds as many distinct digits as possible.
 
     Args:
       split: "train" (4,788 images), "validation" (800) or "test" (1,600).
-      size: pixels a side, in `SIZES`.
+      size: side in pixels, in `SIZES`.
     """
     values, labels = digits.raw(split)
     drawn = np.tile(digits.enlarge(values, size), (COPIES, 1, 1))[..., None]
@@ -57,11 +59,11 @@ def load(split: str, size: int = SIDE) -> Dataset:
 
 
 def load_patches(split: str, size: int = SIDE) -> Dataset:
-    """The patches alone, as out-of-domain images: uint8 [n, size, size, 3].
+    """Loads the patches alone, as out-of-domain images: uint8 [n, size, size, 3].
 
-    Image i is the patch that image i of `load` has its digit in: a study of which
-    images a network is taught on compares equally many, with the same backgrounds.
-    They have no labels (`UNLABELLED`, no classes).
+    Image i is the background of image i of `load`. A study of transfer images can
+    therefore compare equal numbers of images with the same backgrounds. The patches
+    have no labels (`UNLABELLED`, no classes).
     """
     chosen = digits.SPLITS[split]
     count = COPIES * (chosen.stop - chosen.start)
@@ -70,7 +72,7 @@ def load_patches(split: str, size: int = SIDE) -> Dataset:
 
 
 def blend(patches: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """|patch - digit| a channel: uint8 of uint8 arrays that broadcast.
+    """Computes |patch - digit| per channel, for uint8 arrays that broadcast.
 
     >>> blend(np.uint8([[10, 200]]), np.uint8([[255]])).tolist()
     [[245, 55]]
@@ -80,7 +82,7 @@ def blend(patches: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """The two photographs by name, uint8 [427, 640, 3]."""
+    """Loads the two photographs by name, uint8 [427, 640, 3]."""
     from PIL import Image
 
     return {
@@ -90,7 +92,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def _patches(split: str, count: int, size: int) -> np.ndarray:
-    """Patches at random places of a random photograph's part, uint8 [count, ...]."""
+    """Draws patches at random places of a random photograph, uint8 [count, ...]."""
     choice, row, column = digits.draws((_SEEDS[split],), 3 * count).reshape(3, count)
     patches = np.empty((count, size, size, 3), np.uint8)
     photos = photographs()

@@ -1,4 +1,4 @@
-"""Downloads a set and writes it in the format that is read without TensorFlow."""
+"""Downloads a set and writes it in a format that needs no TensorFlow to read."""
 
 import importlib
 import os
@@ -13,7 +13,8 @@ from etils import epath
 from kd_heuristics import nearest
 from kd_heuristics.data import tfds
 
-# Download in megabytes, for the message before it starts; None: by hand.
+# Download size in megabytes, for the message before it starts; None if the archives
+# must be downloaded by hand.
 DOWNLOADS: dict[str, int | None] = {
     "cifar10": 170,
     "cifar100": 169,
@@ -25,7 +26,7 @@ DOWNLOADS: dict[str, int | None] = {
     "caltech_birds2011": 1_190,
 }
 
-# What tfds' builders of the others import, beside what is installed with us.
+# Packages that the tfds builders import beyond our own dependencies.
 _NEEDS = dict.fromkeys(DOWNLOADS, ("tensorflow",)) | {
     "cifar10": (),
     "cifar100": (),
@@ -35,12 +36,12 @@ _NEEDS = dict.fromkeys(DOWNLOADS, ("tensorflow",)) | {
 
 _SIDE = 32  # pixels of CIFAR
 
-# The labels of a record of CIFAR, in the order of the bytes.
+# The labels of a CIFAR record, in byte order.
 _LABELS = {"cifar10": ("label",), "cifar100": ("coarse_label", "label")}
 
 
 class PrepareError(Exception):
-    """A set could not be prepared; the message has the remedy."""
+    """Reports that a set could not be prepared; the message has the remedy."""
 
 
 def prepare(
@@ -48,30 +49,30 @@ def prepare(
     data_dir: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] = print,
 ) -> epath.Path:
-    """Prepares a set once, in array_record; afterwards `data.load` finds it.
+    """Prepares a set once, as array_record, so that `data.load` finds it.
 
-    tfds writes into an `incomplete.*` folder and renames it at the end; what an
-    interruption left of such folders is removed first, so a second try starts clean
-    (a finished download is kept). Do not prepare one set in two processes at once.
+    tfds writes into an `incomplete.*` folder and renames it at the end. Folders left by
+    an interruption are removed first, so a second attempt starts clean; finished
+    downloads are kept. Do not prepare one set in two processes at once.
 
     Args:
-      name_or_builder: one of `DOWNLOADS`: TensorFlow is not needed for "cifar10" and
-        "cifar100", and is for the others; the archives of "imagenet2012" are to be put
-        by hand into the folder that the error names. Or a `tfds.core.DatasetBuilder`.
-      data_dir: of tfds; None: TFDS_DATA_DIR, else ~/tensorflow_datasets. A builder has
-        its own.
-      log: told what is about to happen, and where the set lies in the end.
+      name_or_builder: one of `DOWNLOADS`, or a `tfds.core.DatasetBuilder`. All but
+        "cifar10" and "cifar100" need TensorFlow. Put the archives of "imagenet2012" by
+        hand into the folder that the error names.
+      data_dir: data directory of tfds; `None` uses TFDS_DATA_DIR, else
+        ~/tensorflow_datasets. Do not give one for a builder, which has its own.
+      log: receives a message before the work starts and one with the final folder.
 
     Returns: the folder of the prepared set.
 
     Raises:
-      ValueError: an unknown name, or a folder for a builder, which has one.
-      PrepareError: a package is missing, the download failed, or the set is there in
+      ValueError: the name is unknown, or `data_dir` is given with a builder.
+      PrepareError: a package is missing, the download failed, or the set exists in
         another format.
     """
     builder = _builder(name_or_builder, data_dir)
     target = epath.Path(builder.data_dir)
-    # Above the name, the configuration where there is one, and the version.
+    # The folder above name, configuration (if any) and version.
     where = _where(target.parents[builder.info.full_name.count("/")])
     _clean(target)
     if target.exists():
@@ -87,7 +88,7 @@ def prepare(
     log(_announcement(builder.name, target))
     try:
         builder.download_and_prepare(file_format="array_record")
-    # tfds raises whatever happened below it: sockets, archives, checksums, packages.
+    # tfds passes on any error of sockets, archives, checksums and packages.
     except Exception as error:
         raise PrepareError(_explain(builder.name, error)) from error
     log(f"{builder.name} lies in {target}{where}")
@@ -95,11 +96,12 @@ def prepare(
 
 
 def _builder(name_or_builder, data_dir):
+    """Returns the tfds builder of a name, or the given builder."""
     if not isinstance(name_or_builder, str):
         if data_dir is not None:
             raise ValueError(
-                f"the builder prepares into {name_or_builder.data_dir}; give its own "
-                f"data_dir to it instead of {data_dir}"
+                f"the builder prepares into {name_or_builder.data_dir}, not into "
+                f"data_dir={data_dir}; create the builder with that data_dir"
             )
         return name_or_builder
     name = nearest.choose(name_or_builder, DOWNLOADS, "dataset to prepare")
@@ -108,7 +110,7 @@ def _builder(name_or_builder, data_dir):
     folder = tfds.data_dir() if data_dir is None else epath.Path(data_dir).expanduser()
     try:
         builder = tensorflow_datasets.builder_cls(name)(data_dir=folder)
-    except Exception as error:  # whatever tfds says to a description it cannot read
+    except Exception as error:  # tfds has no common error for damaged files
         raise PrepareError(
             f"{folder / name} is damaged ({error}); delete it and prepare it again"
         ) from error
@@ -116,10 +118,10 @@ def _builder(name_or_builder, data_dir):
 
 
 def _without_tensorflow(builder):
-    """Replaces the two steps for which tfds' CIFAR builders need TensorFlow.
+    """Replaces the two steps of tfds' CIFAR builders that need TensorFlow.
 
-    They are unpacking the archive, and reading its files and encoding the pixels as
-    PNG. Keys, order and pixels stay those of tfds.
+    These steps unpack the archive, and read its files and encode the pixels as PNG.
+    Keys, order and pixels stay those of tfds.
     """
     splits, labels = builder._split_generators, _LABELS[builder.name]
     builder._split_generators = lambda manager: splits(_Downloads(manager))
@@ -128,9 +130,9 @@ def _without_tensorflow(builder):
 
 
 def _examples(prefix: str, paths: Iterable[str], labels: Sequence[str]):
-    """The examples of CIFAR's binary files, with keys counted through all of them.
+    """Yields the examples of CIFAR's binary files, with keys counted over all files.
 
-    A record is a byte for each label, then 32 x 32 bytes of red, of green, of blue.
+    A record has one byte per label, then 32 x 32 bytes each of red, green and blue.
     """
     from PIL import Image
 
@@ -140,7 +142,7 @@ def _examples(prefix: str, paths: Iterable[str], labels: Sequence[str]):
         for record in records.reshape(-1, len(labels) + 3 * _SIDE**2):
             values, pixels = np.split(record, [len(labels)])
             pixels = pixels.reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)
-            # tfds leaves an image of Pillow to be encoded by Pillow.
+            # tfds lets Pillow encode a Pillow image.
             image = Image.fromarray(np.ascontiguousarray(pixels))
             yield (
                 key,
@@ -154,7 +156,7 @@ def _examples(prefix: str, paths: Iterable[str], labels: Sequence[str]):
 
 
 class _Downloads:
-    """The one method of tfds' download manager that the CIFAR builders call."""
+    """Implements the one method of tfds' download manager that CIFAR builders call."""
 
     def __init__(self, manager):
         self._manager = manager
@@ -162,17 +164,17 @@ class _Downloads:
     def download_and_extract(self, url: str) -> epath.Path:
         archive = epath.Path(self._manager.download(url))
         folder = archive.parent / f"{archive.name}.unpacked"
-        # Unpacked anew: an interruption may have left half of it.
+        # Unpack again, because an interruption may have left a partial folder.
         shutil.rmtree(folder, ignore_errors=True)
         with tarfile.open(archive) as tar:
-            # The first Python 3.11 have no filter yet.
+            # Early releases of Python 3.11 have no filter.
             tar.extraction_filter = getattr(tarfile, "data_filter", lambda m, _: m)
             tar.extractall(folder)
         return folder
 
 
 def _clean(target: epath.Path) -> None:
-    """Removes what an interruption left: half-made folders of this version."""
+    """Removes incomplete folders of this version that an interruption left."""
     if target.exists() and not (target / "dataset_info.json").exists():
         target.rmtree()
     if target.parent.exists():
@@ -184,6 +186,7 @@ def _clean(target: epath.Path) -> None:
 
 
 def _announcement(name: str, target: epath.Path) -> str:
+    """States what is prepared where and, if known, the download's size."""
     megabytes = DOWNLOADS.get(name)
     if megabytes is None:
         return f"preparing {name} in {target}"
@@ -194,7 +197,7 @@ def _announcement(name: str, target: epath.Path) -> str:
 
 
 def _check_packages(name: str) -> None:
-    """Raises PrepareError before a download that could not be read afterwards."""
+    """Raises PrepareError before the download if a package to read it is missing."""
     for module in _NEEDS[name]:
         try:
             importlib.import_module(module)
@@ -203,17 +206,17 @@ def _check_packages(name: str) -> None:
 
 
 def _where(folder: epath.Path) -> str:
-    """How `data.load` is told of a folder of tfds that it does not look into."""
+    """States how to make `data.load` search a folder outside its default."""
     if folder == tfds.data_dir():
         return ""
     return f"; set TFDS_DATA_DIR={folder} for it to be found there"
 
 
 def _explain(name: str, error: BaseException) -> str:
-    """The failure in a sentence, with the remedy where it is known."""
+    """Describes the failure in a sentence, with the remedy if it is known."""
     cause: BaseException | None = error
     while cause is not None:
-        # tfds raises such errors again with the name in the text only.
+        # tfds re-raises such errors with the name in the text only.
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
             return _missing(cause.name, name)
         cause = cause.__cause__ or cause.__context__
@@ -224,6 +227,7 @@ def _explain(name: str, error: BaseException) -> str:
 
 
 def _missing(module: str, name: str) -> str:
+    """Names a missing package and the command that installs it."""
     return (
         f"preparing {name} needs the package {module}: "
         'pip install "kd_heuristics[prepare]"'

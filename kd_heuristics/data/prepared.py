@@ -1,4 +1,4 @@
-"""What is known of each set that tfds prepares, without reading it."""
+"""Describes each set that tfds prepares, without reading it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A set as tfds stores it, in our splits.
+    """Describes a set that tfds stores, with our splits.
 
     Attributes:
-      base: its name in tfds, and of `kd-heuristics prepare`.
-      num_classes: how many its labels must tell apart.
-      splits: what tfds calls the images of each of our splits.
-      side: pixels a side of all images; None where sizes vary.
-      size: pixels a side that they are usually shown at.
-      config: of tfds' builder, a folder of its own; "" for none.
+      base: name of the set in tfds and for `kd-heuristics prepare`.
+      num_classes: expected number of classes.
+      splits: our split names to tfds' split expressions.
+      side: side of all images in pixels; `None` if sizes vary.
+      size: default side in pixels at which images are loaded.
+      config: configuration of the tfds builder, which has its own folder; "" for none.
     """
 
     base: str
@@ -26,7 +26,10 @@ class Prepared:
 
 
 def _held_out(last: int, first: int | None = None, test: str = "test"):
-    """Splits that keep the end of tfds' train, from `last` per cent, for validation."""
+    """Splits that hold out the end of tfds' train, from `last` percent, for validation.
+
+    Train ends at `first` percent, by default at `last`.
+    """
     first = last if first is None else first
     return {
         "train": f"train[:{first}%]",
@@ -40,7 +43,7 @@ _TWO = {"train": "train", "test": "test"}
 
 
 def _cifar(base: str, num_classes: int) -> dict[str, Prepared]:
-    """All 50,000 images in train, and with the last 5,000 of them held out."""
+    """CIFAR with all 50,000 images in train, and with the last 5,000 held out."""
     whole = Prepared(base=base, num_classes=num_classes, splits=_TWO, side=32, size=32)
     return {
         base: whole,
@@ -56,10 +59,10 @@ _IMAGENET = Prepared(
     size=224,
 )
 
-# By our names. Held-out images are the last in the order in which tfds stored them,
-# which it has shuffled. The splits are those of Beyer et al. 2022; where their released
-# code has others, they are under a name that ends in "_code". Their food101 test set is
-# what tfds calls validation: it has no other.
+# Keys are our names. Held-out images are the last in the order in which tfds stored
+# them, which is shuffled. The splits are those of Beyer et al. 2022. If their released
+# code has other splits, these have a name that ends in "_code". Their food101 test set
+# is tfds' validation, its only held-out split.
 SETS: dict[str, Prepared] = {
     **_cifar("cifar10", 10),
     **_cifar("cifar100", 100),
@@ -74,7 +77,7 @@ SETS: dict[str, Prepared] = {
     ),
     "sun397": Prepared(base="sun397", num_classes=397, splits=_NAMED, config="tfds"),
     "imagenet2012": _IMAGENET,
-    # Trains on the same 98 %, but looks at the last 1 % only.
+    # Trains on the same 98 %, but validates on the last 1 % only.
     "imagenet2012_code": dataclasses.replace(
         _IMAGENET, splits=_held_out(99, 98, test="validation")
     ),

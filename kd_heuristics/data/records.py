@@ -1,4 +1,4 @@
-"""The examples of a prepared set by their number, decoded without TensorFlow."""
+"""Reads examples of a prepared set by index and decodes them without TensorFlow."""
 
 import dataclasses
 import functools
@@ -13,30 +13,30 @@ from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.images import central_square, decode
 from kd_heuristics.data.prepared import SETS
 
-# More than this is not read into memory: `data.stream` is for larger sets.
+# The largest set that is loaded into memory; use `data.stream` for larger sets.
 LARGEST_BYTES = 32 * 2**30
 
 
 class BadRecordError(Exception):
-    """A record that is no image with a label; the message names file and record."""
+    """Reports a record that is not a labelled image; names the file and record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """The examples of one split by number; `records[i]` is `(pixels, label)`.
+    """Reads the examples of one split by index; `records[i]` is `(pixels, label)`.
 
-    Pixels are uint8 [height, width, 3], as of `images.decode`. Can be sent to another
-    process: files are opened where they are first read.
+    Pixels are uint8 [height, width, 3]; see `images.decode`. It can be pickled for
+    another process, which opens the files at its first read.
 
     Attributes:
       name: a key of `prepared.SETS`.
-      split: "train", "validation" or "test", as far as the set has them.
+      split: "train", "validation" or "test", if the set has it.
 
     Raises, when first used:
-      MissingDatasetError: the set was not prepared, or not in array_record, or one of
+      MissingDatasetError: the set was not prepared, or not as array_record, or one of
         its files is missing or cannot be opened.
-      ValueError: its labels are not of as many classes as they should be.
-      BadRecordError: this record cannot be decoded; others may.
+      ValueError: the set has another number of classes than expected.
+      BadRecordError: this record cannot be decoded; others may be readable.
     """
 
     name: str
@@ -67,24 +67,25 @@ class Records:
         return pixels, label
 
     def where(self, index: int) -> str:
-        """File and record of an example, in words."""
+        """Describes the file and record of an example."""
         file, record = self._place(index)
         return f"record {record} of {file} (example {index})"
 
     def __getstate__(self):
-        return {"name": self.name, "split": self.split}  # readers stay behind
+        return {"name": self.name, "split": self.split}  # without open readers
 
     def __setstate__(self, state):
         self.__dict__.update(state)
 
     @functools.cached_property
     def directory(self) -> Any:
-        """Where the set lies."""
+        """The folder of the prepared set."""
         entry = SETS[self.name]
         return tfds.find(entry.base, entry.config)
 
     @functools.cached_property
     def _builder(self) -> Any:
+        """The tfds builder of the set, with a checked number of classes."""
         import tensorflow_datasets  # a second of import, for these sets only
 
         with tfds.reading(SETS[self.name].base, self.directory):
@@ -101,11 +102,12 @@ class Records:
 
     @functools.cached_property
     def _source(self) -> Any:
+        """The random-access source of encoded examples."""
         from tensorflow_datasets import decode, features
 
         builder = self._builder
-        # Left encoded, masks too: tfds would decode with OpenCV, or warn that there is
-        # none.
+        # Images and masks stay encoded: tfds would decode them with OpenCV, or warn
+        # that OpenCV is missing.
         decoders: Any = {
             name: decode.SkipDecoding()
             for name, feature in builder.info.features.items()
@@ -116,7 +118,7 @@ class Records:
             return builder.as_data_source(split=self._tfds_split, decoders=decoders)
 
     def _check_files(self):
-        """Raises where a file of the split is missing."""
+        """Raises FileNotFoundError if a file of the split is missing."""
         found = {path.name for path in self.directory.iterdir()}
         names = [os.path.basename(part.filename) for part in self._instructions]
         missing = [name for name in names if name not in found]
@@ -127,7 +129,7 @@ class Records:
             )
 
     def _check_file(self, index):
-        """Raises where the file of an example cannot be opened: no record's fault."""
+        """Raises MissingDatasetError if an example's file, not its record, is bad."""
         from array_record.python import array_record_module
 
         file, record = self._place(index)
@@ -142,7 +144,7 @@ class Records:
                 raise ValueError(f"{file} has {count} records, so no {record}")
 
     def _place(self, index: int) -> tuple[str, int]:
-        """The file of an example, and its number there."""
+        """Finds the file of an example and its record number there."""
         ends = itertools.accumulate(part.take for part in self._instructions)
         part, end = next(
             (part, end)
@@ -153,28 +155,31 @@ class Records:
 
     @property
     def _tfds_split(self) -> str:
+        """The split's name in tfds."""
         return SETS[self.name].splits[self.split]
 
     @functools.cached_property
     def _instructions(self):
+        """The files of the split and the range of records that it takes from each."""
         return self._builder.info.splits[self._tfds_split].file_instructions
 
 
 def load(name: str, split: str, size: int) -> Dataset:
-    """One split of a prepared set with all images in memory.
+    """Loads one split of a prepared set into memory.
 
-    An image of another size is cut to its central square, whose side is the smaller
-    side, and resized: by area means where it shrinks, linearly where it grows.
+    An image of another size is cropped to its central square and resized; see
+    `images.central_square`.
 
     Args:
       name: a key of `prepared.SETS`.
       split: one of its splits.
-      size: pixels a side.
+      size: side in pixels.
 
     Raises:
       MissingDatasetError: the set was not prepared, was prepared in another format, or
         is damaged.
-      ValueError: more than `LARGEST_BYTES` of pixels; other classes than expected.
+      ValueError: the pixels exceed `LARGEST_BYTES`, or the set has another number of
+        classes than expected.
     """
     records = Records(name, split)
     base = SETS[name].base
@@ -195,4 +200,5 @@ def load(name: str, split: str, size: int) -> Dataset:
 
 
 def _first_line(error: Exception) -> str:
+    """Formats an error's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

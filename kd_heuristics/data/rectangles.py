@@ -1,9 +1,9 @@
-"""Rectangles of images: which part is looked at, and that part at another size.
+"""Draws crop rectangles of images and resizes what they contain.
 
-A rectangle is (top, left, height, width) in pixels of its image, fractions included: a
-pixel's centre lies at one half. It is made from uniform draws by plain arithmetic, of
-NumPy's arrays on a host or of JAX's on a device; so one rectangle can be looked at by
-two networks, at two resolutions.
+A rectangle is (top, left, height, width) in pixels of its image, possibly fractional,
+with pixel centres at one half. It is computed from uniform draws by plain arithmetic on
+NumPy arrays (host) or JAX arrays (device). Two networks can therefore see the same
+rectangle at two resolutions.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, UInt8
 
 KINDS = ("whole", "central", "mild", "inception")
-RANDOM = ("mild", "inception")  # the others are the same at every draw
-NUM_DRAWS = 4  # uniform numbers in [0, 1) that a rectangle is made from
+RANDOM = ("mild", "inception")  # the others do not depend on the draws
+NUM_DRAWS = 4  # uniform numbers in [0, 1) per rectangle
 AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 FRACTION = 128 / 160
 
@@ -30,27 +30,27 @@ def rectangle(
     area: tuple[float, float] = AREA,
     aspect: tuple[float, float] = ASPECT,
 ) -> Any:
-    """A rectangle of each image.
+    """Computes one rectangle per image.
 
-    - "whole": all of it, whatever its shape.
-    - "central": the central square whose side is `fraction` of the smaller side: with
-      160 and 128 the same as "smaller side to 160, then the central 128".
-    - "mild": that square at a uniformly random place.
-    - "inception": width / height = r, uniform in `aspect`; then the height, uniform
-      between those at which height * width is the smallest and the largest `area`, the
-      latter cut to what fits into the image; then a uniform place. This is the order in
-      which TensorFlow's `sample_distorted_bounding_box` draws; it keeps whole pixels.
+    - "whole": the whole image, whatever its shape.
+    - "central": the central square whose side is `fraction` of the smaller side. With
+      fraction 128 / 160 it equals "smaller side to 160, then the central 128".
+    - "mild": the same square at a uniformly random position.
+    - "inception": draws width / height uniformly in `aspect`, then the height uniformly
+      between the heights of the smallest and the largest `area`, clipped to what fits
+      the image, then a uniform position. TensorFlow's `sample_distorted_bounding_box`
+      draws in the same order, but rounds to whole pixels.
 
     Args:
       kind: one of `KINDS`.
       draws: float [..., 4] uniform in [0, 1): ratio, height, top, left.
-      height: of the images, in pixels: a number or an array [...].
-      width: as `height`.
+      height: image height in pixels, a number or an array [...].
+      width: image width, likewise.
       fraction: in (0, 1]; 128 / 160 on small sets, 224 / 256 on ImageNet.
-      area: smallest and largest area of an inception crop, parts of the image's.
+      area: smallest and largest area of an inception crop, as fractions of the image's.
       aspect: smallest and largest width / height of an inception crop.
 
-    Returns: of the type of `draws`, [..., 4]: top, left, height, width.
+    Returns: array [..., 4] of the type of `draws`: top, left, height, width.
 
     >>> rectangle("central", np.zeros((1, 4)), 20, 10, fraction=0.5).tolist()
     [[7.5, 2.5, 5.0, 5.0]]
@@ -79,12 +79,12 @@ def rectangle(
 
 
 def check(fraction: float, area: tuple[float, float], aspect: tuple[float, float]):
-    """Raises ValueError for settings of which `rectangle` cannot make rectangles."""
+    """Raises ValueError for settings outside the ranges of `rectangle`."""
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}; 1 crops least")
     if not 0 < area[0] <= area[1] <= 1:
         raise ValueError(
-            f"area must be two parts of an image in order, 0 < low <= high <= 1, got "
+            f"area must be two fractions of an image, 0 < low <= high <= 1, got "
             f"{area}; the usual one is {AREA}"
         )
     if not 0 < aspect[0] <= aspect[1]:
@@ -100,16 +100,16 @@ def cut(
     size: int,
     flipped: Bool[Array, " b"] | None = None,
 ) -> Float32[Array, "b size size c"]:
-    """Each image's rectangle at `size` x `size` pixels: bilinear, without antialiasing.
+    """Resizes each image's rectangle bilinearly to `size` x `size`, not antialiased.
 
-    Output pixel o is read at top + (o + 1/2) * height / size - 1/2, where it is outside
-    the rectangle at the rectangle's nearest pixel; likewise along the width.
+    Output pixel o samples top + (o + 1/2) * height / size - 1/2, clipped to the
+    rectangle's pixels; likewise along the width.
 
     Args:
       images: uint8, or float in the same units.
-      boxes: rectangles, as of `rectangle`.
-      size: pixels a side of the result.
-      flipped: which of the results are mirrored left to right; None: none.
+      boxes: rectangles; see `rectangle`.
+      size: side of the result in pixels.
+      flipped: which results to mirror left to right; `None` mirrors none.
 
     Returns: float in the units of the images, not rounded.
 
@@ -121,8 +121,8 @@ def cut(
     columns = _weights(boxes[:, 1], boxes[:, 3], size, images.shape[2])
     if flipped is not None:
         columns = jnp.where(flipped[:, None, None], columns[:, ::-1], columns)
-    # Matrix products, not gathers, which are slow on TPUs; those would round to
-    # bfloat16 unless told otherwise.
+    # Matrix products, because gathers are slow on TPUs. TPUs round products to
+    # bfloat16 unless the precision is set.
     return jnp.einsum(
         "byi,bijc,bxj->byxc",
         rows,
@@ -133,19 +133,19 @@ def cut(
 
 
 def cut_on_host(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """As `cut`, of one image of any shape, with NumPy, rounded to uint8.
+    """Does what `cut` does with NumPy, for one image of any shape, rounded to uint8.
 
     Args:
       pixels: uint8 [height, width, c].
-      box: [4], as of `rectangle`.
-      size: pixels a side of the result.
+      box: rectangle [4]; see `rectangle`.
+      size: side of the result in pixels.
 
     >>> cut_on_host(np.full((5, 9, 3), 7, np.uint8), np.array([1.0, 1, 3, 3]), 2).shape
     (2, 2, 3)
     """
     rows, row_share = _neighbours(box[0], box[2], size, pixels.shape[0])
     columns, column_share = _neighbours(box[1], box[3], size, pixels.shape[1])
-    # Only the columns that are looked at: rows are mixed first, over all of them.
+    # Keep only the columns that are read, because rows are mixed first.
     first, last = columns[0].min(), columns[1].max()
     part = pixels[:, first : last + 1].astype(np.float32)
     part = _mixed(part, rows, row_share, 0)
@@ -154,7 +154,7 @@ def cut_on_host(pixels: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 
 
 def _neighbours(start, length, size, pixels):
-    """The two input pixels of each output pixel [2, size]; the second one's share."""
+    """Two input pixels of each output pixel [2, size], and the second one's weight."""
     place = start + (np.arange(size) + 0.5) * (length / size) - 0.5
     place = place.clip(start, max(start, start + length - 1)).clip(0, pixels - 1)
     lower = place.astype(np.intp)
@@ -163,6 +163,7 @@ def _neighbours(start, length, size, pixels):
 
 
 def _mixed(part, neighbours, share, axis):
+    """Interpolates linearly along an axis."""
     lower, upper = (part.take(index, axis) for index in neighbours)
     share = share[:, None, None] if axis == 0 else share[None, :, None]
     return lower + share * (upper - lower)
@@ -171,7 +172,7 @@ def _mixed(part, neighbours, share, axis):
 def _weights(
     start: Float[Array, " b"], length: Float[Array, " b"], size: int, pixels: int
 ) -> Float[Array, "b size pixels"]:
-    """How much of input pixel i output pixel o holds; rows sum to 1."""
+    """Weights of input pixel i in output pixel o; rows sum to 1."""
     steps = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
     start, length = start[:, None], length[:, None]
     place = start + steps[None] * length - 0.5

@@ -1,4 +1,4 @@
-"""The sets by name, and what is known of each without reading it."""
+"""Loads sets by name and describes each without reading it."""
 
 import dataclasses
 import functools
@@ -11,18 +11,18 @@ from kd_heuristics.data.dataset import Dataset
 
 @dataclasses.dataclass(frozen=True)
 class _Set:
-    """One entry: its splits, its sizes, what reads it, and whether a flip keeps it."""
+    """Describes a set; `flip` says whether mirroring preserves the labels."""
 
     splits: tuple[str, ...]
     sizes: range  # pixels a side
     default_size: int
     read: Callable[[str, int], Dataset]
     flip: bool
-    no_split: str = ""  # said when a split is missing for a reason
+    no_split: str = ""  # message that explains why a split is missing
 
 
 _EMBEDDED = tuple(digits.SPLITS)
-_SHOWN = range(8, 513)  # pixels a side, of sets whose images vary in size
+_SHOWN = range(8, 513)  # sides in pixels, for sets whose images vary in size
 _NO_VALIDATION = (
     "{name} has the papers' protocol, all images but those of the test set in train, "
     "so it has no validation split; {holdout} keeps the last tenth of them apart for it"
@@ -30,7 +30,7 @@ _NO_VALIDATION = (
 
 
 def _prepared(name: str) -> _Set:
-    """An entry for a set that tfds prepares."""
+    """Makes the entry of a set that tfds prepares."""
     entry = prepared.SETS[name]
     side = entry.side
     holdout = f"{entry.base}_holdout"
@@ -55,7 +55,7 @@ _SETS = {
 
 
 def load(name: str, split: str, size: int | None = None) -> Dataset:
-    """One split of a set, in memory.
+    """Loads one split of a set into memory.
 
     | name | train | validation | test | pixels |
     |---|---|---|---|---|
@@ -73,19 +73,19 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
     | caltech_birds2011 | 5,994 | none | 5,794 | " |
     | caltech_birds2011_holdout | 5,395 | 599 | 5,794 | " |
 
-    The first three come with the package and are the same bytes everywhere. The others
-    are read from where `kd-heuristics prepare` put them. Where images vary in size,
-    this is the central square of each, resized: `stream` cuts from the originals.
+    The first three come with the package, with identical bytes on every machine. The
+    others are read from where `kd-heuristics prepare` put them. If images vary in size,
+    `load` returns the central square of each, resized; `stream` crops the originals.
 
     Args:
       name: one of `names()`.
       split: "train", "validation" or "test".
-      size: pixels a side; None: the set's own.
+      size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError: an unknown name, split or size; before anything is read.
+      ValueError: the name, split or size is unknown; raised before anything is read.
       MissingDatasetError: the set was not prepared, or in a format that needs
-        TensorFlow to be read; the message has the command that prepares it.
+        TensorFlow to read; the message has the command that prepares it.
 
     >>> load("digits", "validation").images.shape
     (200, 8, 8, 1)
@@ -98,7 +98,7 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows.
+    """Lists the names that `load` accepts.
 
     >>> "digits_photo" in names()
     True
@@ -107,17 +107,17 @@ def names() -> tuple[str, ...]:
 
 
 def default_augmentation(name: str, size: int | None = None) -> dict[str, int | bool]:
-    """What `train_batches` takes to augment a set as is usual: padding and flip.
+    """Returns the usual augmentation of a set for `train_batches`: padding and flip.
 
-    Padding is an eighth of the side, so 4 at 32 pixels. Digits are never mirrored: a
-    mirrored digit is none.
+    Padding is an eighth of the side, which is 4 at 32 pixels. Digits are never
+    mirrored, because a mirrored digit is not a digit.
 
     Args:
       name: one of `names()`.
-      size: pixels a side; None: the set's own.
+      size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError: an unknown name or size.
+      ValueError: the name or size is unknown.
 
     >>> default_augmentation("cifar10"), default_augmentation("digits")
     ({'padding': 4, 'flip': True}, {'padding': 1, 'flip': False})
@@ -127,6 +127,7 @@ def default_augmentation(name: str, size: int | None = None) -> dict[str, int | 
 
 
 def _size(name: str, size: int | None) -> int:
+    """Checks the size and resolves `None` to the set's default."""
     sizes = _SETS[name].sizes
     if size is None:
         return _SETS[name].default_size

@@ -1,12 +1,12 @@
-"""Batches of a prepared set, read, decoded and cut on the host while devices train.
+"""Reads, decodes and crops batches of a prepared set on the host during training.
 
     stream = data.stream("oxford_flowers102", "train", 512, seed, view=view, workers=8)
     for step, batch in stream.batches(first_step):
         seen = view.finish(batch, key_of(step))  # in the compiled step
 
-Everything is a function of the seed and the step: a resumed run asks for the step where
-it stopped. Worker processes are spawned, so a script that uses them must guard its
-entry with `if __name__ == "__main__":`.
+Every batch is a function of the seed and the step, so a resumed run starts at the step
+where it stopped. Worker processes are spawned, so a script that uses them must guard
+its entry with `if __name__ == "__main__":`.
 """
 
 import collections
@@ -31,19 +31,19 @@ _FOREVER = 2**31 - 1  # steps
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """The training batches of a set; made by `stream`.
+    """Produces the training batches of a set; create it with `stream`.
 
-    `stream(step)` is a batch on the host, NumPy's arrays; see `stream` for what is in
-    it. `batches` reads ahead and puts them on the devices.
+    Calling it with a step returns that batch on the host, as NumPy arrays; `stream`
+    lists the contents. `batches` reads ahead and puts batches on the devices.
 
     Attributes:
       records: the examples.
-      batch_size: examples a step, over all processes.
-      seed: of the order and the crops.
-      view: what is cut out for whom.
-      rows: which of a batch's examples this process reads.
-      workers: processes that read; 0: threads of this one.
-      threads: that read, where there are no workers.
+      batch_size: examples per step, over all processes.
+      seed: seed of the order and the crops.
+      view: defines the crops of teacher and student.
+      rows: rows of each batch that this process reads.
+      workers: number of reading processes; 0 reads in threads of this process.
+      threads: number of reading threads if there are no workers.
       on_bad: "stop" or "skip".
       bad_share: with "skip", the largest share of an epoch's examples to substitute.
       mesh: devices over which batches are split.
@@ -62,21 +62,21 @@ class Stream:
 
     @property
     def num_classes(self) -> int:
-        """Of the set."""
+        """Number of classes of the set."""
         return SETS[self.records.name].num_classes
 
     @property
     def num_examples(self) -> int:
-        """In the split."""
+        """Number of examples in the split."""
         return len(self.records)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in a pass over the split."""
+        """Number of whole batches in a pass over the split."""
         return steps_per_epoch(self.num_examples, self.batch_size)
 
     def __call__(self, step: SupportsIndex) -> dict[str, np.ndarray]:
-        """The rows of this process of the batch of a step, on the host."""
+        """Reads this process's rows of a step's batch on the host."""
         step = integers.integer("step", step, 0)
         batch = self.dataset(step, step + 1)[0]
         self._count_bad(step, batch, 0)
@@ -85,14 +85,14 @@ class Stream:
     def batches(
         self, first_step: int = 0, last_step: int | None = None, *, ahead: int = 2
     ) -> Generator[tuple[int, dict[str, jax.Array]], None, None]:
-        """Steps and their batches on the devices, from `first_step` on.
+        """Yields steps and their batches on the devices, from `first_step` on.
 
-        Close it (`contextlib.closing`) or exhaust it, and its workers end.
+        Its workers end when it is exhausted or closed (`contextlib.closing`).
 
         Args:
-          first_step: of all steps, where a resumed run goes on.
-          last_step: where it ends, not included; None: never.
-          ahead: batches that are on the devices before they are asked for.
+          first_step: step to start or resume at.
+          last_step: step to stop before; `None` never stops.
+          ahead: number of batches put on the devices in advance.
         """
         waiting: collections.deque = collections.deque()
         dataset: Any = self.dataset(first_step, last_step).to_iter_dataset(self._read)
@@ -103,8 +103,8 @@ class Stream:
             for step, batch in enumerate(batches, start=first_step):
                 bad = self._count_bad(step, batch, bad)
                 if self.workers:
-                    # Out of the memory shared with them: a CPU device would not copy,
-                    # and keep it for as long as it likes.
+                    # Copy out of the memory shared with the workers: a CPU device does
+                    # not copy and would keep that memory.
                     batch = jax.tree.map(np.array, batch)
                 waiting.append((step, self.place(batch)))
                 if len(waiting) > ahead:
@@ -113,12 +113,13 @@ class Stream:
 
     @contextlib.contextmanager
     def windows(self, num_steps: int) -> Iterator[Callable]:
-        """Batches of several steps as one argument of a compiled call.
+        """Passes batches of several steps as one argument of a compiled call.
 
-        `read(first, last)` returns `(seed, step) -> batch` for the steps from `first`
-        to `last`, at most `num_steps`; calls that follow each other read ahead. The
-        seed is ignored: a stream has its own. On the devices are `num_steps` batches
-        twice, those that are trained on and those that are read.
+        It yields `read`. `read(first, last)` returns `(seed, step) -> batch` for the
+        steps from `first` to before `last`, at most `num_steps` of them. Consecutive
+        calls read ahead. The function ignores the seed, because a stream has its own.
+        The devices hold twice `num_steps` batches: those in training and those being
+        read.
         """
         reader: Any = None
         position = -1
@@ -131,7 +132,7 @@ class Stream:
                 reader = self.batches(first, ahead=1)
             batches = [next(reader)[1] for _ in range(first, last)]
             position = last
-            # One shape for all calls, the last and shorter one too: one program.
+            # Pad a shorter last call, so that all calls share a shape and a program.
             batches += batches[-1:] * (num_steps - len(batches))
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
             return jax.tree_util.Partial(_of_window, stacked, jnp.int32(first))
@@ -143,7 +144,7 @@ class Stream:
                 reader.close()
 
     def dataset(self, first_step: int = 0, last_step: int | None = None) -> Any:
-        """Grain's `MapDataset` of the host's batches; element 0 is of `first_step`."""
+        """Returns Grain's `MapDataset` of host batches; element 0 is `first_step`."""
         import grain
 
         last_step = _FOREVER if last_step is None else last_step
@@ -159,7 +160,7 @@ class Stream:
         return grain.MapDataset.source(rows).map(load).batch(len(self.rows))
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A host's batch on its devices, which go on with what they do meanwhile."""
+        """Puts a host's batch on its devices without waiting for them."""
         if self.mesh is None:
             return jax.device_put(batch)
         sharding = parallel.batch_sharding(self.mesh)
@@ -177,7 +178,7 @@ class Stream:
         return {name: put(array) for name, array in batch.items()}
 
     def _count_bad(self, step: int, batch: dict[str, np.ndarray], before: int) -> int:
-        """The bad records of this epoch so far; raises where they are too many."""
+        """Counts this epoch's bad records so far; raises if they are too many."""
         bad = int(batch["substituted"].sum())
         bad += before if step % self.steps_per_epoch else 0
         read = self.steps_per_epoch * len(self.rows)
@@ -186,12 +187,13 @@ class Stream:
                 f"{bad} of the {read} examples that an epoch reads from "
                 f"{self.records.name} {self.records.split} cannot be used, more than "
                 f"bad_share={self.bad_share:g} permits (step {step}); prepare the set "
-                "again, or permit more"
+                "again, or raise bad_share"
             )
         return bad
 
     @property
     def _read(self) -> Any:
+        """Grain's options for reading in threads."""
         import grain
 
         threads = 1 if self.workers else self.threads
@@ -213,44 +215,45 @@ def stream(
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Stream:
-    """The endless, shuffled batches of a prepared set for training.
+    """Streams endless, shuffled training batches of a prepared set.
 
-    Each epoch has every example once, in an order of its own, but for those of the last
-    incomplete batch. A batch holds, for its b examples of this process,
+    Each epoch has a new order and visits every example once, except those of the last,
+    incomplete batch. A batch holds, for this process's b examples,
 
-    - "student" uint8 [b, student_size, student_size, 3], cut from the original, and
+    - "student" uint8 [b, student_size, student_size, 3], cropped from the original, and
       "student_box" float32 [b, 4], its rectangle in the original's pixels;
-    - "teacher" and "teacher_box", unless they are the student's, or stored;
-    - "labels" int32 [b], and "index" int32 [b], the examples' places in the split;
-    - "substituted" bool [b]: where the record that belongs here is bad.
+    - "teacher" and "teacher_box", likewise, unless the teacher sees the student's
+      pixels or its targets are stored;
+    - "labels" int32 [b], and "index" int32 [b], the examples' indices in the split;
+    - "substituted" bool [b]: true for an example that replaces a bad record.
 
     `view.finish(batch, key)` flips and mixes them on the device.
 
     Args:
-      name: of a prepared set: a key of `prepared.SETS`.
-      split: "train", or another one that the set has.
-      batch_size: examples a step, over all processes.
-      seed: of the order and the crops, from 0 to 2^32 - 1.
-      view: who sees which pixels, of `views.create`; supervised training takes the
-        student of "same/ic".
-      workers: processes that read and decode. 0: `threads` of this one, which suffices
-        where decoding, which runs beside Python, is most of the work.
-      threads: where there are no workers.
-      on_bad: what a bad record does, one that is no image with a label: "stop" raises
-        BadRecordError; "skip" puts an example in its place, drawn from the seed and the
-        step, and marks it. A training's metrics lines have the share of such examples,
-        "substituted". A file that is missing or cannot be opened always stops.
+      name: a key of `prepared.SETS`.
+      split: "train", or another split of the set.
+      batch_size: examples per step, over all processes.
+      seed: seed of the order and the crops, from 0 to 2^32 - 1.
+      view: defines the crops of teacher and student; see `views.create`. Supervised
+        training uses the student's crops of "same/ic".
+      workers: number of processes that read and decode. 0 reads in `threads` of this
+        process, which suffices if decoding dominates, because it releases the GIL.
+      threads: number of reading threads if there are no workers.
+      on_bad: what to do with a record that is not a labelled image. "stop" raises
+        BadRecordError; "skip" substitutes and marks an example drawn from the seed and
+        the step. Metrics lines report the share of such examples as "substituted". A
+        file that is missing or cannot be opened always stops.
       bad_share: with "skip", the largest share of an epoch's examples whose records may
-        be bad, in [0, 1]; BadRecordError is raised at the first one beyond it.
-      mesh: devices over which batches are split, as of `parallel.mesh`; None: they go
-        to the default device.
-      process_index: of this process; None: what JAX says.
-      process_count: of all processes; None: what JAX says. With a mesh, each reads the
-        rows that its devices need.
+        be bad, in [0, 1]; one more raises BadRecordError.
+      mesh: devices over which batches are split, from `parallel.mesh`; `None` uses the
+        default device.
+      process_index: index of this process; `None` asks JAX.
+      process_count: number of processes; `None` asks JAX. With a mesh, each process
+        reads the rows that its devices need.
 
     Raises:
-      ValueError: an unknown name, split or number; a batch larger than the split or not
-        divided by the processes; a set of other classes than expected.
+      ValueError: a name, split or number is invalid, the batch exceeds the split or
+        the processes do not divide it, or the set has unexpected classes.
       MissingDatasetError: the set was not prepared, or lacks a file; the message has
         the command.
     """
@@ -286,10 +289,10 @@ def stream(
 
 
 def batch_metrics(batch: Any) -> dict[str, jax.Array]:
-    """What a metrics line says of a batch itself.
+    """Computes the metrics of a batch itself.
 
-    Returns: "substituted", the share of its examples that stand in for bad records, of
-      a batch of a stream; nothing of other batches.
+    Returns: for a batch of a stream, "substituted", the share of its examples that
+      replace bad records; `{}` for other batches.
     """
     if not isinstance(batch, Mapping) or "substituted" not in batch:
         return {}
@@ -297,12 +300,12 @@ def batch_metrics(batch: Any) -> dict[str, jax.Array]:
 
 
 def _in_workers(dataset, workers):
-    """Grain's dataset, read by processes; the order stays."""
+    """Lets worker processes read Grain's dataset, in the same order."""
     import grain
     from absl import flags
 
-    # Grain's workers take its options from absl's flags, which a program that does not
-    # use absl never parses: all then have their defaults.
+    # Grain's workers read options from absl's flags. A program without absl never
+    # parses them, so mark them as parsed with their defaults.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(
@@ -312,11 +315,12 @@ def _in_workers(dataset, workers):
 
 
 def _of_window(stacked, first, seed, step):
+    """Selects a step's batch of a window; the seed is ignored."""
     return jax.tree.map(lambda leaf: leaf[step - first], stacked)
 
 
 def _rows_of_process(batch_size, process_index, process_count) -> tuple[int, ...]:
-    """Neighbouring rows, so that the whole batch is the same for any count."""
+    """Selects consecutive rows, so that the whole batch is the same for any count."""
     index = jax.process_index() if process_index is None else process_index
     count = jax.process_count() if process_count is None else process_count
     if not 0 <= index < count:
@@ -331,7 +335,7 @@ def _rows_of_process(batch_size, process_index, process_count) -> tuple[int, ...
 
 
 def _rows_of_mesh(mesh, batch_size) -> tuple[int, ...]:
-    """The rows that the devices of this process hold."""
+    """Selects the rows that the devices of this process hold."""
     parallel.check_divides(batch_size, mesh)
     parts: Any = parallel.batch_sharding(mesh).addressable_devices_indices_map(
         (batch_size,)

@@ -1,7 +1,7 @@
-"""A teacher's prediction averaged over many crops, computed once, stored and reused.
+"""Averages a teacher's prediction over many crops, once, and stores it for reuse.
 
-The target of fix/ic_ens: Beyer et al. 2022 average 1,000 inception crops an image. A
-student then trains on stored targets, and its teacher no longer runs.
+These are the targets of the view fix/ic_ens: Beyer et al. 2022 average 1,000 inception
+crops per image. A student trains on the stored targets without running its teacher.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from kd_heuristics.data.views import View
 
 
 class TargetsError(Exception):
-    """Stored targets that are damaged or another teacher's; the message has the way."""
+    """Reports stored targets that are damaged or do not match; names the remedy."""
 
 
 def ensemble_targets(
@@ -38,32 +38,33 @@ def ensemble_targets(
     batch_size: SupportsIndex = 256,
     path: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:
-    """Logits of the mean prediction over random crops of each image of a set.
+    """Computes logits of the mean prediction over random crops of each image.
 
-    logits = T * log(mean over crops of softmax(teacher(crop) / T)), T = temperature:
-    what a loss at the same temperature turns into the mean of the softened predictions.
-    The crops are those that the student of the view sees, flips included, at the
-    teacher's size.
+    logits = T * log(mean over crops of softmax(teacher(crop) / T)), T = temperature. A
+    loss at the same temperature recovers the mean of the softened predictions. The
+    crops are those of the view's student, with flips, at the teacher's size.
 
     Args:
       teacher: `float32 [b, size, size, c] -> logits [b, classes]` in evaluation mode,
-        of pixels as of views; a pytree, as of `distill.Teacher`, passes its arrays.
-      dataset: whose images are cut.
+        on pixels as views return them. A pytree such as `distill.Teacher` passes its
+        arrays as arguments.
+      dataset: the images to crop.
       view: usually `views.create("fix/ic_ens", ...)`.
-      crops: an image, at least 1; its seconds are those of `crops` epochs of the
-        teacher's forward passes.
-      temperature: that of the loss, positive.
-      seed: of the crops.
-      batch_size: images at a time; crops are drawn a batch, so it changes them.
-      path: of a file, `.npz`, that is read where it is there and written where it is
-        not; None: neither. Its targets are checked against a hash, and what they are of
-        against the arguments: the set's pixels, the arrays of the teacher (not its
-        function, which has no hash) and all numbers above.
+      crops: number of crops per image, at least 1. The cost is `crops` epochs of the
+        teacher's forward pass.
+      temperature: temperature of the loss, positive.
+      seed: seed of the crops.
+      batch_size: images per forward pass. Crops are drawn per batch, so it changes
+        them.
+      path: `.npz` file that is read if it exists and written otherwise; `None` does
+        neither. Stored targets are checked against their hash, and their description
+        against the arguments: the set's pixels, the teacher's arrays (not its function,
+        which has no hash) and all numbers above.
 
-    Returns: float32 [n, classes], row i of image i. `distill.stored(targets)` looks
-      them up by "index", with NaN for places outside the set.
+    Returns: float32 [n, classes], row i for image i. `distill.stored(targets)` looks
+      them up by "index", with NaN for indices outside the set.
 
-    Raises: TargetsError for a file that is damaged or of other targets; ValueError for
+    Raises: TargetsError if the file is damaged or holds other targets; ValueError for
       numbers out of range.
     """
     crops = integers.integer("crops", crops, 1)
@@ -108,14 +109,14 @@ def stored(
     described: Mapping[str, Any],
     compute: Callable[[], np.ndarray],
 ) -> np.ndarray:
-    """The array of a file, or else what `compute` returns, which is then written there.
+    """Reads an array from a file, or computes it and writes it there.
 
     Args:
-      path: of the file, `.npz`.
-      described: what determines the array, of JSON's types.
-      compute: called without arguments where there is no file yet.
+      path: the `.npz` file.
+      described: everything that determines the array, in JSON types.
+      compute: called without arguments if the file does not exist.
 
-    Raises: TargetsError where the file is damaged or holds what is described otherwise.
+    Raises: TargetsError if the file is damaged or its description differs.
     """
     target = files.path(path)
     described = json.loads(json.dumps(described))  # tuples become lists
@@ -127,6 +128,7 @@ def stored(
 
 
 def _write(path, described, targets):
+    """Writes the file atomically, on a store or on disk."""
     if files.is_store(path):
         with files.whole(path) as partial:
             _save(partial, described, targets)
@@ -134,10 +136,11 @@ def _write(path, described, targets):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     _save(partial, described, targets)
-    os.replace(partial, path)  # a kill leaves no half-written file behind that name
+    os.replace(partial, path)  # a kill leaves no partial file under that name
 
 
 def _save(path, described, targets):
+    """Saves targets, description and hash as `.npz`."""
     with open(path, "wb") as file:
         np.savez(
             file,
@@ -148,7 +151,7 @@ def _save(path, described, targets):
 
 
 def digest(*arrays: Any) -> str:
-    """SHA-256 of arrays: their types, shapes and bytes."""
+    """Hashes arrays, with their types, shapes and bytes, by SHA-256."""
     found = hashlib.sha256()
     for array in map(np.asarray, arrays):
         found.update(f"{array.dtype} {array.shape} ".encode())
@@ -157,6 +160,7 @@ def digest(*arrays: Any) -> str:
 
 
 def _read(path, described: Mapping[str, Any]) -> np.ndarray:
+    """Reads the targets and checks their hash and description."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             targets, found, expected = (
@@ -164,7 +168,7 @@ def _read(path, described: Mapping[str, Any]) -> np.ndarray:
                 json.loads(str(file["described"])),
                 str(file["sha256"]),
             )
-    # Neither zipfile, zlib, json nor NumPy have a common error for a damaged file.
+    # zipfile, zlib, json and NumPy have no common error for a damaged file.
     except Exception as error:
         raise TargetsError(
             f"the targets in {path} cannot be read ({type(error).__name__}: {error}); "
@@ -172,8 +176,8 @@ def _read(path, described: Mapping[str, Any]) -> np.ndarray:
         ) from error
     if digest(targets) != expected:
         raise TargetsError(
-            f"the targets in {path} are damaged: their hash is not the one stored with "
-            "them; delete the file to compute them again"
+            f"the targets in {path} are damaged: they do not match the hash stored "
+            "with them; delete the file to compute them again"
         )
     differing = [
         key
@@ -194,7 +198,10 @@ def _read(path, described: Mapping[str, Any]) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="view")
 def _of_batch(teacher, images, key, crops, temperature, view):
-    """Logits of the mean prediction on a batch; the number of crops is an argument."""
+    """Computes logits of the mean prediction on a batch.
+
+    The number of crops is an argument, so it compiles once for all numbers.
+    """
     images = jnp.asarray(images)
 
     def logits(number):
@@ -215,6 +222,6 @@ def _of_batch(teacher, images, key, crops, temperature, view):
 
 
 def _as_argument(teacher: Callable) -> Callable:
-    """The teacher as a pytree that a compiled call takes."""
+    """Returns the teacher as a pytree that a compiled call accepts."""
     leaf = jax.tree_util.all_leaves([teacher])
     return as_partial(teacher) if leaf else teacher

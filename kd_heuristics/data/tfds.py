@@ -1,8 +1,8 @@
-"""Where sets lie that TensorFlow Datasets prepared.
+"""Finds sets that TensorFlow Datasets prepared.
 
-That is where tfds has them: in TFDS_DATA_DIR, else in ~/tensorflow_datasets, as
-<set>/<version>/, or <set>/<config>/<version>/. Only the format array_record can be read
-without TensorFlow; `kd-heuristics prepare` writes it.
+tfds stores them in TFDS_DATA_DIR, else in ~/tensorflow_datasets, as <set>/<version>/ or
+<set>/<config>/<version>/. Only the format array_record can be read without TensorFlow;
+`kd-heuristics prepare` writes it.
 """
 
 import contextlib
@@ -12,16 +12,15 @@ from etils import epath
 
 
 class MissingDatasetError(FileNotFoundError):
-    """A set is not where it should lie, or unreadable; the message has the remedy."""
+    """Reports a missing or unreadable set; the message has the remedy."""
 
 
 @contextlib.contextmanager
 def reading(name: str, directory: epath.Path):
-    """Says of any failure inside that this set must be prepared anew.
+    """Turns any failure inside the block into advice to prepare the set again.
 
     Raises:
-      MissingDatasetError: in place of what was raised, but for a package that is
-        missing.
+      MissingDatasetError: replaces any error but ImportError.
     """
     try:
         yield
@@ -36,20 +35,20 @@ def reading(name: str, directory: epath.Path):
 
 
 def data_dir() -> epath.Path:
-    """Where tfds keeps its sets."""
+    """Returns the folder where tfds keeps its sets."""
     default = "~/tensorflow_datasets"
     return epath.Path(os.environ.get("TFDS_DATA_DIR") or default).expanduser()
 
 
 def find(name: str, config: str = "") -> epath.Path:
-    """The folder of a prepared set: of its versions in array_record, the newest.
+    """Returns the folder of a prepared set's newest version in array_record.
 
     Args:
-      name: of the set in tfds.
-      config: of its builder, "" for none.
+      name: name of the set in tfds.
+      config: configuration of its builder, "" for none.
 
     Raises:
-      MissingDatasetError: there is none.
+      MissingDatasetError: no such version exists.
     """
     folder = data_dir() / name / config
     versions = sorted(prepared_versions(folder), key=_version)
@@ -71,25 +70,27 @@ def find(name: str, config: str = "") -> epath.Path:
 
 
 def remedy(name: str) -> str:
-    """The command that prepares a set."""
+    """Returns the command that prepares a set."""
     return f"  kd-heuristics prepare {name}"
 
 
 def prepared_versions(folder: epath.Path) -> list[epath.Path]:
-    """The versions of a set that tfds finished preparing, unordered."""
+    """Lists the versions of a set that tfds finished preparing, unordered."""
     if not folder.exists():
         return []
     return [path for path in folder.iterdir() if (path / "dataset_info.json").exists()]
 
 
 def is_array_record(version: epath.Path) -> bool:
-    """Whether a prepared version can be read without TensorFlow."""
+    """Returns whether a prepared version can be read without TensorFlow."""
     return any(".array_record" in path.name for path in version.iterdir())
 
 
 def _version(path: epath.Path) -> tuple[int, ...]:
+    """Parses a folder's version for sorting; -1 for parts that are not numbers."""
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
 
 
 def _first_line(error: Exception) -> str:
+    """Formats an error's type and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,8 +1,9 @@
-"""Who sees which pixels: the ways in which a teacher and its student look at an image.
+"""Defines views: which pixels of an image a teacher and its student see.
 
-Beyer et al. 2022, "A good teacher is patient and consistent", section 2 and Figure 3.
-The first word of a name says how the two are tied (fix: the teacher's target never
-changes; ind: each crops for itself; same: one crop for both), the second which crop.
+Source: Beyer et al. 2022, "A good teacher is patient and consistent", section 2 and
+Figure 3. The first part of a name tells how the two crops relate (fix: the teacher's
+target never changes; ind: independent crops; same: one crop for both), the second part
+names the crop.
 
     view = views.create("same/ic", teacher_size=64, student_size=32)
     seen = view(images, key)  # under jit; the same key, the same pixels
@@ -15,10 +16,10 @@ changes; ind: each crops for itself; same: one crop for both), the second which 
 | fix/ic_ens | many inception crops, once: see `targets` | an inception crop |
 | ind/rc, ind/ic | its own mild or inception crop | another one |
 | same/rc, same/ic | one mild or inception crop | the same crop |
-| mix ("FunMatch") | as same/ic, mixed with the next image's | the same mixture |
-| ind/ic+mixup | as ind/ic, mixed | its own crops, mixed alike |
+| mix ("FunMatch") | as same/ic, mixed with its neighbour's | the same mixture |
+| ind/ic+mixup | its own crops, mixed | its own crops, mixed alike |
 
-The last one is not the paper's: it tells mixup's effect from consistency's.
+The last view is not in the paper. It separates the effect of mixup from consistency.
 """
 
 import dataclasses
@@ -32,8 +33,8 @@ from kd_heuristics import image_layout, integers, nearest
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
 
-# Of each name: the teacher's rectangle, the student's, whether they are one, and p of
-# mixup's Beta(p, p), 0 for none.
+# Each name maps to the teacher's rectangle, the student's, whether they share one, and
+# p of mixup's Beta(p, p), 0 for no mixup.
 VARIANTS: dict[str, tuple[str | None, str, bool, float]] = {
     "fix/rs": ("whole", "whole", True, 0.0),
     "fix/cc": ("central", "mild", False, 0.0),
@@ -46,26 +47,27 @@ VARIANTS: dict[str, tuple[str | None, str, bool, float]] = {
     "ind/ic+mixup": ("inception", "inception", False, 1.0),
 }
 
-# What the parts of a key are for.
+# Indices folded into a key, one per use.
 _TEACHER, _STUDENT, _MIXUP = range(3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
-    """How a teacher and a student look at a batch; made by `create`.
+    """Crops a batch for a teacher and a student; create it with `create`.
 
-    Views of equal settings are equal functions, so that they share compiled programs.
+    Views with equal settings are equal functions, so they share compiled programs.
 
     Attributes:
       name: a key of `VARIANTS`.
-      teacher_size: pixels a side of what the teacher sees.
-      student_size: pixels a side of what the student sees.
-      flip: mirrors random crops with probability one half, after the crop; one crop
-        for both is mirrored for both. Fixed looks are never mirrored.
+      teacher_size: side in pixels of the teacher's crops.
+      student_size: side in pixels of the student's crops.
+      flip: whether to mirror random crops with probability one half, after cropping. A
+        shared crop is mirrored for both. Whole images and central crops are never
+        mirrored.
       mixup: p of Beta(p, p); 0 mixes nothing.
-      fraction: of mild and central crops.
-      area: of inception crops.
-      aspect: of inception crops; all three see `rectangles.rectangle`.
+      fraction: side of mild and central crops; see `rectangles.rectangle`.
+      area: area of inception crops; see `rectangles.rectangle`.
+      aspect: aspect ratio of inception crops; see `rectangles.rectangle`.
     """
 
     name: str
@@ -79,7 +81,7 @@ class View:
 
     @property
     def has_teacher(self) -> bool:
-        """Whether the teacher looks at each batch; false where targets are stored."""
+        """Whether the teacher sees each batch; false if its targets are stored."""
         return VARIANTS[self.name][0] is not None
 
     @property
@@ -95,20 +97,23 @@ class View:
     def __call__(
         self, images: UInt8[Array, "b h w c"], key: jax.Array
     ) -> dict[str, jax.Array]:
-        """What both see of a batch; pure, for jit, scan and vmap.
+        """Crops a batch for both; pure, works under jit, scan and vmap.
 
         Args:
-          images: uint8 of one stored size, the originals that crops are cut from.
-          key: of all that is random.
+          images: uint8 originals of one stored size.
+          key: random key of crops, flips and mixup.
 
         Raises: ValueError for images of another type or layout.
 
-        Returns: "teacher" float32 [b, teacher_size, teacher_size, c] (left out for
-          stored targets) and "student" likewise, in units of uint8 pixels but not
-          rounded, for `normalize`; their rectangles "teacher_box" and "student_box"
-          float32 [b, 4] (top, left, height, width) in pixels of `images`, and
-          "teacher_flip" and "student_flip" bool [b], all before mixing; and "mixup", a
-          scalar, the coefficient of `mix` with which images were mixed, 1 for none.
+        Returns: a dictionary of
+          - "teacher" float32 [b, teacher_size, teacher_size, c] (absent for stored
+            targets) and "student" likewise, in units of uint8 pixels but not rounded,
+            for `normalize`;
+          - "teacher_box" and "student_box" float32 [b, 4], their rectangles before
+            mixing (top, left, height, width) in pixels of `images`;
+          - "teacher_flip" and "student_flip" bool [b], their flips before mixing;
+          - "mixup", a scalar, the coefficient with which `mix` mixed the images, 1 for
+            none.
         """
         _check_images(images)
         count, height, width, _ = images.shape
@@ -128,13 +133,13 @@ class View:
     def looks(
         self, key: jax.Array, count: int, height: int, width: int
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Rectangles [b, 4] and flips [b] of "teacher", where it looks, and "student".
+        """Draws rectangles [b, 4] and flips [b] of "student" and, if any, "teacher".
 
         Args:
-          key: as for the call.
-          count: of images, b.
-          height: of the images, in pixels.
-          width: as `height`.
+          key: the key of `__call__`.
+          count: number of images, b.
+          height: image height in pixels.
+          width: image width in pixels.
         """
         looks = {}
         if self.has_teacher:
@@ -147,13 +152,13 @@ class View:
         return looks
 
     def box(self, who: str, draws: Any, height: Any, width: Any) -> Any:
-        """The rectangle of "teacher" or "student" from draws [..., 4] in [0, 1).
+        """Computes the rectangle of "teacher" or "student" from draws in [0, 1).
 
         Args:
           who: "teacher" or "student".
-          draws: NumPy's on a host, JAX's on a device; see `rectangles.rectangle`.
-          height: of the images, in pixels; a number or an array [...].
-          width: as `height`.
+          draws: NumPy or JAX array [..., 4]; see `rectangles.rectangle`.
+          height: image height in pixels, a number or an array [...].
+          width: image width, likewise.
         """
         return rectangles.rectangle(
             self._kind(who),
@@ -166,13 +171,13 @@ class View:
         )
 
     def finish(self, batch: dict[str, Any], key: jax.Array) -> dict[str, Any]:
-        """Flips and mixes crops that were cut elsewhere: a batch of `data.stream`.
+        """Flips and mixes a batch that was already cropped, as `data.stream` returns.
 
         Args:
-          batch: "student" and, unless it is the same, "teacher", uint8 [b, s, s, c].
-          key: as for the call.
+          batch: "student" and, unless both share pixels, "teacher", uint8 [b, s, s, c].
+          key: the key of `__call__`.
 
-        Returns: as the call does, beside what else the batch holds.
+        Returns: the entries of `__call__` and the other entries of the batch.
         """
         coefficient = mixup_coefficient(jax.random.fold_in(key, _MIXUP), self.mixup)
         looks = self.looks(key, len(batch["student"]), 1, 1)  # for their flips
@@ -187,12 +192,14 @@ class View:
         return seen
 
     def _kind(self, who):
+        """Returns the kind of rectangle of "teacher" or "student"."""
         teacher, student, *_ = VARIANTS[self.name]
         kind = teacher if who == "teacher" else student
         assert kind is not None, f"the teacher of {self.name} does not look"
         return kind
 
     def _look(self, who, key, count, height, width):
+        """Draws rectangles and flips of "teacher" or "student"."""
         own = jax.random.fold_in(key, _TEACHER if who == "teacher" else _STUDENT)
         shape = count, rectangles.NUM_DRAWS + 1
         draws = jax.random.uniform(own, shape, jnp.float32)
@@ -212,22 +219,23 @@ def create(
     area: tuple[float, float] = rectangles.AREA,
     aspect: tuple[float, float] = rectangles.ASPECT,
 ) -> View:
-    """A way of looking, by its name in the paper.
+    """Creates a view by its name in the paper.
 
     Args:
       name: one of `VARIANTS`.
-      teacher_size: pixels a side of what the teacher sees, whatever is stored.
-      student_size: of what the student sees; None: the teacher's.
-      flip: mirrors random crops with probability one half; false for digits.
-      mixup: p of Beta(p, p); None: 1 for mix and ind/ic+mixup, else 0, none. The paper
-        has p = 1, its code tried 0, 0.1, 0.5 and 1.
-      fraction: the side of mild and central crops, a part of the smaller side. The
-        paper does not define a mild crop; 128 / 160 is how its evaluation crops.
-      area: smallest and largest part of the image that an inception crop covers.
+      teacher_size: side in pixels of the teacher's crops, whatever the stored size.
+      student_size: side in pixels of the student's crops; `None` uses the teacher's.
+      flip: whether to mirror random crops with probability one half; use false for
+        digits.
+      mixup: p of Beta(p, p); `None` uses 1 for mix and ind/ic+mixup, else 0 (no mixup).
+        The paper uses p = 1; its code tried 0, 0.1, 0.5 and 1.
+      fraction: side of mild and central crops, as a fraction of the smaller side. The
+        paper does not define a mild crop; 128 / 160 is its evaluation crop.
+      area: smallest and largest fraction of the image that an inception crop covers.
       aspect: smallest and largest width / height of an inception crop.
 
-    Raises: ValueError for an unknown name, a size below 1, a p below 0, mixup of fixed
-      targets, or crops that are none.
+    Raises: ValueError for an unknown name, a size below 1, a p below 0, mixup with
+      fixed targets, or crop settings out of range.
 
     >>> view = create("same/ic", teacher_size=8, student_size=4)
     >>> seen = view(jnp.zeros((2, 16, 16, 3), jnp.uint8), jax.random.key(0))
@@ -240,11 +248,13 @@ def create(
     student_size = teacher_size if student_size is None else student_size
     mixup = VARIANTS[name][3] if mixup is None else float(mixup)
     if not mixup >= 0:
-        raise ValueError(f"mixup is p of Beta(p, p), at least 0 (none), got {mixup}")
+        raise ValueError(
+            f"mixup, p of Beta(p, p), must be at least 0 (no mixup), got {mixup}"
+        )
     if mixup and name.startswith("fix/"):
         raise ValueError(
-            f"mixup={mixup} of the images would not mix the fixed targets of {name!r}; "
-            "choose mixup=0, or mix, same/ic or ind/ic"
+            f"mixup={mixup} would mix the images but not the fixed targets of "
+            f"{name!r}; choose mixup=0, or the view mix, same/ic or ind/ic"
         )
     rectangles.check(fraction, area, aspect)
     return View(
@@ -265,13 +275,13 @@ def look(
     kind: str = "central",
     fraction: float = rectangles.FRACTION,
 ) -> Float32[Array, "b size size c"]:
-    """What a network sees in evaluation: the central crop, or the whole image.
+    """Crops images for evaluation: the central crop, or the whole image.
 
     Args:
       images: uint8 of one stored size.
-      size: pixels a side of the result.
+      size: side of the result in pixels.
       kind: "central" or "whole".
-      fraction: of a central crop, as in `create`.
+      fraction: side of a central crop; see `create`.
 
     >>> look(jnp.zeros((2, 16, 16, 3), jnp.uint8), 8).shape
     (2, 8, 8, 3)
@@ -286,9 +296,10 @@ def look(
 
 
 def _check_images(images):
+    """Raises ValueError for images of another layout than NHWC, or not uint8."""
     image_layout.check(images.shape)
     if images.dtype != jnp.uint8:
         raise ValueError(
-            f"a view cuts uint8 pixels, got {images.dtype}; give it the originals, and "
-            "what it returns to data.normalize"
+            f"a view crops uint8 pixels, got {images.dtype}; give it the original "
+            "images, and normalise what it returns with data.normalize"
         )

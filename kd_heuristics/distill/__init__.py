@@ -1,7 +1,7 @@
-"""Knowledge distillation: losses that return one value an example.
+"""Provides knowledge distillation; each loss returns one value per example.
 
-Student before teacher, prediction before target; the objective at the call site
-reduces. No gradient reaches a teacher.
+Arguments are ordered student before teacher, prediction before target. The objective at
+the call site reduces the values. No gradient reaches a teacher.
 """
 
 from kd_heuristics.distill import imagenet, net2net, transfer

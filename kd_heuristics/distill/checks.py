@@ -1,4 +1,4 @@
-"""What the losses of this package ask of their arguments, said in one way."""
+"""Checks the arguments of this package's losses, with uniform messages."""
 
 import math
 from typing import Any
@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 
 
 def floats(name: str, value: ArrayLike) -> jax.Array:
-    """The array in its own floating type.
+    """Returns the array in its own floating-point type.
 
-    Raises: ValueError for integers, which are labels or pixels and no activations.
+    Raises: ValueError for integers, which are labels or pixels rather than activations.
 
     >>> floats("student", np.zeros(2, np.float32)).dtype
     dtype('float32')
@@ -21,7 +21,7 @@ def floats(name: str, value: ArrayLike) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"{name} holds {array.dtype}; wanted real floating-point values: if these "
-            "are the right ones, convert them with .astype('float32')"
+            "are the right values, convert them with .astype('float32')"
         )
     return array
 
@@ -29,16 +29,16 @@ def floats(name: str, value: ArrayLike) -> jax.Array:
 def alike(
     student: ArrayLike, teacher: ArrayLike, what: str, remedy: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Both arrays in at least float32; the teacher's lets no gradient through.
+    """Returns both arrays in at least float32, with the teacher's gradient stopped.
 
     Args:
       student: [batch, ...].
-      teacher: of the same shape.
-      what: names the arrays in the messages, "logits".
-      remedy: what to do where the shapes differ.
+      teacher: same shape.
+      what: name of the arrays in messages, such as "logits".
+      remedy: advice for arrays of different shapes.
 
-    Raises: ValueError where they differ in shape, have no axis beside the batch's, or
-      hold no floating-point values.
+    Raises: ValueError if the shapes differ, an array has only the batch axis, or its
+      values are not floating-point.
     """
     arrays = [floats(f"student {what}", student), floats(f"teacher {what}", teacher)]
     if arrays[0].shape != arrays[1].shape:
@@ -57,7 +57,7 @@ def alike(
 
 
 def logits(name: str, value: ArrayLike) -> jax.Array:
-    """Logits [batch, classes] in at least float32.
+    """Returns logits [batch, classes] in at least float32.
 
     Raises: ValueError for another number of axes, fewer than two classes, or integers.
     """
@@ -73,9 +73,9 @@ def logits(name: str, value: ArrayLike) -> jax.Array:
 def both_logits(
     student_logits: ArrayLike, teacher_logits: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Logits of student and teacher; the teacher's let no gradient through.
+    """Returns the logits of both, with the teacher's gradient stopped.
 
-    Raises: ValueError as of `logits`, and where the shapes differ.
+    Raises: ValueError if the shapes differ; see also `logits`.
     """
     logits("student logits", student_logits)
     logits("teacher logits", teacher_logits)
@@ -89,7 +89,7 @@ def both_logits(
 
 
 def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
-    """Integer labels, one an example, in at least int32: as wide as any class.
+    """Returns integer labels [batch] in at least int32, which fits every class.
 
     Raises: ValueError for another shape or type.
     """
@@ -97,17 +97,17 @@ def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
     if array is None or array.shape != (batch,):
         raise ValueError(
             f"labels are {jnp.result_type(labels)}{list(np.shape(labels))}; wanted "
-            f"integers [{batch}], a class an example: of one-hot rows or logits take "
-            "x.argmax(-1)"
+            f"integers [{batch}], one class per example: for one-hot rows or logits "
+            "take x.argmax(-1)"
         )
     return array
 
 
 def integers(value: ArrayLike) -> jax.Array | None:
-    """Integers in at least int32; None for what is none.
+    """Returns integers in at least int32; `None` for other types.
 
-    Those that JAX cannot hold become ones that are no place of anything: they would
-    turn into others.
+    Integers too wide for JAX are clipped to the largest or smallest valid one, which
+    indexes nothing. Wrapping would turn them into other indices.
 
     >>> integers(np.array([2**32 + 1, 3])).tolist()
     [2147483647, 3]
@@ -116,7 +116,7 @@ def integers(value: ArrayLike) -> jax.Array | None:
         value = np.asarray(value)
         if value.dtype.kind in "iu" and value.dtype.itemsize == 8:
             info = jnp.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
-            # Unsigned ones have no negative limit.
+            # Unsigned integers have no negative limit.
             value = value.clip(info.min if value.dtype.kind == "i" else 0, info.max)
             value = value.astype(info.dtype)
     array = jnp.asarray(value)
@@ -134,17 +134,17 @@ def scalar(
     strict: bool = False,
     below: float = math.inf,
 ) -> None:
-    """Checks a number whose value is known; one that is being traced passes.
+    """Checks the range of a concrete number; a traced one passes.
 
     Args:
-      name: of the argument, for the message.
+      name: name of the argument, for the message.
       value: a number or a scalar array.
-      lowest: the smallest valid value; the largest invalid one where `strict`.
-      remedy: what to do instead.
+      lowest: smallest valid value, or, if `strict`, largest invalid value.
+      remedy: advice in the message.
       strict: whether `lowest` itself is invalid.
-      below: the smallest value that is too large.
+      below: smallest value that is too large.
 
-    Raises: ValueError where it is no scalar, not finite, or out of its range.
+    Raises: ValueError if the value is not a scalar, not finite, or out of range.
     """
     if np.ndim(value):
         raise ValueError(
@@ -163,15 +163,15 @@ def scalar(
 
 
 def temperature(value: Any) -> None:
-    """Checks a softmax temperature: positive and finite."""
+    """Checks that a softmax temperature is positive and finite."""
     scalar("temperature", value, 0.0, "1 is the plain softmax", strict=True)
 
 
 def weight(name: str, value: Any) -> None:
-    """Checks the weight of a term: finite and not negative."""
+    """Checks that the weight of a term is finite and not negative."""
     scalar(name, value, 0.0, "0 leaves the term out")
 
 
 def at_least_float32(array: jax.Array) -> jax.Array:
-    """The array in float32, or in its own type where that is wider."""
+    """Converts the array to float32, or keeps its type if that is wider."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

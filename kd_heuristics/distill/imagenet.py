@@ -1,9 +1,9 @@
-"""ImageNet weights for the teacher of Yim et al. 2017, table 5, from torchvision.
+"""Reads torchvision's ImageNet weights for the teacher of Yim et al. 2017, table 5.
 
-The paper's teacher is a ResNet-34 trained on ImageNet, fine-tuned on CUB-200. Such
-weights are published with torchvision as `ResNet34_Weights.IMAGENET1K_V1`, 73.3 % top-1
-(https://docs.pytorch.org/vision/stable/models.html). Where torch is installed, this
-writes them to a file:
+The paper's teacher is a ResNet-34 trained on ImageNet and fine-tuned on CUB-200.
+torchvision publishes such weights as `ResNet34_Weights.IMAGENET1K_V1`, 73.3 % top-1
+(https://docs.pytorch.org/vision/stable/models.html). With torch installed, this writes
+them to a file:
 
     import numpy as np, torchvision
     weights = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
@@ -14,9 +14,10 @@ and this reads them for `models.create("resnet34_imagenet", num_classes=1000)`:
 
     variables = imagenet.from_torchvision(np.load("resnet34.npz"))
 
-Images go in as torchvision has them: in [0, 1], minus (0.485, 0.456, 0.406), divided by
-(0.229, 0.224, 0.225). Without these weights the teacher is trained from scratch, on
-ImageNet or, as the paper's own comparison (47.53 % against 77.72 %), on CUB alone.
+Normalise images as torchvision does: scale to [0, 1], subtract (0.485, 0.456, 0.406),
+divide by (0.229, 0.224, 0.225). Without these weights, train the teacher from scratch
+on ImageNet or, as in the paper's own comparison (47.53 % against 77.72 %), on CUB
+alone.
 """
 
 import re
@@ -29,18 +30,18 @@ from kd_heuristics.distill.net2net.units import unflatten
 
 
 def from_torchvision(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables of our ResNet of basic blocks from torchvision's (18 and 34 layers).
+    """Converts torchvision's ResNet-18 or -34 to variables of our ResNet.
 
-    Kernels turn from [out, in, h, w] to [h, w, in, out]; layers and blocks, which
-    torchvision counts from 1 and 0, become "block_s_b".
+    Kernels are transposed from [out, in, h, w] to [h, w, in, out]. "layerS.B", with S
+    from 1 and B from 0, becomes "block_s_b" with both from 0.
 
     Args:
-      arrays: torchvision's name, "layer1.0.conv1.weight", to a NumPy array.
+      arrays: torchvision's names, such as "layer1.0.conv1.weight", to NumPy arrays.
 
     Returns: {"params": ..., "batch_stats": ...}, nested dictionaries.
 
-    Raises: ValueError for a name that is none of such a network's: bottleneck blocks
-      (50 layers and more) have others.
+    Raises: ValueError for a name that such a network does not have; bottleneck blocks
+      (50 layers and more) have other names.
 
     >>> tree = from_torchvision({"layer2.0.conv1.weight": np.zeros((128, 64, 3, 3))})
     >>> tree["params"]["block_1_0"]["conv_0"]["kernel"].shape
@@ -54,7 +55,9 @@ def from_torchvision(arrays: Mapping[str, Any]) -> dict[str, Any]:
         path, kind = _layer(layer, name)
         collection, ours = _LEAVES.get((kind, leaf), (None, None))
         if collection is None:
-            raise ValueError(f"{name} is no array of a torchvision ResNet-18 or -34")
+            raise ValueError(
+                f"{name} is not an array of torchvision's ResNet-18 or -34"
+            )
         array = np.asarray(value)
         if ours == "kernel":
             array = array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0))
@@ -62,7 +65,7 @@ def from_torchvision(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return unflatten(flat)
 
 
-# Kind of layer and torchvision's name of an array: where it is in ours.
+# Kind of layer and torchvision's name of an array, to our collection and name.
 _LEAVES = {
     ("conv", "weight"): ("params", "kernel"),
     ("fc", "weight"): ("params", "kernel"),
@@ -75,7 +78,7 @@ _LEAVES = {
 
 
 def _layer(layer: str, name: str) -> tuple[str, str]:
-    """Our path of a layer, and its kind."""
+    """Returns our path of a layer, and its kind."""
     if layer in ("conv1", "bn1", "fc"):
         kind = layer.rstrip("1")
         return kind, kind
@@ -89,10 +92,11 @@ def _layer(layer: str, name: str) -> tuple[str, str]:
         kind = ("conv", "bn")[int(number)]
         return f"{_block(section, block)}/shortcut_{kind}", kind
     raise ValueError(
-        f"{name} is no array of a torchvision ResNet-18 or -34; deeper ones have "
-        "bottleneck blocks, which our ResNet lacks"
+        f"{name} is not an array of torchvision's ResNet-18 or -34; deeper networks "
+        "have bottleneck blocks, which our ResNet lacks"
     )
 
 
 def _block(section: str, block: str) -> str:
+    """Names a block, with sections from 0 instead of 1."""
     return f"block_{int(section) - 1}_{block}"

@@ -1,4 +1,4 @@
-"""Which layers make a pair for FSP: by name, or found by the maps' resolution."""
+"""Pairs layers for FSP, by name or by the resolution of their maps."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,13 @@ Names = Sequence[tuple[str, str]]
 
 
 def take_pairs(features: Mapping[str, Any], names: Names) -> list[tuple[Any, Any]]:
-    """The maps of named pairs of layers.
+    """Returns the maps of named pairs of layers.
 
     Args:
       features: layer name to its output, [batch, h, w, channels].
-      names: (first, last) of each section.
+      names: (first, last) layer of each section.
 
-    Raises: ValueError for a name that is none of the layers; the nearest one is named.
+    Raises: ValueError for an unknown layer; the message suggests the nearest name.
 
     >>> take_pairs({"00_conv": 1, "05_relu": 2}, [("00_conv", "05_relu")])
     [(1, 2)]
@@ -30,25 +30,25 @@ def sections(
     layers: Callable[[str], bool] | None = None,
     start: str = "input",
 ) -> dict[tuple[int, int], tuple[str, str]]:
-    """First and last layer of each resolution (Yim et al. 2017, fig. 2 and sec. 4).
+    """Finds the first and last layer per resolution (Yim et al. 2017, fig. 2, sec. 4).
 
-    Layers that follow each other with maps of one size form a section. Maps of one
-    pixel are left out: their flow matrix has nothing to sum over.
+    Consecutive layers with maps of one size form a section. Maps of one pixel are
+    skipped, because their flow matrix has nothing to sum over.
 
     Args:
-      features: layer name to its output, or the shape of it (`jax.eval_shape`), in the
-        order of the network; only maps, [batch, h, w, channels], count.
-      layers: `name -> bool`, true for the layers to look at; None: all. To have
-        outputs of ReLUs alone, `lambda name: name.endswith("relu")`.
-      start: the first layer of a pair. "input": what goes into the section, the last
-        layer of the section before (which `fsp_matrix` pools), as the brackets of the
-        paper's figure have it; where nothing goes before, the section's first layer.
-        "first": the first layer of the section itself.
+      features: layer name to its output or its shape (`jax.eval_shape`), in network
+        order. Only maps, [batch, h, w, channels], are used.
+      layers: `name -> bool`, true for layers to consider; `None` considers all. For
+        outputs of ReLUs alone, use `lambda name: name.endswith("relu")`.
+      start: the first layer of a pair. "input" takes the section's input, which is the
+        last layer of the previous section (`fsp_matrix` pools it), as the brackets in
+        the paper's figure do; without a previous section, the section's first layer.
+        "first" always takes the first layer of the section itself.
 
-    Returns: (h, w) to (first, last), in the order of the network. A section of a
-      single layer that would be paired with itself is not there.
+    Returns: (h, w) to (first, last), in network order. A section whose only layer would
+      pair with itself is omitted.
 
-    Raises: ValueError where there is no section, or two sections have one size.
+    Raises: ValueError if there is no section, or two sections have the same size.
 
     >>> import jax
     >>> large, small = (jax.ShapeDtypeStruct((1, n, n, 4), "float32") for n in (8, 4))
@@ -74,13 +74,15 @@ def sections(
             raise ValueError(
                 f"layers {found[size][1]!r} and {names[0]!r} have maps of "
                 f"{size[0]}x{size[1]} with other sizes in between; name the pairs by "
-                "hand, for take_pairs"
+                "hand and pass them to take_pairs"
             )
         if size != (1, 1) and first != names[-1]:
             found[size] = (first, names[-1])
     if not found:
         listed = ", ".join(f"{name} {h}x{w}" for name, (h, w) in maps) or "(no maps)"
-        raise ValueError(f"no two layers make a section: {listed}; see `layers`")
+        raise ValueError(
+            f"no two layers make a section: {listed}; choose others with `layers`"
+        )
     return found
 
 
@@ -90,25 +92,25 @@ def matching_sections(
     layers: Callable[[str], bool] | None = None,
     start: str = "input",
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The pairs of a student and a teacher that FSP can compare, by resolution.
+    """Finds the pairs of a student and a teacher that FSP can compare, by resolution.
 
     Args:
-      student: layer name to its output or shape, as of `sections`.
-      teacher: likewise.
-      layers: which ones to look at, in both, as of `sections`.
-      start: as of `sections`.
+      student: the student's layer name to its output or shape; see `sections`.
+      teacher: the teacher's, likewise.
+      layers: layers to consider in both; see `sections`.
+      start: first layer of each pair; see `sections`.
 
     Returns: names (first, last) of the student's sections and of the teacher's, for
       `take_pairs`.
 
-    Raises: ValueError where the resolutions differ, or the channels of a section do.
+    Raises: ValueError if the resolutions, or the channels of a section, differ.
     """
     of_student = sections(student, layers, start)
     of_teacher = sections(teacher, layers, start)
     if list(of_student) != list(of_teacher):
         raise ValueError(
             f"the student has sections of {_sizes(of_student)} and the teacher of "
-            f"{_sizes(of_teacher)}; name the pairs by hand, for take_pairs"
+            f"{_sizes(of_teacher)}; name the pairs by hand and pass them to take_pairs"
         )
     for size, names in of_student.items():
         here = [student[name].shape[-1] for name in names]
@@ -117,10 +119,12 @@ def matching_sections(
             raise ValueError(
                 f"section {size[0]}x{size[1]}: {' and '.join(names)} of the student "
                 f"have {here} channels, {' and '.join(of_teacher[size])} of the "
-                f"teacher {there}; FSP needs equal ones: choose other layers or widths"
+                f"teacher have {there}; FSP needs equal numbers: choose other layers "
+                "or widths"
             )
     return list(of_student.values()), list(of_teacher.values())
 
 
 def _sizes(found) -> str:
+    """Formats map sizes for a message."""
     return ", ".join(f"{height}x{width}" for height, width in found)

@@ -1,7 +1,7 @@
-"""The part of a network that lies below a layer: found, taken out, put back.
+"""Finds, splits off and merges the part of a network below a layer.
 
-A stage that trains the student up to its guided layer gives an optimiser that part
-alone: what is not in the tree is moved by no gradient, decay or noise.
+A stage that trains the student up to its guided layer gives the optimiser only that
+part. No gradient, decay or noise moves a leaf outside the optimiser's tree.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,15 @@ PyTree = Any
 
 
 def depends_on(function: Callable[[PyTree], Any], tree: PyTree) -> PyTree:
-    """Which leaves of a tree a function's value depends on.
+    """Finds the leaves of a tree on which a function's value depends.
 
-    By the structure of the computation, not by values: a weight behind dead units
-    counts. Loops and branches count as using all that they are given.
+    Dependence follows the structure of the computation, not the values: a weight behind
+    dead units counts. Loops and branches count as using all their inputs.
 
     Args:
-      function: of the tree; a layer's output, of a network's variables. In evaluation
-        mode it depends on the running statistics below the layer too.
+      function: takes the tree, for instance a layer's output as a function of a
+        network's variables. In evaluation mode the output also depends on the running
+        statistics below the layer.
       tree: arrays or their shapes (`jax.eval_shape`); nothing is computed.
 
     Returns: a tree of bools.
@@ -37,11 +38,11 @@ def depends_on(function: Callable[[PyTree], Any], tree: PyTree) -> PyTree:
 
 
 def split(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
-    """A tree as two of its form: the masked leaves and the rest, None elsewhere.
+    """Splits a tree into the masked leaves and the rest, with None elsewhere.
 
     Args:
       tree: any pytree.
-      mask: a bool for each leaf, of `depends_on`.
+      mask: one bool per leaf, from `depends_on`.
 
     >>> split({"a": 1, "b": 2}, {"a": True, "b": False})
     ({'a': 1, 'b': None}, {'a': None, 'b': 2})
@@ -52,7 +53,7 @@ def split(tree: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def merge(first: PyTree, second: PyTree) -> PyTree:
-    """The leaves of the first tree, and of the second where the first has None.
+    """Merges two trees: leaves of the first, or of the second if the first has None.
 
     >>> merge({"a": 1, "b": None}, {"a": None, "b": 2})
     {'a': 1, 'b': 2}
@@ -62,7 +63,7 @@ def merge(first: PyTree, second: PyTree) -> PyTree:
     )
 
 
-# Primitives that call one program with their own inputs, once.
+# Primitives that call one program once, with their own inputs.
 _CALLS = (
     "jit",
     "pjit",
@@ -76,7 +77,7 @@ _CALLS = (
 
 
 def _inputs(jaxpr, wanted: list[bool]) -> list[bool]:
-    """Which inputs of a program the wanted ones of its outputs depend on."""
+    """Finds the inputs of a program on which its wanted outputs depend."""
     live = {
         var
         for var, want in zip(jaxpr.outvars, wanted, strict=True)
@@ -95,6 +96,7 @@ def _inputs(jaxpr, wanted: list[bool]) -> list[bool]:
 
 
 def _inputs_of_equation(equation, outputs: list[bool]) -> list[bool]:
+    """Finds the inputs of an equation on which its wanted outputs depend."""
     if equation.primitive.name in _CALLS:
         program = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         program = getattr(program, "jaxpr", program)

@@ -1,4 +1,4 @@
-"""What maps a student's guided layer to the shape of a teacher's hint layer."""
+"""Maps a student's guided layer to the shape of a teacher's hint layer."""
 
 import dataclasses
 import math
@@ -16,13 +16,13 @@ Params = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Regressor:
-    """A linear layer, `apply(params, features)`; `regressor` makes one by shape.
+    """Linear layer `apply(params, features)`; `regressor` creates it from shapes.
 
     Attributes:
       kernel_shape: [k1, k2, channels in, channels out] of a convolution without
         padding, or [units in, units out].
-      shape: of its output, without the batch's axis.
-      convolution: `jax.lax.conv_general_dilated` or one of its signature.
+      shape: output shape without the batch axis.
+      convolution: `jax.lax.conv_general_dilated` or a function of the same signature.
     """
 
     kernel_shape: tuple[int, ...]
@@ -30,15 +30,15 @@ class Regressor:
     convolution: Callable = jax.lax.conv_general_dilated
 
     def init(self, key: jax.Array) -> Params:
-        """Kernel, normal with variance 1 / fan-in, and a bias of zeros; float32."""
+        """Draws a normal kernel of variance 1 / fan-in and a zero bias, in float32."""
         fan_in = math.prod(self.kernel_shape[:-1])
         kernel = jax.random.normal(key, self.kernel_shape) / math.sqrt(fan_in)
         return {"kernel": kernel, "bias": jnp.zeros(self.kernel_shape[-1])}
 
     def apply(self, params: Params, features: ArrayLike) -> jax.Array:
-        """Features [batch, ...] in the hint layer's shape [batch, *shape].
+        """Maps features [batch, ...] to the hint layer's shape [batch, *shape].
 
-        Raises: ValueError for features of another shape than it was made for.
+        Raises: ValueError for features of another shape than the regressor's.
         """
         kernel, features = params["kernel"], jnp.asarray(features)
         dtype = jnp.promote_types(features.dtype, kernel.dtype)
@@ -55,6 +55,7 @@ class Regressor:
         return out + bias
 
     def _check(self, features):
+        """Raises ValueError for features that do not fit the kernel and output."""
         if len(self.kernel_shape) == 2:
             fits = math.prod(features.shape[1:]) == self.kernel_shape[0]
         else:
@@ -65,8 +66,8 @@ class Regressor:
         if not fits:
             raise ValueError(
                 f"features of shape {features.shape} do not fit a regressor with a "
-                f"kernel of {self.kernel_shape} and an output of {self.shape}; make it "
-                "with the shapes of these layers"
+                f"kernel of {self.kernel_shape} and an output of {self.shape}; create "
+                "it from the shapes of these layers"
             )
 
 
@@ -77,21 +78,22 @@ def regressor(
     *,
     convolution: Callable = jax.lax.conv_general_dilated,
 ) -> Regressor:
-    """A regressor from one layer to another, made by their shapes.
+    """Creates a regressor from one layer to another, by their shapes.
 
-    "conv": the convolution of Romero et al. 2015, section 2.2, stride 1, no padding,
-    whose kernel has the size that leaves the teacher's map: k = h_student - h_teacher
-    + 1, which is 1x1 for maps of one size. "dense": each unit from all units.
+    "conv" is the convolution of Romero et al. 2015, section 2.2, with stride 1 and no
+    padding. Its kernel size makes the output as large as the teacher's map: k =
+    h_student - h_teacher + 1, which is 1x1 for maps of one size. "dense" connects each
+    output unit to all input units.
 
     Args:
-      student: the guided layer's output, [batch, ...], or the shape of it.
+      student: the guided layer's output, [batch, ...], or its shape.
       teacher: the hint layer's, likewise.
-      kind: "conv" or "dense"; None: "conv" for two maps, else "dense".
+      kind: "conv" or "dense"; `None` uses "conv" for two maps, else "dense".
       convolution: used for kernels larger than 1x1; `models.conv.conv_general_dilated`
-        is the faster one on CPU.
+        is faster on CPU.
 
-    Raises: ValueError for an unknown kind, and for "conv" where a layer is no map or
-      the student's is smaller than the teacher's.
+    Raises: ValueError for an unknown kind; for "conv" if a layer is not a map or the
+      student's is smaller than the teacher's.
 
     >>> guided, hint = (jax.ShapeDtypeStruct((1, n, n, n), "float32") for n in (8, 4))
     >>> regressor(guided, hint).kernel_shape
@@ -113,7 +115,7 @@ def regressor(
     if min(size) < 1:
         raise ValueError(
             f"the student's map of {guided[0]}x{guided[1]} is smaller than the "
-            f"teacher's of {hint[0]}x{hint[1]}; guide an earlier layer, take a later "
+            f"teacher's of {hint[0]}x{hint[1]}; guide an earlier layer, use a later "
             "hint, or use kind='dense'"
         )
     return Regressor((*size, guided[2], hint[2]), hint, convolution)

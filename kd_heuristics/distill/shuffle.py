@@ -1,4 +1,4 @@
-"""Shuffled FSP: one teacher, another target for each student of an ensemble."""
+"""Shuffles FSP targets, so that each student of an ensemble gets a different one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,18 @@ Orders = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 def channel_orders(key: jax.Array, matrices: Sequence[Any]) -> Orders:
-    """Random orders of the rows and of the columns of each flow matrix.
+    """Draws random orders of the rows and of the columns of each flow matrix.
 
-    Drawn once for a student and then kept: with its channels in another order the
-    teacher is the same function, but a student that must match it elsewhere starts the
-    second stage from other weights (Yim et al. 2017, sec. 4.1, the rows marked with a
-    dagger). Rows and columns are drawn apart, and apart for each pair.
+    Draw them once per student and keep them. Reordering its channels does not change
+    the teacher's function, but a student that matches them in another order starts the
+    second stage from other weights (Yim et al. 2017, sec. 4.1, rows marked with a
+    dagger). Rows and columns of each pair have independent orders.
 
     Args:
-      key: of the student; fold its number into a common key.
+      key: random key of the student; fold its number into a common key.
       matrices: [batch, m, n] each, or their shapes (`jax.eval_shape`).
 
-    Returns: int32 ([m], [n]) a matrix, for `shuffled`.
+    Returns: int32 ([m], [n]) per matrix, for `shuffled`.
     """
     keys = jax.random.split(key, (len(matrices), 2))
     return tuple(
@@ -37,17 +37,17 @@ def channel_orders(key: jax.Array, matrices: Sequence[Any]) -> Orders:
 def shuffled(
     matrices: Sequence[ArrayLike], orders: Sequence[tuple[ArrayLike, ArrayLike]]
 ) -> tuple[jax.Array, ...]:
-    """A teacher's flow matrices with their rows and columns in another order.
+    """Reorders the rows and columns of a teacher's flow matrices.
 
     out[b, i, j] = matrix[b, rows[i], columns[j]]
 
     Args:
-      matrices: [batch, m, n] each, of `fsp_matrices`.
-      orders: (rows [m], columns [n]) each, of `channel_orders`.
+      matrices: [batch, m, n] each, from `fsp_matrices`.
+      orders: (rows [m], columns [n]) each, from `channel_orders`.
 
     Returns: [batch, m, n] each.
 
-    Raises: ValueError where the orders are not as many or as long as the matrices ask.
+    Raises: ValueError if the number or lengths of the orders do not fit the matrices.
 
     >>> swapped = (jnp.array([1, 0]), jnp.array([0, 1]))
     >>> shuffled([jnp.array([[[1, 2], [3, 4]]])], [swapped])[0].tolist()
@@ -65,6 +65,7 @@ def shuffled(
 
 
 def _shuffled(number, matrix, rows, columns):
+    """Reorders one matrix; its number is for the message."""
     rows, columns = jnp.asarray(rows), jnp.asarray(columns)
     if matrix.shape[1:] != rows.shape + columns.shape:
         raise ValueError(

@@ -1,15 +1,15 @@
-"""Objectives of the stages of distillation, for any trainer that takes them.
+"""Builds the objectives of distillation stages, for any trainer that accepts them.
 
 An objective is `(params, batch_stats, batch, key) -> (scalar, (batch_stats, metrics))`,
-differentiated in `params` only. They are made of
+differentiated in `params` only. Each is built from
 
 - `student(params, batch_stats, batch, key) -> (outputs, batch_stats)`, in training
-  mode: what it returns first is what the stage compares;
-- `teacher(batch) -> outputs`, as of `teachers`.
+  mode; the stage compares its outputs;
+- `teacher(batch) -> outputs`; see `teachers`.
 
-Each is a partial whose arrays, the teacher's too, are arguments of a compiled call;
-the same functions again reuse the program. The second stage of FSP has no teacher: it
-is supervised training.
+Each objective is a partial whose arrays, including the teacher's, are arguments of a
+compiled call; the same functions reuse the compiled program. The second stage of FSP
+has no teacher: it is supervised training.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ PyTree = Any
 def matching_stage(
     student: Callable, teacher: Callable, loss: Callable
 ) -> jax.tree_util.Partial:
-    """Mean over the batch of `loss(student's outputs, teacher's outputs)`.
+    """Builds the mean over the batch of `loss(student's outputs, teacher's outputs)`.
 
-    Stage 1 of FSP: both return pairs of maps, and the loss is `fsp_loss`; or both
-    return flow matrices, and it is `fsp_distance`. Distillation without labels: both
-    return logits, and it is `kl`.
+    For stage 1 of FSP, both return pairs of maps and the loss is `fsp_loss`, or both
+    return flow matrices and the loss is `fsp_distance`. For distillation without
+    labels, both return logits and the loss is `kl`.
 
     Args:
       student: `(params, batch_stats, batch, key) -> (outputs, batch_stats)`.
@@ -61,11 +61,11 @@ def hint_stage(
     regressor: Regressor | Sequence[Regressor],
     rest: PyTree,
 ) -> jax.tree_util.Partial:
-    """Stage 1 of FitNets: mean of `hint_loss`, for the student below its guided layer.
+    """Builds stage 1 of FitNets: mean `hint_loss`, for the part below the guided layer.
 
-    Parameters are {"student": those below the guided layer, "regressor": of
-    `regressor.init`}; the student's others, and the running statistics of the layers
-    above, stay as they are in `rest`:
+    Parameters are {"student": those below the guided layer, "regressor": what
+    `regressor.init` returns}. The student's other parameters, and the running
+    statistics of the layers above, keep their values in `rest`:
 
         mask = distill.depends_on(guided_layer, variables)
         below, rest = distill.split(variables, mask)
@@ -74,17 +74,17 @@ def hint_stage(
         ...  # train it
         params = distill.merge(params["student"], rest["params"])
 
-    Several hints at once, as Yim et al. 2017 compare with: tuples of layers, of
-    regressors and of their parameters, and the sum of the losses. The paper of FitNets
-    has one.
+    For several hints at once, a baseline of Yim et al. 2017, give tuples of layers, of
+    regressors and of their parameters; the losses are summed. The FitNets paper uses
+    one hint.
 
     Args:
-      student: `(params, batch_stats, batch, key) -> (guided layer, batch_stats)`, of
-        the student's whole trees; or a tuple of layers.
+      student: `(params, batch_stats, batch, key) -> (guided layer, batch_stats)`, which
+        takes the student's whole trees; or a tuple of layers in place of the layer.
       teacher: `batch -> hint layer`, or a tuple of layers.
-      regressor: from the one to the other, or one for each hint.
-      rest: variables above the guided layer, {"params": ..., "batch_stats": ...}, the
-        second where the student has any; None in place of the others.
+      regressor: from the guided to the hint layer; a tuple has one per hint.
+      rest: variables above the guided layer, {"params": ..., "batch_stats": ...}, with
+        None in place of those below; "batch_stats" only if the student has any.
 
     Returns: the objective; its metrics hold "loss".
     """
@@ -102,15 +102,15 @@ def hint_stage(
 def fitnet_stage(
     student: Callable, teacher: Callable, weight: Callable, temperature: float = 3.0
 ) -> jax.tree_util.Partial:
-    """Stage 2 of FitNets: mean of `fitnet_loss`, for the whole student.
+    """Builds stage 2 of FitNets: mean `fitnet_loss`, for the whole student.
 
     Args:
       student: `(params, batch_stats, batch, key) -> (logits, batch_stats)`.
       teacher: `batch -> logits`.
-      weight: `step -> lambda`, of `annealed_weight`.
+      weight: `step -> lambda`; see `annealed_weight`.
       temperature: tau; 3 in the paper.
 
-    Returns: the objective, of batches with "labels" and "step" (see `numbered`); its
+    Returns: the objective, for batches with "labels" and "step" (see `numbered`); its
       metrics hold "loss", "accuracy" and "weight".
 
     Raises: ValueError for a temperature that is not positive.
@@ -133,22 +133,22 @@ def joint_stage(
     temperature: float = 3.0,
     hint_weight: float = 1.0,
 ) -> jax.tree_util.Partial:
-    """Hints and `fitnet_loss` at once, in one stage: not the paper's method.
+    """Builds one stage with hints and `fitnet_loss` together, unlike the paper.
 
-    mean of hint_weight * hint_loss + fitnet_loss. Romero et al. train two stages one
-    after the other; many libraries train them together, and this form is here to
-    compare with those. Parameters are {"student": all, "regressor": ...}.
+    The objective is the mean of hint_weight * hint_loss + fitnet_loss. Romero et al.
+    train the two stages in sequence. Many libraries train them together, and this form
+    serves to compare with those. Parameters are {"student": all, "regressor": ...}.
 
     Args:
       student: `(params, batch_stats, batch, key) -> ((guided layer, logits),
         batch_stats)`.
       teacher: `batch -> (hint layer, logits)`.
       regressor: from the guided layer to the hint layer.
-      weight: `step -> lambda` of the soft term.
-      temperature: of the soft term.
-      hint_weight: of the hint term; the paper has no such number.
+      weight: `step -> lambda`, the weight of the soft term.
+      temperature: temperature of the soft term.
+      hint_weight: weight of the hint term; the paper has no such weight.
 
-    Returns: the objective, of batches with "labels" and "step" (see `numbered`); its
+    Returns: the objective, for batches with "labels" and "step" (see `numbered`); its
       metrics hold "loss", "hint_loss", "accuracy" and "weight".
 
     Raises: ValueError for a temperature that is not positive, or a negative weight.
@@ -167,7 +167,7 @@ def joint_stage(
 
 
 def numbered(batches: Callable) -> jax.tree_util.Partial:
-    """The same batches, each with its "step": what an annealed weight reads.
+    """Adds its "step" to each batch, for an annealed weight.
 
     Args:
       batches: `(seed, step) -> batch`, a dictionary.
@@ -183,23 +183,25 @@ def _numbered(batches, seed, step):
 
 
 def _matching(student, teacher, loss, params, batch_stats, batch, key):
+    """Computes the objective of `matching_stage`."""
     outputs, batch_stats = student(params, batch_stats, batch, key)
     value = loss(outputs, teacher(batch)).mean()
     return value, (batch_stats, {"loss": value})
 
 
 def _hint_stage(student, teacher, regress, rest, params, batch_stats, batch, key):
+    """Computes the objective of `hint_stage`."""
     whole = parts.merge(params["student"], rest["params"])
     guided, moved = student(whole, batch_stats, batch, key)
     value = _distance(regress, params["regressor"], guided, teacher(batch))
-    # In training mode the student runs whole: the layers above keep what they had.
+    # The whole student runs in training mode, so restore the statistics above.
     if "batch_stats" in rest:
         moved = parts.merge(rest["batch_stats"], moved)
     return value, (moved, {"loss": value})
 
 
 def _distance(regress, params, guided, hint):
-    """The mean hint loss, or the sum of those of several hints."""
+    """Computes the mean hint loss, summed over several hints."""
     if not isinstance(regress, tuple):
         return hints.hint_loss(regress(params, guided), hint).mean()
     each = zip(regress, params, guided, hint, strict=True)
@@ -209,6 +211,7 @@ def _distance(regress, params, guided, hint):
 def _fitnet_stage(
     student, teacher, weight, temperature, params, batch_stats, batch, key
 ):
+    """Computes the objective of `fitnet_stage`."""
     logits, batch_stats = student(params, batch_stats, batch, key)
     value, metrics = _fitnet(logits, teacher(batch), weight, temperature, batch)
     return value, (batch_stats, metrics)
@@ -226,6 +229,7 @@ def _joint_stage(
     batch,
     key,
 ):
+    """Computes the objective of `joint_stage`."""
     outputs, batch_stats = student(params["student"], batch_stats, batch, key)
     guided, logits = outputs
     hint, teacher_logits = teacher(batch)
@@ -236,6 +240,7 @@ def _joint_stage(
 
 
 def _fitnet(logits, teacher_logits, weight, temperature, batch):
+    """Computes the mean `fitnet_loss` of a batch and its metrics."""
     current = weight(batch["step"])
     labels = batch["labels"]
     values = hints.fitnet_loss(logits, teacher_logits, labels, current, temperature)

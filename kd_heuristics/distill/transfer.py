@@ -1,12 +1,13 @@
-"""A network's weights for another label set.
+"""Transfers a network's weights to another label set.
 
-A teacher's features serve a student of any label set: hints and flow matrices have no
-classes. Its logits serve where classes are in common (`common_classes`). To go on
-training it on the other set, `adapt` takes all of its weights but the last layer.
+A teacher's features serve a student of any label set, because hints and flow matrices
+have no classes. Its logits serve the classes that both sets share (`common_classes`).
+To train the teacher further on the other set, `adapt` keeps all weights but the last
+layer's.
 
 Weights come from a checkpoint (`checkpoints.restore`), from `.npz` files (`load_npz`)
-or from elsewhere as nested dictionaries. The ImageNet teacher of Yim et al. 2017, table
-5, a ResNet-34, is not ours to ship: see `imagenet`.
+or from any nested dictionaries. We cannot ship the ImageNet teacher of Yim et al. 2017,
+table 5, a ResNet-34: see `imagenet`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,22 +25,21 @@ PyTree = Any
 def adapt(
     target: PyTree, source: PyTree, replace: Callable[[str], bool] | None = None
 ) -> tuple[PyTree, tuple[str, ...]]:
-    """The source's weights in the target's tree, but for the layer that is replaced.
+    """Copies the source's weights into the target's tree, except the replaced layer.
 
     Args:
-      target: what a network of the new label set was initialised to: a tree of
-        parameters, or of all variables.
-      source: a tree trained on another label set.
-      replace: `path -> bool`, true for the leaves that keep the target's values, of
-        paths such as "params/fc_2/kernel"; to be given where both sets have as many
-        classes. None: the one layer whose shapes differ, if there is one.
+      target: initial variables, or parameters, of a network for the new label set.
+      source: the same tree trained on another label set.
+      replace: `path -> bool`, true for leaves that keep the target's values. Paths are
+        like "params/fc_2/kernel". It is needed if both sets have equally many classes.
+        `None` replaces the one layer whose shapes differ, if any.
 
-    Returns: a tree of the target's form and types, and the paths of the leaves that
-      are the target's: those to train at a higher rate, or to check by eye.
+    Returns: a tree with the target's structure and types, and the paths of the leaves
+      that kept the target's values, to train them at a higher rate or to check them.
 
-    Raises: ValueError, with the paths, where shapes of more than one layer differ, or
-      of any besides those of `replace`; where leaves are missing or left over; where
-      `replace` names none; where a leaf that stays is only a shape.
+    Raises: ValueError, with the paths, if shapes differ in more than one layer, or in a
+      layer outside `replace`; if leaves are missing or left over; if `replace` selects
+      no leaf; if a leaf to keep is a shape without values.
 
     >>> body, head = {"kernel": jnp.ones((2, 2))}, {"kernel": jnp.ones((2, 10))}
     >>> target = {"conv": {"kernel": jnp.zeros((2, 2))},
@@ -60,13 +60,13 @@ def adapt(
 
 
 def load_npz(path: files.AnyPath) -> dict[str, Any]:
-    """Nested dictionaries of an `.npz` file, whose names are paths.
+    """Reads an `.npz` file, whose names are paths, into nested dictionaries.
 
     "params/conv_00/kernel" becomes tree["params"]["conv_00"]["kernel"]. Pickled objects
     are not read.
 
-    Raises: FileNotFoundError; ValueError where the file is no `.npz` of arrays, or a
-      name is both an array and a folder of others.
+    Raises: FileNotFoundError; ValueError if the file is not an `.npz` of arrays, or a
+      name is both an array and a parent of others.
     """
     with files.path(path).open("rb") as stream:
         try:
@@ -74,7 +74,7 @@ def load_npz(path: files.AnyPath) -> dict[str, Any]:
                 arrays = {name: file[name] for name in file.files}
         except Exception as error:
             raise ValueError(
-                f"{path} is no .npz file of plain arrays ({error}); write it with "
+                f"{path} is not an .npz file of plain arrays ({error}); write it with "
                 "transfer.save_npz or np.savez"
             ) from error
     tree: dict[str, Any] = {}
@@ -92,17 +92,15 @@ def load_npz(path: files.AnyPath) -> dict[str, Any]:
 
 
 def save_npz(path: files.AnyPath, tree: PyTree) -> None:
-    """Writes a tree of nested dictionaries so that `load_npz` reads it.
-
-    The file is written whole or not at all.
+    """Writes a tree of nested dictionaries atomically, for `load_npz`.
 
     Args:
-      path: of the file; ".npz" is appended where it does not end so.
-      tree: dictionaries of arrays; bfloat16, which NumPy's files do not know, is
-        refused.
+      path: the file; ".npz" is appended if missing.
+      tree: dictionaries of arrays. bfloat16 is refused, because NumPy's files do not
+        support it.
 
-    Raises: ValueError for a type that would not be read back; files.WriteError where
-      the file cannot be written.
+    Raises: ValueError for a type that could not be read back; files.WriteError if the
+      file cannot be written.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in leaf_names.flat(tree).items()}
     for name, array in arrays.items():
@@ -118,7 +116,9 @@ def save_npz(path: files.AnyPath, tree: PyTree) -> None:
 
 
 def _write(target, arrays):
-    # Not allow_pickle=False: an array of that name to NumPy 2.0; the types are checked.
+    """Writes the arrays to an `.npz` file atomically."""
+    # Without allow_pickle=False, which NumPy 2.0 takes for an array; the types are
+    # already checked.
     with files.whole(target) as partial, partial.open("wb") as stream:
         np.savez(stream, **dict[str, Any](arrays))
 
@@ -126,18 +126,18 @@ def _write(target, arrays):
 def common_classes(
     student: Sequence[str], teacher: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the classes in common stand in two label sets.
+    """Finds the indices of the common classes in two label sets.
 
-    The losses compare `student_logits[:, s]` and `teacher_logits[:, t]`: predictions
-    given that the class is one of these.
+    The losses compare `student_logits[:, s]` and `teacher_logits[:, t]`, which are
+    predictions given that the class is a common one.
 
     Args:
-      student: the names of the student's classes, in the order of its logits.
-      teacher: the teacher's.
+      student: names of the student's classes, in the order of its logits.
+      teacher: names of the teacher's classes, likewise.
 
-    Returns: integers s and t [classes in common], in the student's order.
+    Returns: integers s and t [common classes], in the student's order.
 
-    Raises: ValueError for a name given twice, and for fewer than two in common.
+    Raises: ValueError for a repeated name, or fewer than two common classes.
 
     >>> s, t = common_classes(["cat", "dog", "ship"], ["ship", "cat"])
     >>> s.tolist(), t.tolist()
@@ -158,21 +158,24 @@ def common_classes(
 
 
 def check_values(wanted: Mapping[str, Any], kept: Collection[str]) -> None:
-    """Raises ValueError where a leaf that is to be kept is a shape without values."""
+    """Raises ValueError if a leaf to keep is a shape without values."""
     for path in kept:
         if isinstance(wanted[path], jax.ShapeDtypeStruct):
             raise ValueError(
-                f"{path} is to be kept, but of it only the shape is given, of "
+                f"{path} must keep its value, but is only a shape from "
                 "jax.eval_shape; give what network.init returns"
             )
 
 
 def _kept(wanted, found, replace) -> list[str]:
-    """Paths of the leaves that keep the target's values."""
+    """Lists the paths of the leaves that keep the target's values."""
     if replace is not None:
         kept = [path for path in wanted if replace(path)]
         if not kept:
-            raise ValueError(f"replace names none of {', '.join(wanted)}")
+            raise ValueError(
+                f"replace selects none of {', '.join(wanted)}; it must select the "
+                "leaves that keep the target's values"
+            )
         return kept
     differ = [
         p for p in wanted if p in found and np.shape(wanted[p]) != np.shape(found[p])
@@ -181,28 +184,31 @@ def _kept(wanted, found, replace) -> list[str]:
     if len(layers) > 1:
         shapes = ", ".join(_shapes(path, wanted, found) for path in differ)
         raise ValueError(
-            f"more than one layer differs in shape: {shapes}; give networks of one "
-            "form, or name the layers to replace"
+            f"more than one layer differs in shape: {shapes}; give networks of the "
+            "same architecture, or name the layers with replace"
         )
     return [path for path in wanted if path.rpartition("/")[0] in layers]
 
 
 def _check(wanted: Mapping, found: Mapping, kept: Sequence[str]) -> None:
+    """Raises ValueError for missing, extra or misshapen leaves outside `kept`."""
     layers = {path.rpartition("/")[0] for path in kept}
     missing = [path for path in wanted if path not in kept and path not in found]
     left = [p for p in found if p not in wanted and p.rpartition("/")[0] not in layers]
     for paths, words in ((missing, "missing in"), (left, "left over from")):
         if paths:
             raise ValueError(
-                f"{', '.join(paths)}: {words} the source; give networks of one form"
+                f"{', '.join(paths)}: {words} the source; give networks of the same "
+                "architecture"
             )
     for path, leaf in wanted.items():
         if path not in kept and np.shape(leaf) != np.shape(found[path]):
             raise ValueError(
-                f"{_shapes(path, wanted, found)}: the shapes differ; replace must name "
-                "this layer too"
+                f"{_shapes(path, wanted, found)}: the shapes differ; replace must "
+                "select this layer too"
             )
 
 
 def _shapes(path, wanted, found) -> str:
+    """Formats a leaf's path, wanted shape and found shape."""
     return f"{path} {np.shape(wanted[path])} for {np.shape(found[path])}"

@@ -1,4 +1,4 @@
-"""Models by name: `models.create("vgg16", num_classes=10, width=0.25)`."""
+"""Creates models by name: `models.create("vgg16", num_classes=10, width=0.25)`."""
 
 import functools
 import inspect
@@ -28,14 +28,14 @@ __all__ = [
 
 
 def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
-    """The network of that name, as pure functions (see `Network`).
+    """Creates a network by name, as pure functions (see `Network`).
 
-    The same arguments again return the same network: it compiles once.
+    Equal arguments return the same network, which therefore compiles once.
 
-    `width`, `init_factor` and `dtype` are options of every model. Beside them:
+    Every model has the options `width`, `init_factor` and `dtype`. In addition:
 
     - vgg11, vgg16: `classifier_width`, `dropout_rate`;
-    - vgg11_bn, vgg16_bn: these, `batch_norm_momentum` and `batch_norm_groups`;
+    - vgg11_bn, vgg16_bn: the same, `batch_norm_momentum` and `batch_norm_groups`;
     - resnet8, resnet14, resnet20, resnet26, resnet32 and resnet18 for CIFAR,
       resnet20_imagenet, resnet34_imagenet: `shortcut`, `input_batch_norm`,
       `batch_norm_momentum`, `batch_norm_groups`;
@@ -48,12 +48,12 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
     Args:
       name: one of `names()`.
       num_classes: number of logits, at least 2.
-      **options: the model's own, by keyword; the modules `VGG`, `ResNet`, `Shallow`,
-        `BiT` and `MobileNetV3` say what each does.
+      **options: options of the model; the modules `VGG`, `ResNet`, `Shallow`, `BiT` and
+        `MobileNetV3` document them.
 
     Raises:
-      ValueError: an unknown name or option (the nearest valid one is named), a class
-        count below 2, or an option out of its range.
+      ValueError: the name or option is unknown (the message suggests the nearest),
+        `num_classes` is below 2, or an option is out of range.
 
     >>> import jax
     >>> network = create("vgg16", num_classes=10)
@@ -63,13 +63,13 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
     15245130
     """
     check(name, num_classes, **options)
-    # Options last: they replace a name's defaults.
+    # Options come last, to replace a name's defaults.
     module = _MODULES[name](num_classes=int(num_classes), **options)
     return from_linen(name, module)
 
 
 def names() -> tuple[str, ...]:
-    """The names that `create` knows.
+    """Lists the names that `create` accepts.
 
     >>> "vgg11_bn" in names()
     True
@@ -78,7 +78,7 @@ def names() -> tuple[str, ...]:
 
 
 def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
-    """Raises what `create` would for these arguments, without making anything."""
+    """Raises what `create` would for these arguments, without creating a network."""
     nearest.choose(name, names(), "model")
     known = _options(name)
     for option in options:
@@ -90,6 +90,7 @@ def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
 
 
 def _options(name):
+    """Lists the options of a model."""
     module = _MODULES[name]
     fixed = {"self", "parent", "name", "num_classes", *_FIXED}
     if not module.keywords.get("use_batch_norm", True):
@@ -99,7 +100,7 @@ def _options(name):
     ]
 
 
-# Attributes of the modules that are part of a name, not options.
+# Module attributes that a name fixes, which are not options.
 _FIXED = (
     "stages",
     "use_batch_norm",

@@ -1,11 +1,11 @@
-"""BiT-ResNet: pre-activation bottlenecks, group norm, weight standardisation.
+"""Defines BiT-ResNet: pre-activation bottlenecks, group norm, standardised weights.
 
 Sources: Kolesnikov et al. 2020, "Big Transfer (BiT)", section 2; He et al. 2016,
 "Identity Mappings in Deep Residual Networks" ("v2"); Qiao et al. 2019, "Weight
 Standardization"; Wu & He 2018, "Group Normalization". R152x2 teaches R50x1 in Beyer et
-al. 2022. No layer looks beyond its own image, so there are no running statistics.
+al. 2022. No layer mixes images of a batch, so there are no running statistics.
 
-`models.bit_weights` reads the released weights into these parameters.
+`models.bit_weights` loads the released weights into these parameters.
 """
 
 import functools
@@ -22,7 +22,7 @@ from kd_heuristics.models.normalization import group_norm
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _RELEASED = {50: (1, 3), 101: (1, 3), 152: (2, 4)}
 
-# What each name fixes; `norm_groups` is the default of an option.
+# The settings that each name fixes; `norm_groups` is the default of an option.
 CONFIGS: dict[str, dict[str, Any]] = {
     **{
         f"bit_r{depth}x{factor}": {
@@ -43,27 +43,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class BiT(nn.Module):
-    """Returns `(logits, features)`.
+    """BiT-ResNet; a call returns `(logits, features)`.
 
-    Parameters: `conv`, `block_s_b` for block b of section s (from 0; `gn_i` and
-    `conv_i` for i in 0..2, and `shortcut_conv` where it has a projection), `gn`, `fc`.
-    The classifier's kernel starts at zero, as released: all logits are 0 at first.
+    Parameters: `conv`, `block_s_b` for block b of section s (from 0), with `gn_i` and
+    `conv_i` for i in 0..2 and, if it projects, `shortcut_conv`; `gn`, `fc`. As in the
+    released code, the classifier's kernel starts at zero, so all logits start at 0.
 
-    Features, in call order: conv and pool; for each block gn, relu, shortcut_conv where
-    it has a projection, conv, gn, relu, conv, gn, relu, conv and block, which is the
-    sum; last gn, relu, pool (the mean over all pixels) and fc.
+    Features, in call order: conv and pool; for each block gn, relu, shortcut_conv if it
+    projects, conv, gn, relu, conv, gn, relu, conv and block, which is the sum; last gn,
+    relu, pool (the mean over all pixels) and fc.
 
     Attributes:
-      num_blocks: blocks of each section; all but the first section halve the map, after
-        the stem has halved it twice.
+      num_blocks: blocks of each section. The stem halves the map twice, and each
+        section but the first halves it once.
       channels: channels of each section's 3x3 convolutions; its maps have four times
         as many.
       num_classes: number of logits.
       stem_size: side of the stem's kernel, in pixels.
       width: multiplier of the channels, rounded, at least 1.
-      norm_groups: of each group norm; must divide all channels.
+      norm_groups: number of groups of each group norm; must divide all channels.
       init_factor: scale of the He-normal standard deviation, for every standardised
-        kernel; the outputs do not depend on it, but the speed of learning does.
+        kernel. It does not change the outputs, but it changes the speed of learning.
       dtype: compute dtype; parameters stay float32, kernels are standardised in it.
     """
 
@@ -78,7 +78,7 @@ class BiT(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
-        del train  # nothing differs
+        del train  # training and evaluation do not differ
         layers.check_size(images, len(self.num_blocks) + 1, "this BiT-ResNet")
         conv = functools.partial(
             StandardizedConv,
@@ -114,11 +114,11 @@ class BiT(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolution, each after group norm and ReLU, plus the shortcut.
 
-    The shortcut is x itself, or a 1x1 convolution of ReLU(gn(x)) where the size
-    changes. The 3x3 convolution has the stride.
+    The shortcut is x itself, or a 1x1 convolution of ReLU(gn(x)) if the size changes.
+    The 3x3 convolution has the stride.
 
     Attributes:
-      channels: of the first two convolutions; the last has four times as many.
+      channels: channels of the first two convolutions; the last has four times as many.
       stride: 1 or 2.
       conv: `(features, kernel_size, strides=, name=) -> layer`.
       norm: `(x, name=) -> array`.
@@ -146,17 +146,18 @@ class Bottleneck(nn.Module):
 
 
 class StandardizedConv(nn.Module):
-    """A square odd convolution without bias whose kernel is standardised.
+    """Square odd convolution without bias, with a standardised kernel.
 
-    w[i, j, c, d] = (kernel[i, j, c, d] - mean[d]) / sqrt(var[d] + 1e-10), mean and
-    (biased) variance over i, j and c. Padded by (kernel_size - 1) / 2 on every side.
+    w[i, j, c, d] = (kernel[i, j, c, d] - mean[d]) / sqrt(var[d] + 1e-10), with mean and
+    (biased) variance over i, j and c. It pads (kernel_size - 1) / 2 on every side.
 
     Attributes:
-      features: output channels.
-      kernel_size: odd.
-      strides: in pixels, both ways.
-      kernel_init: of the kernel [kernel_size, kernel_size, c, features], float32.
-      dtype: of the convolution.
+      features: number of output channels.
+      kernel_size: side of the kernel in pixels, odd.
+      strides: stride in pixels, along both axes.
+      kernel_init: initialiser of the float32 kernel [kernel_size, kernel_size, c,
+        features].
+      dtype: compute dtype.
     """
 
     features: int
@@ -181,7 +182,7 @@ class StandardizedConv(nn.Module):
 
 
 def standardized(kernel: jax.Array) -> jax.Array:
-    """A kernel [kh, kw, c, d] with mean 0 and variance 1 over all but the last axis."""
+    """Standardises a kernel [kh, kw, c, d] over all but the last axis."""
     centred = kernel - kernel.mean((0, 1, 2), keepdims=True)
     var = jnp.square(centred).mean((0, 1, 2), keepdims=True)
     return centred * jax.lax.rsqrt(var + 1e-10)

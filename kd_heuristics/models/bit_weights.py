@@ -1,18 +1,18 @@
-"""The released weights of BiT-ResNets, as parameters of ours.
+"""Loads the released weights of BiT-ResNets into our parameters.
 
 They are published as `.npz` files, gs://bit_models/NAME.npz or, over HTTPS,
 storage.googleapis.com/bit_models/NAME.npz: `distill/R152x2_T_{224,384}`,
 `distill/R152x2_T_{flowers,pet,food,sun}128` (the teachers of Beyer et al. 2022),
-`distill/R50x1_{160,224}` (their students), and `BiT-M-R50x1` and its like. Two layouts
-are read:
+`distill/R50x1_{160,224}` (their students), `BiT-M-R50x1` and similar. Two layouts are
+supported:
 
-- "block1/unit01/conv1/kernel", below "params/" or "opt/target/" or nothing: big_vision;
+- "block1/unit01/conv1/kernel", optionally below "params/" or "opt/target/": big_vision;
 - "resnet/block1/unit01/a/standardized_conv2d/kernel": the first release of BiT.
 
-The images that these networks expect are pixels scaled to [-1, 1]. Before the
-max-pooling borders are padded as in big_vision, by minus infinity. BiT's first release
-pads by 0 there, and no ReLU stands between: with files of the second layout, features
-at the border differ from that release's, as they do in big_vision.
+These networks expect pixels scaled to [-1, 1]. Like big_vision, we pad borders with
+minus infinity before the max-pool. BiT's first release pads with 0 there, without a
+ReLU in between. With files of the second layout, features at the border therefore
+differ from that release, as they do in big_vision.
 """
 
 import re
@@ -35,22 +35,22 @@ MEAN, STD = (127.5,) * 3, (127.5,) * 3  # of a `training.Classifier`
 def load(
     path: str | Path, variables: PyTree, head: Literal["load", "keep"] = "load"
 ) -> dict[str, PyTree]:
-    """Variables of a BiT-ResNet from a released file.
+    """Loads the variables of a BiT-ResNet from a released file.
 
     Args:
-      path: of the `.npz` file. Pickled objects are not read.
-      variables: what the network was initialised to, or, where the head is loaded, its
-        shapes by `jax.eval_shape`.
-      head: "load": the file's classifier; "keep": that of `variables`, for other
-        classes than the file's.
+      path: the `.npz` file. Pickled objects are not read.
+      variables: the network's initial variables. If the head is loaded, their shapes
+        from `jax.eval_shape` suffice.
+      head: "load" takes the file's classifier; "keep" keeps that of `variables`, for
+        classes other than the file's.
 
     Returns: {"params": ...}, float32.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is no `.npz` of plain arrays, of another layout, or arrays are
-        missing, left over or of another shape; the message names them. The head is kept
-        of variables that are only shapes.
+      FileNotFoundError: the file does not exist.
+      ValueError: the file is not an `.npz` of plain arrays or has an unknown layout;
+        arrays are missing, left over or of another shape (the message names them); or
+        `head` is "keep" and the variables are only shapes.
     """
     nearest.choose(head, ("load", "keep"), "head")
     found = renamed(leaf_names.flat(transfer.load_npz(path)), str(path))
@@ -66,13 +66,13 @@ def load(
 
 
 def renamed(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
-    """A file's arrays under our names, in our shapes.
+    """Renames and reshapes a file's arrays to ours.
 
     Args:
-      arrays: by the file's names; optimiser states beside the parameters are left out.
-      source: of the arrays, for messages.
+      arrays: arrays by the file's names; optimiser states are skipped.
+      source: name of the file, for messages.
 
-    Raises: ValueError for a name that no BiT-ResNet has, and for arrays of none.
+    Raises: ValueError for a name that no BiT-ResNet has.
 
     >>> kernel, gamma = np.zeros((3, 3, 8, 8)), np.zeros(8)
     >>> found = renamed({"block2/unit01/conv2/kernel": kernel,
@@ -107,21 +107,22 @@ _OLD_INNER = re.compile(r"([abc])/(standardized_conv2d|group_norm)")
 
 
 def _name(name: str, source: str) -> str:
-    """Our path of an array of either layout."""
+    """Returns our path of an array of either layout."""
     layer, _, leaf = name.rpartition("/")
     old = layer.startswith("resnet/")
-    # Some files count the convolutions of their graph: standardized_conv2d_12.
+    # Some files number the convolutions of their graph: standardized_conv2d_12.
     layer = re.sub(r"(standardized_conv2d)_\d+", r"\1", layer.removeprefix("resnet/"))
     ours, leaf_name = _layer(layer, old), (_OLD_LEAVES if old else _LEAVES).get(leaf)
     if ours is None or leaf_name is None:
         raise ValueError(
-            f"{source} has {name!r}, which is no array of a BiT-ResNet; give a file of "
-            "gs://bit_models"
+            f"{source} has {name!r}, which is not an array of a BiT-ResNet; give a "
+            "file from gs://bit_models"
         )
     return f"{ours}/{leaf_name}"
 
 
 def _layer(layer: str, old: bool) -> str | None:
+    """Returns our path of a layer, or None for an unknown one."""
     unit = _UNIT.fullmatch(layer)
     if unit is None:
         return _LAYERS.get(layer)
@@ -140,9 +141,10 @@ def _layer(layer: str, old: bool) -> str | None:
 
 
 def _reshaped(name: str, array: np.ndarray) -> np.ndarray:
-    """Scales and biases as [channels], the classifier's kernel as [channels, classes].
+    """Drops leading axes of size 1 that the files have and our arrays do not.
 
-    The files have them as [1, 1, 1, channels] and [1, 1, channels, classes].
+    Scales and biases [1, 1, 1, channels] become [channels], and the classifier's kernel
+    [1, 1, channels, classes] becomes [channels, classes].
     """
     rank = 2 if name == "fc/kernel" else 4 if name.endswith("kernel") else 1
     extra = array.ndim - rank
@@ -152,6 +154,7 @@ def _reshaped(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _check(source, wanted, found, kept):
+    """Raises ValueError for missing, extra or misshapen arrays."""
     missing = [name for name in wanted if name not in found and name not in kept]
     extra = [name for name in found if name not in wanted]
     for names, words in ((missing, "lacks"), (extra, "has, beyond this network,")):
@@ -176,5 +179,6 @@ def _check(source, wanted, found, kept):
 
 
 def _some(names: list[str]) -> str:
+    """Lists up to five names and counts the rest."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -1,4 +1,4 @@
-"""A convolution of each channel with a kernel of its own, lowered by platform."""
+"""Convolves each channel with its own kernel, lowered by platform."""
 
 import functools
 from typing import Any
@@ -11,18 +11,18 @@ from kd_heuristics.models import layers
 
 
 class DepthwiseConv(nn.Module):
-    """`flax.linen.Conv` with as many groups as channels, without bias.
+    """Depthwise convolution without bias: `flax.linen.Conv` with one group per channel.
 
     y[n, i, j, c] = sum over a, b of
         x[n, s i + a - m, s j + b - m, c] * kernel[a, b, 0, c]
 
-    with stride s and margin m = (kernel_size - 1) / 2; outside x is 0.
+    with stride s and margin m = (kernel_size - 1) / 2; x is 0 outside the map.
 
     Attributes:
-      kernel_size: odd.
-      stride: in pixels, both ways.
-      kernel_init: of the kernel [kernel_size, kernel_size, 1, channels].
-      dtype: of the convolution.
+      kernel_size: side of the kernel in pixels, odd.
+      stride: stride in pixels, along both axes.
+      kernel_init: initialiser of the kernel [kernel_size, kernel_size, 1, channels].
+      dtype: compute dtype.
     """
 
     kernel_size: int
@@ -40,16 +40,16 @@ class DepthwiseConv(nn.Module):
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
-    """The convolution of `DepthwiseConv`.
+    """Computes the convolution of `DepthwiseConv`.
 
-    On CPU a sum of shifted maps, each times its weight: XLA's grouped convolution is
-    slow there, and its gradients more so; elsewhere `jax.lax`'s. For a backward pass x
-    and the kernel are saved, and nothing that a platform makes of them.
+    On CPU it sums shifted maps times their weights, because XLA's grouped convolution,
+    and even more its gradient, is slow there. Other platforms use `jax.lax`. The
+    backward pass saves only x and the kernel, and no intermediate of either lowering.
 
     Args:
       x: float [n, h, w, c].
-      kernel: of the same type, [k, k, 1, c] with k odd.
-      stride: in pixels, both ways.
+      kernel: [k, k, 1, c] of the same type, with k odd.
+      stride: stride in pixels, along both axes.
 
     Returns: [n, ceil(h / stride), ceil(w / stride), c].
 
@@ -65,10 +65,11 @@ def depthwise(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
 
 
 def _shifted(x, kernel, *, stride, margin):
+    """Sums shifted maps, each times its weight."""
     size = kernel.shape[0]
     edges = ((0, 0), (margin, margin), (margin, margin), (0, 0))
     padded = jnp.pad(x, edges)
-    # The last window begins at the last multiple of the stride.
+    # The last window starts at the last multiple of the stride.
     height, width = ((side - 1) // stride * stride + 1 for side in x.shape[1:3])
     total = jnp.zeros((), x.dtype)
     for i in range(size):
@@ -79,6 +80,7 @@ def _shifted(x, kernel, *, stride, margin):
 
 
 def _grouped(x, kernel, *, stride, margin):
+    """Convolves with one feature group per channel."""
     return jax.lax.conv_general_dilated(
         x,
         kernel,

@@ -1,4 +1,4 @@
-"""The layers our models share: He-normal convolutions and a record of outputs."""
+"""Provides layers that our models share: convolutions and a record of outputs."""
 
 from typing import Any
 
@@ -9,21 +9,20 @@ from kd_heuristics.models import conv
 
 
 def he_normal(factor: float = 1.0) -> nn.initializers.Initializer:
-    """Normal with mean 0 and standard deviation `factor * sqrt(2 / fan_in)`.
+    """Initialises normally with mean 0 and deviation `factor * sqrt(2 / fan_in)`.
 
     Source: He et al. 2015, eq. 10; `factor` is mode E of Gotmare et al. 2019, section
-    2.1 (3 there). The normal is not truncated.
+    2.1, which uses 3. The normal distribution is not truncated.
     """
     return nn.initializers.variance_scaling(2.0 * factor**2, "fan_in", "normal")
 
 
 def convolution(features: int, kernel_size: int, **options: Any) -> nn.Conv:
-    """`flax.linen.Conv` with a square odd kernel, lowered by platform (`models.conv`).
+    """Makes a `flax.linen.Conv` with a square odd kernel, lowered by `models.conv`.
 
-    Padded by (kernel_size - 1) / 2 zeros on every side: as "SAME" at stride 1; at
-    stride 2 on an even map "SAME" would pad one side only, and the windows would be
-    centred on the odd pixels, where neither a strided 1x1 kernel nor the checkpoints
-    of other frameworks look.
+    It pads (kernel_size - 1) / 2 zeros on every side, which equals "SAME" at stride 1.
+    At stride 2 on an even map, "SAME" would centre the windows on odd pixels, unlike a
+    strided 1x1 kernel and unlike the checkpoints of other frameworks.
     """
     return nn.Conv(
         features,
@@ -35,7 +34,7 @@ def convolution(features: int, kernel_size: int, **options: Any) -> nn.Conv:
 
 
 def scaled(channels: int, width: float | int) -> int:
-    """`channels * width`, rounded, at least 1.
+    """Returns `channels * width`, rounded, at least 1.
 
     >>> scaled(64, 0.25), scaled(64, 0.001)
     (16, 1)
@@ -44,7 +43,7 @@ def scaled(channels: int, width: float | int) -> int:
 
 
 def check_size(images: jax.Array, halvings: int, model: str) -> None:
-    """Raises ValueError where images [batch, h, w, c] cannot be halved so often."""
+    """Raises ValueError for images [batch, h, w, c] too small to halve that often."""
     smallest = 2**halvings
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
@@ -58,8 +57,8 @@ def check_size(images: jax.Array, halvings: int, model: str) -> None:
 class Record:
     """Collects each layer's output, in call order.
 
-    The outputs are named "00_conv", "01_relu", ..., with three digits where there are
-    more than a hundred: under jit, which sorts names, the order stays.
+    Outputs are named "00_conv", "01_relu", ..., with three digits for more than a
+    hundred. The names keep the order under jit, which sorts them.
 
     >>> record = Record()
     >>> int(record("relu", 3)), record.outputs
@@ -75,6 +74,7 @@ class Record:
 
     @property
     def outputs(self) -> dict[str, Any]:
+        """All recorded outputs by name, in call order."""
         digits = max(2, len(str(len(self._outputs) - 1)))
         return {
             f"{index:0{digits}d}_{kind}": value

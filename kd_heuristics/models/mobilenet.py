@@ -1,7 +1,7 @@
-"""MobileNetV3, large and small, with group or batch norm.
+"""Defines MobileNetV3, large and small, with group or batch norm.
 
 Source: Howard et al. 2019, "Searching for MobileNetV3", tables 1 and 2. Beyer et al.
-2022, section 3.6, distil into it with group norm of 8 groups in place of batch norm.
+2022, section 3.6, distil into it with group norm (8 groups) in place of batch norm.
 """
 
 import functools
@@ -19,7 +19,7 @@ NORMS = ("group", "batch")
 
 
 class Block(NamedTuple):
-    """A row of the paper's tables: kernel, channels within and out, what it has."""
+    """Row of the paper's tables; `expanded` and `out` are numbers of channels."""
 
     kernel: int
     expanded: int
@@ -66,7 +66,7 @@ _TINY = (
     Block(5, 72, 32, True, True, 2),
 )
 
-# What each name fixes.
+# The settings that each name fixes.
 CONFIGS: dict[str, dict[str, Any]] = {
     "mobilenet_v3_large": {"blocks": _LARGE, "penultimate": 1280},
     "mobilenet_v3_small": {"blocks": _SMALL, "penultimate": 1024},
@@ -75,24 +75,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class MobileNetV3(nn.Module):
-    """Returns `(logits, features)`.
+    """MobileNetV3; a call returns `(logits, features)`.
 
-    Parameters: `conv`, `norm`; `block_bb` for block b (from 0; `expand`, `expand_norm`
-    where it widens, `depthwise`, `depthwise_norm`, `squeeze`, `excite` where it has
-    them, `project`, `project_norm`); `last_conv`, `last_norm`, `fc_0`, `fc_1`.
+    Parameters: `conv`, `norm`; `block_bb` for block b from 0, with `expand` and
+    `expand_norm` if it widens, `depthwise`, `depthwise_norm`, `squeeze` and `excite` if
+    it squeezes, `project`, `project_norm`; `last_conv`, `last_norm`, `fc_0`, `fc_1`.
 
-    Features, in call order, with "gn" or "bn" for norm and "act" for ReLU or
-    hard swish: conv, norm, act; for each block conv, norm, act where it widens,
-    depthwise, norm, act, excite where it has it, conv, norm and, where it adds its
-    input, residual; conv, norm, act, pool (the mean over all pixels), fc, act and fc.
+    Features, in call order, with "gn" or "bn" for norm and "act" for ReLU or hard
+    swish: conv, norm, act; for each block conv, norm, act if it widens, depthwise,
+    norm, act, excite if it squeezes, conv, norm and, if it adds its input, residual;
+    conv, norm, act, pool (the mean over all pixels), fc, act and fc.
 
     Attributes:
       blocks: see `Block`.
       penultimate: units of the layer before the logits.
       num_classes: number of logits.
-      width: multiplier of the channels and of `penultimate`, to multiples of 8.
+      width: multiplier of the channels and of `penultimate`, rounded to multiples of 8.
       norm: "group" or "batch".
-      norm_groups: of each group norm.
+      norm_groups: number of groups of each group norm.
       batch_norm_momentum: share of the running statistics kept at each step.
       init_factor: scale of the He-normal standard deviation, for every kernel.
       dtype: compute dtype; parameters and statistics stay float32.
@@ -128,6 +128,7 @@ class MobileNetV3(nn.Module):
         return record("fc", logits), record.outputs
 
     def _kit(self, train, record):
+        """Collects the layers of the network, for training or evaluation."""
         options = {
             "kernel_init": layers.he_normal(self.init_factor),
             "dtype": self.dtype,
@@ -142,7 +143,7 @@ class MobileNetV3(nn.Module):
 
 
 class _Kit(NamedTuple):
-    """The layers that all parts of one network are made of, and its record."""
+    """Layers that all parts of one network share, and its record."""
 
     record: layers.Record
     kind: str
@@ -168,11 +169,11 @@ class _Kit(NamedTuple):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel alone, weigh the channels, narrow; plus the input.
+    """Widens, filters each channel, weighs the channels, narrows and adds the input.
 
     Attributes:
       block: its row of the table.
-      width: multiplier of its channels.
+      width: multiplier of the channels.
       kit: the network's layers.
     """
 
@@ -201,7 +202,7 @@ class InvertedResidual(nn.Module):
         return kit.record("residual", y + x)
 
     def _excited(self, x):
-        """Each channel times a weight in [0, 1], made of the means over all pixels."""
+        """Scales each channel by a weight in [0, 1] computed from the channel means."""
         channels = x.shape[-1]
         mean = x.mean((1, 2))
         hidden = nn.relu(self.kit.dense(divisible(channels // 4), name="squeeze")(mean))
@@ -210,6 +211,7 @@ class InvertedResidual(nn.Module):
 
 
 def _batch_norm(evaluation, momentum, dtype, x, *, name):
+    """Applies batch norm, with the epsilon of MobileNetV3, in the calling module."""
     layer = BatchNorm(
         use_running_average=evaluation,
         momentum=momentum,
@@ -221,7 +223,7 @@ def _batch_norm(evaluation, momentum, dtype, x, *, name):
 
 
 def divisible(channels: float | int) -> int:
-    """The nearest multiple of 8, at least 8; the next one where 10 % would be lost.
+    """Rounds to a multiple of 8, at least 8; up if rounding down would lose over 10 %.
 
     >>> [divisible(n) for n in (1, 18, 100, 11)]
     [8, 24, 104, 16]

@@ -1,7 +1,7 @@
-"""What every model of ours is to the rest of the code: a few pure functions.
+"""Defines `Network`: a model as a few pure functions.
 
-Studies and tools call a `Network` and never the module behind it, so a model of
-another library fits in by giving the same functions.
+Studies and tools call a `Network` and never the module behind it. A model of another
+library fits in by providing the same functions.
 """
 
 import dataclasses
@@ -21,35 +21,36 @@ PyTree = Any
 
 
 def _no_train_features(variables, images, key):
+    """Raises ValueError in place of a missing `train_features`."""
     raise ValueError(
         "this network has no train_features, which hints and flow matrices of a "
-        "student need; give dataclasses.replace(network, train_features=...), "
+        "student need; add it by dataclasses.replace(network, train_features=...), as "
         "(variables, images, key) -> (features, batch_stats) in training mode"
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A model as pure functions over a dictionary of variables.
+    """A model as pure functions of a dictionary of variables.
 
-    `variables` is `{"params": tree}`, and `"batch_stats"` beside it where the model
-    has running statistics. `images` are float [batch, h, w, c]; logits are float32
-    [batch, classes] whatever the compute dtype.
+    `variables` is `{"params": tree}`, with `"batch_stats"` if the model has running
+    statistics. `images` are float [batch, h, w, c]. Logits are float32 [batch,
+    classes], whatever the compute dtype.
 
     Attributes:
-      name: the name under which `models.create` made it.
+      name: name of the model, as given to `models.create`.
       init: `(key, images) -> variables`.
       apply: `(variables, images) -> logits`, in evaluation mode.
       train: `(variables, images, key) -> (logits, batch_stats)`, in training mode;
-        the statistics are `{}` where the model has none.
-      features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode,
-        every layer's output; the zero-padded index keeps the order under jit, which
-        sorts keys.
+        the statistics are `{}` if the model has none.
+      features: `(variables, images) -> {"00_conv": array, ...}`, every layer's output
+        in evaluation mode. The zero-padded index keeps the order under jit, which sorts
+        keys.
       train_features: `(variables, images, key) -> (features, batch_stats)`, in training
-        mode: what a student learns hints and flow matrices by. A network made without
-        it raises ValueError there.
-      filter_axis: of kernels, as `landscape.random_direction` takes it: 0 where outputs
-        are first, as in Equinox; `None` where names tell.
+        mode, for students that learn from hints or flow matrices. By default it raises
+        ValueError.
+      filter_axis: output axis of kernels, for `landscape.random_direction`: 0 if
+        outputs come first, as in Equinox; `None` infers it from names.
     """
 
     name: str
@@ -64,16 +65,16 @@ class Network:
 
 
 def from_linen(name: str, module: nn.Module) -> Network:
-    """The `Network` of a Linen module whose call returns `(logits, features)`.
+    """Makes a `Network` of a Linen module whose call returns `(logits, features)`.
 
     The module is called as `module(images, train=bool)` and draws its dropout from
     the stream "dropout".
 
-    Equal modules that can be hashed give one network, whose functions share their
-    compiled programs.
+    Equal hashable modules give the same network, whose functions share their compiled
+    programs.
 
-    Each function raises ValueError, before anything is compiled, where the images are
-    not float [batch, h, w, c].
+    Each function raises ValueError before it compiles anything, if the images are not
+    float [batch, h, w, c].
     """
     try:
         hash(module)
@@ -83,7 +84,9 @@ def from_linen(name: str, module: nn.Module) -> Network:
 
 
 def _from_linen(name: str, module: nn.Module) -> Network:
-    @once  # compiled, it leaves out the forward pass that finds the shapes
+    """Makes the network anew; `_kept` caches it."""
+
+    @once  # compilation removes the forward pass that finds the shapes
     def init(key, images):
         check_images(images)
         return dict(module.init(key, images, train=False))
@@ -127,7 +130,7 @@ _kept = functools.cache(_from_linen)
 
 
 def check_images(images: jax.Array | np.ndarray) -> None:
-    """Raises ValueError where images are not float [batch, h, w, c]."""
+    """Raises ValueError if images are not float [batch, h, w, c]."""
     image_layout.check(images.shape)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(

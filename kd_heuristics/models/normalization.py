@@ -1,4 +1,4 @@
-"""Batch norm over the whole batch or over parts of it; group norm."""
+"""Defines batch norm, over the whole batch or parts of it, and group norm."""
 
 from typing import Any
 
@@ -8,33 +8,33 @@ import jax.numpy as jnp
 
 
 class BatchNorm(nn.Module):
-    """Batch norm whose statistics may be those of parts of the batch ("ghost").
+    """Batch norm, optionally with statistics per part of the batch ("ghost").
 
-    In training, the batch is split into `groups` parts of consecutive examples; part g
+    In training, the batch is split into `groups` parts of consecutive examples. Part g
     has its own mean and (biased) variance over examples and pixels, per channel:
 
         y[n, ...] = scale * (x[n, ...] - mean[g]) / sqrt(var[g] + epsilon) + bias
         running <- momentum * running + (1 - momentum) * mean over g of the statistic
 
-    In evaluation the running statistics take their place. With one group this is
+    Evaluation uses the running statistics instead. With one group this equals
     `flax.linen.BatchNorm(use_fast_variance=False)`, with the same variables: "scale"
     and "bias" under "params", "mean" and "var" under "batch_stats", each [channels].
-    With more, the running variance is that within a part: the spread of the parts'
-    means is no part of it.
+    With more groups, the running variance is the mean variance within a part. It
+    excludes the spread of the parts' means.
 
-    Computed in float32 at least, whatever `dtype` is; parameters and running
-    statistics are float32. On a mesh, parts are cut from the global batch: where their
-    number is a multiple of the number of devices, each lies on one device.
+    It computes in at least float32, whatever `dtype` is. Parameters and running
+    statistics are float32. On a mesh, the global batch is split. If the number of parts
+    is a multiple of the number of devices, each part lies on one device.
 
-    Source: Ioffe and Szegedy 2015; groups, Hoffer et al. 2017, algorithm 1, which
-    updates the running statistics part after part where we do it once by their mean.
+    Sources: Ioffe and Szegedy 2015; for groups, Hoffer et al. 2017, algorithm 1. The
+    latter updates the running statistics once per part; we update once, by their mean.
 
     Attributes:
-      use_running_average: evaluation; False: training.
+      use_running_average: true for evaluation, false for training.
       momentum: share of the running statistics kept at each step.
-      groups: number of parts; must divide the batch size, in training.
+      groups: number of parts; in training it must divide the batch size.
       epsilon: added to the variance.
-      dtype: of the result.
+      dtype: type of the result.
 
     >>> layer = BatchNorm(use_running_average=False, groups=2)
     >>> x = jnp.array([[1.0], [3.0], [10.0], [30.0]])
@@ -50,7 +50,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [batch, ..., channels]; ValueError where groups do not fit."""
+        """Normalises x [batch, ..., channels]; ValueError if groups do not fit."""
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
@@ -72,52 +72,53 @@ class BatchNorm(nn.Module):
         return y.reshape(x.shape).astype(self.dtype)
 
     def _moved(self, running, moment):
+        """Updates a running statistic."""
         moved = self.momentum * running + (1 - self.momentum) * moment
         return moved.astype(running.dtype)
 
 
 def _split(x, groups):
-    """[batch, ..., c] -> [groups, batch / groups, ..., c], float32 at least."""
+    """Splits x into [groups, batch / groups, ..., c], in at least float32."""
     batch = x.shape[0]
     if batch % groups:
         raise ValueError(
             f"batch_norm_groups must divide the batch size, got {groups} groups for "
-            f"{batch} examples; 1 takes the statistics of the whole batch"
+            f"{batch} examples; 1 uses the statistics of the whole batch"
         )
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x.reshape(groups, batch // groups, *x.shape[1:])
 
 
 def _moments(parts):
-    """Mean and variance [groups, c]; in two passes, which does not cancel."""
+    """Computes mean and variance [groups, c], in two passes to avoid cancellation."""
     axes = tuple(range(1, parts.ndim - 1))
     mean = parts.mean(axes)
     return mean, jnp.square(parts - _spread(mean, parts.ndim)).mean(axes)
 
 
 def _spread(vector, ndim):
-    """[..., c] -> [groups or 1, 1, ..., 1, c]."""
+    """Reshapes [..., c] to [groups or 1, 1, ..., 1, c], to broadcast."""
     groups = vector.shape[:-1] or (1,)
     return vector.reshape(*groups, *(1,) * (ndim - 2), vector.shape[-1])
 
 
 class GroupNorm(nn.Module):
-    """Each example's groups of consecutive channels at mean 0 and variance 1.
+    """Normalises groups of consecutive channels of each example to mean 0, variance 1.
 
         y = scale * (x - mean) / sqrt(var + epsilon) + bias
 
-    mean and (biased) variance over all pixels and the channels of a group;
-    `flax.linen.GroupNorm(use_fast_variance=False)`, with the same parameters, "scale"
-    and "bias" [channels]. Pixels are summed first, all channels at once, which on a CPU
-    is several times as fast as to sum over the few channels of a group. Computed in
-    float32 at least, whatever `dtype` is.
+    with mean and (biased) variance over all pixels and the channels of a group. It
+    equals `flax.linen.GroupNorm(use_fast_variance=False)`, with the same parameters,
+    "scale" and "bias" [channels]. It sums over pixels first, for all channels at once,
+    which is several times as fast on a CPU as summing over the few channels of a group.
+    It computes in at least float32, whatever `dtype` is.
 
     Source: Wu & He 2018.
 
     Attributes:
       groups: number of groups; must divide the channels.
       epsilon: added to the variance.
-      dtype: of the result.
+      dtype: type of the result.
     """
 
     groups: int
@@ -126,7 +127,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [batch, h, w, channels]; ValueError where groups do not fit."""
+        """Normalises x [batch, h, w, channels]; ValueError if groups do not fit."""
         channels = x.shape[-1]
         if channels % self.groups:
             raise ValueError(
@@ -136,18 +137,18 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        centred = x - self._mean(x)  # in two passes, which does not cancel
+        centred = x - self._mean(x)  # two passes avoid cancellation
         factor = jax.lax.rsqrt(self._mean(jnp.square(centred)) + self.epsilon)
         y = centred * (factor * _spread(scale, 4)) + _spread(bias, 4)
         return y.astype(self.dtype)
 
     def _mean(self, x):
-        """[batch, h, w, c] -> [batch, 1, 1, c], a value a group."""
+        """Averages [batch, h, w, c] to [batch, 1, 1, c], one value per group."""
         own = x.mean((1, 2)).reshape(x.shape[0], self.groups, -1)
         means = jnp.broadcast_to(own.mean(-1, keepdims=True), own.shape)
         return means.reshape(x.shape[0], 1, 1, -1)
 
 
 def group_norm(groups: int, dtype: Any, x: jax.Array, *, name: str) -> jax.Array:
-    """`GroupNorm` of x in the module that calls it."""
+    """Applies `GroupNorm` to x, as a submodule of the calling module."""
     return GroupNorm(groups, dtype=dtype, name=name)(x)

@@ -1,4 +1,4 @@
-"""Pooling that is as fast backwards as forwards on every platform."""
+"""Max-pools with a fast gradient on every platform."""
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +8,24 @@ from jaxtyping import Float
 def max_pool_2x2(
     images: Float[jax.Array, "*batch h w c"],
 ) -> Float[jax.Array, "*batch h//2 w//2 c"]:
-    """The largest value of each 2x2 window: `flax.linen.max_pool(_, (2, 2), (2, 2))`.
+    """Max-pools 2x2 windows, like `flax.linen.max_pool(_, (2, 2), (2, 2))`.
 
     out[n, i, j, c] = max over a, b in {0, 1} of images[n, 2 i + a, 2 j + b, c]
 
-    An odd last row or column is dropped, as "VALID" padding does. Maxima of strided
-    slices, rather than `jax.lax.reduce_window`, whose gradient is slow on CPU.
+    An odd last row or column is dropped, as "VALID" padding does. It takes maxima of
+    strided slices, because the gradient of `jax.lax.reduce_window` is slow on CPU.
 
-    Ties: the maximum is taken over rows, then over columns, and each passes half of
-    its gradient to each of two equal entries: four equal entries get a quarter each.
-    `reduce_window` gives everything to the first. Behind a ReLU the two differ only
-    in its zeros, whose gradient it stops.
+    Ties: the maximum is taken over rows, then over columns. Each passes half of its
+    gradient to each of two equal entries, so four equal entries get a quarter each.
+    `reduce_window` gives all of it to the first entry. After a ReLU the two differ only
+    at its zeros, whose gradient the ReLU stops.
 
     Args:
       images: float [..., h, w, c] with h, w >= 2.
 
     Returns: float [..., h // 2, w // 2, c].
 
-    Raises: ValueError where a side is shorter than 2 pixels.
+    Raises: ValueError if a side is shorter than 2 pixels.
 
     >>> max_pool_2x2(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     Array([[ 5.,  7.],
@@ -45,23 +45,23 @@ def max_pool_2x2(
 def max_pool_3x3(
     images: Float[jax.Array, "*batch h w c"],
 ) -> Float[jax.Array, "*batch (h+1)//2 (w+1)//2 c"]:
-    """The largest value of each 3x3 window, every second pixel, padding 1.
+    """Max-pools 3x3 windows with stride 2 and padding 1.
 
     out[n, i, j, c] = max over a, b in {-1, 0, 1} of images[n, 2 i + a, 2 j + b, c]
 
-    Pixels outside the map do not count. `flax.linen.max_pool(_, (3, 3), (2, 2),
-    ((1, 1), (1, 1)))`, without `jax.lax.reduce_window` (see `max_pool_2x2`).
+    Pixels outside the map do not count. It equals `flax.linen.max_pool(_, (3, 3), (2,
+    2), ((1, 1), (1, 1)))`, without `jax.lax.reduce_window` (see `max_pool_2x2`).
 
-    Ties: rows are compared first, then columns, each as max(max(a, b), c), and each of
-    these passes half of its gradient to each of two equal entries. `reduce_window`
-    gives everything to the first.
+    Ties: rows are compared first, then columns, each as max(max(a, b), c). Each maximum
+    passes half of its gradient to each of two equal entries. `reduce_window` gives all
+    of it to the first entry.
 
     Args:
       images: float [..., h, w, c] with h, w >= 1.
 
     Returns: float [..., (h + 1) // 2, (w + 1) // 2, c].
 
-    Raises: ValueError where a side has no pixel.
+    Raises: ValueError if a side has no pixel.
 
     >>> max_pool_3x3(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0]
     Array([[ 5.,  7.],
@@ -77,7 +77,7 @@ def max_pool_3x3(
 
 
 def _max_of_three(images, axis):
-    """max(x[2 i - 1], x[2 i], x[2 i + 1]) along an axis; outside it is -inf."""
+    """Computes max(x[2 i - 1], x[2 i], x[2 i + 1]) along an axis, padded with -inf."""
     size = images.shape[axis]
     out = (size + 1) // 2
     edges = [(0, 0, 0)] * images.ndim

@@ -1,11 +1,11 @@
-"""Residual networks of basic blocks, activation after the addition ("v1").
+"""Defines residual networks of basic blocks, activated after the addition ("v1").
 
 Source: He et al. 2015, "Deep Residual Learning": section 3.3 and table 1 for ImageNet,
 section 4.2 for CIFAR (6 n + 2 layers, shortcuts without parameters). `resnet18` is
-their ImageNet net with the stem of the CIFAR nets: 3x3, stride 1, no pool. Yim et al.
-2017 take the CIFAR nets with a batch norm of the images before all else
-(`input_batch_norm`), on CIFAR-100 four times as wide (`width=4`), and the ImageNet nets
-of 34 and 20 layers.
+their ImageNet network with the stem of the CIFAR networks: 3x3, stride 1, no pool. Yim
+et al. 2017 use the CIFAR networks with a batch norm of the images in front
+(`input_batch_norm`), four times as wide on CIFAR-100 (`width=4`), and the ImageNet
+networks of 34 and 20 layers.
 """
 
 import functools
@@ -22,7 +22,7 @@ from kd_heuristics.models.normalization import BatchNorm
 
 _LARGE = (64, 128, 256, 512)
 
-# What each name fixes; `shortcut` is the default of an option.
+# The settings that each name fixes; `shortcut` is the default of an option.
 CONFIGS: dict[str, dict[str, Any]] = {
     "resnet18": {"num_blocks": (2, 2, 2, 2), "channels": _LARGE},
     **{
@@ -49,32 +49,32 @@ SHORTCUTS = ("padding", "projection")
 
 
 class ResNet(nn.Module):
-    """Returns `(logits, features)`.
+    """ResNet of basic blocks; a call returns `(logits, features)`.
 
-    Parameters: `input_bn`, `conv`, `bn`, `block_s_b` for block b of section s (from 0;
-    `conv_0`, `bn_0`, `conv_1`, `bn_1`, and `shortcut_conv`, `shortcut_bn` where it has
-    a projection), `fc`.
+    Parameters: `input_bn`, `conv`, `bn`, `block_s_b` for block b of section s (from 0),
+    with `conv_0`, `bn_0`, `conv_1`, `bn_1` and, if it projects, `shortcut_conv` and
+    `shortcut_bn`; `fc`.
 
-    Features, in call order: "bn" of the images where there is one; conv, bn, relu and,
-    in ImageNet nets, pool; for each block conv, bn, relu, conv, bn, then shortcut_conv
-    and shortcut_bn where it has a projection, then add and block: the ReLU after the
-    addition is named "block", since it is the block's output. Last pool (the mean over
-    all pixels) and fc. `sections` finds the residual sections among them.
+    Features, in call order: bn of the images, if any; conv, bn, relu and, in ImageNet
+    networks, pool; for each block conv, bn, relu, conv, bn, shortcut_conv and
+    shortcut_bn if it projects, add and block; last pool (the mean over all pixels) and
+    fc. The ReLU after the addition is named "block", because it is the block's output.
+    `sections` finds the residual sections among them.
 
     Attributes:
-      num_blocks: blocks of each section; all but the first section halve the map.
+      num_blocks: blocks of each section; each section but the first halves the map.
       channels: channels of each section.
       num_classes: number of logits.
-      stem: "cifar": 3x3 convolution; "imagenet": 7x7 at stride 2, then a 3x3 max-pool
-        at stride 2.
-      shortcut: what a shortcut does where a block changes the size: "padding": takes
-        every second pixel and appends channels of zeros (He et al.'s option A);
-        "projection": 1x1 convolution and batch norm (option B).
-      input_batch_norm: batch norm of the images.
+      stem: "cifar" is a 3x3 convolution; "imagenet" is 7x7 at stride 2, then a 3x3
+        max-pool at stride 2.
+      shortcut: shortcut of blocks that change the size. "padding" takes every second
+        pixel and appends channels of zeros (He et al.'s option A); "projection" applies
+        a 1x1 convolution and batch norm (option B).
+      input_batch_norm: whether to apply batch norm to the images.
       width: multiplier of the channels, rounded, at least 1.
       init_factor: scale of the He-normal standard deviation, for every kernel.
       batch_norm_momentum: share of the running statistics kept at each step.
-      batch_norm_groups: parts of the batch with statistics of their own, in training.
+      batch_norm_groups: number of parts of a training batch with separate statistics.
       dtype: compute dtype; parameters and statistics stay float32.
     """
 
@@ -145,8 +145,8 @@ class BasicBlock(nn.Module):
     """ReLU(bn(conv(ReLU(bn(conv(x))))) + shortcut(x)), both kernels 3x3.
 
     Attributes:
-      channels: of both convolutions.
-      stride: of the first convolution and of the shortcut.
+      channels: channels of both convolutions.
+      stride: stride of the first convolution and of the shortcut.
       shortcut: "padding" or "projection".
       conv: `(features, kernel_size, strides=, name=) -> layer`.
       norm: `(name=) -> layer`.
@@ -182,20 +182,19 @@ class BasicBlock(nn.Module):
 
 
 def sections(features: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    """Names of a ResNet's features at the boundaries of its residual sections.
+    """Finds a ResNet's features at the boundaries of its residual sections.
 
     A section is a run of blocks whose maps have one size. Its tuple holds the name of
-    its input first, then that of each block's output: the flow matrices of Yim et al.
-    2017, figure 2, join the first and the last of each tuple. The input of a section
-    but the first is the output of the one before, which is larger and has other
-    channels.
+    its input, then the name of each block's output. The flow matrices of Yim et al.
+    2017, figure 2, pair the first and the last name of each tuple. The input of a later
+    section is the output of the previous one, which is larger and has other channels.
 
     Args:
-      features: what `network.features` returns, or its shapes by `jax.eval_shape`.
+      features: what `network.features` returns, or its shapes from `jax.eval_shape`.
 
-    Returns: a tuple for each section.
+    Returns: one tuple of names per section.
 
-    Raises: ValueError where the features are not those of a ResNet.
+    Raises: ValueError if the features are not those of a ResNet.
 
     >>> from kd_heuristics import models
     >>> network = models.create("resnet14", num_classes=10)
@@ -209,11 +208,11 @@ def sections(features: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     if "block" not in kinds:
         raise ValueError(
             f"these features have no residual blocks: {', '.join(names) or '(none)'}; "
-            "sections are those of a ResNet"
+            "give the features of a ResNet"
         )
     blocks = [name for name, kind in zip(names, kinds, strict=True) if kind == "block"]
-    # The first convolution is the stem's, the second the first block's; where the
-    # blocks normalise first, their first layer is the first norm.
+    # The first convolution is the stem's, the second the first block's. Blocks that
+    # normalise first start with the first norm instead.
     first = "gn" if "gn" in kinds else "conv"
     start = kinds.index(first, kinds.index("conv") + 1)
     previous = names[start - 1]

@@ -1,8 +1,8 @@
-"""The shallow student of Gotmare et al. 2019, section 5.
+"""Defines the shallow student of Gotmare et al. 2019, section 5.
 
-[conv maxpool relu] x 2, fc relu, fc, fc: the pool comes before the ReLU, and no ReLU
-stands between the last two layers. The paper names neither kernel size nor widths; ours
-are 5x5 kernels, 64 channels and 512 units, and a study says what it sets.
+It is [conv maxpool relu] x 2, fc relu, fc, fc. The pool comes before the ReLU, and no
+ReLU comes between the last two layers. The paper gives neither kernel size nor widths.
+We use 5x5 kernels, 64 channels and 512 units; a study states what it sets.
 """
 
 from typing import Any
@@ -18,7 +18,9 @@ _KERNEL_SIZE = 5
 
 
 class Shallow(nn.Module):
-    """Returns `(logits, features)`; parameters are `conv_i` and `fc_i`.
+    """Shallow student; a call returns `(logits, features)`.
+
+    Parameters are `conv_i` and `fc_i`.
 
     Attributes:
       num_classes: number of logits.
@@ -36,7 +38,7 @@ class Shallow(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool):
-        del train  # neither dropout nor batch norm
+        del train  # no dropout or batch norm
         layers.check_size(images, len(_CHANNELS), "the shallow student")
         kernel_init = layers.he_normal(self.init_factor)
         record = layers.Record()

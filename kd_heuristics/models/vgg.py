@@ -1,4 +1,4 @@
-"""VGG for 32×32 images, with and without batch norm.
+"""Defines VGG for 32×32 images, with and without batch norm.
 
 Source: Simonyan and Zisserman 2015, configurations A (11 layers) and D (16 layers),
 with the classifier of Gotmare et al. 2019: Dropout FC ReLU Dropout FC ReLU FC.
@@ -21,18 +21,20 @@ STAGES = {
 
 
 class VGG(nn.Module):
-    """Returns `(logits, features)`; parameters are `conv_i`, `bn_i` and `fc_i`.
+    """VGG; a call returns `(logits, features)`.
+
+    Parameters are `conv_i`, `bn_i` and `fc_i`.
 
     Attributes:
-      stages: channels of each convolution, a tuple a stage.
+      stages: channels of each convolution, one tuple per stage.
       num_classes: number of logits.
-      use_batch_norm: batch norm between each convolution and its ReLU.
+      use_batch_norm: whether batch norm comes between each convolution and its ReLU.
       width: multiplier of the convolutions' channels, rounded, at least 1.
       classifier_width: units of the two hidden fully connected layers.
-      dropout_rate: of both dropouts, in [0, 1).
+      dropout_rate: rate of both dropouts, in [0, 1).
       init_factor: scale of the He-normal standard deviation, for every kernel.
       batch_norm_momentum: share of the running statistics kept at each step.
-      batch_norm_groups: parts of the batch with statistics of their own, in training.
+      batch_norm_groups: number of parts of a training batch with separate statistics.
       dtype: compute dtype; parameters and statistics stay float32.
     """
 

@@ -84,5 +84,5 @@ def test_halves_round_up():
 
 
 def test_digits_do_not_shrink():
-    with pytest.raises(ValueError, match="only grow, got 7"):
+    with pytest.raises(ValueError, match="at least 8, the digits' own, got 7"):
         digits.enlarge(np.zeros((1, 8, 8), int), 7)

@@ -86,5 +86,7 @@ def test_what_is_wrong_is_said():
     with pytest.raises(ValueError, match=r"unknown start 'inputs'; did you mean 'inp"):
         distill.sections(STUDENT, start="inputs")
     wider = STUDENT | shapes(e=(1, 4, 4, 16))
-    with pytest.raises(ValueError, match=r"4x4: c and e .*\[6, 8\].*teacher \[6, 16\]"):
+    with pytest.raises(
+        ValueError, match=r"4x4: c and e .*\[6, 8\].*teacher have \[6, 16\]"
+    ):
         distill.matching_sections(STUDENT, wider)

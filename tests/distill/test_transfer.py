@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said(tmp_path):
     wrong(r"batch_stats/bn/mean: left over from", adapt, less, target)
     path = tmp_path / "broken.npz"
     path.write_bytes(b"PK\x03\x04 nonsense")
-    wrong(r"broken\.npz is no \.npz file", transfer.load_npz, path)
+    wrong(r"broken\.npz is not an \.npz file", transfer.load_npz, path)
     np.savez(path, **{"a": np.zeros(1), "a/b": np.zeros(1)})
     wrong(r"'a/b', below another array", transfer.load_npz, path)
     np.savez(path, **{"a/b": np.zeros(1), "a": np.zeros(1)})
@@ -192,5 +192,5 @@ def test_what_stays_must_have_values():
     assert tree["conv"]["kernel"].dtype == jnp.bfloat16
     assert kept == ("fc/kernel",)
     target["fc"] = {"kernel": jax.ShapeDtypeStruct((2, 5), jnp.float32)}
-    with pytest.raises(ValueError, match=r"fc/kernel .* only the shape"):
+    with pytest.raises(ValueError, match=r"fc/kernel .* only a shape"):
         transfer.adapt(target, source)

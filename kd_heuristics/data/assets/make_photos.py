@@ -1,14 +1,14 @@
-"""How china.png and flower.png were made from the photographs scikit-learn ships.
+"""Makes china.png and flower.png from the photographs that scikit-learn ships.
 
-Run by hand: python kd_heuristics/data/assets/make_photos.py. Another JPEG decoder than
-that of Pillow 13.0 may give other pixels, and then other digests in the tests.
+Run by hand: python kd_heuristics/data/assets/make_photos.py. A JPEG decoder other than
+that of Pillow 13.0 may give other pixels, and then the digests in the tests change.
 """
 
 from pathlib import Path
 
 
 def main() -> None:
-    """Decodes both and stores them beside this file."""
+    """Decodes both photographs and stores them beside this file."""
     from PIL import Image
     from sklearn.datasets import load_sample_image
 

@@ -1,4 +1,4 @@
-"""Net2DeeperNet: more layers, the same function."""
+"""Adds layers without changing the function (Net2DeeperNet)."""
 
 import math
 import re
@@ -30,37 +30,37 @@ def deepen(
     noise: float = 0.0,
     activations: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, Any]:
-    """A network with more layers that computes what the given one does.
+    """Inserts layers into a network without changing its function.
 
-    VGG: behind a convolution and its ReLU a convolution with the identity as its
-    kernel, whose ReLU changes nothing, ReLU(ReLU(x)) = ReLU(x) (Chen et al. 2016, sec.
+    VGG: after a convolution and its ReLU, inserts a convolution with the identity as
+    kernel. Its ReLU changes nothing, ReLU(ReLU(x)) = ReLU(x) (Chen et al. 2016, sec.
     2.4). Its batch norm undoes its own normalisation: with mean m and variance v of its
     input, scale = sqrt(v + epsilon) and bias = m.
 
-    ReLUs are what makes this exact: a sigmoid or tanh would not.
+    The identity is exact for ReLUs; it would not be for a sigmoid or tanh.
 
-    ResNet: behind a block a block whose second batch norm has scale 0, so that it adds
-    nothing to the (not negative) stream; its convolutions are He-normal. The scale has
-    a gradient, and with its first step the rest begins to learn.
+    ResNet: after a block, inserts a block whose second batch norm has scale 0, so that
+    it adds nothing to the (not negative) stream; its convolutions are He-normal. The
+    scale has a gradient, so the other weights start to learn after its first step.
 
-    Layers behind a new one move up a number: pools stay where they were, between the
-    sections that the larger network must have, `VGG(stages=...)`.
+    The numbers of later layers increase. Pools stay where they were, between the
+    sections that the larger network, `VGG(stages=...)`, must have.
 
     Args:
       variables: {"params": ..., "batch_stats": ...}, of a VGG or a ResNet of `models`.
-      after: names in the given network, "conv_00" or "block_0_1"; a name given twice
-        gets two new layers.
-      key: of the noise and of the blocks' convolutions.
-      noise: standard deviation of what is added to the identities, in units of the
-        identity kernel's own; 0 leaves the function as it was. Blocks need none.
-      activations: outputs of the ReLUs behind the named convolutions, of a VGG with
-        batch norm, [..., channels], on many examples: m and v are theirs, and the
-        function is then the same in training mode on these examples. None: m = 0 and
-        v = 1, the same in evaluation mode only.
+      after: names in the given network, "conv_00" or "block_0_1"; a repeated name adds
+        two layers.
+      key: random key of the noise and of the blocks' convolutions.
+      noise: standard deviation of the noise on identity kernels, relative to that of
+        the kernel; 0 keeps the function exact. Blocks need no noise.
+      activations: for a VGG with batch norm, outputs [..., channels] of the ReLUs after
+        the named convolutions, on many examples. They give m and v, and the function is
+        preserved in training mode on these examples. `None` uses m = 0 and v = 1, which
+        preserves it in evaluation mode only.
 
     Returns: variables of the deeper network, as nested dictionaries.
 
-    Raises: ValueError for a name after which no layer can go, kernels of even size,
+    Raises: ValueError for a name that no layer can follow, kernels of even size,
       activations that lack a named layer or have other channels, and negative noise.
     """
     checks.weight("noise", noise)
@@ -87,7 +87,7 @@ def deepen(
 
 
 def _counts(leaves, after) -> dict[str, int]:
-    """How many layers are to come after each that there is."""
+    """Counts the layers to insert after each existing layer."""
     pattern = r"params/(conv_\d+|block_\d+_\d+)/"
     valid = dict.fromkeys(m[1] for path in leaves if (m := re.match(pattern, path)))
     for name in after:
@@ -102,7 +102,7 @@ def _counts(leaves, after) -> dict[str, int]:
 
 
 def _places(counts: Mapping[str, int]) -> dict[str, str]:
-    """Each layer's name in the deeper network."""
+    """Maps each layer's name to its name in the deeper network."""
     places, added = {}, {}
     for name in sorted(counts, key=_numbers):
         run = name.rsplit("_", 1)[0]
@@ -112,11 +112,12 @@ def _places(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def _numbers(name: str) -> list[int]:
+    """Parses the numbers in a layer's name, for sorting."""
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
 def _shifted(name: str, by: int) -> str:
-    """The name `by` layers further, its number as wide.
+    """Adds `by` to the number of a layer's name and keeps its width.
 
     >>> _shifted("conv_09", 1), _shifted("block_0_1", 2)
     ('conv_10', 'block_0_3')
@@ -126,17 +127,18 @@ def _shifted(name: str, by: int) -> str:
 
 
 def _norm(name: str) -> str:
-    """The batch norm of a VGG's convolution."""
+    """Names the batch norm of a VGG's convolution."""
     return name.replace("conv", "bn")
 
 
 def _moves(path, counts) -> bool:
+    """Whether a leaf belongs to a layer whose name may change."""
     layer = path.split("/")[1]
     return layer in counts or layer in map(_norm, counts)
 
 
 def _moved(leaves, name, place) -> dict[str, Any]:
-    """The leaves of a layer, and of its batch norm, under another name."""
+    """Renames the leaves of a layer and of its batch norm."""
     names = {name: place, _norm(name): _norm(place)}
     split = ((path.split("/"), leaf) for path, leaf in leaves.items())
     return {
@@ -147,7 +149,7 @@ def _moved(leaves, name, place) -> dict[str, Any]:
 
 
 def _identity(leaves, name, new, key, noise, moments) -> dict[str, Any]:
-    """A convolution, and a batch norm where there are any, that change nothing."""
+    """Makes an identity convolution and, if the network has any, batch norm."""
     kernel = leaves[f"params/{name}/kernel"]
     height, width, _, channels = kernel.shape
     identity = jnp.zeros((height, width, channels, channels), kernel.dtype)
@@ -169,7 +171,7 @@ def _identity(leaves, name, new, key, noise, moments) -> dict[str, Any]:
 
 
 def _moments(leaves, name, activations):
-    """Mean and variance, per channel, of what a new batch norm reads."""
+    """Computes the mean and variance per channel of a new batch norm's input."""
     if f"params/{_norm(name)}/scale" not in leaves:
         return None
     channels = leaves[f"params/{name}/kernel"].shape[-1]
@@ -190,7 +192,7 @@ def _moments(leaves, name, activations):
 
 
 def _block(leaves, name, new, key) -> dict[str, Any]:
-    """A residual block of the given one's width that adds nothing."""
+    """Makes a residual block that adds nothing, as wide as the given one."""
     last = leaves[f"params/{name}/conv_1/kernel"]
     *window, _, channels = last.shape
     spread = math.sqrt(2 / (math.prod(window) * channels))

@@ -1,4 +1,4 @@
-"""Which layers write and read the same units: what has to be widened together."""
+"""Finds the layers that write and read the same units and must widen together."""
 
 import dataclasses
 import itertools
@@ -11,17 +11,17 @@ Variables = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """Units that keep their order from the layers that write them to those that read.
+    """Units that some layers write and others read, in the same order.
 
-    Layers are named by their path below "params", "block_0_0/conv_1". The last axis of
-    a kernel writes, the last but one reads.
+    Layers are named by their path below "params", such as "block_0_0/conv_1". The last
+    axis of a kernel writes units, the last but one reads them.
 
     Attributes:
-      writers: layers whose every leaf, parameter or statistic, has these units as its
-        last axis; the first has a kernel. A residual sum has many.
-      readers: layers whose kernel has them as its last axis but one, or, behind a
-        flattened map, each position's channels one after the other.
-      first: name of other units that come first in these, as behind a shortcut that
+      writers: layers whose leaves, parameters and statistics, all have these units as
+        last axis. The first layer has a kernel. A residual sum has many writers.
+      readers: layers whose kernel has the units as last axis but one. After a flattened
+        map, that axis holds the channels of each position in turn.
+      first: name of other units that come first among these, as after a shortcut that
         appends channels of zeros.
     """
 
@@ -31,11 +31,12 @@ class Units:
 
 
 def units_of(variables: Variables) -> dict[str, Units]:
-    """The units of a VGG or a ResNet of `models`, by the names of its layers.
+    """Finds the units of a VGG or a ResNet of `models`, by the names of its layers.
 
-    VGG: "conv_00", "conv_01", ..., "fc_0", "fc_1", each the outputs of that layer.
-    ResNet: "section_0", ..., the residual stream of each section, and "block_0_0", ...,
-    what is between the two convolutions of each block. Images and logits are no units.
+    VGG: "conv_00", "conv_01", ..., "fc_0", "fc_1" are the outputs of these layers.
+    ResNet: "section_0", ... are the residual stream of each section, and "block_0_0",
+    ... are the units between the two convolutions of each block. Images and logits are
+    not units.
 
     Raises: ValueError for variables of another form.
     """
@@ -57,14 +58,14 @@ def units_of(variables: Variables) -> dict[str, Units]:
 def widths(
     variables: Variables, units: Mapping[str, Units] | None = None
 ) -> dict[str, int]:
-    """The number of units of each name.
+    """Counts the units of each name.
 
-    Of a larger network's variables, or their shapes (`jax.eval_shape`), it is what
-    `widen` takes to reach that network.
+    For a larger network's variables, or their shapes (`jax.eval_shape`), the result is
+    what `widen` needs to reach that network.
 
     Args:
       variables: {"params": ..., ...}.
-      units: as of `units_of`, which is taken where None.
+      units: the units to count; `None` uses `units_of(variables)`.
 
     Raises: ValueError for variables of an unknown form.
 
@@ -82,7 +83,7 @@ def widths(
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with paths such as "params/conv_00/kernel".
+    """Flattens nested dictionaries into one with paths like "params/conv_00/kernel".
 
     >>> flatten({"params": {"fc": {"kernel": 1}}})
     {'params/fc/kernel': 1}
@@ -97,7 +98,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries of paths.
+    """Nests a dictionary whose keys are paths; the inverse of `flatten`.
 
     >>> unflatten({"params/fc/kernel": 1})
     {'params': {'fc': {'kernel': 1}}}
@@ -113,16 +114,17 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layers(variables: Variables) -> set[str]:
-    """Paths of all layers below "params"."""
+    """Lists the paths of all layers below "params"."""
     if "params" not in variables:
         raise ValueError(
             f'variables have the keys {sorted(variables)}; wanted {{"params": ...}}, '
-            'with "batch_stats" where the network has any'
+            'with "batch_stats" if the network has any'
         )
     return {path.rsplit("/", 1)[0] for path in flatten(variables["params"])}
 
 
 def _vgg(layers: set[str]) -> Iterator[tuple[str, Units]]:
+    """Yields the units of a VGG."""
     chain = sorted(name for name in layers if re.fullmatch(r"conv_\d+", name))
     chain += sorted(name for name in layers if re.fullmatch(r"fc_\d+", name))
     for name, reader in itertools.pairwise(chain):
@@ -132,6 +134,7 @@ def _vgg(layers: set[str]) -> Iterator[tuple[str, Units]]:
 
 
 def _resnet(layers: set[str]) -> Iterator[tuple[str, Units]]:
+    """Yields the units of a ResNet."""
     sections = _sections(layers)
     for number, blocks in enumerate(sections):
         following = sections[number + 1][0] if number + 1 < len(sections) else None
@@ -140,7 +143,7 @@ def _resnet(layers: set[str]) -> Iterator[tuple[str, Units]]:
         writers = [] if number else ["conv", "bn"]
         writers += [f"{block}/{kind}_1" for block in blocks for kind in ("conv", "bn")]
         writers += [shortcut, f"{blocks[0]}/shortcut_bn"] if projected else []
-        # The first block of a section but the first reads the section before.
+        # The first block of a later section reads the previous section.
         readers = [f"{block}/conv_0" for block in (blocks[1:] if number else blocks)]
         readers += [f"{following}/conv_0" if following else "fc"]
         if f"{following}/shortcut_conv" in layers:
@@ -155,7 +158,7 @@ def _resnet(layers: set[str]) -> Iterator[tuple[str, Units]]:
 
 
 def _sections(layers: set[str]) -> list[list[str]]:
-    """Names of the blocks of each section, in order."""
+    """Lists the names of the blocks of each section, in order."""
     matches = (re.fullmatch(r"block_(\d+)_(\d+)/conv_0", name) for name in layers)
     numbers = sorted((int(match[1]), int(match[2])) for match in matches if match)
     return [
@@ -164,7 +167,7 @@ def _sections(layers: set[str]) -> list[list[str]]:
     ]
 
 
-# Of each form: a layer it begins with, the names of all its layers, its units.
+# For each form: a layer it begins with, the names of all its layers, its units.
 _FORMS = (
     ("conv_00", r"(conv|bn|fc)_\d+", _vgg),
     (

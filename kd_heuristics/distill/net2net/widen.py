@@ -1,4 +1,4 @@
-"""Net2WiderNet: more units, the same function."""
+"""Adds units without changing the function (Net2WiderNet)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,30 +27,30 @@ def widen(
     noise: float = 0.0,
     units: Mapping[str, Units] | None = None,
 ) -> dict[str, Any]:
-    """A network with more units that computes what the given one does.
+    """Adds units to a network without changing its function.
 
-    New unit j is a copy of unit g(j): g(j) = j for the units there were, drawn at
-    random for the others. Its readers divide: W'[j, k] = W[g(j), k] / |{i: g(i) =
-    g(j)}| (Chen et al. 2016, sec. 2.3). Parameters and running statistics of batch norm
-    are copied too, and all that is added in a residual sum has one g; the function is
-    the same in training mode as well, where no dropout tells copies apart. Behind a
-    shortcut that appends zeros (`Units.first`) the units of the section before come
-    first, as g has them there.
+    Unit j of the wider network is a copy of unit g(j), with g(j) = j for existing units
+    and drawn at random for new ones. Its readers divide: W'[j, k] = W[g(j), k] /
+    |{i: g(i) = g(j)}| (Chen et al. 2016, sec. 2.3). Parameters and running statistics
+    of batch norm are copied too. All terms of a residual sum share one g. The function
+    is also preserved in training mode, unless dropout tells copies apart. After a
+    shortcut that appends zeros (`Units.first`), the units of the previous section come
+    first, in the order of its g.
 
     Args:
       variables: {"params": ..., "batch_stats": ...}, of a VGG or a ResNet of `models`.
-      sizes: name of units, of `units_of`, to their number; others stay. For all of a
-        larger network: `widths(jax.eval_shape(larger.init, key, images))`.
-      key: of the copies and of the noise.
-      noise: standard deviation of what is added to the kernels that write a copy, in
-        units of the kernel's own: it breaks the tie between copies, which otherwise
-        have equal gradients for ever; 0 leaves the function exactly as it was.
-      units: of another network; None: `units_of(variables)`.
+      sizes: name of units (see `units_of`) to their new number; others keep theirs. To
+        reach a larger network: `widths(jax.eval_shape(larger.init, key, images))`.
+      key: random key of the copies and of the noise.
+      noise: standard deviation of the noise on kernels that write a copy, relative to
+        that of the kernel. Without noise, copies have equal gradients forever; 0 keeps
+        the function exact.
+      units: units of a network of another form; `None` uses `units_of(variables)`.
 
     Returns: variables of the wider network, as nested dictionaries.
 
-    Raises: ValueError for a name that is none of the units, a size below the present
-      one, one that an appending shortcut rules out, and negative noise.
+    Raises: ValueError for unknown units, a size below the present one or ruled out by
+      an appending shortcut, and negative noise.
     """
     checks.weight("noise", noise)
     units = units_of(variables) if units is None else units
@@ -81,7 +81,7 @@ def widen(
 
 
 def _check_appended(units, present, sizes) -> None:
-    """Sizes behind shortcuts that append zeros: those appended are new units too."""
+    """Checks sizes after shortcuts that append zeros; appended channels are units."""
     for name, group in units.items():
         if group.first is None:
             continue
@@ -91,13 +91,13 @@ def _check_appended(units, present, sizes) -> None:
         if not fits or (appended == 0 and sizes[name] != started):
             raise ValueError(
                 f"{name} must have {'at least' if appended else 'exactly'} "
-                f"{started + appended} units where {group.first}, which its shortcut "
-                f"appends zeros to, has {started}; got {sizes[name]}"
+                f"{started + appended} units if {group.first}, to which its shortcut "
+                f"appends zeros, has {started}; got {sizes[name]}"
             )
 
 
 def _origins(units, present, sizes, key) -> dict[str, jax.Array]:
-    """The map g of all units, int [new size]."""
+    """Draws the map g of all units, int [new size] each."""
     origins: dict[str, jax.Array] = {}
     for index, (name, group) in enumerate(units.items()):
         own = jax.random.fold_in(key, index)
@@ -105,7 +105,7 @@ def _origins(units, present, sizes, key) -> dict[str, jax.Array]:
         if group.first is None:
             origins[name] = _origin(own, old, new)
             continue
-        # Those of `first`, which comes earlier in `units`, then the appended.
+        # First the units of `first`, which comes earlier in `units`, then the appended.
         start, started = present[group.first], sizes[group.first]
         rest = start + _origin(own, old - start, new - started)
         origins[name] = jnp.concatenate([origins[group.first], rest])
@@ -113,17 +113,20 @@ def _origins(units, present, sizes, key) -> dict[str, jax.Array]:
 
 
 def _origin(key, old: int, new: int) -> jax.Array:
+    """Draws g: the identity on old units, random old units for new ones."""
     copies = jax.random.randint(key, (new - old,), 0, max(old, 1))
     return jnp.concatenate([jnp.arange(old), copies])
 
 
 def _write(leaves, group: Units, origin) -> None:
+    """Copies units in the last axis of all leaves of the writers."""
     for path in leaves:
         if path.split("/", 1)[1].rsplit("/", 1)[0] in group.writers:
             leaves[path] = jnp.take(leaves[path], origin, axis=-1)
 
 
 def _read(leaves, group: Units, origin, old: int) -> None:
+    """Copies units in the readers' kernels and divides by the number of copies."""
     copies = jnp.zeros(old, int).at[origin].add(1)[origin]
     for layer in group.readers:
         path = f"params/{layer}/kernel"
@@ -137,7 +140,7 @@ def _read(leaves, group: Units, origin, old: int) -> None:
 
 
 def _add_noise(leaves, units, present, key, noise) -> None:
-    """Noise on the kernels of all writers, for the copies alone."""
+    """Adds noise to the kernels of all writers, for the copies alone."""
     for index, (name, group) in enumerate(units.items()):
         for number, layer in enumerate(group.writers):
             path = f"params/{layer}/kernel"

@@ -1,9 +1,8 @@
-"""Models of other libraries, and plain functions, as a `Network`.
+"""Adapts models of other libraries, and plain functions, to a `Network`.
 
-The trainer, curves, similarity and checkpoints know a `Network` only, whose variables
-are nested dictionaries of arrays; what a library keeps beside its arrays (the structure
-of the module, its mode) is found once, without allocating anything, and put back where
-the module is called.
+The trainer, curves, similarity and checkpoints only use a `Network`, whose variables
+are nested dictionaries of arrays. The adapters find a module's structure and mode once,
+without allocating anything, and restore them when the module is called.
 
     `functions.py`    plain functions
     `flax_nnx.py`     Flax NNX modules

@@ -1,4 +1,4 @@
-"""Equinox modules as a `Network`."""
+"""Adapts Equinox modules to a `Network`."""
 
 import inspect
 from collections.abc import Callable
@@ -22,43 +22,42 @@ def from_equinox(
     channels_first: bool = True,
     axis_name: str = "batch",
 ) -> Network:
-    """The `Network` of an Equinox module, which maps one image to its logits.
+    """Makes a `Network` of an Equinox module that maps one image to its logits.
 
-    The module is called under `jax.vmap`, as Equinox's documentation has it:
+    The module is called under `jax.vmap`, as Equinox's documentation recommends:
 
     | a module | is called as |
     |---|---|
     | without state | `module(image)` -> logits |
     | with `eqx.nn.StateIndex` (`eqx.nn.BatchNorm`) | `module(image, state)` -> \
 (logits, state) |
-    | whose call has a parameter `key` | with `key=` beside these |
+    | whose call has a parameter `key` | likewise, with `key=` added |
 
-    Its mode is that of `eqx.nn.inference_mode`. In training each example has a key of
-    its own, made from the step's; in evaluation the key is fixed.
+    `eqx.nn.inference_mode` sets its mode. In training, each example has its own key,
+    derived from the step's; in evaluation the keys are fixed.
 
-    Variables are nested dictionaries by attribute and index, "layers/0/bias". All
-    floating-point arrays are parameters, as with `eqx.is_inexact_array`; the weights of
-    `eqx.nn.Linear`, `Conv` and `ConvTranspose` are named "kernel", as
-    `training.kernels` wants them. The state and all other arrays are under
-    "batch_stats".
+    Variables are nested dictionaries by attribute and index, such as "layers/0/bias".
+    All floating-point arrays are parameters, as with `eqx.is_inexact_array`. The
+    weights of `eqx.nn.Linear`, `Conv` and `ConvTranspose` are named "kernel", as
+    `training.kernels` expects. The state and all other arrays are under "batch_stats".
 
     Args:
-      name: for messages and run folders.
-      make: `key -> eqx.Module`, without `eqx.nn.make_with_state`; called once for the
-        structure, without allocating, and at each `init`.
-      features: a function of the module, called as the module is, say a method by its
-        class, `Net.features`, that returns `{"00_conv": array, ...}` of one image in
-        place of logits; None: the logits alone, as "00_logits".
-      channels_first: images [h, w, c] reach the module as [c, h, w], which is what
-        Equinox's convolutions and pools take; False: as they are.
-      axis_name: of the vmap over examples, as given to `eqx.nn.BatchNorm`.
+      name: name for messages and run folders.
+      make: `key -> eqx.Module`, without `eqx.nn.make_with_state`. It is called once for
+        the structure, without allocating, and at each `init`.
+      features: function called like the module, for instance a method through its
+        class, `Net.features`. It returns `{"00_conv": array, ...}` for one image in
+        place of logits. `None` gives the logits alone, as "00_logits".
+      channels_first: whether to pass images [h, w, c] to the module as [c, h, w], which
+        Equinox's convolutions and pools expect; false passes them unchanged.
+      axis_name: name of the vmap axis over examples, as given to `eqx.nn.BatchNorm`.
 
     Returns: the network; its logits are float32.
 
-    Raises: ImportError without Equinox. ValueError where `make` returns no module or
-      one that cannot be called, and, when the network is called, before anything is
-      computed: the images are not float [batch, h, w, c], the logits not [batch,
-      classes], or the variables another model's.
+    Raises: ImportError if Equinox is not installed. ValueError if `make` does not
+      return a callable module. When called, before it computes anything, the network
+      raises ValueError if the images are not float [batch, h, w, c], the logits are not
+      [batch, classes], or the variables belong to another model.
 
     >>> import equinox as eqx
     >>> class Linear(eqx.nn.Linear):
@@ -74,7 +73,7 @@ def from_equinox(
     layout = _Layout(eqx, name, make)
 
     def mapped(function, variables, images, keys, *, inference):
-        """The function's values for all images, and the state after them."""
+        """Returns the function's values for all images, and the new state."""
         check_images(images)
         model, state = layout.merge(variables)
         model = eqx.nn.inference_mode(model, value=inference)
@@ -117,7 +116,7 @@ def from_equinox(
 
 
 class _Layout:
-    """Where the arrays of a module and of its state lie, and what is not an array."""
+    """Names the arrays of a module and its state, and keeps what is not an array."""
 
     def __init__(self, eqx, name, make):
         key = jax.random.key(0)
@@ -138,7 +137,7 @@ class _Layout:
         self.state_names = _state_naming(eqx, f"state of {name}", model, state)
 
     def split(self, model, state):
-        """The variables of a module and its state."""
+        """Splits a module and its state into variables."""
         params, rest = self._eqx.partition(model, _is_inexact)
         buffers = self._eqx.filter(rest, _is_array)
         stats = {}
@@ -150,7 +149,7 @@ class _Layout:
         return variables | ({"batch_stats": stats} if stats else {})
 
     def merge(self, variables):
-        """The module and its state of such variables."""
+        """Rebuilds the module and its state from variables."""
         stats = variables.get("batch_stats", {})
         model = self._eqx.combine(
             self._param_names.to_tree(variables["params"]),
@@ -160,7 +159,7 @@ class _Layout:
         return model, self.state_names.to_tree(stats.get("state", {}))
 
     def statistics(self, variables, state):
-        """The "batch_stats" of the variables, with a new state."""
+        """Returns the "batch_stats" of the variables, with a new state."""
         stats = dict(variables.get("batch_stats", {}))
         if self.state_names.names:
             stats["state"] = self.state_names.to_dict(state)
@@ -168,11 +167,12 @@ class _Layout:
 
 
 def _import():
+    """Imports Equinox; the ImportError names the command that installs it."""
     try:
         import equinox
     except ImportError as error:
         raise ImportError(
-            "from_equinox needs Equinox, which is no dependency of kd_heuristics: "
+            "from_equinox needs Equinox, which kd_heuristics does not install: "
             "pip install equinox"
         ) from error
     return equinox
@@ -187,12 +187,13 @@ def _is_inexact(leaf):
 
 
 def _takes_key(function):
+    """Whether a function accepts the keyword `key`."""
     parameters = inspect.signature(function).parameters.values()
     return any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _with_kernels(eqx, model):
-    """Names of parameters, in which the weight of a linear layer is its "kernel"."""
+    """Returns a renaming of parameters that calls linear layers' weights "kernel"."""
     kinds = (eqx.nn.Linear, eqx.nn.Conv, eqx.nn.ConvTranspose)
     found = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda node: isinstance(node, kinds)
@@ -210,7 +211,7 @@ def _with_kernels(eqx, model):
 
 
 def _state_naming(eqx, what, model, state):
-    """Names of a state's arrays, by the place of their index in the module."""
+    """Names a state's arrays by the position of their index in the module."""
     kind = eqx.nn.StateIndex
     nodes = jax.tree_util.tree_leaves_with_path(
         model, is_leaf=lambda node: isinstance(node, kind)

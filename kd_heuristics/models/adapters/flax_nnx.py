@@ -1,4 +1,4 @@
-"""Flax NNX modules as a `Network`."""
+"""Adapts Flax NNX modules to a `Network`."""
 
 import itertools
 from collections.abc import Callable
@@ -15,34 +15,34 @@ from kd_heuristics.similarity import capture
 
 
 def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
-    """The `Network` of a Flax NNX module, which maps images to logits.
+    """Makes a `Network` of a Flax NNX module that maps images to logits.
 
-    The module is called as `module(images)`, on float images [batch, h, w, c]. Its mode
-    is that of `module.train()` and `module.eval()`. In training, each of its random
-    streams (dropout's) starts from a key of its own, made from the step's; in
+    The module is called as `module(images)`, on float images [batch, h, w, c].
+    `module.train()` and `module.eval()` set its mode. In training, each of its random
+    streams (such as dropout's) starts from its own key, derived from the step's; in
     evaluation all streams have fixed keys.
 
-    Variables are nested dictionaries by attribute and index, "layers/0/kernel":
-    `nnx.Param`, and what is derived from it, under "params"; `nnx.BatchStat` and all
-    other variables and arrays, `nnx.Intermediate` left out, under "batch_stats", which
-    training passes on as the module leaves them. A variable that the module has in two
-    places is one.
+    Variables are nested dictionaries by attribute and index, such as "layers/0/kernel".
+    `nnx.Param` and its subclasses are under "params". `nnx.BatchStat` and all other
+    variables and arrays, except `nnx.Intermediate`, are under "batch_stats", and
+    training keeps the values that the module leaves there. A variable shared by two
+    attributes appears once.
 
-    `features` are the outputs of all submodules, named as by `similarity.capture`; the
-    logits alone, as "00_logits", where the installed Flax is older than 0.12.1.
+    `features` are the outputs of all submodules, named as by `similarity.capture`. With
+    a Flax older than 0.12.1 they are the logits alone, as "00_logits".
 
     Args:
-      name: for messages and run folders.
-      make: `nnx.Rngs -> nnx.Module`; called once for the structure, without allocating,
-        and at each `init`. A function that returns a trained module serves as well: the
-        module stays as it is.
+      name: name for messages and run folders.
+      make: `nnx.Rngs -> nnx.Module`. It is called once for the structure, without
+        allocating, and at each `init`. It may return a trained module, which stays
+        unchanged.
 
     Returns: the network; its logits are float32.
 
-    Raises: ValueError where `make` returns no module or one that cannot be called, and,
-      when the network is called, before anything is computed: the images are not float
-      [batch, h, w, c], the logits not [batch, classes], or the variables another
-      model's.
+    Raises: ValueError if `make` does not return a callable module. When called, before
+      it computes anything, the network raises ValueError if the images are not float
+      [batch, h, w, c], the logits are not [batch, classes], or the variables belong to
+      another model.
 
     >>> from flax import nnx
     >>> class Linear(nnx.Linear):
@@ -99,7 +99,7 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
 
 
 def _structure(make):
-    """Graphs in training and evaluation, and the shapes of what `_parts` says."""
+    """Finds the graphs in training and evaluation, and the shapes of `_parts`."""
     from flax import nnx
 
     graphs = []
@@ -107,7 +107,7 @@ def _structure(make):
     def states():
         made = make(nnx.Rngs(jax.random.key(0)))
         _check_module(made)
-        module = nnx.merge(*nnx.split(made))  # the mode of the user's own stays
+        module = nnx.merge(*nnx.split(made))  # a copy, to keep the user's mode
         module.train()
         train_graph, *states = _parts(module)
         module.eval()
@@ -119,7 +119,10 @@ def _structure(make):
 
 
 def _parts(module):
-    """Structure, parameters, random streams, and the rest but intermediates."""
+    """Splits off structure, parameters, random streams, and the rest.
+
+    Intermediates are dropped.
+    """
     from flax import nnx
 
     graph, params, streams, _, rest = nnx.split(
@@ -129,6 +132,7 @@ def _parts(module):
 
 
 def _check_module(module):
+    """Raises ValueError for a module that is not callable or has bare arrays."""
     from flax import nnx
 
     if not isinstance(module, nnx.Module) or not callable(module):
@@ -136,7 +140,7 @@ def _check_module(module):
             "make must return an nnx.Module with a __call__ that maps images to "
             f"logits, got {type(module).__name__}"
         )
-    # Under jit Flax (0.12) takes a bare array for a constant, and would leak it.
+    # Under jit, Flax (0.12) treats a bare array as a constant and would leak it.
     known = {id(leaf) for leaf in jax.tree.leaves(nnx.state(module))}
     for path, node in nnx.iter_modules(module):
         for attribute, value in vars(node).items():
@@ -149,7 +153,7 @@ def _check_module(module):
 
 
 def _reseeded(streams, key):
-    """The random streams at their start; stream i has the key `fold_in(key, i)`."""
+    """Restarts the random streams; stream i gets the key `fold_in(key, i)`."""
     counter = itertools.count()
 
     def fresh(leaf):

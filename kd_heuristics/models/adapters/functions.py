@@ -1,4 +1,4 @@
-"""Plain functions as a `Network`."""
+"""Adapts plain functions to a `Network`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,24 +20,24 @@ def from_functions(
     | None = None,
     features: Callable[[PyTree, jax.Array], dict[str, jax.Array]] | None = None,
 ) -> Network:
-    """The `Network` of plain functions, which are pure and which JAX can trace.
+    """Makes a `Network` of pure functions that JAX can trace.
 
     Args:
-      name: for messages and run folders.
-      init: `(key, images) -> {"params": tree}`, with "batch_stats" beside it where
-        the model has running statistics. Trees of nested dictionaries, whose kernels
-        are named "kernel", also suit `training.kernels`.
+      name: name for messages and run folders.
+      init: `(key, images) -> {"params": tree}`, with "batch_stats" if the model has
+        running statistics. Nested dictionaries whose kernels are named "kernel" also
+        suit `training.kernels`.
       apply: `(variables, images) -> logits [batch, classes]`, in evaluation mode;
         images are float [batch, h, w, c].
       train: `(variables, images, key) -> (logits, batch_stats)`, in training mode;
-        None: `apply`, and the statistics stay as they are.
+        `None` uses `apply` and keeps the statistics.
       features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode;
-        None: the logits alone, as "00_logits".
+        `None` gives the logits alone, as "00_logits".
 
     Returns: the network; its logits are float32.
 
-    Raises: ValueError, when the network is called, before anything is computed: `init`
-      returns no such dictionary, or logits are not [batch, classes].
+    Raises: ValueError when the network is called, before it computes anything, if
+      `init` returns another dictionary or the logits are not [batch, classes].
 
     >>> def init(key, images):
     ...     return {"params": jnp.zeros((images[0].size, 10))}
@@ -77,7 +77,7 @@ def from_functions(
 
 
 def as_logits(name: str, logits: Any, images: jax.Array) -> jax.Array:
-    """The logits in float32; ValueError where they are not [batch, classes]."""
+    """Returns the logits in float32; ValueError if they are not [batch, classes]."""
     shape = getattr(logits, "shape", None)
     if shape is None:
         found = f"a {type(logits).__name__}"
@@ -94,10 +94,11 @@ def as_logits(name: str, logits: Any, images: jax.Array) -> jax.Array:
 
 
 def _check_variables(name, variables):
+    """Raises ValueError for variables with other keys than a `Network`'s."""
     keys = sorted(variables) if isinstance(variables, dict) else None
     if keys not in (["params"], ["batch_stats", "params"]):
         found = type(variables).__name__ if keys is None else f"the keys {keys}"
         raise ValueError(
             f'the init of {name} must return {{"params": tree}}, with "batch_stats" '
-            f"beside it where there are any; it returned {found}"
+            f"beside it if there are any; it returned {found}"
         )

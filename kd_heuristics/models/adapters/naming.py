@@ -1,4 +1,4 @@
-"""Any pytree as nested dictionaries named by the path of each leaf, and back."""
+"""Converts pytrees to nested dictionaries named by the path of each leaf, and back."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,12 +15,12 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """How the leaves of one kind of tree are named.
+    """Names the leaves of trees of one structure.
 
     Attributes:
-      what: of the tree, for messages: "parameters of Net".
-      names: one a leaf, in the order of `jax.tree.leaves`.
-      structure: the tree's.
+      what: description of the tree for messages, such as "parameters of Net".
+      names: one name per leaf, in the order of `jax.tree.leaves`.
+      structure: the tree's structure.
     """
 
     what: str
@@ -34,7 +34,7 @@ class Naming:
         tree: PyTree,
         rename: Callable[[Keys], Keys] = lambda keys: keys,
     ) -> "Naming":
-        """The naming of a tree; `rename` maps the keys of a leaf to others.
+        """Makes the naming of a tree; `rename` maps the keys of a leaf to others.
 
         >>> naming = Naming.of("the example", {"fc": [1.0, 2.0]})
         >>> naming.to_dict({"fc": [3.0, 4.0]})
@@ -44,15 +44,16 @@ class Naming:
         return cls(what, names, jax.tree.structure(tree))
 
     def to_dict(self, tree: PyTree) -> dict[str, Any]:
-        """The tree's leaves in nested dictionaries."""
+        """Converts a tree to nested dictionaries."""
         leaves = zip(self.names, jax.tree.leaves(tree), strict=True)
         return traverse_util.unflatten_dict(dict(leaves))
 
     def to_tree(self, nested: dict[str, Any]) -> PyTree:
-        """The inverse of `to_dict`.
+        """Converts nested dictionaries to a tree; the inverse of `to_dict`.
 
         Raises:
-          ValueError: the dictionaries are another model's; a leaf is named.
+          ValueError: the dictionaries belong to another model; the message names a
+            leaf.
         """
         flat: dict[Any, Any] = traverse_util.flatten_dict(nested)
         wrong = sorted({*flat} ^ {*self.names})

@@ -1,10 +1,10 @@
-"""One convolution for every platform, with the parameters of `flax.linen.Conv`.
+"""Provides one convolution for all platforms, with `flax.linen.Conv`'s parameters.
 
-On GPU and TPU it is `jax.lax.conv_general_dilated` with its ordinary gradients. On
-CPU, where XLA's convolution is slow on small maps, in gradients inside loops and
-under `vmap` over kernels, it is a mixture of matrix products and forward
-convolutions. The choice falls when a program is lowered, so that one traced program
-serves every platform and no CPU work space reaches an accelerator.
+On GPU and TPU it is `jax.lax.conv_general_dilated` with its ordinary gradients. On CPU
+it mixes matrix products and forward convolutions, because XLA's convolution is slow
+there on small maps, in gradients inside loops and under `vmap` over kernels. The choice
+is made when a program is lowered, so one traced program serves every platform and no
+CPU workspace reaches an accelerator.
 
     `general.py`         the public function: checks, defaults, fallback
     `bilinear.py`        the operation as JAX sees it: derivatives, vmap, lowering

@@ -1,16 +1,16 @@
-"""The three operations for CPU, each by the recipe measured best for its shape.
+"""Computes the three operations on CPU, each by the fastest recipe for its shape.
 
 XLA's CPU convolution is fast in one case: a forward convolution, with one kernel for
-all images, on a map larger than the kernel. So:
+all images, on a map larger than the kernel. The recipes, chosen by measurement, are:
 
-- *forward convolution* where it can be had: also for the gradient in the input at
-  stride 1 (kernel flipped) and for the gradient in the kernel (the input's channels
-  are the batch, the sum runs over the images).
-- *dense product*: a map with no more pixels than the kernel has taps. The kernel is
-  written out as the matrix from all input to all output pixels; for 3x3 on 2x2 that
-  is 16 blocks where patches would multiply 36.
+- *forward convolution* whenever possible, also for the gradient in the input at stride
+  1 (kernel flipped) and for the gradient in the kernel (the input's channels act as
+  batch, and the sum runs over the images).
+- *dense product* for a map with no more pixels than the kernel has taps. The kernel is
+  expanded to the matrix from all input to all output pixels. For 3x3 on 2x2 that is 16
+  blocks; patches would multiply 36.
 - *plain product* for 1x1 kernels.
-- *shares* for the gradient in the input at other strides or of few channels: each
+- *shares* for the gradient in the input at other strides or with few channels. Each
   output pixel times the kernel is its window's share; the shifted shares are added.
 """
 
@@ -25,12 +25,12 @@ from jax import lax
 
 from kd_heuristics.models.conv.geometry import INPUT, KERNEL, OUTPUT, Geometry
 
-# Up to here a convolution's output has too few channels to be fast (at 32x32).
+# A convolution with at most this many output channels is slow (at 32x32).
 _FEW_CHANNELS = 4
 
 
 def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The convolution of x [n, h, w, c] with kernel [kh, kw, c, d]."""
+    """Convolves x [n, h, w, c] with kernel [kh, kw, c, d]."""
     x, kernel = _compute_dtype(x), _compute_dtype(kernel)
     features = kernel.shape[3]
     if _is_dense(geometry):
@@ -46,7 +46,7 @@ def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The adjoint of `output` in x, from dy [n, h', w', d]."""
+    """Adjoint of `output` in x, applied to dy [n, h', w', d]."""
     dy, kernel = _compute_dtype(dy), _compute_dtype(kernel)
     channels, features = kernel.shape[2:]
     if _is_dense(geometry):
@@ -62,7 +62,7 @@ def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """The adjoint of `output` in the kernel, from x [n, h, w, c], dy [n, h', w', d]."""
+    """Adjoint of `output` in the kernel, for x [n, h, w, c] and dy [n, h', w', d]."""
     x, dy = _compute_dtype(x), _compute_dtype(dy)
     channels, features = x.shape[3], dy.shape[3]
     if _is_dense(geometry):
@@ -80,24 +80,26 @@ OPERATIONS = {OUTPUT: output, INPUT: input_gradient, KERNEL: kernel_gradient}
 
 
 def stacked(role: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
-    """The operation for several networks: both arrays with a leading network axis.
+    """Runs the operation for several networks, on arrays with a leading network axis.
 
-    One network after the other: a batched matrix product is slower here.
+    The networks run in sequence, because a batched matrix product is slower on CPU.
     """
     operation = functools.partial(OPERATIONS[role], geometry=geometry)
     return lax.map(lambda operands: operation(*operands), (a, b))
 
 
 def _compute_dtype(array):
-    """At least float32: CPUs emulate the narrower types and would round each sum."""
+    """Converts to at least float32: CPUs emulate narrower types and round each sum."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _flat(array):
+    """Flattens all axes but the first."""
     return array.reshape(array.shape[0], math.prod(array.shape[1:]))
 
 
 def _is_dense(geometry):
+    """Whether the dense product applies: no map has more pixels than the kernel."""
     pixels = max(math.prod(geometry.input_size), math.prod(geometry.output_size))
     return pixels <= math.prod(geometry.kernel_size)
 
@@ -123,6 +125,7 @@ def _convolve(x, kernel, strides, padding, geometry, dilation=(1, 1)):
 
 
 def _forward_input_gradient(dy, kernel, geometry):
+    """Convolves dy with the flipped kernel."""
     # The barriers here and below keep XLA from folding the transposes back into the
     # slow form of the convolution.
     kernel = lax.optimization_barrier(lax.rev(kernel, (0, 1)).swapaxes(2, 3))
@@ -130,7 +133,7 @@ def _forward_input_gradient(dy, kernel, geometry):
 
 
 def _forward_kernel_gradient(x, dy, geometry):
-    """Input channels as the batch, images as the channels that are summed over."""
+    """Convolves with input channels as batch and images as channels to sum over."""
     x, dy = lax.optimization_barrier(
         (x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
     )
@@ -140,14 +143,14 @@ def _forward_kernel_gradient(x, dy, geometry):
 
 
 def _pixels(x, geometry):
-    """The pixels that a 1x1 kernel sees, [n, h', w', c]."""
+    """Selects the pixels that a 1x1 kernel sees, [n, h', w', c]."""
     stride_y, stride_x = geometry.strides
     edges = [(low, high, 0) for low, high in geometry.padding]
     return _pad(x, [(0, 0, 0), *edges, (0, 0, 0)])[:, ::stride_y, ::stride_x]
 
 
 def _add_shares(shares, geometry):
-    """Sum of the windows' shares [n, h', w', kh * kw * c], each at its place."""
+    """Adds the windows' shares [n, h', w', kh * kw * c], each at its position."""
     rows, columns = geometry.kernel_size
     channels = shares.shape[-1] // (rows * columns)
     parts = []
@@ -164,11 +167,12 @@ def _add_shares(shares, geometry):
 
 
 def _pad(array, edges):
+    """Pads with zeros, as `lax.pad`."""
     return lax.pad(array, jnp.zeros((), array.dtype), edges)
 
 
 def _dense_matrix(kernel, geometry):
-    """The kernel as a matrix [h * w * c, h' * w' * d] from input to output pixels."""
+    """Expands the kernel to a matrix [h * w * c, h' * w' * d] from input to output."""
     features = kernel.shape[3]
     before, after = _dense_margins(geometry)
     margins = [(*edge, 0) for edge in zip(before, after, strict=True)]
@@ -188,7 +192,7 @@ def _sum_dense_blocks(matrix, channels, features, geometry):
     for index, start in enumerate(_dense_starts(geometry)):
         block = matrix[:, index * features : (index + 1) * features]
         block = block.reshape(*geometry.input_size, channels, features)
-        # The padded kernel's frame, less its margins: what falls there is cut off.
+        # Place the block in the padded kernel and cut off what falls in its margins.
         edges = [
             (first - low, kernel + low - first - size, 0)
             for first, low, (size, kernel, *_) in zip(
@@ -200,7 +204,7 @@ def _sum_dense_blocks(matrix, channels, features, geometry):
 
 
 def _dense_margins(geometry):
-    """Zeros before and after the kernel, so that each output pixel is a slice of it."""
+    """Counts zeros around the kernel that make every output pixel a slice of it."""
     before, after = [], []
     for size, kernel, stride, out, (low, _) in geometry.axes:
         before.append(max(0, stride * (out - 1) - low))
@@ -209,7 +213,7 @@ def _dense_margins(geometry):
 
 
 def _dense_starts(geometry):
-    """Where, in the padded kernel, the slice of each output pixel starts."""
+    """Lists where each output pixel's slice of the padded kernel starts."""
     before, _ = _dense_margins(geometry)
     rows, columns = (
         [first + low - stride * position for position in range(out)]

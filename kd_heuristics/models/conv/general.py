@@ -1,4 +1,4 @@
-"""The public convolution: `jax.lax.conv_general_dilated`'s signature."""
+"""Defines the public convolution, with `jax.lax.conv_general_dilated`'s signature."""
 
 import functools
 from collections.abc import Sequence
@@ -30,31 +30,30 @@ def conv_general_dilated(
     preferred_element_type: DTypeLike | None = None,
     out_sharding: Any = None,
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, with another lowering on CPU.
+    """Convolves like `jax.lax.conv_general_dilated`, with another lowering on CPU.
 
     out[n, y, x, d] = sum over i, j, c of
         lhs[n, stride * y + i - pad, stride * x + j - pad, c] * rhs[i, j, c, d]
 
     Arguments, results, errors and derivatives of every order are those of
-    `jax.lax.conv_general_dilated`, up to rounding. Images in NHWC with kernels in HWIO
-    and neither dilation nor groups take the lowering of this package; everything else,
-    and arrays on a mesh with `AxisType.Explicit`, is handed to `jax.lax` as it is, on
-    every platform. Not supported: symbolic image or kernel sizes in `jax.export`
-    (symbolic batch sizes are).
+    `jax.lax.conv_general_dilated`, up to rounding. This package lowers NHWC images with
+    HWIO kernels, without dilation or groups. Everything else, and arrays on a mesh with
+    `AxisType.Explicit`, goes to `jax.lax` unchanged, on every platform. Symbolic batch
+    sizes in `jax.export` are supported; symbolic image or kernel sizes are not.
 
     Args:
       lhs: float [n, h, w, c], the images.
       rhs: float [kh, kw, c, d], the kernel.
       window_strides: vertical and horizontal distance between windows, in pixels.
       padding: "SAME", "SAME_LOWER", "VALID" or ((top, bottom), (left, right)).
-      lhs_dilation: as in `jax.lax`; not 1 means `jax.lax`.
-      rhs_dilation: as in `jax.lax`; not 1 means `jax.lax`.
-      dimension_numbers: as in `jax.lax`; not NHWC, HWIO, NHWC means `jax.lax`.
-      feature_group_count: as in `jax.lax`; not 1 means `jax.lax`.
-      batch_group_count: as in `jax.lax`; not 1 means `jax.lax`.
+      lhs_dilation: as in `jax.lax`, which handles values other than 1.
+      rhs_dilation: as in `jax.lax`, which handles values other than 1.
+      dimension_numbers: as in `jax.lax`, which handles all but NHWC, HWIO, NHWC.
+      feature_group_count: as in `jax.lax`, which handles values other than 1.
+      batch_group_count: as in `jax.lax`, which handles values other than 1.
       precision: as in `jax.lax`; CPUs always compute in float32 or float64.
-      preferred_element_type: type of the result; the operands' own where None.
-      out_sharding: as in `jax.lax`; not None means `jax.lax`.
+      preferred_element_type: type of the result; `None` keeps the operands' type.
+      out_sharding: as in `jax.lax`, which handles values other than `None`.
 
     Returns: float [n, h', w', d].
 
@@ -106,6 +105,7 @@ def conv_general_dilated(
 
 
 def _is_image_layout(lhs, rhs, dimension_numbers):
+    """Whether the operands are float NHWC images and HWIO kernels."""
     if lhs.ndim != 4 or not jnp.issubdtype(lhs.dtype, jnp.floating):
         return False
     given = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
@@ -113,7 +113,8 @@ def _is_image_layout(lhs, rhs, dimension_numbers):
 
 
 def _is_explicitly_sharded(*arrays):
-    # There shardings are part of the type, and gradients would have to name theirs.
+    """Whether an array's sharding is part of its type."""
+    # Gradients of such arrays would have to state their shardings.
     return any(
         AxisType.Explicit in jax.typeof(array).sharding.mesh.axis_types
         for array in arrays
@@ -121,6 +122,7 @@ def _is_explicitly_sharded(*arrays):
 
 
 def _explicit_padding(lhs, rhs, window_strides, padding):
+    """Resolves padding given by name to numbers of rows and columns."""
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(
             lhs.shape[1:3], rhs.shape[:2], tuple(window_strides), padding
@@ -129,7 +131,8 @@ def _explicit_padding(lhs, rhs, window_strides, padding):
 
 
 def _hashable_precision(precision):
-    # The default is resolved here: lowering may happen outside the user's context.
+    """Resolves the default precision and makes it hashable."""
+    # Resolve it here, because lowering may happen outside the user's context.
     if precision is None:
         precision = jax.config.jax_default_matmul_precision  # pyrefly: ignore
     return tuple(precision) if isinstance(precision, list) else precision

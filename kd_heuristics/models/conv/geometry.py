@@ -1,24 +1,24 @@
-"""The static part of a 2-D convolution."""
+"""Describes the static part of a 2-D convolution."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-# What one operation computes, named after the array that comes out.
+# The three operations, named after the array that each computes.
 OUTPUT, INPUT, KERNEL = "output", "input", "kernel"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Sizes, strides and types of a convolution; batch and channels come from arrays.
+    """Sizes, strides and types of a convolution; arrays give batch and channels.
 
     Attributes:
       input_size: height and width of the input map, in pixels.
       kernel_size: height and width of the kernel, in pixels.
       strides: distance between neighbouring windows, in pixels, vertical first.
-      padding: zero rows (top, bottom) and zero columns (left, right); negative
-        amounts cut.
+      padding: numbers of zero rows (top, bottom) and zero columns (left, right);
+        negative numbers crop.
       precision: as in `jax.lax.conv_general_dilated`.
       operand_dtype: type of the input and of the kernel.
       result_dtype: type of the output.
@@ -53,7 +53,7 @@ class Geometry:
 
     @property
     def input_gradient_padding(self) -> list[tuple[int, int]]:
-        """Padding of the dilated output gradient, where the result is an input."""
+        """Padding of the dilated output gradient to compute the input gradient."""
         return [
             (kernel - 1 - low, size + low - stride * (out - 1) - 1)
             for size, kernel, stride, out, (low, _) in self.axes
@@ -61,7 +61,7 @@ class Geometry:
 
     @property
     def kernel_gradient_padding(self) -> list[tuple[int, int]]:
-        """Padding of the input, where the output gradient is the kernel."""
+        """Padding of the input to compute the kernel gradient."""
         return [
             (low, stride * (out - 1) + kernel - size - low)
             for size, kernel, stride, out, (low, _) in self.axes

@@ -1,4 +1,4 @@
-"""The three operations as plain convolutions: what GPUs and TPUs run."""
+"""Computes the three operations as plain convolutions, for GPUs and TPUs."""
 
 import jax
 from jax import lax
@@ -6,12 +6,12 @@ from jax import lax
 from kd_heuristics.models.conv.geometry import INPUT, KERNEL, OUTPUT, Geometry
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_INPUT_LAYOUT = ("NHWC", "HWOI", "NHWC")  # kernels are read from output to input
-_KERNEL_LAYOUT = ("CHWN", "IHWO", "HWNC")  # channels are the batch, the sum is over it
+_INPUT_LAYOUT = ("NHWC", "HWOI", "NHWC")  # kernels map output to input
+_KERNEL_LAYOUT = ("CHWN", "IHWO", "HWNC")  # channels act as batch and the reverse
 
 
 def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The convolution of x [n, h, w, c] with kernel [kh, kw, c, d]."""
+    """Convolves x [n, h, w, c] with kernel [kh, kw, c, d]."""
     preferred = geometry.result_dtype
     return lax.conv_general_dilated(
         x,
@@ -25,7 +25,7 @@ def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """The adjoint of `output` in x: a convolution of the dilated dy [n, h', w', d]."""
+    """Adjoint of `output` in x: convolves the dilated dy [n, h', w', d]."""
     dx = lax.conv_general_dilated(
         dy,
         lax.rev(kernel, (0, 1)).astype(dy.dtype),
@@ -39,7 +39,7 @@ def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """The adjoint of `output` in the kernel: a convolution of x with the dilated dy."""
+    """Adjoint of `output` in the kernel: convolves x with the dilated dy."""
     dk = lax.conv_general_dilated(
         x.astype(dy.dtype),
         dy,
