@@ -26,8 +26,6 @@ from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 
-_FOREVER = 2**31 - 1  # steps
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
@@ -146,7 +144,7 @@ class Stream:
         """Grain's `MapDataset` of the host's batches; element 0 is of `first_step`."""
         import grain
 
-        last_step = _FOREVER if last_step is None else last_step
+        last_step = integers.LARGEST if last_step is None else last_step
         rows: Any = loading.Rows(
             self.num_examples,
             self.batch_size,
