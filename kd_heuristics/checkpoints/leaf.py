@@ -216,11 +216,8 @@ def _dtype(leaf):
     dtype = np.asarray(leaf).dtype if _is_numpy(leaf) else getattr(leaf, "dtype", None)
     if dtype is None:
         return np.asarray(leaf).dtype
-    return _native(dtype) if isinstance(dtype, np.dtype) else dtype
-
-
-def _native(dtype):
-    return dtype.newbyteorder("=")
+    # The files hold native bytes.
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
 def _is_storable(dtype):
@@ -237,7 +234,7 @@ def _is_held(dtype):
 
 
 def _sharding(leaf):
-    """Where a leaf is committed to; None: nowhere."""
+    """The sharding that a leaf is committed to; None for an uncommitted one."""
     if _is_jax(leaf):
         return leaf.sharding if leaf.committed else None
     return None if _is_numpy(leaf) else getattr(leaf, "sharding", None)
