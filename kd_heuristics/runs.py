@@ -174,7 +174,7 @@ class RunFolder:
         return self.path / "checkpoints" / name
 
     def training(self, name: str, by: Any) -> Any:
-        """Where a training writes its checkpoints, and goes on from those that it has.
+        """The folder in which a training writes its checkpoints and finds earlier ones.
 
         Args:
           name: of the training.

@@ -62,7 +62,7 @@ def evaluate(
     """Metrics at every point of a grid, a chunk at a time.
 
     After each chunk the surface is written, whole or not at all; the same call again
-    goes on where it was, and ends with the same numbers. The file knows all that acts
+    resumes there, and ends with the same numbers. The file knows all that acts
     on them: the grid, the networks at three of its corners, the data, and the programs
     of the metric and of `refresh_stats` as JAX lowers them, so that another model,
     option or constant, or a change of their code, is another surface. A file of another

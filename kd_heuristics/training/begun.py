@@ -12,7 +12,7 @@ class Begun(NamedTuple):
     """What the next metrics line holds so far.
 
     A call may be cut short by the end of a training. Its sums are kept apart: where a
-    longer training goes on from there, that call is finished as if never cut, and sums
+    longer training resumes there, that call is finished as if never cut, and sums
     its steps in the same order.
 
     Attributes:

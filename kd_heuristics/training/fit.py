@@ -55,7 +55,7 @@ def fit(
     on_nonfinite: str = "raise",
     progress: Callable[[int, float], None] | None = None,
 ) -> TrainState:
-    """Minimises an objective; the same call again goes on where it was interrupted.
+    """Minimises an objective; the same call again resumes an interrupted training.
 
     Several steps run in one compiled call (a loop whose bounds are arguments), which
     is compiled once for one objective function, optimiser, batch function and set of
@@ -95,40 +95,41 @@ def fit(
         key of its own.
       log_every_steps: a metrics line holds the means since the line before. The steps
         of `keep_steps` and the last step have a line too.
-      steps_per_call: at most so many steps a compiled call; the bar moves once a call.
+      steps_per_call: largest number of steps in a compiled call; the bar moves once a
+        call.
       evaluate: `state -> {name: number}`, added to each metrics line; no name may be
         "stage", "step" or "skipped_updates". The state is a copy, which it may keep.
       stage: names this training in the metrics file and in messages.
-      metrics: where the lines go; None: nowhere.
-      directory: of the checkpoints; None: none are written, and nothing is resumed.
+      metrics: file of the metrics lines; `None` disables logging.
+      directory: of the checkpoints; `None` disables saving and resuming.
       keep_steps: steps whose checkpoint stays; 0 is the start.
-      keep_last: so many of the newest checkpoints stay beside them; with one, there is
-        nothing to go on from where it is damaged.
+      keep_last: number of the newest checkpoints to keep beside them; with one, a
+        damaged one leaves nothing to resume from.
       score: `{name: number} -> number` of a metrics line; the checkpoint with the
         highest stays too: `checkpoints.best` finds it.
-      checkpoint_every_logs: a checkpoint to resume from every so many lines.
+      checkpoint_every_logs: lines between two checkpoints to resume from.
       on_nonfinite: what an infinite or NaN number does. "raise" stops the run within
         one call, at the first objective or gradient of a step, or parameter or
         statistic after a call. "skip" leaves parameters, statistics and optimiser as
         they were in each step with such a number, counts it in the line's
         "skipped_updates" and takes the line's means over the other steps; a schedule
-        that counts updates then lags behind the step. "record" goes on, and the lines
-        hold null, for studies of divergence.
+        that counts updates then lags behind the step. "record" continues, and the
+        lines hold null, for studies of divergence.
       progress: called after each compiled call with the steps done since the call
         before (steps resumed from a checkpoint count) and the mean loss of the call.
 
     A longer training may follow a shorter one in the same directory, and gives the
     numbers and lines of an uninterrupted one. A resume with another seed, rate or bound
-    array goes on, and a `ResumeWarning` says what differs.
+    array continues, and a `ResumeWarning` says what differs.
 
     Returns: the state after `num_steps`.
 
     Raises:
       NonFiniteError: a number is infinite or NaN, and on_nonfinite is "raise". The last
         checkpoint stays.
-      CheckpointError: no checkpoint that is there can be gone on from, they are of
-        another model or of a longer training, or one cannot be written. Damaged ones
-        are said and made again.
+      CheckpointError: no checkpoint there is usable, they are of another model or of a
+        longer training, or one cannot be written. Damaged ones raise a warning and are
+        made again.
       RunError: the metrics file lacks lines of the steps that are done, or they were
         due at other steps by another `log_every_steps` or `keep_steps`.
       Interrupted: a signal was received, see `interrupts`; the checkpoint is written.

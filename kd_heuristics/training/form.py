@@ -48,7 +48,7 @@ class Form:
 
     Attributes:
       members: "one", or "map" or "vmap" over a leading axis of recipe and state.
-      at_once: with "vmap", at most so many members at a time; None: all.
+      at_once: with "vmap", the largest number of members at a time; `None` runs all.
       micro_batches: parts of a batch whose gradients are averaged.
       mesh: the devices over which each batch is split; None: wherever the data lies.
       spread: what the mesh splits, each batch ("examples") or the population

@@ -1,4 +1,4 @@
-"""What a checkpoint's training was given, to say at a resume what differs."""
+"""What a training was given, recorded so that a resume can name what differs."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ _READ = 2**20  # of a larger array only the shape is compared
 
 
 class ResumeWarning(UserWarning):
-    """A training goes on from a checkpoint with another seed, rate or bound array."""
+    """A training resumes a checkpoint with another seed, rate or bound array."""
 
 
 def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any]:
