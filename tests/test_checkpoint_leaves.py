@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kd_heuristics import checkpoints, parallel
 from kd_heuristics.checkpoints import manifest, places
-from tests.similarity.table import enable_x64
+from tests.modes import enable_x64
 
 OF_NUMPY = [np.dtype(code) for code in np.typecodes["All"] if code not in "OSUVMm"]
 OF_ML = [
