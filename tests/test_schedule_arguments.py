@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from kd_heuristics import freezing, schedules
-from tests.modes import MODES
+from tests.modes import MODES, enable_x64
 
 TABLE = np.float32([0.4, 0.3, 0.2, 0.1, 0.0])
 
