@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import launch
+from experiments.study import Study
 from kd_heuristics import code_identity, compile_cache, other_code, runs
 
 
@@ -68,7 +69,7 @@ class Sweep:
         `runs.RunFolder`. "accept" counts them as done.
     """
 
-    study: launch.Study
+    study: Study
     jobs: Sequence[Job]
     scores: Callable[[dict], tuple[float, Any]]
     root: Path

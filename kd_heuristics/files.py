@@ -93,6 +93,15 @@ def _sent(target) -> Iterator[Path]:
             raise OSError(str(error)) from error
 
 
+def make_folder(path: Any) -> None:
+    """Makes a folder, and those that it lies in, where they are missing.
+
+    Raises: WriteError where it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def writing(path: AnyPath) -> Iterator[None]:
     """Turns an OSError inside into a WriteError that names the file and the remedy."""

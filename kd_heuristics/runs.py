@@ -34,7 +34,7 @@ from etils import epath
 from kd_heuristics import code_identity, descriptions, files, hosts, locks, parallel
 from kd_heuristics.descriptions import differences, identity, to_json
 from kd_heuristics.environment import environment
-from kd_heuristics.files import PREFIX, whole, write_text, writing
+from kd_heuristics.files import PREFIX, whole, write_text
 from kd_heuristics.other_code import CodeChangedError, OnOtherCode, OtherCode, RunError
 
 __all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFolder"]
@@ -196,14 +196,9 @@ class RunFolder:
                 hosts.first(epath.Path(directory).rmtree)
                 made_by = []
         if now not in made_by:
-            hosts.first(self._make_below, "checkpoints")
+            hosts.first(files.make_folder, self.path / "checkpoints")
             self.write_json(record, [*made_by, now])
         return directory
-
-    def _make_below(self, name):
-        """Create a folder in the run folder."""
-        with writing(self.path / name):
-            (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def read_json(self, name: str) -> Any:
         """Returns the contents of a JSON file of the folder.
@@ -242,8 +237,7 @@ class RunFolder:
 
     def _save_arrays(self, name, arrays):
         target = self.path / name
-        with writing(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(target.parent)
         with whole(target) as partial, partial.open("wb") as file:
             np.savez(file, **dict[str, Any](arrays))
 

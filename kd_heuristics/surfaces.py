@@ -92,11 +92,12 @@ def evaluate(
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
     if refresh_stats is not None:
         refresh_stats = as_partial(refresh_stats)
-    store = _Store(path)
+    fingerprint = ""
     if path is not None:
         shared = {} if batch_stats is None else batch_stats
         functions = as_partial(metric), refresh_stats
-        store.fingerprint = _fingerprint(params_at, xs, ys, sets, shared, *functions)
+        fingerprint = _fingerprint(params_at, xs, ys, sets, shared, *functions)
+    store = _Store(path, fingerprint)
     surface = store.load() or _empty(xs, ys)
     if progress is not None and surface.done.any():
         progress(int(surface.done.sum()))
@@ -135,9 +136,9 @@ def load(path: files.AnyPath) -> Surface:
 class _Store:
     """Optional file of a surface, and the fingerprint that it must have."""
 
-    def __init__(self, path):
+    def __init__(self, path, fingerprint):
         self.path = None if path is None else files.path(path)
-        self.fingerprint = ""
+        self.fingerprint = fingerprint
 
     def load(self) -> Surface | None:
         if self.path is None or not hosts.first(self.path.exists):

@@ -1,6 +1,5 @@
 """Schedules in every mode of JAX and with every kind of number; what they refuse."""
 
-import contextlib
 import math
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import optax
 import pytest
 
 from kd_heuristics import freezing, schedules
-from tests.similarity.table import enable_x64
+from tests.modes import MODES, enable_x64
 
 TABLE = np.float32([0.4, 0.3, 0.2, 0.1, 0.0])
 
@@ -43,27 +42,6 @@ COUNTS = np.arange(10, dtype=np.int32)
 
 def plain(name):
     return MAKERS[name](int, float)(COUNTS)
-
-
-@contextlib.contextmanager
-def config(**options):
-    before = {name: getattr(jax.config, name) for name in options}
-    try:
-        for name, value in options.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-
-
-MODES = {
-    "x64": lambda: enable_x64(True),
-    "strict": lambda: config(jax_numpy_dtype_promotion="strict"),
-    "nans": lambda: config(jax_debug_nans=True),
-    "no jit": jax.disable_jit,
-    "bfloat16 products": lambda: jax.default_matmul_precision("bfloat16"),
-}
 
 
 @makers
@@ -182,7 +160,7 @@ def test_no_warmup_is_the_schedule_itself():
         for options in ({}, {"shift": True}, {"inclusive": True}):
             assert schedules.warmup(linear, zero, **options) is linear
     traced = jax.jit(lambda steps: schedules.warmup(linear, steps)(COUNTS))
-    with config(jax_debug_nans=True):
+    with jax.debug_nans(True):
         np.testing.assert_allclose(traced(0), linear(COUNTS))
 
 

@@ -218,12 +218,8 @@ def _dtype(leaf):
     dtype = np.asarray(leaf).dtype if _is_numpy(leaf) else getattr(leaf, "dtype", None)
     if dtype is None:
         return np.asarray(leaf).dtype
-    return _native(dtype) if isinstance(dtype, np.dtype) else dtype
-
-
-def _native(dtype):
-    """Returns the type in the machine's byte order."""
-    return dtype.newbyteorder("=")
+    # The files hold native bytes.
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
 def _is_storable(dtype):

@@ -1,12 +1,12 @@
 """Paths of a training's checkpoints."""
 
-import operator
 from typing import Any, SupportsIndex
 
 from etils import epath
 
 from kd_heuristics import files, hosts
 from kd_heuristics.checkpoints import manifest
+from kd_heuristics.integers import integer
 
 
 def steps(directory: files.AnyPath) -> list[int]:
@@ -35,13 +35,7 @@ def as_step(step: Any) -> int:
 
     Raises: TypeError if it is not an integer; ValueError if it is negative.
     """
-    try:
-        step = operator.index(step)
-    except TypeError:
-        raise TypeError(f"step must be an integer, got {step!r}") from None
-    if step < 0:
-        raise ValueError(f"step must not be negative, got {step}")
-    return step
+    return integer("step", step, 0)
 
 
 def folder_of(directory: files.AnyPath) -> epath.Path:

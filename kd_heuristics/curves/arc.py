@@ -10,6 +10,7 @@ import numpy as np
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, weights
 from kd_heuristics.integers import integer
+from kd_heuristics.precision import common_type, widened
 
 
 def length(curve: Curve, num: SupportsIndex = 1000) -> jax.Array:
@@ -93,7 +94,7 @@ def _mean_over_arc(ts, values, grid, position):
     ts = ts.astype(grid.dtype)
     steps = jnp.diff(jnp.interp(ts, grid, position))
     steps = jnp.where(steps.sum() <= 0, jnp.diff(ts), steps)  # NaN stays
-    dtype = trees.common_type(values.dtype, steps.dtype)
+    dtype = common_type(values.dtype, steps.dtype)
     values, steps = values.astype(dtype), steps.astype(dtype)
     return ((values[:-1] + values[1:]) / 2 * steps).sum() / steps.sum()
 
@@ -127,7 +128,7 @@ def _step_gram(number, leaves):
     """Inner products of points[k + 1] - points[k], float [n - 1, n - 1]."""
     grams = []
     for leaf in leaves:
-        values = jnp.stack([trees.widened(value).ravel() for value in leaf])
+        values = jnp.stack([widened(value).ravel() for value in leaf])
         steps = jnp.diff(values, axis=0)
         highest = jax.lax.Precision.HIGHEST
         gram = jnp.einsum("ix,jx->ij", steps, steps.conj(), precision=highest)

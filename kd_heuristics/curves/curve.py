@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
+from kd_heuristics.precision import widened
 
 PyTree = Any
 
@@ -171,7 +172,7 @@ def _check_t(t):
 @functools.partial(jax.jit, static_argnames=("kind", "num_points"))
 def weights(kind: str, t: ArrayLike, num_points: int) -> jax.Array:
     """`Curve.coefficients` without a curve: of a kind and a number of points."""
-    return _WEIGHTS[kind](trees.widened(t), num_points)
+    return _WEIGHTS[kind](widened(t), num_points)
 
 
 def _chain_weights(t, num_points):

@@ -12,6 +12,7 @@ from kd_heuristics import leaf_names
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, bezier, polychain
 from kd_heuristics.integers import integer
+from kd_heuristics.precision import common_type, widened
 
 PyTree = Any
 
@@ -141,7 +142,7 @@ class CurveLoss:
         if not self.weight_decay:
             return value
         squares = [
-            jnp.square(jnp.abs(trees.widened(leaf))).sum()
+            jnp.square(jnp.abs(widened(leaf))).sum()
             for name, leaf in zip(
                 leaf_names.names(weights), jax.tree.leaves(weights), strict=True
             )
@@ -149,7 +150,7 @@ class CurveLoss:
         ]
         decay = float(self.weight_decay) / 2 * trees.total(squares)
         value = jnp.asarray(value)
-        dtype = trees.common_type(value.dtype, decay.dtype)
+        dtype = common_type(value.dtype, decay.dtype)
         return value.astype(dtype) + decay.astype(dtype)
 
 

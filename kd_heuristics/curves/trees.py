@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import leaf_names
+from kd_heuristics.precision import common_type, widened
 
 PyTree = Any
 
@@ -106,18 +107,6 @@ def combine(weights: jax.Array, trees: Sequence[PyTree]) -> PyTree:
     return structure.unflatten(
         next(mixed) if is_inexact(leaf) else leaf for leaf in leaves
     )
-
-
-def widened(leaf: Any) -> jax.Array:
-    """A number or array in at least float32: sums over many entries need it."""
-    leaf = jnp.asarray(leaf)
-    return leaf.astype(common_type(leaf.dtype, jnp.float32))
-
-
-def common_type(*dtypes: Any) -> Any:
-    """The type that holds all of these, also under strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*dtypes)
 
 
 def total(values: Sequence[jax.Array], shape: tuple[int, ...] = ()) -> jax.Array:

@@ -26,8 +26,6 @@ from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 
-_FOREVER = 2**31 - 1  # steps
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
@@ -147,7 +145,7 @@ class Stream:
         """Returns Grain's `MapDataset` of host batches; element 0 is `first_step`."""
         import grain
 
-        last_step = _FOREVER if last_step is None else last_step
+        last_step = integers.LARGEST if last_step is None else last_step
         rows: Any = loading.Rows(
             self.num_examples,
             self.batch_size,

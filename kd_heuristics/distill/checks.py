@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from kd_heuristics.precision import common_type, widened
+
 
 def floats(name: str, value: ArrayLike) -> jax.Array:
     """Returns the array in its own floating-point type.
@@ -51,8 +53,8 @@ def alike(
             f"{what} have shape {arrays[0].shape}; wanted [batch, ...]: give a single "
             "example as x[None]"
         )
-    student, teacher = (at_least_float32(array) for array in arrays)
-    dtype = jnp.promote_types(student.dtype, teacher.dtype)
+    student, teacher = (widened(array) for array in arrays)
+    dtype = common_type(student.dtype, teacher.dtype)
     return student.astype(dtype), jax.lax.stop_gradient(teacher.astype(dtype))
 
 
@@ -67,7 +69,7 @@ def logits(name: str, value: ArrayLike) -> jax.Array:
             f"{name} have shape {array.shape}; wanted [batch, classes] with at least 2 "
             "classes: give a single example as x[None], positions as further examples"
         )
-    return at_least_float32(array)
+    return widened(array)
 
 
 def both_logits(
@@ -170,8 +172,3 @@ def temperature(value: Any) -> None:
 def weight(name: str, value: Any) -> None:
     """Checks that the weight of a term is finite and not negative."""
     scalar(name, value, 0.0, "0 leaves the term out")
-
-
-def at_least_float32(array: jax.Array) -> jax.Array:
-    """Converts the array to float32, or keeps its type if that is wider."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))

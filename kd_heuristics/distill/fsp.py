@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from kd_heuristics import nearest
 from kd_heuristics.curves.trees import safe_sqrt
 from kd_heuristics.distill import checks
+from kd_heuristics.precision import common_type, widened
 
 Pair = Sequence[ArrayLike]
 
@@ -41,7 +42,7 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
     """
     nearest.choose(pool, _POOLS, "pool")
     f1, f2 = checks.floats("f1", f1), checks.floats("f2", f2)
-    dtype = jnp.promote_types(jnp.promote_types(f1.dtype, f2.dtype), jnp.float32)
+    dtype = common_type(f1.dtype, f2.dtype, jnp.float32)
     _check_maps(f1, f2)
     size = [min(sizes) for sizes in zip(f1.shape[1:3], f2.shape[1:3], strict=True)]
     f1, f2 = (_pooled(array, size, pool) for array in (f1, f2))
@@ -188,7 +189,7 @@ def _largest(windows, axis):
 _POOLS = {
     "max": _largest,
     # Half precision holds a maximum, but no mean.
-    "mean": lambda windows, axis: checks.at_least_float32(windows).mean(axis),
+    "mean": lambda windows, axis: widened(windows).mean(axis),
 }
 
 _REDUCTIONS = {

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kd_heuristics.curves import trees
 from kd_heuristics.landscape.filters import FilterAxes, FilterAxis, filter_axes
+from kd_heuristics.precision import widened
 
 PyTree = Any
 
@@ -41,7 +42,7 @@ def random_direction(
     for place, leaf in enumerate(leaves):
         if trees.is_inexact(leaf):
             own = jax.random.fold_in(key, place)
-            wide = trees.widened(leaf)
+            wide = widened(leaf)
             leaf = jax.random.normal(own, wide.shape, wide.dtype).astype(
                 jnp.result_type(leaf)
             )
@@ -107,7 +108,7 @@ def normalize_direction(
             return d
         if axes is None:
             return jnp.zeros_like(d) if vectors == "zero" else jnp.asarray(w)
-        result = _NORMS[norm](trees.widened(d), trees.widened(w), axes)
+        result = _NORMS[norm](widened(d), widened(w), axes)
         return result.astype(jnp.result_type(d))
 
     found, structure = jax.tree.flatten(direction)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
 from kd_heuristics.landscape.gram import gram, rounding
+from kd_heuristics.precision import common_type, widened
 
 PyTree = Any
 
@@ -52,7 +53,7 @@ class Plane:
 
     def weights(self, x: ArrayLike, y: ArrayLike) -> jax.Array:
         """The weights of the three networks at (x, y), [3]; they sum to 1."""
-        point = jnp.stack([trees.widened(x), trees.widened(y)])
+        point = jnp.stack([widened(x), widened(y)])
         anchors = jnp.asarray(self.anchors, point.dtype)
         inverse = jnp.asarray(self.inverse, point.dtype)
         second, third = jnp.matmul(
@@ -200,7 +201,7 @@ def _is_zero(height) -> bool:
 @functools.partial(jax.jit, static_argnames="method")
 def _project(values, anchors, inverse, foot, height, method):
     """Coordinates of the last of each leaf's four values, the networks' and its own."""
-    dtype = jnp.result_type(*(trees.widened(leaf[0]).real.dtype for leaf in values))
+    dtype = common_type(*(widened(leaf[0]).real.dtype for leaf in values))
     anchors, inverse, foot = (jnp.asarray(x, dtype) for x in (anchors, inverse, foot))
     to_foot = inverse @ (foot - anchors[0])
     # Columns: the shares of b - a and c - a in u, in v, and in the vector to the foot.
@@ -208,7 +209,7 @@ def _project(values, anchors, inverse, foot, height, method):
     products = jnp.zeros(3, dtype)
     same = jnp.ones(3, bool)
     for leaf in values:
-        a, b, c, point = map(trees.widened, leaf)
+        a, b, c, point = map(widened, leaf)
         for k, share in enumerate(shares.T):
             axis = share[0] * (b - a) + share[1] * (c - a) + (a if k == 2 else 0)
             product = jnp.real((point - a) * jnp.conj(axis)).sum()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
+from kd_heuristics.precision import common_type, widened
 
 PyTree = Any
 
@@ -45,7 +46,7 @@ class Span:
             )
         leaves, structure = jax.tree.flatten(self.origin)
         values = trees.moving([self.origin, *self.directions])
-        moved = iter(_moved(values, [trees.widened(x) for x in coordinates]))
+        moved = iter(_moved(values, [widened(x) for x in coordinates]))
         return structure.unflatten(
             next(moved) if trees.is_inexact(leaf) else leaf for leaf in leaves
         )
@@ -99,8 +100,8 @@ def _moved(values, coordinates):
     still = jnp.stack([x == 0 for x in coordinates]).all()
     moved = []
     for origin, *directions in values:
-        wide = [trees.widened(x) for x in (origin, *directions, *coordinates)]
-        dtype = trees.common_type(jnp.float32, *(x.dtype for x in wide))
+        wide = [widened(x) for x in (origin, *directions, *coordinates)]
+        dtype = common_type(jnp.float32, *(x.dtype for x in wide))
         start, *factors = [x.astype(dtype) for x in wide]
         steps = map(jnp.multiply, factors[len(directions) :], factors)
         result = sum(steps, start).astype(jnp.result_type(origin))
@@ -113,13 +114,11 @@ def _moved(values, coordinates):
 def _nearest(values):
     """Solve the normal equations, with directions scaled to unit length."""
     count = len(values[0]) - 2
-    dtype = trees.common_type(
-        jnp.float32, *(trees.widened(leaf[0]).real.dtype for leaf in values)
-    )
+    dtype = common_type(jnp.float32, *(widened(leaf[0]).real.dtype for leaf in values))
     inner = jnp.zeros((count, count + 1), dtype)
     for origin, *directions, params in values:
-        offset = trees.widened(params) - trees.widened(origin)
-        rows = [trees.widened(d) for d in directions]
+        offset = widened(params) - widened(origin)
+        rows = [widened(d) for d in directions]
         products = [
             jnp.stack([jnp.real(r * jnp.conj(s)).sum() for s in (*rows, offset)])
             for r in rows

@@ -11,6 +11,7 @@ from kd_heuristics.curves import trees
 from kd_heuristics.integers import integer
 from kd_heuristics.landscape.gram import gram, rounding
 from kd_heuristics.landscape.span import Span, span
+from kd_heuristics.precision import common_type
 
 PyTree = Any
 
@@ -92,7 +93,7 @@ def _sums(shares, values):
     """Returns the sum of shares[i] * (leaf[i] - leaf[-1]) for each leaf."""
     sums = []
     for leaf in values:
-        dtype = trees.common_type(jnp.float32, shares.dtype, jnp.result_type(leaf[-1]))
+        dtype = common_type(jnp.float32, shares.dtype, jnp.result_type(leaf[-1]))
         *_, last = wide = [x.astype(dtype) for x in leaf]
         moves = [x - last for x in wide]
         steps = [s.astype(dtype) * move for s, move in zip(shares, moves, strict=True)]

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics.precision import widened
+
 
 class BatchNorm(nn.Module):
     """Batch norm, optionally with statistics per part of the batch ("ghost").
@@ -85,7 +87,7 @@ def _split(x, groups):
             f"batch_norm_groups must divide the batch size, got {groups} groups for "
             f"{batch} examples; 1 uses the statistics of the whole batch"
         )
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = widened(x)
     return x.reshape(groups, batch // groups, *x.shape[1:])
 
 
@@ -136,8 +138,8 @@ class GroupNorm(nn.Module):
             )
         scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        centred = x - self._mean(x)  # two passes avoid cancellation
+        x = widened(x)
+        centred = x - self._mean(x)  # in two passes, which does not cancel
         factor = jax.lax.rsqrt(self._mean(jnp.square(centred)) + self.epsilon)
         y = centred * (factor * _spread(scale, 4)) + _spread(bias, 4)
         return y.astype(self.dtype)

@@ -35,12 +35,8 @@ def heat_map(
     Returns: the image, for a colour bar.
     """
     columns = columns or rows
-    limit = _largest(values) if limit is None else limit
-    name, low, high = {
-        "similarity": ("viridis", 0, 1),
-        "signed": ("RdBu_r", -limit, limit),
-        "size": ("Greys", 0, limit),
-    }[scale]
+    low, high = limits(values, scale, limit)
+    name = {"similarity": "viridis", "signed": "RdBu_r", "size": "Greys"}[scale]
     shown = np.abs(values) if scale == "size" else values
     colors = mpl.colormaps[name].with_extremes(bad="0.8")
     image = axes.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=low, vmax=high)
@@ -55,6 +51,18 @@ def heat_map(
         below = np.argwhere(np.asarray(shown) <= np.asarray(floor))
         axes.plot(*below.T[::-1], ".", color="w", markersize=1.5)
     return image
+
+
+def limits(
+    values: np.ndarray, scale: str, limit: float | None = None
+) -> tuple[float, float]:
+    """What the ends of a scale stand for; the arguments are those of `heat_map`.
+
+    >>> limits(np.array([0.5, -2.0]), "signed"), limits(np.zeros(2), "size", 0.0)
+    ((-2.0, 2.0), (0.0, 1.0))
+    """
+    top = limit or _largest(values)
+    return {"similarity": (0.0, 1.0), "signed": (-top, top), "size": (0.0, top)}[scale]
 
 
 def short(layers: Sequence[str]) -> list[str]:

@@ -17,8 +17,7 @@ def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
     """Writes `folder/figures/NAME.json`: every number exactly, NaN as null."""
     text = json.dumps(to_json(figure), allow_nan=False, ensure_ascii=False)
     target = files.path(folder) / "figures"
-    with files.writing(target):
-        target.mkdir(exist_ok=True)
+    files.make_folder(target)
     files.write_text(target / f"{name}.json", text + "\n")
 
 

@@ -43,8 +43,7 @@ def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
     """Writes `folder/figures/name.png` and `.pdf`, whole or not at all, undated."""
     target = files.path(folder) / "figures"
-    with files.writing(target):
-        target.mkdir(exist_ok=True)
+    files.make_folder(target)
     for ending, date in (("png", "Software"), ("pdf", "CreationDate")):
         with files.whole(target / f"{name}.{ending}") as partial:
             figure.savefig(partial, metadata={date: None})

@@ -16,9 +16,9 @@ import numpy as np
 
 from kd_heuristics import compiled, curves, leaf_names, parallel
 from kd_heuristics.compiled import as_partial, once
-from kd_heuristics.curves.trees import common_type
 from kd_heuristics.integers import integer
 from kd_heuristics.points.batches import stacked
+from kd_heuristics.precision import common_type
 
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]

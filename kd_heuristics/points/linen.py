@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kd_heuristics import leaf_names
 from kd_heuristics.compiled import as_partial
-from kd_heuristics.curves.trees import common_type
+from kd_heuristics.precision import widened
 
 PyTree = Any
 
@@ -86,7 +86,7 @@ def _moments(x: jax.Array, axis: int | tuple[int, ...]) -> dict[str, jax.Array]:
     axes = axis if isinstance(axis, tuple) else (axis,)
     own = {axis % x.ndim for axis in axes}
     others = tuple(axis for axis in range(x.ndim) if axis not in own)
-    x = x.astype(common_type(x.dtype, jnp.float32))
+    x = widened(x)
     return {"mean": x.mean(others), "var": x.var(others)}
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import leaf_names, parallel
-from kd_heuristics.curves.trees import common_type
 from kd_heuristics.points import equinox
+from kd_heuristics.precision import common_type
 
 PyTree = Any
 

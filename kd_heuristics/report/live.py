@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from kd_heuristics.plots import maps, style
 from kd_heuristics.plots import panels as parts
-from kd_heuristics.plots import style
 from kd_heuristics.plots.figure import Figure
 
 _SIGNED = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b2182b"]]  # red above 0
@@ -156,14 +156,8 @@ def _reference(line: parts.Reference, chart: parts.Chart) -> dict[str, Any]:
 
 def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
     values = np.abs(panel.values) if panel.scale == "size" else panel.values
-    finite = np.abs(values[np.isfinite(values)])
-    largest = float(finite.max()) if finite.size else 1.0
-    top = panel.limit if panel.limit is not None else largest
-    low, high, colors = {
-        "similarity": (0.0, 1.0, "Viridis"),
-        "signed": (-(top or 1.0), top or 1.0, _SIGNED),
-        "size": (0.0, top or 1.0, "Greys"),
-    }[panel.scale]
+    low, high = maps.limits(values, panel.scale, panel.limit)
+    colors = {"similarity": "Viridis", "signed": _SIGNED, "size": "Greys"}[panel.scale]
     below = "" if panel.floor is None else "<br>%{customdata}"
     trace: dict[str, Any] = {
         "type": "heatmap",

@@ -164,7 +164,7 @@ def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
     elif run.error is not None:
         body = section.failure(run.error)
     elif run.results is None:
-        body = '<p class="bad">Not finished: run the same command again.</p>'
+        body = section.NOT_FINISHED
     else:
         chosen = findings.chosen(run.claims, study["answers"]) or run.claims[:3]
         body = f'<p class="answer">{escape(findings.answer(chosen))}</p>'

@@ -12,6 +12,8 @@ from kd_heuristics.plots import Figure, FigureError, Table, stored
 from kd_heuristics.report import findings, live, reading
 from kd_heuristics.report.markup import details, embedded_json, escape, fields, table
 
+NOT_FINISHED = '<p class="bad">Not finished: run the same command again.</p>'
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -50,7 +52,6 @@ def read(path: Any, title: str) -> Run:
       RunError: a file of the folder is damaged.
     """
     folder = runs.RunFolder(path)
-
     error = reading.checked(folder, "error.json")
     results = reading.checked(folder, "results.json")
     if error is not None:
@@ -76,7 +77,7 @@ def html(run: Run) -> str:
     if run.error is not None:
         parts.append(failure(run.error))
     elif run.results is None:
-        parts.append('<p class="bad">Not finished: run the same command again.</p>')
+        parts.append(NOT_FINISHED)
     else:
         parts.append(findings.claims_table(run.claims, f"Claims of {run.title}"))
         parts += [figure(run, name) for name in figures(run)]

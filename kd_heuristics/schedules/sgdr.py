@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from kd_heuristics.integers import LARGEST
 from kd_heuristics.schedules import values
 
 _MAX_CYCLES = 200_000  # mult = 1.0001 from period 1 on has 122,000 below 2^31
@@ -154,7 +155,7 @@ def _cycles(period: Any, mult: Any, extra: int) -> Iterator[tuple[int, int]]:
 def _locator(period: Any, mult: Any, extra: int):
     """A function of an int32 count: cycle, its start, its length T_i as a float32."""
     first, ratio = values.known(period), values.known(mult)
-    if ratio == 1 and (first is None or first < values.LAST):
+    if ratio == 1 and (first is None or first < LARGEST):
         return lambda whole: _equal_cycles(whole, period, extra)
     if first is None or ratio is None:
         return lambda whole: _added_cycles(whole, period, mult, extra)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kd_heuristics.integers import LARGEST
 from kd_heuristics.schedules import values
 
 
@@ -29,7 +30,7 @@ def per_epoch(
     remedy = "give the number of updates an epoch"
     values.require("steps_per_epoch", steps_per_epoch, 1, remedy)
     number = values.known(steps_per_epoch)
-    if number is not None and not (number == int(number) and number <= values.LAST):
+    if number is not None and not (number == int(number) and number <= LARGEST):
         words = "whole" if number != int(number) else "below 2^31"
         raise ValueError(f"steps_per_epoch must be {words}, got {number}; {remedy}")
 
@@ -85,7 +86,7 @@ def warmup(
     number = values.known(steps)
     if number == 0:
         return schedule
-    if number is not None and number > values.LAST:
+    if number is not None and number > LARGEST:
         raise ValueError(
             f"steps must be below 2^31, got {number}; schedules count in int32"
         )

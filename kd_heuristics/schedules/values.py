@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LAST = 2**31 - 1  # the largest count
+from kd_heuristics.integers import LARGEST
 
 
 def known(value: Any) -> Any:
@@ -125,7 +125,7 @@ def check_count(count: Any) -> None:
         counts = np.asarray(count)
     except jax.errors.JAXTypeError:
         return
-    if counts.dtype.kind in "iuO" and counts.size and counts.max() > LAST:
+    if counts.dtype.kind in "iuO" and counts.size and counts.max() > LARGEST:
         raise ValueError(
             f"a count must be below 2^31, got {counts.max()}; schedules count in int32"
         )
@@ -140,7 +140,7 @@ def reached(count: jax.Array, boundary: Any) -> jax.Array:
     number = known(boundary)
     if number is None or jnp.issubdtype(count.dtype, jnp.floating):
         return count >= fit(boundary)
-    if number > LAST:
+    if number > LARGEST:
         return jnp.zeros(count.shape, bool)
     return count >= math.ceil(number)
 
@@ -166,7 +166,7 @@ def to_int32(value: jax.Array) -> jax.Array:
     if jnp.issubdtype(value.dtype, jnp.floating):
         value = jnp.minimum(value, 2.0**31 - 128)  # the largest float32 in range
     elif value.dtype.itemsize >= 4 and value.dtype != jnp.int32:
-        value = jnp.minimum(value, 2**31 - 1)
+        value = jnp.minimum(value, LARGEST)
     return value.astype(jnp.int32)
 
 
@@ -205,6 +205,6 @@ def half_cosine(remaining: jax.Array) -> jax.Array:
 def fit(value: Any) -> Any:
     """A known number as Python's, a float where it lies beyond int32."""
     number = known(value)
-    if isinstance(number, int) and abs(number) > LAST:
+    if isinstance(number, int) and abs(number) > LARGEST:
         return float(number)
     return value if number is None else number

@@ -8,6 +8,8 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from kd_heuristics import leaf_names
+
 PyTree = Any
 
 # Where jax is tracing: a value recorded elsewhere would leak out of its transformation.
@@ -84,7 +86,10 @@ def _recording(eqx, node, record, path):
         return child is not node and isinstance(child, eqx.Module)
 
     leaves, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=is_inner)
-    new = [inside(_words(p), leaf) if is_inner(leaf) else leaf for p, leaf in leaves]
+    new = [
+        inside(leaf_names.keys_of(p), leaf) if is_inner(leaf) else leaf
+        for p, leaf in leaves
+    ]
     node = jax.tree.unflatten(structure, new)
     if not path or not callable(node):
         return node
@@ -114,14 +119,6 @@ def _named(eqx, found, name, kind, output):
         value = jnp.moveaxis(leaf, 0, -1) if first else leaf
         out[f"{name}#{count}" if count else name] = value
     return out
-
-
-def _words(path):
-    # Of an attribute, an index or a key.
-    kinds = ("name", "idx", "key")
-    return [
-        str(getattr(key, next(k for k in kinds if hasattr(key, k)))) for key in path
-    ]
 
 
 def _is_array(leaf):

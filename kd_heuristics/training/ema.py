@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kd_heuristics.precision import common_type
 from kd_heuristics.schedules import values
 
 PyTree = Any
@@ -46,7 +47,7 @@ def ema(
 
     def init(params):
         # A copy: a compiled step donates both, and cannot take one buffer twice.
-        return EmaState(inner.init(params), jax.tree.map(_widened, params))
+        return EmaState(inner.init(params), jax.tree.map(_wide_copy, params))
 
     def update(updates, state, params=None, **extra_args):
         if params is None:
@@ -60,9 +61,9 @@ def ema(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _widened(leaf):
-    """A copy in float32, or in what is wider."""
-    return jnp.array(leaf, jnp.promote_types(jnp.result_type(leaf), jnp.float32))
+def _wide_copy(leaf):
+    """A copy in float32, or in its own type where that is wider."""
+    return jnp.array(leaf, common_type(jnp.result_type(leaf), jnp.float32))
 
 
 def ema_params(opt_state: PyTree) -> PyTree:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics import leaf_names
+from kd_heuristics.precision import widened
 from kd_heuristics.training.metrics import check_names
 
 PyTree = Any
@@ -59,7 +60,7 @@ def to_be_summed(value: jax.Array) -> jax.Array:
     wraps at 128, and a sum of bools is an "or".
     """
     if jnp.issubdtype(value.dtype, jnp.floating):
-        return value.astype(jnp.promote_types(value.dtype, jnp.float32))
+        return widened(value)
     return value.astype(float)  # float64 under x64, else float32
 
 

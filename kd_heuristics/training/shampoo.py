@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics import decompositions
+from kd_heuristics.precision import common_type
 from kd_heuristics.schedules import values
 from kd_heuristics.training.optimizers import (
     Mask,
@@ -121,7 +122,7 @@ def scale_by_shampoo(
     def init(params):
         left, right, square = [], [], []
         for leaf in jax.tree.leaves(params):
-            dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+            dtype = common_type(leaf.dtype, jnp.float32)
             square.append(jnp.zeros(leaf.shape, dtype))
             shape = _block_shape(leaf.shape, size)
             p, q, a, b = shape or (0, 0, 0, 0)

@@ -117,21 +117,16 @@ def _run(recipe, state, batches, last_step, form, sums):
 
 
 def _first_nonfinite(leaves):
-    """Returns the index of the first leaf with an infinity or NaN, or FINITE."""
-    bad = [
-        ~jnp.isfinite(leaf).all()
-        for leaf in leaves
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-    numbers = [
-        index
+    """Index of the first leaf with an infinity or a NaN; FINITE where there is none."""
+    bad = {
+        index: ~jnp.isfinite(leaf).all()
         for index, leaf in enumerate(leaves)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
+    }
     if not bad:
         return jnp.int32(FINITE)
-    found = jnp.stack(bad)
-    first = jnp.asarray(numbers, jnp.int32)[found.argmax()]
+    found = jnp.stack([*bad.values()])
+    first = jnp.asarray([*bad], jnp.int32)[found.argmax()]
     return jnp.where(found.any(), first, FINITE)
 
 

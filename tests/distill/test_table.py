@@ -14,10 +14,7 @@ from kd_heuristics import distill
 from tests.distill import oracles
 from tests.distill.nets import quick
 from tests.distill.oracles import BATCH, LABELS
-
-enable_x64 = (
-    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-)
+from tests.modes import enable_x64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

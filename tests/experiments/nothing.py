@@ -5,7 +5,8 @@ import functools
 import os
 import pathlib
 
-from experiments import launch, sweep
+from experiments import sweep
+from experiments.study import Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ def compute(config, folder, progress):
     return {"score": -abs(config.value - 5), "claims": []}, {}
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="none",
     headline="",
     question="",

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import launch
+from experiments.study import Study
 from kd_heuristics import curves, data, distill, freezing, schedules, training
 from tests.data import prepared_fixture
 
@@ -294,7 +295,7 @@ def compute(config, folder, progress):
     return {"sum": float(sum(map(jnp.sum, jax.tree.leaves(state.params))))}, flat(state)
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="recipe",
     headline="Is anything lost?",
     paper="",

@@ -1,7 +1,5 @@
 """The tools of a landscape in every mode of JAX; float64 where it is on."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,29 +7,13 @@ import optax
 import pytest
 
 from kd_heuristics import freezing, landscape, training
-from tests.similarity.table import enable_x64
+from tests import modes
+from tests.modes import enable_x64
 
 RNG = np.random.default_rng(0)
 RUN = np.cumsum(RNG.normal(size=(5, 12)), axis=0)
 COORDINATES = 0.1234567890123, -0.7654321098765
-MODES = {
-    "x64": lambda: enable_x64(True),
-    "strict": lambda: config("jax_numpy_dtype_promotion", "strict"),
-    "nans": lambda: config("jax_debug_nans", True),
-    "no jit": jax.disable_jit,
-    "bfloat16 products": lambda: config("jax_default_matmul_precision", "bfloat16"),
-    "old keys": lambda: config("jax_legacy_prng_key", "allow"),
-}
-
-
-@contextlib.contextmanager
-def config(name, value):
-    before = getattr(jax.config, name)
-    jax.config.update(name, value)
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
+MODES = modes.MODES | {"old keys": lambda: jax.legacy_prng_key("allow")}
 
 
 def networks(dtype="float32"):
@@ -107,7 +89,7 @@ TOOLS = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", TOOLS)
 def test_every_mode_gives_the_same(name, mode):
-    if mode == "strict" and name in ("freeze", "adam"):
+    if mode == "strict promotion" and name in ("freeze", "adam"):
         pytest.skip("optax's Adam does not run under strict promotion")
     old = mode == "old keys"
     expected = TOOLS[name](jax.random.key(0, impl="threefry2x32"))

@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kd_heuristics.models import conv
+from tests.modes import enable_x64
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SAME, VALID = "SAME", "VALID"
@@ -115,15 +116,6 @@ def value_and_gradients(function, x, kernel, dy):
     return out, *pullback(dy)
 
 
-def x64():
-    """Double precision inside a `with`; the name moved in jax 0.8."""
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64
-
-    return enable_x64()
-
-
 # Sums of at most 200 products of standard normals in float32.
 FLOAT32 = 1e-5
 
@@ -155,7 +147,7 @@ def test_gradients_are_adjoint(data):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, *size, 3))
     kernel = rng.standard_normal((*kernel_size, 3, 2))
-    with x64():
+    with enable_x64(True):
         function = functools.partial(ours, strides=strides, padding=padding)
         dy = rng.standard_normal(jax.eval_shape(function, x, kernel).shape)
         out, dx, dkernel = jax.jit(functools.partial(value_and_gradients, function))(
@@ -200,7 +192,7 @@ def test_hessian_is_the_finite_difference():
     """Of sum(sin(conv)) in input and kernel at once, on a 2x2 map, in float64."""
     rng = np.random.default_rng(1)
     point = rng.standard_normal(2 * 2 * 2 + 3 * 3 * 2)
-    with x64():
+    with enable_x64(True):
 
         def value(flat):
             x, kernel = flat[:8].reshape(1, 2, 2, 2), flat[8:].reshape(3, 3, 2, 1)

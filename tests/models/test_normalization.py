@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics.models.normalization import BatchNorm
 from tests.models import oracles
+from tests.modes import enable_x64
 
 rng = np.random.default_rng(0)
 X = jnp.asarray(rng.normal(2.0, 3.0, size=(6, 4, 3, 5)), jnp.float32)
@@ -107,7 +108,7 @@ def test_statistics_of_bfloat16_are_computed_in_float32():
 
 
 def test_running_statistics_stay_float32_under_x64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         layer = BatchNorm(use_running_average=False, dtype=jnp.float64)
         y, stats = run(layer, x=X.astype(jnp.float64))
     assert y.dtype == jnp.float64

@@ -41,8 +41,9 @@ def test_differences_have_white_at_zero(axes):
     sizes = maps.heat_map(axes, values, LAYERS[:2], scale="size", limit=0.5)
     assert sizes.get_clim() == (0, 0.5)
     np.testing.assert_array_equal(sizes.get_array(), abs(values))
-    none = maps.heat_map(axes, 0 * values, LAYERS[:2], scale="signed")
-    assert none.get_clim() == (-1, 1)
+    for limit in (None, 0.0):
+        none = maps.heat_map(axes, 0 * values, LAYERS[:2], scale="signed", limit=limit)
+        assert none.get_clim() == (-1, 1)
 
 
 FIGURES = {

@@ -11,26 +11,19 @@ import pytest
 from flax import nnx
 
 from kd_heuristics import curves, points
+from tests import modes
 
-enable_x64 = (
-    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-)
 RNG = np.random.RandomState(4)
 W = RNG.normal(size=(3, 4, 5))  # of three points
 X = RNG.normal(size=(2, 6, 4))  # two batches
 TS = [0.0, 0.25, 0.8, 1.0]
 
-MODES = {
-    "x64": enable_x64,
-    "no jit": jax.disable_jit,
-    "NaN debugged": lambda: jax.debug_nans(True),
-    "strict types": lambda: jax.numpy_dtype_promotion("strict"),
-    "bfloat16 products": lambda: jax.default_matmul_precision("bfloat16"),
-    "types strict, x64": lambda: both(
-        enable_x64(), jax.numpy_dtype_promotion("strict")
+MODES = modes.MODES | {
+    "strict promotion, x64": lambda: both(
+        modes.enable_x64(True), jax.numpy_dtype_promotion("strict")
     ),
 }
-modes = pytest.mark.parametrize("mode", MODES)
+each_mode = pytest.mark.parametrize("mode", MODES)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -58,7 +51,7 @@ def tolerance(mode, dtype):
     return 1e-13 if "x64" in mode and dtype == np.float64 else 2e-6
 
 
-@modes
+@each_mode
 @dtypes
 def test_curves(mode, dtype):
     given = trees(dtype)
@@ -104,7 +97,7 @@ def objective(params, batch_stats, batch, key):
     return value, (batch_stats, {"loss": value})
 
 
-@modes
+@each_mode
 def test_the_loss_of_a_curve(mode):
     a, bend, b = trees()
     loss = curves.CurveLoss(num_t=4, stratified=True, weight_decay=0.5)
@@ -145,7 +138,7 @@ def train(params, batch_stats, batch):
     return {"bn": {k: 0.9 * old[k] + 0.1 * own[k] for k in own}}
 
 
-@modes
+@each_mode
 @dtypes
 @pytest.mark.parametrize("method", ["exact", "pooled", "cumulative"])
 def test_points(mode, dtype, method):

@@ -10,10 +10,6 @@ import scipy.stats
 from kd_heuristics import similarity
 from tests.similarity import oracles
 
-enable_x64 = (
-    jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-)
-
 MEASURES = {
     "cca": (similarity.cca, oracles.cca),
     "svcca": (similarity.svcca, oracles.svcca),

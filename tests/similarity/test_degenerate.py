@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from kd_heuristics import similarity
+from tests.modes import enable_x64
 from tests.similarity import oracles
-from tests.similarity.table import (
-    MEASURES,
-    enable_x64,
-    means,
-    related,
-    with_derivatives,
-)
+from tests.similarity.table import MEASURES, means, related, with_derivatives
 
 # All cases of one shape, so that each measure compiles once.
 N, P, Q = 40, 6, 5

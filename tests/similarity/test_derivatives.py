@@ -8,7 +8,8 @@ import pytest
 from kd_heuristics import similarity
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.measures import compare, prepare_moments
-from tests.similarity.table import enable_x64, related, smooth, with_derivatives
+from tests.modes import enable_x64
+from tests.similarity.table import related, smooth, with_derivatives
 
 CCA = Measure(name="cca")
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kd_heuristics import similarity
+from tests.modes import enable_x64
 from tests.similarity import oracles
-from tests.similarity.table import MEASURES, all_measures, enable_x64, related
+from tests.similarity.table import MEASURES, all_measures, related
 
 
 def layers(n, p, q):

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kd_heuristics import similarity
 from kd_heuristics.similarity import Accumulator
+from tests.modes import enable_x64
 from tests.similarity import oracles
 
 N, BATCH = 96, 24
@@ -240,9 +241,6 @@ def test_float64_moments_see_weaker_directions():
     rng = np.random.default_rng(6)
     x = rng.normal(size=(N, 3))
     x[:, 2] = x[:, 0] + 1e-5 * x[:, 2]
-    enable_x64 = (
-        jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    )
     assert Accumulator.init(np.float32(x)).update(np.float32(x)).result("cca") < 0.7
     with enable_x64(True):
         acc = Accumulator.init(np.float32(x), dtype=jnp.float64).update(x)

@@ -10,7 +10,7 @@ import pytest
 
 from kd_heuristics import training
 from tests.models.oracles import doubles
-from tests.similarity.table import enable_x64
+from tests.modes import enable_x64
 
 RNG = np.random.default_rng(0)
 PARAMS = {

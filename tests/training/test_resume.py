@@ -229,7 +229,7 @@ def test_a_longer_training_has_the_uninterrupted_lines(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def members(folder, **options):
+def members(folder, seeds=(0, 1), **options):
     own = [
         training.Member(
             objective=objective,
@@ -237,9 +237,9 @@ def members(folder, **options):
             batch_stats={"count": jnp.int32(0)},
             optimizer=OPTIMIZER,
             seed=seed,
-            stage=f"member {seed}",
+            stage=f"member {place}",
         )
-        for seed in range(2)
+        for place, seed in enumerate(seeds)
     ]
     folder.mkdir(exist_ok=True)
     file = training.MetricsFile(folder / "metrics.jsonl")
@@ -370,25 +370,11 @@ def test_another_seed_or_rate_is_said(tmp_path, case):
 
 
 def test_the_member_of_another_seed_is_named(tmp_path):
-    def train(num_steps, seeds):
-        own = [
-            training.Member(
-                objective=objective,
-                params={"kernel": jnp.ones(3)},
-                batch_stats={"count": jnp.int32(0)},
-                optimizer=OPTIMIZER,
-                seed=seed,
-                stage=stage,
-            )
-            for seed, stage in zip(seeds, "ab", strict=True)
-        ]
-        training.population(own, batches, num_steps=num_steps, directory=tmp_path)
-
-    train(2, (0, 1))
+    members(tmp_path, (0, 1), num_steps=2)
     with pytest.warns(training.ResumeWarning) as said:
-        train(4, (0, 2))
+        members(tmp_path, (0, 2), num_steps=4)
     (warning,) = said
-    assert str(warning.message).startswith("b resumes from step 2")
+    assert str(warning.message).startswith("member 1 resumes from step 2")
     assert "its seed was 1 and is 2" in str(warning.message)
 
 

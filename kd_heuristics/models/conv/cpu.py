@@ -24,14 +24,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from kd_heuristics.models.conv.geometry import INPUT, KERNEL, OUTPUT, Geometry
+from kd_heuristics.precision import widened
 
 # A convolution with at most this many output channels is slow (at 32x32).
 _FEW_CHANNELS = 4
 
 
 def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Convolves x [n, h, w, c] with kernel [kh, kw, c, d]."""
-    x, kernel = _compute_dtype(x), _compute_dtype(kernel)
+    """The convolution of x [n, h, w, c] with kernel [kh, kw, c, d]."""
+    # CPUs emulate the narrower types and would round each sum.
+    x, kernel = widened(x), widened(kernel)
     features = kernel.shape[3]
     if _is_dense(geometry):
         matrix = _dense_matrix(kernel, geometry)
@@ -46,8 +48,8 @@ def output(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """Adjoint of `output` in x, applied to dy [n, h', w', d]."""
-    dy, kernel = _compute_dtype(dy), _compute_dtype(kernel)
+    """The adjoint of `output` in x, from dy [n, h', w', d]."""
+    dy, kernel = widened(dy), widened(kernel)
     channels, features = kernel.shape[2:]
     if _is_dense(geometry):
         matrix = _dense_matrix(kernel, geometry)
@@ -62,8 +64,8 @@ def input_gradient(dy: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.
 
 
 def kernel_gradient(x: jax.Array, dy: jax.Array, geometry: Geometry) -> jax.Array:
-    """Adjoint of `output` in the kernel, for x [n, h, w, c] and dy [n, h', w', d]."""
-    x, dy = _compute_dtype(x), _compute_dtype(dy)
+    """The adjoint of `output` in the kernel, from x [n, h, w, c], dy [n, h', w', d]."""
+    x, dy = widened(x), widened(dy)
     channels, features = x.shape[3], dy.shape[3]
     if _is_dense(geometry):
         matrix = _matmul(_flat(x).T, _flat(dy), geometry)
@@ -86,11 +88,6 @@ def stacked(role: str, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Ar
     """
     operation = functools.partial(OPERATIONS[role], geometry=geometry)
     return lax.map(lambda operands: operation(*operands), (a, b))
-
-
-def _compute_dtype(array):
-    """Converts to at least float32: CPUs emulate narrower types and round each sum."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _flat(array):
