@@ -9,7 +9,6 @@ from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kd_heuristics.similarity import (
     calls,
@@ -134,8 +133,8 @@ def treatments(acts: Activations, conv: str = "auto") -> dict[str, str]:
 
     Raises: ValueError for an unknown treatment, and for layers as `matrix` does.
 
-    >>> layers = {"conv": np.ones((9, 4, 4, 3)), "block": np.ones((9, 16, 8))}
-    >>> treatments(layers | {"fc": np.ones((9, 10))})
+    >>> layers = {"conv": jnp.ones((9, 4, 4, 3)), "block": jnp.ones((9, 16, 8))}
+    >>> treatments(layers | {"fc": jnp.ones((9, 10))})
     {'conv': 'dft', 'block': 'mean', 'fc': 'none'}
     """
     views.check_treatment(conv)

@@ -83,7 +83,7 @@ def moved(
 
 
 def _along(moments, a, b):
-    """sum 2 Re<a, u> v and sum 2 Re<b, v> u."""
+    """Both sum 2 Re<a, u> v and sum 2 Re<b, v> u."""
     cross, plain = moments.cross, moments.plain
     if plain is None:
         return 2 * matmul(a, cross), 2 * matmul(cross, b)

@@ -65,7 +65,7 @@ def map_size(shape: tuple[int, ...]) -> Size:
 
 
 def treatment(shape: tuple[int, ...], conv: str) -> str:
-    """What `conv` means for activations [examples, ..., channels]; "none": no positions.
+    """What `conv` means for activations of a shape; "none" where it has no positions.
 
     >>> treatment((5, 8, 6, 3), "auto"), treatment((5, 10, 3), "auto")
     ('dft', 'mean')

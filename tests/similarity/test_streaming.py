@@ -98,7 +98,9 @@ def test_debiased_cka_of_spectra_is_streamed_and_merged():
     empty = Accumulator.init(a, b, debiased=True)
     first, second = empty, empty
     for index, start in enumerate(range(0, N, BATCH)):
-        parts = ({k: v[start : start + BATCH] for k, v in net.items()} for net in (a, b))
+        parts = (
+            {k: v[start : start + BATCH] for k, v in net.items()} for net in (a, b)
+        )
         if index % 3:
             first = first.update(*parts)
         else:
