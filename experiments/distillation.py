@@ -10,11 +10,11 @@ of labels 92.6 +- 0.9 %, of soft targets at T = 5 91.6 +- 1.3 %, of hints first 
 than convolutions (the paper's maps: 0.020).
 
 Shallow students learn soft targets alone, or labels alone, in equally many steps; SVCCA
-maps compare both with the teacher, layer by layer; calibrated ones, by four measures,
-stand beside them. Beside the paper's maps the nulls
-that it lacks: two students that have nothing in common but the data, and a second
-teacher that the student never saw. Temperatures are swept, and students that learned
-hints or flow matrices first show where other kinds of knowledge land.
+maps compare both with the teacher, layer by layer, and maps by three more measures and
+calibrated ones stand beside them. Beside the paper's maps the nulls that it lacks: two
+students that have nothing in common but the data, and a second teacher that the student
+never saw. Temperatures are swept, and students that learned hints or flow matrices
+first show where other kinds of knowledge land.
 """
 
 import functools
