@@ -42,10 +42,10 @@ def of_batch(
     if not higher:
         return Moments(cross)
     norm_u, norm_v = jnp.sum(squares(u), axis=1), jnp.sum(squares(v), axis=1)
-    thirds = matmul(norm_v, u), matmul(norm_u, v)
-    thirds = (third.astype(cross.dtype) for third in thirds)
+    third_a = matmul(norm_v, u).astype(cross.dtype)
+    third_b = matmul(norm_u, v).astype(cross.dtype)
     plain = matmul(u.T, v) if jnp.iscomplexobj(cross) else None
-    return Moments(cross, *thirds, jnp.sum(norm_u * norm_v), plain)
+    return Moments(cross, third_a, third_b, jnp.sum(norm_u * norm_v), plain)
 
 
 def moved(
