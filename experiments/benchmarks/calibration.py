@@ -71,7 +71,8 @@ def rejected(config: Config, measure: str, count: int, signal: float) -> float:
         x, y = layers(key, config, signal)
         test = similarity.permutation_test(x, y, measure, config.permutations, key=key)
         p.append(float(test.p_value))
-    return float(np.mean(np.array(p) <= 0.05))
+    # Of 19 permutations the least p is 0.05, in float32 above that of float64.
+    return float(np.mean(np.array(p) <= 0.05 + 1e-6))
 
 
 def seconds(config: Config, measure: str, count: int) -> float:
