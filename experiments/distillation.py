@@ -10,10 +10,11 @@ of labels 92.6 +- 0.9 %, of soft targets at T = 5 91.6 +- 1.3 %, of hints first 
 than convolutions (the paper's maps: 0.020).
 
 Shallow students learn soft targets alone, or labels alone, in equally many steps; SVCCA
-maps compare both with the teacher, layer by layer. Beside the paper's maps the nulls
-that it lacks: two students that have nothing in common but the data, and a second
-teacher that the student never saw. Temperatures are swept, and students that learned
-hints or flow matrices first show where other kinds of knowledge land.
+maps compare both with the teacher, layer by layer, and maps by three more measures and
+calibrated ones stand beside them. Beside the paper's maps the nulls that it lacks: two
+students that have nothing in common but the data, and a second teacher that the student
+never saw. Temperatures are swept, and students that learned hints or flow matrices
+first show where other kinds of knowledge land.
 """
 
 import functools
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import distillation_figures, launch
+from experiments import distillation_figures, launch, maps
 from experiments.distillation_lab import Laboratory
 from experiments.presets.distillation import (
     PRESETS,
@@ -41,9 +42,10 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
         folder.stage(f"maps-seed{seed}", functools.partial(lab.maps, seed))
         for seed in lab.seeds
     ]
-    arrays = {
-        f"map/{name}": np.stack([maps[name] for maps in found]) for name in found[0]
-    }
+    arrays = {name: np.stack([own[name] for own in found]) for name in found[0]}
+    arrays |= maps.all_calibrated(
+        arrays, {f"map/{name}": f"floor/{name}" for name in _pairs(config)}
+    )
     for arm in ("teacher", *config.arms):
         arrays |= lab.curves(arm)
     arrays["layers"] = np.array(lab.layers)
@@ -51,32 +53,50 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     return results(config, arrays, lab), arrays
 
 
-def changes(config: Config, maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _pairs(config: Config) -> tuple[str, ...]:
+    """The maps, a teacher's layers against a student's each."""
+    second = "second/distilled", "second/independent"
+    return *config.arms, "other_independent", *second
+
+
+def changes(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Signed differences of maps, [seeds, teacher layers, student layers] each."""
-    independent = maps["map/independent"]
+    independent = arrays["map/independent"]
     arms = {
-        arm: maps[f"map/{arm}"] - independent
+        arm: arrays[f"map/{arm}"] - independent
         for arm in config.arms
         if arm != "independent"
     }
     return arms | {
         # A student shares start and batches with the independent one of its seed. The
         # null does not, so that it is to be set against "unpaired", which has neither.
-        "null": maps["map/other_independent"] - independent,
-        "unpaired": maps["map/other_independent"] - maps[f"map/{config.distilled}"],
-        "second teacher": maps["map/second/distilled"] - maps["map/second/independent"],
+        "null": arrays["map/other_independent"] - independent,
+        "unpaired": arrays["map/other_independent"] - arrays[f"map/{config.distilled}"],
+        "second teacher": arrays["map/second/distilled"]
+        - arrays["map/second/independent"],
     }
 
 
 def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     """The numbers of the claims, a value a seed."""
-    found = changes(config, arrays)
-    fc = deep(list(arrays["layers"]))
-    change = found[config.distilled]
     final = {
         arm: arrays[f"{arm}/test_accuracy"][:, -1]
         for arm in ("independent", config.distilled)
     }
+    return {
+        "accuracy, distilled minus independent": (
+            final[config.distilled] - final["independent"]
+        ),
+        **similarities(config, arrays),
+    }
+
+
+def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
+    """The numbers that maps alone tell; of the maps whose names end in `kind`."""
+    seen = {f"map/{name}": arrays[f"map/{name}{kind}"] for name in _pairs(config)}
+    found = changes(config, seen)
+    fc = deep(list(arrays["layers"]))
+    change = found[config.distilled]
 
     def size(values, columns):
         return np.abs(values)[..., columns].mean((1, 2))
@@ -85,9 +105,6 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
         return values[..., fc].mean((1, 2))
 
     return {
-        "accuracy, distilled minus independent": (
-            final[config.distilled] - final["independent"]
-        ),
         "change of FC layers minus change of convolutions": (
             size(change, fc) - size(change, ~fc)
         ),
@@ -126,6 +143,9 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
             **({"fsp": [lab.flow, lab.teacher_flow]} if "fsp" in config.kinds else {}),
         },
         "change_of_similarity": per_layer,
+        "similarities_by_measure": maps.by_measure(
+            functools.partial(similarities, config, arrays), config.measure
+        ),
         "claims": judge_all(claims(config), statistics(config, arrays)),
     }
 

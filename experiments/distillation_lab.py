@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import task, teaching
+from experiments import maps, task, teaching
 from experiments.presets.distillation import Config, soft
-from kd_heuristics import distill, models, parallel, similarity, training
+from kd_heuristics import distill, models, training
 
 PyTree = Any
 TEACHERS = 10_000  # added to a seed: a teacher shares neither start nor batches
@@ -281,7 +281,7 @@ class Laboratory:
         }
 
     def maps(self, seed: int) -> dict[str, np.ndarray]:
-        """Similarity of the teacher's layers to those of each student of a seed."""
+        """Similarity of the teacher's layers to those of each student, and floors."""
         self.progress.stage(f"seed {seed}: similarities")
         own, second = self.teachers[seed], self.teachers[self.other(seed)]
         students = self.labelled | self.distilled
@@ -293,19 +293,27 @@ class Laboratory:
             "second/distilled": (second, distilled),
             "second/independent": (second, independent),
         }
-        return {name: self.map(*pair) for name, pair in pairs.items()}
+        out: dict[str, np.ndarray] = {}
+        for name, pair in pairs.items():
+            for kind, shuffle in (("map", False), ("floor", True)):
+                found = self.map(*pair, shuffle=shuffle)
+                out |= maps.named(f"{kind}/{name}", found, self.config.measure)
+        return out
 
-    def map(self, teacher: PyTree, student: PyTree) -> np.ndarray:
-        """[teacher's layers, student's layers]."""
-        found = similarity.stream_matrix(
-            features(self.school, teacher),
-            features(self.task, student),
+    def map(self, teacher: PyTree, student: PyTree, *, shuffle: bool) -> dict:
+        """[teacher's layers, student's layers] by measure."""
+        return maps.between(
+            self.school.classifier,
+            teacher,
+            student,
             self.images,
             self.config.measure,
             batch_size=self.config.eval_batch_size,
+            beside=maps.BESIDE,
+            other=self.task.classifier,
+            shuffle=shuffle,
             mesh=self.task.mesh,
         )
-        return parallel.to_host(found)
 
     def curves(self, arm: str) -> dict[str, np.ndarray]:
         """Metrics after each epoch, [seeds, epochs]."""
@@ -326,10 +334,3 @@ def variables_of(state: training.TrainState, names: Any) -> dict[Any, PyTree]:
     """The variables of each member of a population's state, by name."""
     found = teaching.members_of(state, names)
     return {name: training.with_stats(*own) for name, own in found.items()}
-
-
-def features(of: task.Task, variables: PyTree) -> Callable:
-    """`images -> {layer: activations}` of a network."""
-    return jax.tree_util.Partial(
-        of.classifier.features, variables["params"], variables.get("batch_stats", {})
-    )

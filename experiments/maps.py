@@ -26,6 +26,7 @@ def between(
     *,
     batch_size: int,
     beside: Sequence[str] = (),
+    other: training.Classifier | None = None,
     shuffle: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
@@ -37,32 +38,33 @@ def between(
     the paper.
 
     Args:
-      classifier: of both networks.
+      classifier: of both networks, or of a with `other`.
       a: "params" and, where there are any, "batch_stats".
       b: the other network's.
       images: uint8 [examples, h, w, c].
       measure: as of `similarity.matrix`.
       batch_size: examples at a time.
       beside: other measures, from the same pass over the images.
+      other: of network b, where it is another.
       shuffle: b sees the images in another order: what is left is the noise floor,
         the similarity of layers that have nothing in common.
       mesh: devices over which each batch is split, and then the layers.
 
-    Returns: float; `{measure: map}` with `beside`; NaN throughout where a parameter is
-    not finite.
+    Returns: float [layers of a, layers of b]; `{measure: map}` with `beside`; NaN
+    throughout where a parameter is not finite.
     """
-    names = layers(classifier, a, images)
+    other = other or classifier
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((a, b))):
-        nothing = np.full((len(names),) * 2, np.nan)
+        both = layers(classifier, a, images), layers(other, b, images)
+        nothing = np.full([len(names) for names in both], np.nan)
         return dict.fromkeys((measure, *beside), nothing) if beside else nothing
     order = jnp.arange(len(images))
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
-    bound = as_partial(classifier.features)
     # One program with and without shuffling: the second network has images of its own.
     found = similarity.stream_matrices(
-        jax.tree_util.Partial(_first, bound, *_trees(a)),
-        jax.tree_util.Partial(_second, bound, *_trees(b)),
+        jax.tree_util.Partial(_first, as_partial(classifier.features), *_trees(a)),
+        jax.tree_util.Partial(_second, as_partial(other.features), *_trees(b)),
         {"a": images, "b": images[order]},
         tuple(dict.fromkeys((measure, *beside))),
         batch_size=batch_size,

@@ -73,7 +73,9 @@ class Config(common.WithVgg):
     first_stage_epochs: int = 10
     first_stage_rate: float = 1e-3
     first_stage_clip_norm: float = 1.0
-    measure: Literal["svcca", "cca", "pwcca", "cka", "google_cca"] = "svcca"
+    measure: Literal["svcca", "cca", "pwcca", "cka", "debiased_cka", "google_cca"] = (
+        "svcca"
+    )
     eval_batch_size: int = 500
     # The paper's own map differs by 0.005 to 0.04 in the layers it speaks of.
     smallest_effect: float = 0.005

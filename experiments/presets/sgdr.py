@@ -80,7 +80,7 @@ class Config(common.WithVgg):
     plane_margin: float = 0.25
     map_pairs: tuple[Pair, Pair] = ((150, 155), (10, 150))
     map_examples: int = 10_000
-    measure: Literal["google_cca", "cca", "svcca", "cka"] = "google_cca"
+    measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
     eval_batch_size: int = 500
     smallest_effect: float = 0.05
     margin: float = 0.05

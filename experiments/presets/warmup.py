@@ -98,7 +98,7 @@ class Config(common.WithVgg):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip_norm: float = 1.0
-    measure: Literal["google_cca", "cca", "svcca", "cka"] = "google_cca"
+    measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
     eval_batch_size: int = 500
     arms: tuple[str, ...] = tuple(ARMS)
     smallest_effect: float = 0.02

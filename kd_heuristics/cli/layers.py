@@ -41,7 +41,7 @@ def similarity(
     model_b: str | None = None,
     model_b_options: tuple[str, ...] = (),
     measure: Name = "svcca",
-    conv: Literal["dft", "positions", "mean"] = "dft",
+    conv: Literal["auto", "dft", "positions", "mean"] = "auto",
     k: int = 10,
     test: bool = False,
     permutations: int = 200,
@@ -76,7 +76,8 @@ def similarity(
       model_b_options: options of that model, as --model-options.
       measure: similarity measure; see `similarity.matrix` in the docs.
       conv: treatment of layers with positions: dft compares each frequency, positions
-        takes every position as an example, mean takes channel means.
+        takes every position as an example, mean takes channel means; auto takes dft for
+        maps and mean for sequences. The results name the treatment of each layer.
       k: number of neighbours, for knn.
       test: run a permutation test of each pair of layers. It holds all activations in
         memory at once, as knn and rsa do.
@@ -94,7 +95,9 @@ def similarity(
         other = make(dataclasses.replace(subject, **named), b)
     sides = [(lab, lab.variables(a)), (other, other.variables(b))]
     with output.folder(out):
-        names = [_layers(*side, lab.images) for side in sides]
+        shapes = [_shapes(*side, lab.images) for side in sides]
+        names = [list(own) for own in shapes]
+        treatments = [tools.treatments(own, conv) for own in shapes]
         words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
         if test or measure in ("knn", "rsa"):
             with output.progress(words, 1) as advance:
@@ -115,10 +118,11 @@ def similarity(
                     advance(1)
         results = {"a": a, "b": b, "measure": measure, "conv": conv}
         results |= {"layers_a": names[0], "layers_b": names[1]}
+        results |= {"treatments_a": treatments[0], "treatments_b": treatments[1]}
         results |= {"examples": len(lab.images)}
         if test:
             results |= {"permutations": permutations}
-        _tell(names, found)
+        _tell(names, treatments, found)
         output.save(
             out, results, found, lambda path: _draw(path, names, found, measure)
         )
@@ -146,12 +150,12 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
 
 
 def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
-    """All activations of a network, on the host; channel means with conv="mean"."""
+    """All activations of a network, on the host; of layers whose mean counts that."""
     features = jax.jit(lab.classifier.features)
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
-    shapes = jax.eval_shape(features, *_trees(variables), one)
+    shapes = _shapes(lab, variables, images)
+    means = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
     numbers = sum(
-        leaf.shape[-1] if conv == "mean" else leaf.size for leaf in shapes.values()
+        leaf.shape[-1] if name in means else leaf.size for name, leaf in shapes.items()
     )
     if (size := 4 * numbers * len(images)) > _MOST_BYTES:
         raise ValueError(
@@ -163,7 +167,7 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
         found = features(*_trees(variables), images[start : start + batch_size])
         for name in sorted(found):
             array = parallel.to_host(found[name])
-            if conv == "mean":
+            if name in means:
                 array = array.mean(tuple(range(1, array.ndim - 1)))
             parts.setdefault(name, []).append(array)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
@@ -195,11 +199,11 @@ class _Side:
         return features(params, batch_stats, images[self.key])
 
 
-def _layers(lab: Lab, variables, images) -> list[str]:
-    """Returns the names of a network's layers."""
+def _shapes(lab: Lab, variables, images) -> dict[str, jax.ShapeDtypeStruct]:
+    """The activations of one example, by layer, sorted; nothing is computed."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     features = lab.classifier.features
-    return sorted(jax.eval_shape(features, *_trees(variables), one))
+    return dict(sorted(jax.eval_shape(features, *_trees(variables), one).items()))
 
 
 def _trees(variables):
@@ -207,16 +211,19 @@ def _trees(variables):
     return variables["params"], variables.get("batch_stats", {})
 
 
-def _tell(names, found) -> None:
+def _tell(names, treatments, found) -> None:
     """Print the best match of each layer of A, with its noise floor."""
     rows = []
     for row, layer in enumerate(names[0]):
         best = int(np.argmax(found["map"][row]))
         value, floor = found["map"][row, best], found["floor"][row, best]
-        rows.append([layer, names[1][best], float(value), float(floor)])
+        which = names[1][best]
+        seen = layer, treatments[0][layer], which, treatments[1][which]
+        rows.append([*seen, float(value), float(floor)])
         if "p_value" in found:
             rows[-1] += [float(found[k][row, best]) for k in ("calibrated", "p_value")]
-    columns = ["layer of A", "most like, of B", "similarity", "noise floor"]
+    columns = ["layer of A", "conv", "most like, of B", "conv of B"]
+    columns += ["similarity", "noise floor"]
     if "p_value" in found:
         columns += ["calibrated", "p-value"]
     output.table("each layer of A", columns, rows)

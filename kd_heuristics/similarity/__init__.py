@@ -17,7 +17,7 @@ How the parts fit, for two networks of a map [n, 4, 4, 3] and a layer [n, 8] eac
 from kd_heuristics.similarity.activations import capture
 from kd_heuristics.similarity.checks import SaturationWarning
 from kd_heuristics.similarity.floor import above_floor, noise_floor, shuffled_floor
-from kd_heuristics.similarity.layers import matrix
+from kd_heuristics.similarity.layers import matrix, treatments
 from kd_heuristics.similarity.over_data import stream, stream_matrices, stream_matrix
 from kd_heuristics.similarity.pairs import (
     cca,
@@ -56,4 +56,5 @@ __all__ = [
     "stream_matrix",
     "svcca",
     "tokens",
+    "treatments",
 ]

@@ -28,7 +28,7 @@ def matrix(
     acts_a: Activations | Sequence[Activations],
     acts_b: Activations | Sequence[Activations] | None = None,
     measure: str = "svcca",
-    conv: str = "dft",
+    conv: str = "auto",
     *,
     mirror: bool = False,
     variance: SupportsFloat = 0.99,
@@ -64,7 +64,9 @@ def matrix(
       conv: what is compared of layers with positions. "dft": one comparison a
         frequency, complex, averaged over the frequencies of the smaller map, to which
         the larger one's are cropped. "positions": every position an example, the
-        larger map averaged down to the smaller. "mean": channel means.
+        larger map averaged down to the smaller. "mean": channel means. "auto": "dft"
+        of maps, "mean" of [examples, positions, channels], which are tokens more often
+        than a line of pixels; `treatments` says what each layer gets.
       mirror: compute only j >= i and copy it below the diagonal, as the paper's
         figures did. For equal numbers of layers. The result looks symmetric
         whether or not the networks are.
@@ -120,6 +122,28 @@ def matrix(
     value = _mirrored(value) if mirror else value
     drop = [axis for axis, n in enumerate((checkpoints_a, checkpoints_b)) if n is None]
     return jnp.squeeze(value, drop)
+
+
+def treatments(acts: Activations, conv: str = "auto") -> dict[str, str]:
+    """What `conv` means for each layer: "dft", "positions", "mean"; "none" of units.
+
+    Args:
+      acts: layer name -> activations, or shapes as of `jax.eval_shape`.
+      conv: as of `matrix`.
+
+    Raises: ValueError for an unknown treatment, and for layers as `matrix` does.
+
+    >>> layers = {"conv": jnp.ones((9, 4, 4, 3)), "block": jnp.ones((9, 16, 8))}
+    >>> treatments(layers | {"fc": jnp.ones((9, 10))})
+    {'conv': 'dft', 'block': 'mean', 'fc': 'none'}
+    """
+    views.check_treatment(conv)
+    out = {}
+    for name, value in acts.items():
+        array = checks.as_array(f"acts[{name!r}]", value)
+        checks.check_layout(f"acts[{name!r}]", array)
+        out[name] = views.treatment(array.shape, conv)
+    return out
 
 
 def compare(
@@ -196,7 +220,7 @@ def _prepared(arrays, side, kind, conv, mesh):
     for members in side.groups:
         chosen = [side.views[index] for index in members]
         parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
-        noise = views.rounding(chosen, shapes, levels, norms)
+        noise = views.rounding(chosen, shapes, levels, norms, conv)
         items = jnp.concatenate(parts), noise
         if kind.by_examples:
             shifts = [

@@ -2,7 +2,8 @@
 
 All functions are of one slot (see `plan`). With u and v the centred examples of two
 layers, a pair of layers keeps sum u* v^T, and for debiased CKA also sum |v|^2 u,
-sum |u|^2 v and sum |u|^2 |v|^2 (real data only). A layer keeps its own.
+sum |u|^2 v and sum |u|^2 |v|^2, and of complex layers sum u v^T, without which the
+others do not move to another centre. A layer keeps its own.
 """
 
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ from kd_heuristics.similarity.algebra import adjoint, matmul, squares
 
 
 class Moments(NamedTuple):
-    """Of two layers, or of one with itself; the last three for debiased CKA."""
+    """Of two layers, or of one with itself; all but the first for debiased CKA."""
 
     cross: jax.Array  # [p, q]
     third_a: Any = None  # [p]
     third_b: Any = None  # [q]
-    fourth: Any = None  # scalar
+    fourth: Any = None  # real scalar
+    plain: Any = None  # [p, q], not conjugated, of complex layers
 
 
 def centred(
@@ -40,9 +42,10 @@ def of_batch(
     if not higher:
         return Moments(cross)
     norm_u, norm_v = jnp.sum(squares(u), axis=1), jnp.sum(squares(v), axis=1)
-    return Moments(
-        cross, matmul(norm_v, u), matmul(norm_u, v), jnp.sum(norm_u * norm_v)
-    )
+    third_a = matmul(norm_v, u).astype(cross.dtype)
+    third_b = matmul(norm_u, v).astype(cross.dtype)
+    plain = matmul(u.T, v) if jnp.iscomplexobj(cross) else None
+    return Moments(cross, third_a, third_b, jnp.sum(norm_u * norm_v), plain)
 
 
 def moved(
@@ -66,11 +69,27 @@ def moved(
     cross = moments.cross + count * jnp.conj(a)[:, None] * b[None, :]
     if moments.fourth is None:
         return Moments(cross)
-    size_a, size_b = jnp.sum(a * a), jnp.sum(b * b)
-    along_a, along_b = matmul(a, moments.cross), matmul(moments.cross, b)
-    third_a = moments.third_a + (trace_b + count * size_b) * a + 2 * along_b
-    third_b = moments.third_b + (trace_a + count * size_a) * b + 2 * along_a
-    fourth = moments.fourth + 2 * jnp.sum(b * moments.third_b)
-    fourth += 2 * jnp.sum(a * moments.third_a) + 4 * jnp.sum(along_a * b)
+    size_a, size_b = jnp.sum(squares(a)), jnp.sum(squares(b))
+    along_a, along_b = _along(moments, a, b)
+    third_a = moments.third_a + (trace_b + count * size_b) * a + along_b
+    third_b = moments.third_b + (trace_a + count * size_a) * b + along_a
+    fourth = moments.fourth + 2 * _inner(b, moments.third_b)
+    fourth += 2 * _inner(a, moments.third_a) + 2 * _inner(b, along_a)
     fourth += size_b * trace_a + size_a * trace_b + count * size_a * size_b
-    return Moments(cross, third_a, third_b, fourth)
+    plain = moments.plain
+    if plain is not None:
+        plain = plain + count * a[:, None] * b[None, :]
+    return Moments(cross, third_a, third_b, fourth, plain)
+
+
+def _along(moments, a, b):
+    """Both sum 2 Re<a, u> v and sum 2 Re<b, v> u."""
+    cross, plain = moments.cross, moments.plain
+    if plain is None:
+        return 2 * matmul(a, cross), 2 * matmul(cross, b)
+    along_a = matmul(a, cross) + matmul(jnp.conj(a), plain)
+    return along_a, matmul(jnp.conj(cross), b) + matmul(plain, jnp.conj(b))
+
+
+def _inner(x, y):
+    return jnp.real(jnp.sum(jnp.conj(x) * y))

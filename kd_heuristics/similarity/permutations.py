@@ -40,7 +40,7 @@ def permutation_test(
     num_permutations: SupportsIndex = 200,
     *,
     key: jax.Array,
-    conv: str = "dft",
+    conv: str = "auto",
     alpha: SupportsFloat = 0.05,
     **options: Any,
 ) -> Tested:
@@ -133,7 +133,7 @@ def _fewer_operations(a, b, conv):
     Of each second layer n^2 entries move, as slow as 100 operations of a product each;
     else each pair costs a product of n p q.
     """
-    if conv != "mean" and any(x.ndim > 2 for x in (*a, *b)):
+    if any(views.treatment(x.shape, conv) not in ("mean", "none") for x in (*a, *b)):
         return False
     n = len(a[0])
     units = sum(x.shape[-1] for x in a) * sum(x.shape[-1] for x in b)

@@ -17,6 +17,8 @@ from kd_heuristics.similarity.views import View
 Shapes = tuple[tuple[int, ...], ...]
 Pairs = tuple[tuple[int, int], ...]
 
+_SPECTRAL = ("auto", "dft")  # a mean is the frequency 0 of one position
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -78,7 +80,7 @@ def make(
       shapes_a: of each layer, with or without a leading number of examples that all
         share: [examples, ..., channels].
       shapes_b: those of the other network; None: the first against itself.
-      conv: "dft", "positions" or "mean".
+      conv: "auto", "dft", "positions" or "mean".
       pairs: layers to compare, as (a, b); None: all.
     """
     other = shapes_a if shapes_b is None else shapes_b
@@ -105,21 +107,19 @@ def fewest_positions(shapes: Iterable[tuple[int, ...]]) -> int:
 
 
 def _common_size(shape_a, shape_b, conv):
-    if conv == "mean":
-        return (1, 1)
-    a, b = views.map_size(shape_a), views.map_size(shape_b)
+    a, b = (views.compared_size(shape, conv) for shape in (shape_a, shape_b))
     return min(a[0], b[0]), min(a[1], b[1])
 
 
 def _side(shapes, needs, conv):
-    found = _spectra(needs) if conv == "dft" else _sizes(needs)
+    found = _spectra(needs) if conv in _SPECTRAL else _sizes(needs)
     groups: dict[tuple, list[int]] = {}
     for index, view in enumerate(found):
         h, w = view.size
         multiplicity = 1 if view.frequencies else h * w
         shape = shapes[view.layer]
         # A spectrum is complex unless the map is a single position.
-        spectral = bool(view.frequencies) and views.map_size(shape) != (1, 1)
+        spectral = bool(view.frequencies) and views.compared_size(shape, conv) != (1, 1)
         groups.setdefault((multiplicity, shape[-1], spectral), []).append(index)
     multiplicities = tuple(key[0] for key in groups)
     return Side(tuple(found), tuple(map(tuple, groups.values())), multiplicities)
@@ -144,7 +144,7 @@ def _pair_groups(side_a, side_b, wanted, conv):
     where_a, where_b = _slot_index(side_a), _slot_index(side_b)
     rows: dict[tuple[int, int], list[tuple]] = {}
     for i, j, size in wanted:
-        parts = views.half_spectrum(size) if conv == "dft" else {size: 1}
+        parts = views.half_spectrum(size) if conv in _SPECTRAL else {size: 1}
         for part, weight in parts.items():
             (ga, sa), (gb, sb) = where_a[i, part], where_b[j, part]
             share = weight / sum(parts.values())

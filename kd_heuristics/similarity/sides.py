@@ -52,11 +52,6 @@ def empty_side(
         part = jax.eval_shape(
             lambda x, view=view: views.extract(view, x, conv), _spec(shape, dtype)
         )
-        if higher and jnp.issubdtype(part.dtype, jnp.complexfloating):
-            raise ValueError(
-                "debiased=True is not supported for the spectra of maps; take "
-                "conv='mean' or 'positions', or matrix, which holds all examples"
-            )
         slots, channels = len(layout.layers(group)), shape[-1]
         means.append(jnp.zeros((slots, channels), part.dtype))
         own.append(_empty(slots, channels, channels, part.dtype, higher))
@@ -202,7 +197,8 @@ def _empty(slots, p, q, dtype, higher):
         cross,
         jnp.zeros((slots, p), dtype),
         jnp.zeros((slots, q), dtype),
-        jnp.zeros((slots,), dtype),
+        jnp.zeros((slots,), jnp.finfo(dtype).dtype),
+        jnp.zeros_like(cross) if jnp.iscomplexobj(cross) else None,
     )
 
 

@@ -105,21 +105,21 @@ def result(
     acc: Any, kind: Measure, mesh: jax.sharding.Mesh | None = None
 ) -> tuple[jax.Array, comparing.Report]:
     """The map, and what is to be looked at."""
-    layout = acc.layout
+    layout, how = acc.layout, (kind, acc.conv, mesh)
     a, b = (acc.side_a, acc.shapes_a), (acc.side_b, acc.shapes_b)
-    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, *a, kind, mesh)
+    stacks_a = stacks_b = _prepared(acc.count, layout.side_a, *a, *how)
     if acc.side_b is not None:
-        stacks_b = _prepared(acc.count, layout.side_b, *b, kind, mesh)
+        stacks_b = _prepared(acc.count, layout.side_b, *b, *how)
     stacks = stacks_a, stacks_b
     return comparing.all_pairs(kind, layout, *stacks, acc.count, acc.pairs, mesh)
 
 
-def _prepared(examples, layout, side, shapes, kind, mesh):
+def _prepared(examples, layout, side, shapes, kind, conv, mesh):
     levels = [views.level(shift) for shift in side.shifts]
     stacks = []
     for group, own in enumerate(side.own):
         chosen = [layout.views[index] for index in layout.groups[group]]
-        noise = views.rounding(chosen, shapes, levels, side.norms)
+        noise = views.rounding(chosen, shapes, levels, side.norms, conv)
         # Not in int32, which ends at 42,799 maps of 224 x 224 positions.
         count = jnp.asarray(examples, noise.dtype) * layout.multiplicity[group]
 

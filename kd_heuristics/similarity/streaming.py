@@ -34,9 +34,9 @@ class Accumulator:
     """Second moments of every layer and every pair of layers, so far.
 
     The measure is chosen at the end: cca, svcca, pwcca, cka, google_cca, procrustes,
-    and with conv="dft" each of them per frequency, all come from the same moments.
+    and with spectra each of them per frequency, all come from the same moments.
     Memory is that of the covariances: units^2 a layer and p q a pair (times the
-    frequencies with conv="dft"), whatever the number of examples.
+    frequencies of spectra), whatever the number of examples.
 
     Moments are kept about the mean, of activations less one of the examples, so that
     a large mean costs no precision. Squares hold half the digits: in float32 a
@@ -76,7 +76,7 @@ class Accumulator:
         acts_a: layers.Activations | Any,
         acts_b: layers.Activations | Any | None = None,
         *,
-        conv: str = "dft",
+        conv: str = "auto",
         debiased: bool = False,
         dtype: Any = None,
     ) -> "Accumulator":
@@ -87,13 +87,12 @@ class Accumulator:
             number of examples does not matter. One array instead of a dictionary
             gives scalar results.
           acts_b: those of the other network. None: `acts_a` against itself.
-          conv: "dft", "positions" or "mean", as in `matrix`.
-          debiased: keep what debiased cka needs; not with conv="dft" on maps, whose
-            spectra are complex (`matrix` does these).
+          conv: "auto", "dft", "positions" or "mean", as in `matrix`.
+          debiased: keep what debiased cka needs; twice the memory, of spectra only.
           dtype: real type of the moments; None: that of the activations, at least
             float32.
 
-        Raises: ValueError, as `matrix`; for `debiased` on spectra.
+        Raises: ValueError, as `matrix`.
         """
         views.check_treatment(conv)
         names_a, shapes_a, kind_a = _described("acts_a", acts_a)

@@ -22,8 +22,8 @@ def tokens(
 ) -> dict[str, jax.Array]:
     """Layers [examples, tokens, units] as [rows, units], which every measure takes.
 
-    `matrix` would count tokens as positions of a map: with conv="dft" it compares
-    frequencies along the sequence, and padding counts in all treatments.
+    `matrix` takes means over tokens by itself (conv="auto"), but cannot know which are
+    padding, and with conv="dft" compares frequencies along the sequence.
 
     Args:
       acts: layer name -> [examples, tokens, units] or [examples, tokens, heads, units].

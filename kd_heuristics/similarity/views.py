@@ -1,7 +1,8 @@
-"""What of a convolutional layer is compared: the three treatments of positions.
+"""What of a layer with positions is compared: the treatments.
 
 "dft": the spectrum of each channel, one comparison a frequency (Raghu et al. 2017,
 sec. 4). "positions": every position is an example. "mean": channel means.
+"auto": "dft" of maps [n, h, w, channels], "mean" of sequences [n, tokens, units].
 A layer without positions counts as a 1 x 1 map in all of them.
 """
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, Inexact
 
 from kd_heuristics.similarity.algebra import divide_where, squares
 
-TREATMENTS = ("dft", "positions", "mean")
+TREATMENTS = ("auto", "dft", "positions", "mean")
 
 Size = tuple[int, int]
 Frequency = tuple[int, int]
@@ -48,7 +49,7 @@ def check_treatment(conv: str) -> None:
         near = difflib.get_close_matches(str(conv), TREATMENTS, 1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"unknown treatment of convolutional layers {conv!r}: {hint}"
+            f"unknown treatment of layers with positions {conv!r}: {hint}"
             f"There are {', '.join(TREATMENTS)}"
         )
 
@@ -61,6 +62,30 @@ def map_size(shape: tuple[int, ...]) -> Size:
     """
     h, w = (*shape[1:-1], 1, 1)[:2]
     return h, w
+
+
+def treatment(shape: tuple[int, ...], conv: str) -> str:
+    """What `conv` means for activations of a shape; "none" where it has no positions.
+
+    >>> treatment((5, 8, 6, 3), "auto"), treatment((5, 10, 3), "auto")
+    ('dft', 'mean')
+    >>> treatment((5, 10, 3), "dft"), treatment((5, 3), "dft")
+    ('dft', 'none')
+    """
+    if len(shape) == 2:
+        return "none"
+    if conv == "auto":
+        return "mean" if len(shape) == 3 else "dft"
+    return conv
+
+
+def compared_size(shape: tuple[int, ...], conv: str) -> Size:
+    """(h, w) of what is compared: (1, 1) of means.
+
+    >>> compared_size((5, 8, 6, 3), "auto"), compared_size((5, 10, 3), "auto")
+    ((8, 6), (1, 1))
+    """
+    return (1, 1) if treatment(shape, conv) == "mean" else map_size(shape)
 
 
 def half_spectrum(size: Size) -> dict[Frequency, int]:
@@ -123,6 +148,7 @@ def rounding(
     shapes: Sequence[tuple[int, ...]],
     levels: Sequence[jax.Array],
     norms: Sequence[jax.Array],
+    conv: str,
 ) -> Float[Array, "slots c"]:
     """Size of the numbers whose rounding the slots of some views carry.
 
@@ -135,13 +161,14 @@ def rounding(
       shapes: of each layer.
       levels: of each layer's shift.
       norms: of each layer's shifted activations.
+      conv: treatment of positions.
     """
     out = []
     for view in chosen:
         h, w = map_size(shapes[view.layer])
         size = levels[view.layer]
         if (h, w) != (1, 1) and (view.frequencies or (h, w) != view.size):
-            share = 1 if view.frequencies else (h * w) ** -0.5
+            share = 1 if _spectral(view, shapes[view.layer], conv) else (h * w) ** -0.5
             size = jnp.hypot(size, 2 * share * norms[view.layer])
         out.append(jnp.tile(size, (view.slots, 1)))
     return jnp.concatenate(out)
@@ -156,7 +183,7 @@ def extract(
     """
     h, w = map_size(x.shape)
     maps = x.reshape(len(x), h, w, x.shape[-1])
-    if view.frequencies and (h, w) != (1, 1):
+    if _spectral(view, x.shape, conv):
         return _spectrum(maps, view.frequencies)
     if (h, w) != view.size:
         maps = _pool(maps, view.size)
@@ -169,6 +196,11 @@ def of_shift(
     """What `extract` makes of a layer that is `shift` for every example."""
     full = jnp.broadcast_to(shift, (1, *shape[1:]))
     return extract(view, full, conv)[:, 0]
+
+
+def _spectral(view, shape, conv):
+    """Whether a spectrum is taken: of means there is none."""
+    return bool(view.frequencies) and compared_size(shape, conv) != (1, 1)
 
 
 def _root_sum(x):

@@ -101,6 +101,7 @@ def test_similarity_of_a_network_with_itself_is_one(inside, own):
     assert (np.diagonal(found["floor"]) < 0.9).all()
     results = json.loads((inside / "similarity" / "results.json").read_text())
     assert results["layers_a"] == ["00_hidden", "01_logits"]
+    assert results["treatments_a"] == {"00_hidden": "none", "01_logits": "none"}
 
 
 @pytest.mark.parametrize("measure", ["debiased_cka", "knn"])

@@ -282,6 +282,7 @@ def similarity_maps(world):
         "tokens": similarity.tokens(sequences, take="each"),
         "dft_cca": similarity.dft_cca(MAPS[0], MAPS[1]),
         "matrix": similarity.matrix(maps, conv="mean", measure="cka"),
+        "auto": similarity.matrix(maps | sequences, conv="auto", measure="cka"),
         "shuffled": similarity.shuffled_floor(
             maps, None, world.key(0), "cka", "mean", repeats=i(2)
         ),

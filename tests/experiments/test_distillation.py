@@ -41,6 +41,30 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert names == {"figure6.png", "layers.png", "temperatures.png"}
 
 
+def test_calibrated_maps_stand_beside_the_raw_ones_by_four_measures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "arrays.npz") as arrays:
+        for name in (*SMOKE.arms, "second/distilled"):
+            for kind in ("", "/cca", "/cka", "/procrustes"):
+                value = arrays[f"map/{name}{kind}"]
+                floor = arrays[f"floor/{name}{kind}"]
+                assert value.shape == floor.shape
+                room = np.where(floor < 1, 1 - floor, 1)
+                expected = np.where(floor < 1, (value - floor) / room, 0)
+                found = arrays[f"map/{name}{kind}/calibrated"]
+                # Near a floor of 1 the quotient is of float32 rounding.
+                np.testing.assert_allclose(
+                    np.where(floor < 0.999, found - expected, 0), 0, atol=1e-4
+                )
+    by = results["similarities_by_measure"]
+    stated = [claim["statistic"] for claim in results["claims"]]
+    assert set(by) == set(stated[1:])  # all but that of accuracy
+    for values in by.values():
+        assert values["of"] == 4
+        assert 1 <= values["same_sign"] <= 4
+        assert {"svcca", "cca", "cka", "procrustes"} < set(values)
+
+
 def test_every_student_takes_equally_many_steps(folder):
     lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {line["stage"]: line["step"] for line in lines}

@@ -1,13 +1,15 @@
 """Maps between two networks of a study: values, the floor, divergence, few bytes."""
 
 import types
+import typing
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import maps
+from experiments import maps, reproduce
 from kd_heuristics import compilation, similarity
+from kd_heuristics.similarity.measure import Measure
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)
 MEASURE = "cka"
@@ -22,11 +24,18 @@ def features(params, batch_stats, images):
 CLASSIFIER = types.SimpleNamespace(features=features)
 
 
+def last(params, batch_stats, images):
+    return {"01_fc": features(params, batch_stats, images)["01_fc"]}
+
+
 def variables(seed):
     rng = np.random.default_rng(seed)
     params = {"conv": rng.normal(size=(3, 4)), "fc": rng.normal(size=(4, 3))}
     params = {name: jnp.float32(value) for name, value in params.items()}
     return {"params": params, "batch_stats": {"mean": jnp.float32(0.5)}}
+
+
+NETWORKS = variables(1), variables(2)
 
 
 def between(a, b, **options):
@@ -43,10 +52,7 @@ def found():
 
 
 def test_a_map_is_that_of_the_features(found):
-    acts = [
-        features(net["params"], net["batch_stats"], IMAGES)
-        for net in (variables(1), variables(2))
-    ]
+    acts = [features(net["params"], net["batch_stats"], IMAGES) for net in NETWORKS]
     np.testing.assert_allclose(found, similarity.matrix(*acts, MEASURE), atol=1e-5)
     assert maps.layers(CLASSIFIER, variables(1), IMAGES) == list(acts[0])
 
@@ -87,6 +93,33 @@ def test_other_measures_come_from_the_same_pass_and_are_calibrated(found):
         value, low = arrays[f"map{kind}"], arrays[f"floor{kind}"]
         expected = (value - low) / (1 - low)
         np.testing.assert_allclose(arrays[f"map{kind}/calibrated"], expected, atol=1e-5)
+
+
+def test_debiased_cka_of_maps_that_the_studies_can_choose(found):
+    several = between(variables(1), variables(2), beside=("debiased_cka",))
+    acts = [features(net["params"], net["batch_stats"], IMAGES) for net in NETWORKS]
+    expected = similarity.matrix(*acts, "debiased_cka")
+    np.testing.assert_allclose(several["debiased_cka"], expected, atol=1e-5)
+    np.testing.assert_allclose(several[MEASURE], found, atol=1e-6)
+    chosen = {}
+    for study in reproduce.STUDIES:
+        for config in map(type, study.presets.values()):
+            if "measure" in (hints := typing.get_type_hints(config)):
+                chosen[study.name] = typing.get_args(hints["measure"])
+    assert set(chosen) == {"sgdr", "warmup", "distillation"}
+    for names in chosen.values():
+        assert "debiased_cka" in names
+        assert all(Measure(name=name).streams for name in names)
+
+
+def test_networks_of_two_classifiers(found):
+    other = types.SimpleNamespace(features=last)
+    options = {"other": other, "beside": ("cca",)}
+    value = between(variables(1), variables(2), **options)[MEASURE]
+    np.testing.assert_allclose(value, found[:, 1:], atol=1e-6)
+    bad = variables(1)
+    bad["params"]["fc"] = bad["params"]["fc"].at[0, 0].set(jnp.inf)
+    assert between(bad, variables(2), **options)[MEASURE].shape == (2, 1)
 
 
 def test_signs_of_a_statistic_by_measure():

@@ -87,6 +87,54 @@ def test_every_entry_is_that_of_its_two_layers(measure, conv):
         )
 
 
+RNG = np.random.default_rng(5)
+SHARED = RNG.normal(size=(200, 3, 2, 2))
+KINDS = {  # a map, a sequence far from 0, and units
+    "0_map": np.float32(SHARED + RNG.normal(size=SHARED.shape)),
+    "1_tokens": np.float32(
+        100 + SHARED.reshape(200, 6, 2) + RNG.normal(size=(200, 6, 2))
+    ),
+    "2_units": np.float32(SHARED.mean((1, 2)) + RNG.normal(size=(200, 2))),
+}
+SEEN = {"0_map": "dft", "1_tokens": "mean", "2_units": "none"}
+
+
+def test_auto_is_chosen_by_what_an_axis_is():
+    assert similarity.treatments(KINDS) == SEEN
+    shapes = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in KINDS.items()}
+    assert similarity.treatments(shapes, "auto") == SEEN
+    for conv in ("dft", "positions", "mean"):
+        named = {"0_map": conv, "1_tokens": conv, "2_units": "none"}
+        assert similarity.treatments(KINDS, conv) == named
+    with pytest.raises(ValueError, match="unknown treatment of layers with positions"):
+        similarity.treatments(KINDS, "tokens")
+    with pytest.raises(ValueError, match=r"acts\['x'\] has shape \(3,\)"):
+        similarity.treatments({"x": np.ones(3)})
+
+
+@pytest.mark.parametrize("measure", ["cca", "cka"])
+def test_auto_takes_frequencies_of_maps_and_means_of_sequences(measure):
+    value = similarity.matrix(KINDS, None, measure)
+    seen = KINDS | {"1_tokens": KINDS["1_tokens"].astype(np.float64).mean(1)}
+    for (i, x), (j, y) in itertools.product(enumerate(seen.values()), repeat=2):
+        np.testing.assert_allclose(
+            value[i, j], expected(measure, "dft", x, y), atol=1e-4, err_msg=f"{i}, {j}"
+        )
+    acc = similarity.Accumulator.init(KINDS)
+    for part in (slice(0, 120), slice(120, None)):
+        acc = acc.update({name: layer[part] for name, layer in KINDS.items()})
+    np.testing.assert_allclose(acc.result(measure), value, atol=1e-4)
+    streamed = similarity.stream_matrix(dict, None, KINDS, measure, batch_size=64)
+    np.testing.assert_allclose(streamed, value, atol=1e-4)
+    key = jax.random.key(0)
+    tested = similarity.permutation_test(KINDS, None, measure, 19, key=key)
+    np.testing.assert_allclose(tested.value, value, atol=1e-5)
+    # Maps by themselves: what "dft" gives, to the bit.
+    maps = {name: KINDS[name] for name in ("0_map", "2_units")}
+    same = (similarity.matrix(maps, None, measure, conv) for conv in ("auto", "dft"))
+    np.testing.assert_array_equal(*same)
+
+
 def test_dft_cca_is_the_entry_of_the_map():
     whole = similarity.matrix(A, B, "cca", "dft")
     one = similarity.dft_cca(A["0_conv"], B["0_pool"])
