@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import distillation_figures, launch
+from experiments import distillation_figures
+from experiments.common import launch
+from experiments.common.study import Study
 from experiments.distillation_lab import Laboratory
 from experiments.presets.distillation import (
     PRESETS,
@@ -30,7 +32,6 @@ from experiments.presets.distillation import (
     deep,
     late_minus_early,
 )
-from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import charts
-from experiments.charts import Arrays
+from experiments.common import charts
+from experiments.common.charts import Arrays
 from kd_heuristics import paper
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import task, teaching
+from experiments.common import task, teaching
 from experiments.presets.distillation import Config, soft
 from kd_heuristics import distill, models, parallel, similarity, training
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import fsp_figures, launch
+from experiments import fsp_figures
+from experiments.common import launch
+from experiments.common.study import Study
 from experiments.fsp_rows import Laboratory
 from experiments.presets.fsp import (
     FAST,
@@ -34,7 +36,6 @@ from experiments.presets.fsp import (
     difference,
     papers_table,
 )
-from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import teaching
+from experiments.common import teaching
 from experiments.presets.fsp import Row
 from kd_heuristics import distill, models, training
 from kd_heuristics.compiled import jit

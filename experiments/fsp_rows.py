@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import fsp_tasks, task, teaching
+from experiments import fsp_tasks
+from experiments.common import task, teaching
 from experiments.fsp_nets import (
     Net,
     Shuffled,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import task
+from experiments.common import task
 from experiments.presets.fsp import Config
 from kd_heuristics import data, models
 

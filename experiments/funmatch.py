@@ -25,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import funmatch_figures, launch, sweep
+from experiments import funmatch_figures
+from experiments.common import launch, sweep
+from experiments.common.study import Study
 from experiments.funmatch_lab import Laboratory
 from experiments.presets.funmatch import (
     ARMS,
@@ -37,7 +39,6 @@ from experiments.presets.funmatch import (
     name,
     patience,
 )
-from experiments.study import Study
 from kd_heuristics.report import judge_all, summary
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.charts import Arrays
+from experiments.common.charts import Arrays
 from kd_heuristics import paper
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 

@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import embedding, launch, mode_connectivity_figures, paths, task
+from experiments import embedding, mode_connectivity_figures
+from experiments.common import launch, paths, task
+from experiments.common.study import Study
 from experiments.mode_results import claims, results
 from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS, Config, Group
-from experiments.study import Study
 from kd_heuristics import checkpoints, curves, data, training
 
 # Kinds of one form are fitted in one program; what differs is the decay on the bend.

@@ -13,16 +13,8 @@ from typing import Annotated
 
 import tyro
 
-from experiments import (
-    distillation,
-    distributed,
-    fsp,
-    funmatch,
-    launch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
+from experiments import distillation, fsp, funmatch, mode_connectivity, sgdr, warmup
+from experiments.common import distributed, launch
 from kd_heuristics import compile_cache, files, hosts, nearest, report
 
 STUDIES = (

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch, maps, paths, planes, sgdr_figures, task
+from experiments import planes, sgdr_figures
+from experiments.common import launch, maps, paths, task
+from experiments.common.study import Study
 from experiments.presets.sgdr import ARMS, PRESETS, Config, Pair, claims
-from experiments.study import Study
 from kd_heuristics import checkpoints, curves, points, training
 from kd_heuristics.report import judge_all, summary
 

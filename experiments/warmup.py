@@ -25,7 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import launch, maps, task, warmup_figures
+from experiments import warmup_figures
+from experiments.common import launch, maps, task
+from experiments.common.study import Study
 from experiments.presets.warmup import (
     ARMS,
     NEVER,
@@ -34,7 +36,6 @@ from experiments.presets.warmup import (
     claims,
     difference,
 )
-from experiments.study import Study
 from kd_heuristics import checkpoints, freezing, leaf_names, training
 from kd_heuristics.report import judge_all, summary
 

@@ -16,7 +16,8 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import progress, warmup
+from experiments import warmup
+from experiments.common import progress
 from experiments.presets.warmup import PRESETS
 from kd_heuristics import runs
 

@@ -22,8 +22,9 @@ import numpy as np
 import optax
 import tyro
 
-from experiments import fsp_nets, teaching
+from experiments import fsp_nets
 from experiments.benchmarks import train_step
+from experiments.common import teaching
 from kd_heuristics import distill, models, training
 from kd_heuristics.compiled import jit
 

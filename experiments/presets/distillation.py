@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.presets import common
+from experiments.common import config as common
 from kd_heuristics import models, nearest, paper, schedules
 from kd_heuristics.report import Claim
 

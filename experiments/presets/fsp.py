@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import fields
-from experiments.presets import common
+from experiments.common import config as common
+from experiments.common import fields
 from kd_heuristics import files, models, paper
 from kd_heuristics.report import Claim
 

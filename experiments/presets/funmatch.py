@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from experiments.presets import common
+from experiments.common import config as common
 from experiments.presets.funmatch_arms import (
     ARMS,
     MAIN,

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments import fields
+from experiments.common import fields
 from kd_heuristics import paper
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from experiments import paths
-from experiments.presets import common
+from experiments.common import config as common
+from experiments.common import paths
 from kd_heuristics import nearest, schedules
 
 Group = Literal["sgd", "large", "adam", "plain"]

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from experiments import paths
-from experiments.presets import common
+from experiments.common import config as common
+from experiments.common import paths
 from kd_heuristics import schedules
 from kd_heuristics.report import Claim
 

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 
-from experiments import launch, sweep
+from experiments.common import launch, sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

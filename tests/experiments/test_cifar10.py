@@ -6,15 +6,8 @@ import pathlib
 
 import pytest
 
-from experiments import (
-    distillation,
-    fsp,
-    funmatch,
-    launch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
+from experiments import distillation, fsp, funmatch, mode_connectivity, sgdr, warmup
+from experiments.common import launch
 from experiments.presets.fsp import Phase
 from experiments.presets.funmatch import Setting
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from experiments import launch, reproduce
+from experiments import reproduce
+from experiments.common import launch
 from kd_heuristics import code_identity
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}

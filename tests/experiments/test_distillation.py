@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, distillation_lab, launch, teaching
+from experiments import distillation, distillation_lab
+from experiments.common import launch, teaching
 from experiments.presets.distillation import (
     PRESETS,
     claims,

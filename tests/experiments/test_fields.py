@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import fields, reproduce
+from experiments import reproduce
+from experiments.common import fields
 from experiments.presets.fsp import Phase
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}

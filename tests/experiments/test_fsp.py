@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fsp, fsp_nets, fsp_rows, fsp_tasks, launch
+from experiments import fsp, fsp_nets, fsp_rows, fsp_tasks
+from experiments.common import launch
 from experiments.presets.fsp import PRESETS, claims, papers_table
 from kd_heuristics import runs
 from tests.experiments.silent import Silent

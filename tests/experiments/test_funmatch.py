@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import funmatch, launch, lessons
+from experiments import funmatch, lessons
+from experiments.common import launch
 from experiments.funmatch_lab import HELD, Laboratory
 from experiments.presets.funmatch import (
     ARMS,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import maps
+from experiments.common import maps
 from kd_heuristics import compilation, similarity
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)

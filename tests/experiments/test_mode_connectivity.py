@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures, launch, mode_connectivity, mode_results, paths
+from experiments import mode_connectivity, mode_results
+from experiments.common import figures, launch, paths
 from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS
 from kd_heuristics import curves, models, runs, training
 from tests.experiments.silent import Silent

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import figures, launch, reproduce, sgdr
+from experiments import reproduce, sgdr
+from experiments.common import figures, launch
 from kd_heuristics import checkpoints, report, runs, training
 from tests.experiments.silent import Silent
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import launch, sweep
+from experiments.common import launch, sweep
 from kd_heuristics import runs
 from tests.experiments.nothing import make
 
@@ -53,7 +53,7 @@ def test_a_job_that_other_code_did_is_not_taken_for_done(tmp_path):
     found.run(1)
     record = found.folder(1) / launch.CODE
     code = json.loads(record.read_text())
-    record.write_text(json.dumps(code | {"experiments.task": "before a mend"}))
+    record.write_text(json.dumps(code | {"experiments.common.task": "before a mend"}))
     again = make(tmp_path, count=2, failing=None)
     assert [again.state(index) for index in (0, 1)] == ["done", "outdated"]
     with pytest.raises(runs.CodeChangedError, match=r"differ: experiments\.task\."):

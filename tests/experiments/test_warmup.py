@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures, launch, warmup
+from experiments import warmup
+from experiments.common import figures, launch
 from experiments.presets.warmup import ARMS, claims
 from kd_heuristics import runs
 from tests.experiments.silent import Silent

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch
+from experiments.common import launch
 from kd_heuristics import curves, data, distill, freezing, schedules, training
 from tests.data import prepared_fixture
 

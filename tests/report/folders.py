@@ -2,15 +2,8 @@
 
 import numpy as np
 
-from experiments import (
-    distillation,
-    figures,
-    fsp,
-    funmatch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
+from experiments import distillation, fsp, funmatch, mode_connectivity, sgdr, warmup
+from experiments.common import figures
 from kd_heuristics import report, runs
 from kd_heuristics.plots import stored, style
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from experiments import launch
+from experiments.common import launch
 from kd_heuristics import runs, training
 from kd_heuristics.training import sinks
 

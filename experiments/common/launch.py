@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import distributed, progress
-from experiments.figures import draw
-from experiments.study import Study
+from experiments.common import distributed, progress
+from experiments.common.figures import draw
+from experiments.common.study import Study
 from kd_heuristics import (
     checkpoints,
     code_identity,
@@ -158,7 +158,7 @@ def main(study: Study) -> None:
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
             distributed.check_alone(parsed.distributed)
-        from experiments import sweep  # which runs studies itself
+        from experiments.common import sweep  # which runs studies itself
 
         root = workdir.with_name(f"{workdir.name}-sweep")
         make = functools.partial(sweep.of, study.name, config, root, on_other_code)

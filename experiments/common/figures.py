@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.study import Study
+from experiments.common.study import Study
 from kd_heuristics import files, nearest, runs
 from kd_heuristics.plots import Figure, FigureError, stored
 from kd_heuristics.plots import draw as drawing

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from experiments import fields
+from experiments.common import fields
 from kd_heuristics import data, models, nearest
 
 

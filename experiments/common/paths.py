@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import fields
+from experiments.common import fields
 from kd_heuristics import curves, nearest, parallel, points, schedules, training
 from kd_heuristics.compiled import as_partial
 

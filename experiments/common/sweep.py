@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import launch
+from experiments.common import launch
 from kd_heuristics import code_identity, compile_cache, other_code, runs
 
 
