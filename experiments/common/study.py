@@ -12,6 +12,19 @@ from kd_heuristics.report import Claim
 from kd_heuristics.report import claims as rules
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+      group: what competes: of a group's jobs the best on validation images is reported.
+      config: of the study.
+    """
+
+    group: str
+    config: Any
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A study as the command line, `reproduce` and the report see it.
@@ -30,7 +43,8 @@ class Study:
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
       paper_preset: the preset with the paper's own values.
-      has_sweep: whether its module has `jobs` and `scores`, for `--sweep`.
+      jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
+      scores: `results -> (validation score, what to report)` of a finished job.
       extendable: fields of the config that may grow in a run folder: no step that was
         done, and no schedule up to there, depends on them.
 
@@ -50,7 +64,8 @@ class Study:
     figure: str = ""
     subject: str = ""
     paper_preset: str = "cifar10"
-    has_sweep: bool = False
+    jobs: Callable[[Any], Sequence[Job]] | None = None
+    scores: Callable[[dict], tuple[float, Any]] | None = None
     extendable: tuple[str, ...] = ()
 
     def __post_init__(self):

@@ -17,42 +17,30 @@ must be one that all machines see. A job that failed leaves its error there, and
 import contextlib
 import dataclasses
 import functools
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import launch
+from experiments.common import running
+from experiments.common.study import Job, Study
 from kd_heuristics import code_identity, compile_cache, other_code, runs
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One job of a sweep.
-
-    Attributes:
-      group: what competes: of a group's jobs the best on validation images is reported.
-      config: of the study.
-    """
-
-    group: str
-    config: Any
-
-
 def of(
-    study: str, config: Any, root: Path, on_other_code: runs.OnOtherCode = "refuse"
+    study: Study, config: Any, root: Path, on_other_code: runs.OnOtherCode = "refuse"
 ) -> "Sweep":
-    """The sweep of a study: its module has STUDY, `jobs` and `scores`.
+    """The sweep of a study that has `jobs` and `scores`.
 
     Args:
-      study: the name of the module, as "funmatch".
-      config: whose jobs these are; `jobs(config)` lists them.
+      study: whose `jobs(config)` lists them.
+      config: whose jobs these are.
       root: the sweep's folder.
       on_other_code: see `Sweep`.
     """
-    module = importlib.import_module(f"experiments.{study}")
-    return Sweep(module.STUDY, module.jobs(config), module.scores, root, on_other_code)
+    assert study.jobs is not None
+    assert study.scores is not None
+    return Sweep(study, study.jobs(config), study.scores, root, on_other_code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Sweep:
         `runs.RunFolder`. "accept" counts them as done.
     """
 
-    study: launch.Study
+    study: Study
     jobs: Sequence[Job]
     scores: Callable[[dict], tuple[float, Any]]
     root: Path
@@ -123,14 +111,14 @@ class Sweep:
             rule.use(f"job {index} in {folder}", [_made_by(folder)], self._code)
         try:
             config = self.jobs[index].config
-            return launch.run(self.study, config, folder, self.on_other_code)
+            return running.run(self.study, config, folder, self.on_other_code)
         except runs.InUseError:
             raise
         except Exception as error:
-            # launch.run records what the study raises, but not what comes before it.
+            # running.run records what the study raises, but not what comes before it.
             own = runs.RunFolder(folder)
             with contextlib.suppress(runs.RunError), own.lock():
-                own.write_json("error.json", launch.describe(error))
+                own.write_json("error.json", running.describe(error))
             raise
 
     def gather(self) -> dict[str, Any]:
@@ -171,8 +159,8 @@ class Sweep:
 
 def _made_by(folder: Path) -> dict[str, str]:
     """The code of a finished job; {} where it was not recorded."""
-    known = (folder / launch.CODE).exists()
-    return runs.RunFolder(folder).read_json(launch.CODE) if known else {}
+    known = (folder / running.CODE).exists()
+    return runs.RunFolder(folder).read_json(running.CODE) if known else {}
 
 
 def on_ray(
@@ -252,7 +240,7 @@ def command(make: Callable[[], Sweep], word: str) -> None:
                 )
         print(f"results: {sweep.root / 'sweep.json'}")
         if set(found["count"]) != {"done"}:
-            raise SystemExit(launch.FAILED)
+            raise SystemExit(running.FAILED)
     elif word.isdigit():
         print(f"results: {sweep.run(int(word)) / 'results.json'}")
     else:

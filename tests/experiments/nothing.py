@@ -5,7 +5,8 @@ import functools
 import os
 import pathlib
 
-from experiments.common import launch, sweep
+from experiments.common import sweep
+from experiments.common.study import Job, Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ def compute(config, folder, progress):
     return {"score": -abs(config.value - 5), "claims": []}, {}
 
 
-STUDY = launch.Study(
+STUDY = Study(
     name="none",
     headline="",
     question="",
@@ -33,13 +34,12 @@ STUDY = launch.Study(
     compute=compute,
     figures=lambda config, results, arrays: {},
     claims=lambda config: (),
-    has_sweep=True,
 )
 
 
 def jobs(count, failing):
     return [
-        sweep.Job(
+        Job(
             "even" if value % 2 == 0 else "odd",
             Config(value=value, fails=value == failing),
         )

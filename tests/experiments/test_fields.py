@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experiments import reproduce
 from experiments.common import fields
-from experiments.presets.fsp import Phase
+from experiments.fsp.config import Phase
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}
 FIELDS = [
