@@ -257,6 +257,7 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
         "__main__.stage",
         "kd_heuristics.curves.curve",
         "kd_heuristics.curves.trees",
+        "kd_heuristics.leaf_names",
     ]
 
 

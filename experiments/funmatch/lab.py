@@ -11,12 +11,12 @@ import optax
 from experiments.funmatch import lessons, sets
 from experiments.funmatch.arms import ARMS, Arm, Setting
 from experiments.funmatch.config import Config, name
+from experiments.funmatch.held import HeldOut
 from kd_heuristics import data, distill, files, models, parallel, runs, training
 from kd_heuristics.models import bit_weights
 
 PyTree = Any
 TEACHERS = 10_000  # added to a seed: no teacher has a student's start or batches
-HELD = ("accuracy", "loss", "kl", "agreement")
 
 
 class Laboratory:
@@ -27,10 +27,9 @@ class Laboratory:
         # Made once each: equal objects share compiled programs.
         self.classifier = functools.cache(self._classifier)
         self.make = functools.cache(self._make_optimizer)
-        self.targets_on = functools.cache(self._targets_on)
-        self.kept_looks = functools.cache(self._kept_looks)
         self.mesh = None if config.devices == 1 else parallel.mesh(config.devices)
         self.sets = sets.Sets(config, self.mesh)
+        self.held_out = HeldOut(config, self.sets, self.mesh, lambda: self.looking)
         self.metrics = training.MetricsFile(folder.path / "metrics.jsonl")
         self.steps_per_epoch = data.steps_per_epoch(
             self.sets.num_examples, config.batch_size
@@ -344,57 +343,7 @@ class Laboratory:
         steps_done = np.array([row["step"] for row in lines[0]])
         return {**found, **self.held(arm, "test", state), "step": steps_done}
 
-    # Evaluation ----------------------------------------------------------------------
-
     def held(self, arm: Arm, split: str, state: training.TrainState) -> dict:
         """Metrics of a held-out set, a value a member each."""
-        metric, total = lessons.Held(self.classifier(arm.family)), {}
-        count = len(self.sets.held[split])
-        for part, batches in self.looks(split, self.size(arm)):
-            values = training.evaluate_members(metric, state, batches)
-            for key, value in values.items():
-                name = f"{split}_{key}"
-                total[name] = total.get(name, 0.0) + value * part / count
-        return total
-
-    def looks(self, split: str, size: int) -> Any:
-        """A held-out set as a student sees it, with its teacher's logits, in chunks."""
-        if len(self.sets.held[split]) > sets.CHUNK:
-            return self._chunks(split, size)
-        return self.kept_looks(split, size)
-
-    def _kept_looks(self, split: str, size: int) -> Any:
-        return list(self._chunks(split, size))
-
-    def _chunks(self, split: str, size: int) -> Any:
-        config, start = self.config, 0
-        for count, batches in sets.looks(
-            self.sets.held[split],
-            config.eval_batch_size,
-            size,
-            config.fraction,
-            mesh=self.mesh,
-        ):
-            own = self.targets_on(split)[start : start + count]
-            start += count
-            theirs = sets.batched(own, batches["images"])
-            yield count, {**batches, "teacher": theirs}
-
-    def _targets_on(self, split: str) -> np.ndarray:
-        """The teacher's logits of a held-out set."""
-        config = self.config
-        return sets.logits(
-            self.looking,
-            self.sets.held[split],
-            config.eval_batch_size,
-            config.teacher_size,
-            config.fraction,
-            mesh=self.mesh,
-        )
-
-    def teacher_accuracy(self) -> dict[str, float]:
-        """The teacher's own accuracy on both held-out sets."""
-        return {
-            split: float((self.targets_on(split).argmax(-1) == held.labels).mean())
-            for split, held in self.sets.held.items()
-        }
+        classifier = self.classifier(arm.family)
+        return self.held_out.metrics(classifier, self.size(arm), split, state)

@@ -67,7 +67,7 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
             }
     return {
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "teacher_accuracy": lab.teacher_accuracy(),
+        "teacher_accuracy": lab.held_out.teacher_accuracy(),
         "arms": table,
         "selected": {arm: selected(lengths) for arm, lengths in table.items()},
         "claims": judge_all(claims(config), statistics(config, arrays)),

@@ -14,12 +14,13 @@ from experiments.funmatch import study as funmatch
 from experiments.funmatch.arms import ARMS, Setting
 from experiments.funmatch.claims import against, claims, patience
 from experiments.funmatch.config import PRESETS, name
-from experiments.funmatch.lab import HELD, Laboratory
+from experiments.funmatch.lab import Laboratory
 from kd_heuristics import data, distill, models, runs, training
 from tests.data import prepared_fixture
 from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
+HELD = ("accuracy", "loss", "kl", "agreement")
 EVERY = dataclasses.replace(
     SMOKE,
     main=("fix/cc", "mix"),
