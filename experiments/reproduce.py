@@ -13,16 +13,13 @@ from typing import Annotated
 
 import tyro
 
-from experiments import (
-    distillation,
-    distributed,
-    fsp,
-    funmatch,
-    launch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
+from experiments.common import distributed, launch
+from experiments.distillation import study as distillation
+from experiments.fsp import study as fsp
+from experiments.funmatch import study as funmatch
+from experiments.mode_connectivity import study as mode_connectivity
+from experiments.sgdr import study as sgdr
+from experiments.warmup import study as warmup
 from kd_heuristics import compile_cache, files, hosts, nearest, report
 
 STUDIES = (

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from experiments import lessons
+from experiments.funmatch import lessons
 from kd_heuristics import curves, data, distill, models, points, similarity, training
 
 PLATFORMS = [("cuda", "tpu"), ("cpu",)]

@@ -8,7 +8,8 @@ import threading
 import jax
 import pytest
 
-from experiments import launch, sgdr
+from experiments.common import launch
+from experiments.sgdr import study as sgdr
 from kd_heuristics import hosts, interrupts
 
 

@@ -65,7 +65,6 @@ def test_holds_what_the_code_reads_and_nothing_else(wheel):
     for name in (
         "kd_heuristics/report/assets/page.js",
         "kd_heuristics/report/assets/page.css",
-        "kd_heuristics/paper/closer_look/fig2a_test_acc.csv",
         "kd_heuristics/data/assets/china.png",
         "kd_heuristics/cli/__main__.py",
     ):

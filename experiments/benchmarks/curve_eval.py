@@ -226,7 +226,7 @@ def loop(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
 def _jax_parts(config, arrays):
     import jax
 
-    from experiments import paths
+    from experiments.common import paths
     from kd_heuristics import curves, data, training
 
     ends = [_tree(arrays, f"{end}/") for end in (0, 1)]

@@ -22,8 +22,9 @@ import numpy as np
 import optax
 import tyro
 
-from experiments import fsp_nets, teaching
 from experiments.benchmarks import train_step
+from experiments.common import teaching
+from experiments.fsp import nets
 from kd_heuristics import distill, models, training
 from kd_heuristics.compiled import jit
 
@@ -60,7 +61,7 @@ class Stage:
         mine, theirs = distill.matching_sections(
             teaching.shapes(own, images[0]),
             teaching.shapes(taught, images[0]),
-            fsp_nets.is_map,
+            nets.is_map,
         )
         example = own.inputs(images[0])[:1]
         variables = taught.network.init(jax.random.key(1), example)

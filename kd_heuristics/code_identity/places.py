@@ -53,5 +53,4 @@ def installed(name: str, file: Path) -> bool:
 def shows(name: str) -> bool:
     """Whether a module shows numbers and decides none."""
     top, *rest = name.split(".")
-    figures = any(part.endswith("_figures") for part in rest)
-    return top in _PROJECT and (figures or not _SHOW.isdisjoint(rest))
+    return top in _PROJECT and not _SHOW.isdisjoint(rest)

@@ -1,10 +1,12 @@
 """Optimisers of the papers, with decay on kernels, clipping and schedules as data."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from kd_heuristics import leaf_kinds, leaf_names, schedules
@@ -128,8 +130,9 @@ def clipping(
     """
     if clip_norm is None:
         return ()
-    remedy = "None disables clipping"
-    values.require("clip_norm", clip_norm, 0, remedy, strict=True)
+    if np.ndim(clip_norm) or values.known(clip_norm) != math.inf:
+        remedy = "None disables clipping"
+        values.require("clip_norm", clip_norm, 0, remedy, strict=True)
     return (optax.clip_by_global_norm(clip_norm),)
 
 

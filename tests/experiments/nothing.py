@@ -5,8 +5,8 @@ import functools
 import os
 import pathlib
 
-from experiments import sweep
-from experiments.study import Study
+from experiments.common import sweep
+from experiments.common.study import Job, Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,12 @@ STUDY = Study(
     compute=compute,
     figures=lambda config, results, arrays: {},
     claims=lambda config: (),
-    has_sweep=True,
 )
 
 
 def jobs(count, failing):
     return [
-        sweep.Job(
+        Job(
             "even" if value % 2 == 0 else "odd",
             Config(value=value, fails=value == failing),
         )

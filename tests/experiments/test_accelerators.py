@@ -101,7 +101,7 @@ def test_steps_of_a_study(name, monkeypatch, tmp_path):
     for program in ("chunk_sums", "refreshed"):
         monkeypatch.setattr(module, program, ones(getattr(module, program)))
     monkeypatch.setattr(similarity, "stream_matrix", halves)
-    study = importlib.import_module(f"experiments.{name}").STUDY
+    study = importlib.import_module(f"experiments.{name}.study").STUDY
     changed = {"dtype": "bfloat16", "batch_norm": "device"}
     config = dataclasses.replace(study.presets["smoke"], **changed)
     folder = runs.RunFolder(tmp_path)

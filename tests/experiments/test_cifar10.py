@@ -6,17 +6,15 @@ import pathlib
 
 import pytest
 
-from experiments import (
-    distillation,
-    fsp,
-    funmatch,
-    launch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
-from experiments.presets.fsp import Phase
-from experiments.presets.funmatch import Setting
+from experiments.common import launch
+from experiments.distillation import study as distillation
+from experiments.fsp import study as fsp
+from experiments.fsp.config import Phase
+from experiments.funmatch import study as funmatch
+from experiments.funmatch.arms import Setting
+from experiments.mode_connectivity import study as mode_connectivity
+from experiments.sgdr import study as sgdr
+from experiments.warmup import study as warmup
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "data" / "fixtures"
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from experiments import launch, reproduce
+from experiments import reproduce
+from experiments.common import launch
 from kd_heuristics import code_identity
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}
@@ -37,7 +38,7 @@ def test_each_training_asks_for_its_folder_by_its_code(name):
 @studies
 def test_what_decides_its_numbers_is_known_and_what_shows_them_is_not(name):
     known = {*code_identity.modules(STUDIES[name].compute)}
-    assert {f"experiments.{name}", "kd_heuristics.training.step"} <= known
+    assert {f"experiments.{name}.study", "kd_heuristics.training.step"} <= known
     parts = ("plots", "report", "cli", "progress", "launch")
     assert not [module for module in known if {*module.split(".")} & {*parts}]
 

@@ -7,14 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import distillation, distillation_lab, launch, teaching
-from experiments.presets.distillation import (
-    PRESETS,
-    claims,
-    deep,
-    late_minus_early,
-    papers_maps,
-)
+from experiments.common import launch, teaching
+from experiments.distillation import study as distillation
+from experiments.distillation.claims import claims, deep, late_minus_early, papers_maps
+from experiments.distillation.config import PRESETS
+from experiments.distillation.lab import Laboratory, flow, last_map
 from kd_heuristics import models, runs, training
 from tests.experiments.silent import Silent
 
@@ -29,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(folder):
-    return distillation_lab.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+    return Laboratory(SMOKE, runs.RunFolder(folder), Silent())
 
 
 def test_leaves_numbers_claims_and_figures(folder):
@@ -191,15 +188,13 @@ def test_presets_have_layers_to_compare(name):
         )
     )
     guided = list(teaching.relu_maps(mine).values())[-1]
-    assert (
-        theirs[distillation_lab.last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
-    )
+    assert theirs[last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
     if "fsp" in config.kinds:
-        for layer in distillation_lab.flow(theirs, guided[-1]):
+        for layer in flow(theirs, guided[-1]):
             assert theirs[layer].shape[-1] == guided[-1]
 
 
 def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
     with pytest.raises(ValueError, match="two ReLUs with 6 channels"):
-        distillation_lab.Laboratory(config, runs.RunFolder(folder), Silent())
+        Laboratory(config, runs.RunFolder(folder), Silent())

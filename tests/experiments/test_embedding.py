@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import embedding
+from experiments.mode_connectivity import embedding
 
 
 def distances_of(points):

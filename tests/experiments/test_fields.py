@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import fields, reproduce
-from experiments.presets.fsp import Phase
+from experiments import reproduce
+from experiments.common import fields
+from experiments.fsp.config import Phase
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}
 FIELDS = [

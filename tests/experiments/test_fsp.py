@@ -7,8 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fsp, fsp_nets, fsp_rows, fsp_tasks, launch
-from experiments.presets.fsp import PRESETS, claims, papers_table
+from experiments.common import launch
+from experiments.fsp import nets as single
+from experiments.fsp import study as fsp
+from experiments.fsp import tasks as parts
+from experiments.fsp.claims import claims, papers_table
+from experiments.fsp.config import PRESETS
+from experiments.fsp.lab import Laboratory
 from kd_heuristics import runs
 from tests.experiments.silent import Silent
 
@@ -23,7 +28,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab(folder):
     """All of it trained: rows are read from the checkpoints."""
-    return fsp_rows.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+    return Laboratory(SMOKE, runs.RunFolder(folder), Silent())
 
 
 def test_leaves_tables_claims_and_figures(folder):
@@ -82,13 +87,13 @@ def test_hints_leave_the_layers_above_alone(lab):
 def test_three_hints_reach_the_last_section(lab):
     """And the single one is the middle section's."""
     shapes = lab.shapes["large"]
-    assert fsp_nets.guides(shapes, 1) == (fsp_nets.guides(shapes, 3)[1],)
+    assert single.guides(shapes, 1) == (single.guides(shapes, 3)[1],)
     start = lab.starts("fitnet_3_hints", [(0, 0)])[0, 0][0]
     after = lab.hinted("fitnet_3_hints")[0, 0][0]
     moved = {name for name in start if not same(start[name], after[name])}
     assert moved == set(start) - {"fc"}
     with pytest.raises(ValueError, match="2 hints"):
-        fsp_nets.guides(shapes, 2)
+        single.guides(shapes, 2)
 
 
 def test_shuffled_nets_have_targets_of_their_own(lab):
@@ -105,7 +110,7 @@ TRANSFER = dataclasses.replace(SMOKE, transfer=True, train_examples=160)
 
 
 def test_the_transfer_has_disjoint_classes():
-    tasks = fsp_tasks.make(TRANSFER)
+    tasks = parts.make(TRANSFER)
     source, target = (tasks[part, "small"].train for part in ("source", "target"))
     whole = tasks["all", "small"].train
     assert source.num_classes == target.num_classes == 5
@@ -117,7 +122,7 @@ def test_the_transfer_has_disjoint_classes():
 
 
 def test_a_tuned_teacher_starts_with_all_but_the_last_layer(tmp_path):
-    lab = fsp_rows.Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
+    lab = Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
     before = lab.task_of("transfer_source").start(7)
     lab._rows["transfer_source"] = {(0, 0): before}
     start, batch_stats = lab._before("transfer_teacher")[0, 0]
@@ -131,8 +136,8 @@ def test_the_ensemble_votes_by_mean_probabilities():
     nets = np.array([[0.6, 0.4], [0.6, 0.4], [0.0, 1.0]])[:, None, None]
     nets = np.tile(nets, (1, 1, 2, 1))
     mask = np.array([[True, False]])
-    assert fsp_nets.vote(nets, np.array([[1, 0]]), mask) == 1.0
-    assert fsp_nets.vote(nets, np.array([[0, 1]]), mask) == 0.0
+    assert single.vote(nets, np.array([[1, 0]]), mask) == 1.0
+    assert single.vote(nets, np.array([[0, 1]]), mask) == 0.0
 
 
 def test_share_of_steps():
@@ -185,7 +190,7 @@ def test_without_weights_the_birds_teacher_starts_from_scratch():
 def test_the_birds_teacher_starts_with_the_files_weights(tmp_path):
     """In torchvision's names, but for the last layer; pixels as ImageNet's."""
     path = tmp_path / "weights.npz"
-    tasks = fsp_tasks.make(CUB)
+    tasks = parts.make(CUB)
     names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
     names |= {"mean": "running_mean", "var": "running_var"}
     params, batch_stats = tasks["target", "large"].start(7)
@@ -199,7 +204,7 @@ def test_the_birds_teacher_starts_with_the_files_weights(tmp_path):
     np.savez(path, **arrays)
     config = dataclasses.replace(CUB, source_weights=str(path))
     assert tuple(config.rows)[:2] == ("transfer_teacher", "transfer_teacher_scratch")
-    lab = fsp_rows.Laboratory(config, runs.RunFolder(tmp_path), Silent())
+    lab = Laboratory(config, runs.RunFolder(tmp_path), Silent())
     start, stats = lab._before("transfer_teacher")[0, 0]
     assert same(stats, batch_stats)
     assert {n for n in start if not same(start[n], params[n])} == {"fc"}

@@ -8,22 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import funmatch, launch, lessons
-from experiments.funmatch_lab import HELD, Laboratory
-from experiments.presets.funmatch import (
-    ARMS,
-    PRESETS,
-    Setting,
-    against,
-    claims,
-    name,
-    patience,
-)
+from experiments.common import launch
+from experiments.funmatch import lessons
+from experiments.funmatch import study as funmatch
+from experiments.funmatch.arms import ARMS, Setting
+from experiments.funmatch.claims import against, claims, patience
+from experiments.funmatch.config import PRESETS, name
+from experiments.funmatch.lab import Laboratory
 from kd_heuristics import data, distill, models, runs, training
 from tests.data import prepared_fixture
 from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
+HELD = ("accuracy", "loss", "kl", "agreement")
 EVERY = dataclasses.replace(
     SMOKE,
     main=("fix/cc", "mix"),

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from experiments import launch, reproduce
+from experiments import reproduce
+from experiments.common import launch
 
 PRESETS = [(study, preset) for study in reproduce.STUDIES for preset in study.presets]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import maps, reproduce
+from experiments import reproduce
+from experiments.common import maps
 from kd_heuristics import compilation, similarity
 from kd_heuristics.similarity.measure import Measure
 

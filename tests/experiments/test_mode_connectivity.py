@@ -9,8 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures, launch, mode_connectivity, mode_results, paths
-from experiments.presets.mode_connectivity import KINDS, MODES, PRESETS
+from experiments.common import figures, launch, paths
+from experiments.mode_connectivity import optimizers
+from experiments.mode_connectivity import results as module
+from experiments.mode_connectivity import study as mode_connectivity
+from experiments.mode_connectivity.claims import claims
+from experiments.mode_connectivity.config import KINDS, MODES, PRESETS
 from kd_heuristics import curves, models, runs, training
 from tests.experiments.silent import Silent
 
@@ -133,7 +137,7 @@ def test_modes_of_the_paper():
 def test_adam_of_mode_b():
     """Two steps against Kingma and Ba 2015, algorithm 1, clipped and then decayed."""
     rates, decay, largest = np.array([0.1, 0.05]), 0.5, 1.0
-    optimizer = mode_connectivity.adam(*map(jnp.float32, (rates, decay, largest)))
+    optimizer = optimizers.adam(*map(jnp.float32, (rates, decay, largest)))
     gradients = [np.array([3.0, -4.0]), np.array([0.3, 0.1])]
     params = {"kernel": jnp.array([1.0, 2.0])}
     state = optimizer.init(params)
@@ -231,7 +235,7 @@ def test_statistics_of_made_up_curves():
             "loss": [[0.1, 1.0, 0.2], [0.1, 3.0, 0.2]],
         }
     )
-    results = mode_results.results(config, arrays, [0, 1])
+    results = module.results(config, arrays, [0, 1])
     values = {claim["statistic"]: claim["values"] for claim in results["claims"]}
     expected = {
         "worst accuracy minus worse end, GA": [-0.05, -0.05],
@@ -249,7 +253,7 @@ def test_statistics_of_made_up_curves():
 
 def test_the_papers_numbers_stand_beside_the_claims():
     """Minima at curve epoch 80 less the worse visible end, from Figure 1."""
-    found = {claim.statistic: claim.paper for claim in mode_results.claims(PAPER)}
+    found = {claim.statistic: claim.paper for claim in claims(PAPER)}
     worst = [found[f"worst accuracy minus worse end, {pair}"] for pair in PAPER.pairs]
     np.testing.assert_allclose(
         worst, [0.0, -0.0004, -0.0213, -0.0045, -0.0047, 0.0], atol=1e-4

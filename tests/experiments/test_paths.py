@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import paths
+from experiments.common import paths
 from kd_heuristics import curves, models, training
 from kd_heuristics.models import normalization
 

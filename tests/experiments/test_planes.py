@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import planes
+from experiments.sgdr import planes
 
 RANDOM = np.random.RandomState(0)
 ITERATES = {epoch: RANDOM.randn(5) for epoch in (2, 4, 6, 8)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import progress
+from experiments.common import progress
 
 
 @pytest.mark.parametrize("terminal", [True, False])

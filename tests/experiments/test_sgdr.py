@@ -15,7 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import figures, launch, reproduce, sgdr
+from experiments import reproduce
+from experiments.common import figures, launch
+from experiments.sgdr import study as sgdr
 from kd_heuristics import checkpoints, report, runs, training
 from tests.experiments.silent import Silent
 
@@ -247,7 +249,7 @@ def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_pat
     shutil.copytree(folder, copy)
     record = copy / "checkpoints" / "train.code.json"
     (code,) = json.loads(record.read_text())
-    assert {"experiments.sgdr", "kd_heuristics.training.step"} <= {*code}
+    assert {"experiments.sgdr.study", "kd_heuristics.training.step"} <= {*code}
     assert not any(".plots" in name or ".report" in name for name in code)
     record.write_text(json.dumps([code | {"kd_heuristics.points.moments": "old"}]))
     with pytest.raises(

@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from experiments import launch, reproduce
-from experiments.study import Study
+from experiments import reproduce
+from experiments.common import launch
+from experiments.common.study import Study
 from kd_heuristics import plots, report
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import launch, sweep
+from experiments.common import launch, running, sweep
 from kd_heuristics import runs
 from tests.experiments.nothing import make
 
@@ -51,9 +51,9 @@ def test_a_job_that_other_code_did_is_not_taken_for_done(tmp_path):
     found = make(tmp_path, count=2, failing=None)
     found.run(0)
     found.run(1)
-    record = found.folder(1) / launch.CODE
+    record = found.folder(1) / running.CODE
     code = json.loads(record.read_text())
-    record.write_text(json.dumps(code | {"experiments.task": "before a mend"}))
+    record.write_text(json.dumps(code | {"experiments.common.task": "before a mend"}))
     again = make(tmp_path, count=2, failing=None)
     assert [again.state(index) for index in (0, 1)] == ["done", "outdated"]
     with pytest.raises(runs.CodeChangedError, match=r"differ: experiments\.task\."):
@@ -73,7 +73,7 @@ def test_a_job_that_fails_before_it_begins_is_recorded(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError("no disk")
 
-    monkeypatch.setattr(launch, "run", refuse)
+    monkeypatch.setattr(running, "run", refuse)
     with pytest.raises(OSError, match="no disk"):
         make(tmp_path).run(0)
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_ray_is_an_extra(tmp_path, monkeypatch):
 
 
 def test_the_command_line_knows_sweeps(monkeypatch, tmp_path, capsys):
-    from experiments import funmatch
+    from experiments.funmatch import study as funmatch
 
     words = ["funmatch", "--preset", "smoke", "--workdir", str(tmp_path / "funmatch")]
     monkeypatch.setattr(sys, "argv", [*words, "--sweep", "list"])

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import figures, launch, warmup
-from experiments.presets.warmup import ARMS, claims
+from experiments.common import figures, launch
+from experiments.warmup import layers
+from experiments.warmup import study as warmup
+from experiments.warmup.claims import claims
+from experiments.warmup.config import ARMS
 from kd_heuristics import runs
 from tests.experiments.silent import Silent
 
@@ -178,9 +181,9 @@ def test_random_layers_hold_about_as_much_as_the_stack():
     }
     # Of 55: 30 + 20 + 5, in whatever order they come.
     for seed in range(4):
-        assert warmup.random_layers(params, seed) == {"conv_0", "conv_1", "bn_0"}
+        assert layers.random_layers(params, seed) == {"conv_0", "conv_1", "bn_0"}
     big = {"fc": {"kernel": jnp.zeros(3)}, "a": jnp.zeros(9), "b": {"c": jnp.zeros(7)}}
-    assert warmup.random_layers({"fc": big["fc"], "b": big["b"]}, 0) == {"b"}
+    assert layers.random_layers({"fc": big["fc"], "b": big["b"]}, 0) == {"b"}
 
 
 def test_arms_of_a_seed_start_from_the_same_network(lab):

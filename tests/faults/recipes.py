@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch
-from experiments.study import Study
+from experiments.common import launch
+from experiments.common.study import Study
 from kd_heuristics import curves, data, distill, freezing, schedules, training
 from tests.data import prepared_fixture
 

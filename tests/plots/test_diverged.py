@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import figures
-from experiments import funmatch as module
+from experiments.common import figures
+from experiments.funmatch import study as module
 from kd_heuristics import report, runs
 from kd_heuristics.plots import style, surface
 from tests.report import folders

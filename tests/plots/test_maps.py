@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd_heuristics import paper
+from experiments.common import paper
 from kd_heuristics.plots import maps, style
 
 LAYERS = ["00_conv", "01_relu", "02_conv"]
@@ -55,17 +55,17 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_papers_maps_hold_the_diagonals_of_figure_4c(name):
-    found = paper.similarity_map(f"closer_look/{name}")
+    found = paper.similarity_map(f"warmup/{name}")
     assert found.mirrored
     assert found.rows == found.columns
-    diagonal = paper.table("closer_look/fig4c_cca")[FIGURES[name]]
+    diagonal = paper.table("warmup/fig4c_cca")[FIGURES[name]]
     # The colours of the map are steps of 0.004, with some beside the cell's.
     np.testing.assert_allclose(np.diagonal(found.values), diagonal, atol=0.02)
 
 
 def test_the_papers_differences_of_figure_6():
     a, b, size = (
-        paper.similarity_map(f"closer_look/fig6{name}")
+        paper.similarity_map(f"distillation/fig6{name}")
         for name in ("a_distilled_T", "b_indep_T", "c_absdiff")
     )
     assert not a.mirrored
@@ -78,7 +78,7 @@ def test_the_papers_maps_are_drawn(tmp_path):
     with style.context():
         figure, axes = style.panels(2, 2, height=4.2)
         before, after = (
-            paper.similarity_map(f"closer_look/fig14{name}")
+            paper.similarity_map(f"sgdr/fig14{name}")
             for name in ("a_sgdr_150_155", "b_sgdr_10_150")
         )
         change = before.values - after.values

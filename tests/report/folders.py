@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from experiments import (
-    distillation,
-    figures,
-    fsp,
-    funmatch,
-    mode_connectivity,
-    sgdr,
-    warmup,
-)
+from experiments.common import figures
+from experiments.distillation import study as distillation
+from experiments.fsp import study as fsp
+from experiments.funmatch import study as funmatch
+from experiments.mode_connectivity import study as mode_connectivity
+from experiments.sgdr import study as sgdr
+from experiments.warmup import study as warmup
 from kd_heuristics import report, runs
 from kd_heuristics.plots import stored, style
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from experiments import launch
+from experiments.common import running
 from kd_heuristics import runs, training
 from kd_heuristics.training import sinks
 
@@ -103,7 +103,7 @@ def test_each_study_of_a_process_has_a_run_of_its_own(tmp_path, wandb, monkeypat
 
 def test_a_study_reads_its_lines_without_a_sink(tmp_path, wandb, monkeypatch):
     monkeypatch.setenv(sinks.VARIABLE, "wandb")
-    found = launch.numbers(None, runs.RunFolder(tmp_path))
+    found = running.numbers(None, runs.RunFolder(tmp_path))
     assert found["skipped_updates"] == {}
     assert wandb.runs == {}
 

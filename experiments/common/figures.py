@@ -1,0 +1,52 @@
+"""How a study's figures come from its run folder."""
+
+import dataclasses
+
+from experiments.common.study import Study
+from kd_heuristics import files, nearest, runs
+from kd_heuristics.plots import Figure, FigureError, stored
+from kd_heuristics.plots import draw as drawing
+
+
+class _Arrays(dict):
+    """The arrays of a run; a name that is not there is answered in words."""
+
+    def __missing__(self, name):
+        near = nearest.nearest(name, self)
+        raise FigureError(
+            f"a figure names the array {name!r}, which the run lacks; did you mean "
+            f"{near!r}?"
+        )
+
+
+def draw(study: Study, path: files.AnyPath) -> None:
+    """Writes and draws a study's figures; raises as `described` does."""
+    for name, figure in described(study, path).items():
+        stored.save(figure, path, name)
+        drawing.save(figure, path, name)
+
+
+def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
+    """A study's figures, from its run folder alone.
+
+    Raises:
+      RunError: a file of the folder is missing or damaged.
+      ValueError: a figure names an array or a claim that does not exist, or holds what
+        cannot be drawn.
+    """
+    run = runs.RunFolder(path)
+    config = run.read_json("config.json")["config"]
+    arrays = _Arrays(run.load_arrays("arrays.npz"))
+    made = study.figures(config, run.read_json("results.json"), arrays)
+    if study.figure:
+        nearest.choose(study.figure, made, f"figure of study {study.name!r}:")
+    subject = study.subject.format_map(config)
+    which = ", ".join(filter(None, (f"{run.path.parent.name} preset", subject)))
+    count = config.get("seeds", 1)
+    seeds = "1 seed" if count == 1 else f"{count} seeds: mean and range"
+    found = {}
+    for place, (name, figure) in enumerate(made.items()):
+        study.check_keys(figure.claims, f"figure {name!r} of study {study.name!r}")
+        words = figure.subtitle.format(run=which, seeds=seeds)
+        found[name] = dataclasses.replace(figure, subtitle=words, place=place)
+    return found

@@ -1,0 +1,181 @@
+"""The command line of all studies: presets, fields, flags, exit statuses."""
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments.common import distributed, sweep
+from experiments.common.running import EXPLAINED, FAILED, USAGE, run
+from experiments.common.study import Study
+from kd_heuristics import compile_cache, files, hosts, interrupts, nearest, runs
+
+
+def main(study: Study) -> None:
+    """The command line of a study.
+
+    Exits with 0, 1 (failed), 2 (wrong usage), 130 (SIGINT) or 143 (SIGTERM).
+    """
+    preset, rest = _preset(sys.argv[1:], study.presets)
+    arguments = _arguments(study, preset)
+    with usage_errors():
+        prog = f"python -m experiments.{study.name}"
+        parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
+        on_other_code = rule(parsed.recompute, parsed.accept_code)
+    workdir, config = files.path(parsed.workdir), parsed.config
+    if getattr(parsed, "sweep", None) is not None:
+        with usage_errors():
+            distributed.check_alone(parsed.distributed)
+        root = workdir.with_name(f"{workdir.name}-sweep")
+        make = functools.partial(sweep.of, study, config, root, on_other_code)
+        with usage_errors(), explained_errors():
+            compile_cache.use()
+            sweep.command(make, parsed.sweep)
+        return
+    if parsed.distributed is not None:
+        start(parsed.distributed)
+        with usage_errors():
+            config = distributed.on_all_devices(config)
+    with explained_errors():
+        compile_cache.use()
+        folder = run(study, config, workdir, on_other_code)
+        if hosts.is_first():
+            print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+def rule(recompute: bool, accept_code: bool) -> runs.OnOtherCode:
+    """What the flags --recompute and --accept-code say of results of other code.
+
+    Raises:
+      ValueError: both are given.
+
+    >>> rule(recompute=True, accept_code=False)
+    'recompute'
+    """
+    if recompute and accept_code:
+        raise ValueError(
+            "--recompute and --accept-code exclude each other; give one of them"
+        )
+    return "recompute" if recompute else "accept" if accept_code else "refuse"
+
+
+def start(where: str) -> None:
+    """`hosts.start` of a command line: exits with 2 or 1 where it fails."""
+    try:
+        with usage_errors():
+            hosts.start(where)
+    except hosts.HostError as error:
+        fail(error, FAILED)
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns a ValueError of a config into one line and exit status 2."""
+    try:
+        yield
+    except ValueError as error:
+        fail(error, USAGE)
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turns a failure that explains itself into its message and exit status 1.
+
+    SIGINT and SIGTERM inside end in one line on how to go on, and 130 or 143.
+    """
+    try:
+        with interrupts.handled():
+            yield
+    except EXPLAINED as error:
+        fail(error, FAILED)
+    except interrupts.Interrupted as stop:
+        again = shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]])
+        print(f"{stop}; nothing is lost. To go on: {again}", file=sys.stderr)
+        raise SystemExit(stop.status) from None
+
+
+def fail(error: Exception, status: int) -> None:
+    """Prints the error's words and exits."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _preset(arguments: list[str], presets: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Takes --preset out of the arguments; the rest is parsed with its defaults."""
+    rest, name = [], "demo"
+    words = iter(arguments)
+    for word in words:
+        if word == "--preset":
+            name = next(words, "")
+        elif word.startswith("--preset="):
+            name = word.removeprefix("--preset=")
+        else:
+            rest.append(word)
+    with usage_errors():
+        nearest.choose(name, tuple(presets), "preset")
+    return name, rest
+
+
+def _arguments(study: Study, preset: str) -> type:
+    config = study.presets[preset]
+    config_type: Any = type(config)
+    choices = " | ".join(study.presets)
+    return dataclasses.make_dataclass(
+        "Arguments",
+        [
+            (
+                "preset",
+                Annotated[str, tyro.conf.arg(help=f"{choices}")],
+                preset,
+            ),
+            (
+                "workdir",
+                Annotated[
+                    str, tyro.conf.arg(help="the run folder; may be gs://bucket/...")
+                ],
+                f"runs/{preset}/{study.name}",
+            ),
+            (
+                "distributed",
+                Annotated[str | None, tyro.conf.arg(help=distributed.HELP)],
+                None,
+            ),
+            ("recompute", Recompute, False),
+            ("accept_code", AcceptCode, False),
+            *([_SWEEP] if study.jobs else []),
+            (
+                "config",
+                Annotated[config_type, tyro.conf.arg(name="")],
+                dataclasses.field(default=config),
+            ),
+        ],
+        frozen=True,
+    )
+
+
+# Flags of every study and of `reproduce`.
+Recompute = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="compute anew what other code made in the run folder"),
+]
+AcceptCode = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="use what other code made in the run folder; reports say so"),
+]
+
+# A comment above a field is no help: it is often of several fields, or on why.
+_HELP = (tyro.conf.HelptextFromCommentsOff,)
+_SWEEP = (
+    "sweep",
+    Annotated[
+        str | None,
+        tyro.conf.arg(help="instead of a run: list | INDEX | ray | gather"),
+    ],
+    None,
+)

@@ -1,0 +1,174 @@
+"""What happens between two networks: the straight segment and a fitted chain."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.common import fields
+from kd_heuristics import curves, nearest, parallel, points, schedules, training
+from kd_heuristics.compiled import as_partial
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chain:
+    """How a one-bend chain is fitted.
+
+    Attributes:
+      epochs: of fitting, at the study's batch size.
+      rate: learning rate at the start.
+      drops_epochs: where the rate is multiplied by `drop_factor`.
+      drop_factor: multiplies the rate at each drop, in (0, 1].
+      momentum: of SGD.
+      clip_norm: largest global norm of the gradient; None: unclipped.
+      bend_decay: L2 coefficient on the bend's kernels.
+      path_decay: L2 coefficient on the kernels at phi(t), in the loss.
+      num_t: points of the chain a step.
+      stratified: one in each of `num_t` equal parts of [0, 1], else all anywhere.
+    """
+
+    epochs: int
+    rate: float
+    drops_epochs: tuple[int, ...]
+    drop_factor: float = 0.1
+    momentum: float = 0.0
+    clip_norm: float | None = None
+    bend_decay: float = 0.0
+    path_decay: float = 0.0
+    num_t: int = 1
+    stratified: bool = False
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"the chain needs at least 1 epoch, got {self.epochs}")
+        if self.rate <= 0:
+            raise ValueError(f"the chain's rate must be positive, got {self.rate}")
+        if self.bend_decay < 0:
+            raise ValueError(f"bend_decay must not be negative, got {self.bend_decay}")
+        fields.check(self)
+        self._loss(at_once=False)  # checks the others, without a look at the devices
+
+    def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
+        """SGD by this chain's schedule; make it once for all chains of a study.
+
+        Args:
+          steps_per_epoch: of the study's batches.
+          bend_decay: another than the chain's own, as an array, so that the members of
+            a population may differ in it (`training.bind`).
+        """
+        boundaries = [epoch * steps_per_epoch for epoch in self.drops_epochs]
+        rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
+        decay = self.bend_decay if bend_decay is None else bend_decay
+        return training.sgd(rate, self.momentum, decay, self.clip_norm)
+
+    def objective(
+        self, ends: tuple, objective: Callable, kind: str = "polychain"
+    ) -> jax.tree_util.Partial:
+        """The loss of a bend: E over t ~ U(0, 1) of the network's at phi(t).
+
+        Args:
+          ends: the trees at t = 0 and 1; arguments of the program, so that one serves
+            every chain.
+          objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
+            metrics))`, of one network.
+          kind: "polychain", or "bezier" for the curve through the ends with the same
+            one bend.
+        """
+        at_once = parallel.strategies()["points"] == "vmap"
+        return jax.tree_util.Partial(
+            _BendLoss(self._loss(at_once, kind)), ends, as_partial(objective)
+        )
+
+    def _loss(self, at_once: bool, kind: str = "polychain") -> curves.CurveLoss:
+        return curves.CurveLoss(
+            kind=kind,
+            num_t=self.num_t,
+            stratified=self.stratified,
+            weight_decay=self.path_decay,
+            decays=_is_kernel,
+            at_once=at_once,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _BendLoss:
+    """A curve's loss whose parameters are its one bend; equal ones compile once."""
+
+    loss: curves.CurveLoss
+
+    def __call__(self, ends, objective, bend, batch_stats, batch, key):
+        return self.loss(ends, objective, (bend,), batch_stats, batch, key)
+
+
+def _is_kernel(name: str) -> bool:
+    return name.rsplit("/", 1)[-1] == "kernel"
+
+
+def statistics(
+    classifier: training.Classifier, batch_stats: PyTree, batches: PyTree, method: str
+) -> Callable[[PyTree], PyTree] | None:
+    """How batch-norm statistics are re-estimated along a path, for `evaluate`.
+
+    Args:
+      classifier: whose network it is. Its dropout draws the same mask in every batch of
+        a training-mode pass, so a batch norm after a dropout wants "exact".
+      batch_stats: of any of the path's networks; `{}` where there is no batch norm.
+      batches: the training set, as of `data.eval_batches`.
+      method: "exact", "pooled" or "cumulative", see `points`.
+
+    Returns: `params -> batch_stats`; None where there is no batch norm.
+    """
+    nearest.choose(method, ("exact", "pooled", "cumulative"), "method")
+    if not jax.tree.leaves(batch_stats):
+        return None
+    if method == "exact":
+        moments = points.linen_moments(_Mode(classifier, train=False))
+        return points.exact(moments, batch_stats, batches)
+    by_batch = {"pooled": points.pooled, "cumulative": points.cumulative}[method]
+    return by_batch(_Mode(classifier, train=True), batch_stats, batches)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mode:
+    """A classifier's pass over a batch, in training mode its new statistics."""
+
+    classifier: training.Classifier
+    train: bool
+
+    def __call__(self, params, batch_stats, batch):
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.classifier.inputs(batch["images"])
+        network = self.classifier.network
+        if self.train:
+            return network.train(variables, inputs, jax.random.key(0))[1]
+        return network.apply(variables, inputs)
+
+
+def paper_t(num_intervals: int) -> np.ndarray:
+    """Points t = k / num_intervals with the ends, and the bend's t = 1/2; ascending.
+
+    The paper has 29 intervals and shows k = 1..28.
+
+    >>> paper_t(3).round(3).tolist()
+    [0.0, 0.333, 0.5, 0.667, 1.0]
+    """
+    grid = np.arange(num_intervals + 1) / num_intervals
+    return np.union1d(grid, [0.5])
+
+
+def evaluate(
+    curve: Any,
+    t: np.ndarray,
+    sets: Mapping[str, PyTree],
+    metric: Callable,
+    progress: Callable[[int], None] | None = None,
+    refresh_stats: Callable | None = None,
+) -> dict[str, np.ndarray]:
+    """`{"train_loss": [points], ...}`: each metric on each set along a curve."""
+    return points.evaluate_sets(
+        curve.at, t, sets, metric, refresh_stats, progress=progress
+    )

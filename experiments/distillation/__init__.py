@@ -1,0 +1,1 @@
+"""The distillation study; its question stands in `study.py`."""

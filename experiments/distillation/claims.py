@@ -1,0 +1,116 @@
+"""What the paper says of a student's layers, and the statistics of its maps."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.common import paper
+from experiments.distillation.config import Config
+from kd_heuristics.report import Claim
+
+EARLY = 10 / 38  # the paper's "first ten layers" of the 38 of VGG-16
+
+
+def claims(config: Config) -> tuple[Claim, ...]:
+    """What the paper says of this study, and what a null would have to leave of it."""
+    found = papers_maps()
+    rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
+    table: tuple[tuple[str, str, str, str, float | None], ...] = (
+        (
+            "accuracy",
+            "soft targets make a better student than labels",
+            "accuracy, distilled minus independent",
+            "accuracy",
+            0.8518 - 0.8301,  # the best of 5 runs each
+        ),
+        (
+            "fc-change",
+            "the teacher's knowledge goes mostly into the deep layers",
+            "change of FC layers minus change of convolutions",
+            "similarity",
+            found["change of FC layers minus change of convolutions"],
+        ),
+        (
+            "fc-layers/late-early",
+            "the deep layers become more like the teacher's late layers than its early",
+            "FC layers: change towards late minus towards early layers",
+            "similarity",
+            found["FC layers: change towards late minus towards early layers"],
+        ),
+        (
+            "fc-layers/another-start",
+            "the deep layers' maps differ more than those of two independent students",
+            "FC layers: distance to another start, distilled minus independent",
+            "similarity",
+            None,
+        ),
+        (
+            "fc-layers/another-teacher",
+            "the deep layers become more like the teacher than like another teacher",
+            "FC layers: change towards the teacher minus towards another",
+            "similarity",
+            None,
+        ),
+    )
+    return tuple(
+        Claim(
+            key=key,
+            statement=statement,
+            statistic=statistic,
+            direction="above",
+            unit=unit,
+            paper=None if value is None else round(value, 4),
+            **rules,
+        )
+        for key, statement, statistic, unit, value in table
+    )
+
+
+def papers_maps() -> dict[str, Any]:
+    """The paper's maps (Fig. 6), and the statistics of the claims by our own rule."""
+    tables = {
+        name: paper.table(f"distillation/{file}")
+        for name, file in (
+            ("distilled", "fig6a_distilled_T"),
+            ("independent", "fig6b_indep_T"),
+        )
+    }
+    rows = tables["distilled"]["teacher"].tolist()
+    layers = [name for name in tables["distilled"] if name != "teacher"]
+    maps: dict[str, Any] = {
+        name: np.stack([table[layer] for layer in layers], 1)
+        for name, table in tables.items()
+    }
+    change = maps["distilled"] - maps["independent"]
+    fc = deep([name[:2] + "_" + name[2:].lower() for name in layers])
+    return {
+        **maps,
+        "teacher_layers": rows,
+        "layers": layers,
+        "change of FC layers minus change of convolutions": float(
+            np.abs(change)[:, fc].mean() - np.abs(change)[:, ~fc].mean()
+        ),
+        "FC layers: change towards late minus towards early layers": float(
+            late_minus_early(change[:, fc])
+        ),
+    }
+
+
+def deep(layers: list[str]) -> np.ndarray:
+    """Which layers are the fully connected part: from the first of them on.
+
+    >>> deep(["00_conv", "01_fc", "02_relu"]).tolist()
+    [False, True, True]
+    """
+    first = next(i for i, name in enumerate(layers) if name.endswith("_fc"))
+    return np.arange(len(layers)) >= first
+
+
+def late_minus_early(change: np.ndarray) -> np.ndarray:
+    """Mean change past the teacher's first layers minus that of these, [...].
+
+    Args:
+      change: [..., teacher layers, student layers].
+    """
+    early = max(1, round(EARLY * change.shape[-2]))
+    return change[..., early:, :].mean((-1, -2)) - change[..., :early, :].mean((-1, -2))

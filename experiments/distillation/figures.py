@@ -1,0 +1,177 @@
+"""The figures of the distillation study: 6 of the paper, layers and temperatures."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.common import charts, paper
+from experiments.common.charts import Arrays
+from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
+
+WORDS = {
+    "independent": "labels",
+    "hint": "hints, then labels",
+    "fsp": "flow matrices, then labels",
+    "null": "null: labels, another start",
+    "unpaired": "soft targets, another start",
+    "second teacher": "null: towards another teacher",
+    "teacher": "the teacher",
+}
+NULLS = {"null": "#999999", "unpaired": "#8C510A", "second teacher": style.DARK}
+
+
+def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """All figures of a run."""
+    del results
+    return {
+        "figure6": figure6(config, arrays),
+        "layers": layers(config, arrays),
+        "temperatures": temperatures(config, arrays),
+    }
+
+
+def _taught(config: dict) -> str:
+    """The arm of soft targets that is set beside the paper's."""
+    return f"soft-{config['temperature']:g}"
+
+
+def _changes(config: dict, arrays: Arrays) -> dict[str, np.ndarray]:
+    """The signed differences of an arm and of the nulls, [seeds, rows, columns]."""
+    taught, alone = arrays[f"map/{_taught(config)}"], arrays["map/independent"]
+    second = arrays["map/second/distilled"] - arrays["map/second/independent"]
+    other = arrays["map/other_independent"]
+    return {
+        _taught(config): taught - alone,
+        "null": other - alone,
+        "unpaired": other - taught,
+        "second teacher": second,
+    }
+
+
+def _name(arm: str) -> str:
+    known = WORDS.get(arm)
+    return known if known else f"soft targets, T = {arm.removeprefix('soft-')}"
+
+
+def figure6(config: dict, arrays: Arrays) -> Figure:
+    """Student's layers against the teacher's, differences, nulls; the paper's maps."""
+    arm, measure = _taught(config), config["measure"]
+    changes = _changes(config, arrays)
+    found = {kind: changes[kind].mean(0) for kind in (arm, "second teacher")}
+    sizes = {kind: np.abs(changes[kind]).mean(0) for kind in (arm, "null")}
+    limit = max(np.abs(values).max() for values in (*sizes.values(), *found.values()))
+    both = {"limit": float(limit)}
+    signed = both | {"scale": "signed", "label": f"difference of {measure}"}
+    size = both | {"scale": "size", "label": "size of it (c, e)"}
+    sides = arrays["teacher_layers"], arrays["layers"]
+    taught, alone = (arrays[f"map/{name}"].mean(0) for name in (arm, "independent"))
+    panels = [
+        _map(f"(a) {_name(arm)}", taught, *sides, label=measure),
+        _map("(b) labels", alone, *sides, label=measure),
+        _map("(c) |a - b|", sizes[arm], *sides, **size),
+        _map("(d) a - b", found[arm], *sides, **signed),
+        _map("(e) |b - another start's b|", sizes["null"], *sides, **size),
+        _map("(f) a - b, another teacher", found["second teacher"], *sides, **signed),
+        *_papers_maps(),
+    ]
+    caption = "Figure 6: student's layers against the teacher's"
+    shape = {"columns": 6, "width": 12.0, "height": 6.0}
+    return Figure("Figure 6, mean over seeds", caption, panels, ["fc-change"], **shape)
+
+
+def _map(title: str, values: Any, rows: Any, columns: Any, **options: Any) -> HeatMap:
+    names = list(map(str, rows)), list(map(str, columns))
+    axes = {"y": "teacher's layer", "x": "student's layer"}
+    return HeatMap(title, values, *names, **axes, square=False, **options)
+
+
+def _papers_maps() -> list[HeatMap]:
+    a, b = (
+        paper.similarity_map(f"distillation/{name}")
+        for name in ("fig6a_distilled_T", "fig6b_indep_T")
+    )
+    found = (
+        ("(a) The paper's, soft targets", a.values, "similarity"),
+        ("(b) The paper's, labels", b.values, "similarity"),
+        ("(d) The paper's, a - b", a.values - b.values, "signed"),
+    )
+    return [
+        _map(title, values, a.rows, a.columns, scale=scale, still=False)
+        for title, values, scale in found
+    ]
+
+
+def layers(config: dict, arrays: Arrays) -> Figure:
+    """Each student layer's change, for each kind of knowledge and for the nulls."""
+    alone = arrays["map/independent"]
+    taught = (_taught(config), *config["kinds"])
+    kinds = _changes(config, arrays) | {
+        kind: arrays[f"map/{kind}"] - alone for kind in config["kinds"]
+    }
+    colors = dict(zip(taught, style.COLORS, strict=False)) | NULLS
+    absolute, signed = [], []
+    for kind, values in kinds.items():
+        own = _name(kind), colors[kind]
+        line = "solid" if kind in taught else "dash"
+        sizes = np.abs(values).mean(1)
+        absolute.append(charts.along_layers(sizes, *own, line=line))
+        if kind not in ("null", "unpaired"):  # whose signs are the order of a pair
+            signed.append(charts.along_layers(values.mean(1), *own, line=line))
+    if _has_papers_layers(config):
+        change = _papers_maps()[-1].values
+        own = "paper", style.GREY
+        sizes = np.abs(change).mean(0)
+        absolute.append(charts.along_layers(sizes, *own, paper=True))
+        signed.append(charts.along_layers(change.mean(0), *own, paper=True))
+    x = charts.layers_axis("student's layer", arrays["layers"])
+    y = Axis(f"{config['measure']}, mean over teacher")
+    titles = (
+        "(a) Absolute change against labels",
+        "(b) Signed change: above 0, more like the teacher",
+    )
+    panels = [
+        Chart(title, x, y, series, legend=False)
+        for title, series in zip(titles, (absolute, signed), strict=True)
+    ]
+    caption = "Where knowledge lands, and the nulls"
+    size = {"width": 9.5, "height": 3.8, "legend_below": True}
+    return Figure("Where knowledge lands", caption, panels, ["fc-layers"], **size)
+
+
+def _has_papers_layers(config: dict) -> bool:
+    nets = config["dataset"], config["teacher"], config["model"]
+    return nets == ("cifar10", "vgg16", "shallow")
+
+
+def temperatures(config: dict, arrays: Arrays) -> Figure:
+    """Final accuracy, and change against labels by layer, at each temperature."""
+    found = config["temperatures"]
+    ends = min(found), max(found)
+    soft = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in found]
+    own = "soft targets", style.COLORS[0]
+    accuracy = [Series(found, np.stack(soft, 1), *own, marker="o")]
+    others = ("independent", *config["kinds"], "teacher")
+    for color, arm in zip(style.COLORS[1:], others, strict=False):
+        final = 100 * arrays[f"{arm}/test_accuracy"][:, -1]
+        level = np.repeat(final[:, None], 2, 1)
+        accuracy.append(Series(ends, level, _name(arm), color, line="dash"))
+    changes = []
+    for color, t in zip(style.COLORS, found, strict=False):
+        change = np.abs(arrays[f"map/soft-{t:g}"] - arrays["map/independent"])
+        changes.append(charts.along_layers(change.mean(1), f"T = {t:g}", color))
+    panels = [
+        Chart(
+            "(a) Final test accuracy",
+            Axis("temperature", scale="log", ticks=found),
+            Axis("test accuracy", "%"),
+            accuracy,
+        ),
+        Chart(
+            "(b) Change against labels, by layer",
+            charts.layers_axis("student's layer", arrays["layers"]),
+            Axis(f"|change| of {config['measure']}"),
+            changes,
+        ),
+    ]
+    size = {"width": 9.5, "height": 3.6}
+    return Figure("Temperatures", "Temperatures", panels, ["accuracy"], **size)

@@ -1,0 +1,1 @@
+"""The FSP study; its question stands in `study.py`."""

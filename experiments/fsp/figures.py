@@ -1,0 +1,140 @@
+"""The figures of the FSP study: 3 of the paper, and its tables beside ours."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.common import charts
+from experiments.common.charts import Arrays
+from kd_heuristics.plots import Axis, Chart, Figure, Series, Table, style
+
+WORDS = {
+    "teacher": "full training",
+    "teacher_fast": "a third of it",
+    "teacher_more": "full, then a third",
+    "fitnet": "hints first",
+    "fitnet_3_hints": "three hints first",
+    "student": "flow matrices first",
+    "shuffled": "shuffled flow matrices first",
+    "small": "labels",
+    "small_fitnet": "FitNets",
+    "small_fsp": "flow matrices",
+    "small_kd": "soft targets",
+    "small_fsp_kd": "flow matrices, soft targets",
+    "transfer_source": "teacher, on its classes",
+    "transfer_teacher": "teacher, tuned",
+    "transfer_teacher_scratch": "teacher's form, labels",
+    "transfer_scratch": "labels",
+    "transfer_fitnet": "FitNets",
+    "transfer_fsp": "flow matrices",
+}
+SETS = {
+    "1": "CIFAR-10",
+    "2": "CIFAR-100",
+    "3": "CIFAR-10",
+    "4": "CIFAR-100",
+    "5": "ImageNet to CUB",
+}
+CURVES = ("teacher", "teacher_fast", "fitnet", "student")
+KINDS = ("fast", "small", "transfer")
+
+
+def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """All figures of a run."""
+    found = {"tables": tables(config, results)}
+    return found | ({"figure3": figure3(arrays)} if results["fast"] else {})
+
+
+def figure3(arrays: Arrays) -> Figure:
+    """Training loss and test accuracy over the steps of the last stage."""
+    loss, accuracy = [], []
+    for color, arm in zip(style.COLORS, CURVES, strict=False):
+        steps, own = arrays[f"{arm}/step"], (WORDS[arm], color)
+        if arm != "fitnet":  # whose loss has soft targets in it
+            loss.append(Series(steps, arrays[f"{arm}/loss"].mean(1), *own))
+        values = 100 * arrays[f"{arm}/test_accuracy"].mean(1)
+        accuracy.append(Series(steps, values, *own))
+    x, nats = Axis("steps of the last stage"), Axis("training loss", "nats", "log")
+    panels = [
+        Chart("(a) Training loss", x, nats, loss, legend=False),
+        Chart("(b) Test", x, Axis("test accuracy", "%"), accuracy),
+    ]
+    caption = "Figure 3: training loss and test accuracy"
+    size = {"width": 9.5, "height": 3.8}
+    return Figure("Figure 3", caption, panels, ["share-of-steps"], **size)
+
+
+def tables(config: dict, results: dict) -> Figure:
+    """Each net, their mean and their ensemble; on the right the paper's."""
+    panels, words = [], []
+    for kind, name in zip(KINDS, config["paper_tables"], strict=True):
+        if not results[kind]:
+            continue
+        digit = name.removeprefix("table")
+        ours = {arm: _ours(row) for arm, row in results[kind].items()}
+        theirs = {arm: _papers(row) for arm, row in results["paper"][name].items()}
+        title = f"Ours, as table {digit}, on {config['dataset']}"
+        papers = f"The paper's table {digit} ({SETS[digit]})"
+        panels += [_chart(title, ours), _chart(papers, theirs, legend=False)]
+        words.append(_table(f"Ours: {kind}", "ours", results[kind]))
+    words += [
+        _table(f"The paper's {name}", "the paper's", rows)
+        for name, rows in results["paper"].items()
+    ]
+    caption = "Tables 1 to 5: ours beside the paper's"
+    return Figure("Tables", caption, [*panels, *words], width=9.5, height=2.9)
+
+
+def _ours(row: dict) -> dict[str, Any]:
+    found = {"a net": np.ravel(row["nets"]), "mean": [row["average"]["mean"]]}
+    if "ensemble" in row:
+        found["ensemble (mean)"] = [row["ensemble"]["mean"]]
+    return found
+
+
+def _papers(row: dict) -> dict[str, list]:
+    nets = [row[name] for name in ("net1", "net2", "net3") if name in row]
+    found = {"a net": nets, "mean": [row["average"]]}
+    if "ensemble" in row:
+        found["ensemble (mean)"] = [row["ensemble"]]
+    return found
+
+
+def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Chart:
+    """A row an arm, with marks for nets, mean and ensemble."""
+    marks: dict[str, dict[str, Any]] = {
+        "a net": {"color": "#808080", "marker": "o", "filled": False},
+        "mean": {"color": style.COLORS[0], "marker": "D"},
+        "ensemble (mean)": {"color": style.COLORS[1], "marker": "*"},
+    }
+    series = []
+    for name, how in marks.items():
+        found = [
+            (100 * np.array(value, float), place)
+            for place, row in enumerate(rows.values())
+            for value in row.get(name, ())
+        ]
+        if found:
+            series.append(charts.through(found, name, line="none", **how))
+    arms = Axis(names=[WORDS[name] for name in rows])
+    return Chart(title, Axis("test accuracy", "%"), arms, series, legend=legend)
+
+
+def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
+    cells = [
+        (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
+        for name, row in rows.items()
+    ]
+    return Table(title, (who, "mean of the nets", "ensemble"), cells)
+
+
+def _cell(value: Any) -> str:
+    """An accuracy, or one with its spread over seeds, in per cent."""
+    mean, std = value, None
+    if isinstance(value, dict):
+        mean, std = value["mean"], value["std"]
+    if mean is None:
+        return "-"
+    spread = "" if std is None else f" ± {100 * std:.2f}"
+    return f"{100 * mean:.2f}{spread} %"

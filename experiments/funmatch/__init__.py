@@ -1,0 +1,1 @@
+"""The FunMatch study; its question stands in `study.py`."""

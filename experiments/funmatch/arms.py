@@ -1,0 +1,143 @@
+"""Arms of the FunMatch study, lengths of training, and the paper's tables of both."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from experiments.common import fields, paper
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What an arm does; every arm but those of labels matches a teacher's predictions.
+
+    Attributes:
+      words: for figures.
+      view: who sees which pixels, of `data.views`.
+      mixup: p of Beta(p, p); None: the view's own.
+      labels: learns labels instead of the teacher.
+      optimizer: of the student.
+      init: "scratch", or "pretrained": from weights trained on labels before.
+      family: the student's form.
+      ensemble: a second teacher, at the student's resolution; the mean of both logits.
+      images: the set's, or others, whose labels nobody reads.
+      full_size: the student sees the teacher's resolution.
+      equal_forwards: stored targets are averaged over as many crops as there are
+        epochs, so that the teacher runs as often as for a view without stored ones.
+    """
+
+    words: str
+    view: str = "mix"
+    mixup: float | None = None
+    labels: bool = False
+    optimizer: Literal["adam", "sgd", "shampoo"] = "adam"
+    init: Literal["scratch", "pretrained"] = "scratch"
+    family: Literal["student", "mobilenet_gn", "mobilenet_bn"] = "student"
+    ensemble: bool = False
+    images: Literal["own", "others"] = "own"
+    full_size: bool = False
+    equal_forwards: bool = False
+
+
+# First the teaching variants of the paper's Figure 3, then one change each.
+ARMS: dict[str, Arm] = {
+    "fix/rs": Arm(words="fixed teacher, whole image", view="fix/rs"),
+    "fix/cc": Arm(words="fixed teacher, central crop", view="fix/cc"),
+    "fix/ic_ens": Arm(words="fixed teacher, mean of many crops", view="fix/ic_ens"),
+    "fix/ic_ens_equal": Arm(
+        words="the same, as many crops as epochs",
+        view="fix/ic_ens",
+        equal_forwards=True,
+    ),
+    "ind/rc": Arm(words="independent mild crops", view="ind/rc"),
+    "ind/ic": Arm(words="independent inception crops", view="ind/ic"),
+    "ind/ic+mixup": Arm(words="independent crops, mixup", view="ind/ic+mixup"),
+    "same/rc": Arm(words="same mild crop", view="same/rc"),
+    "same/ic": Arm(words="same inception crop (consistent)", view="same/ic"),
+    "mix": Arm(words="same crop, mixup (FunMatch)"),
+    "full_size": Arm(words="student at the teacher's resolution", full_size=True),
+    "shampoo": Arm(words="Shampoo", optimizer="shampoo"),
+    "pretrained": Arm(words="pretrained student", init="pretrained"),
+    "mobilenet_gn": Arm(words="MobileNetV3, group norm", family="mobilenet_gn"),
+    "mobilenet_bn": Arm(words="MobileNetV3, batch norm", family="mobilenet_bn"),
+    "ensemble": Arm(words="two teachers at two resolutions", ensemble=True),
+    "others": Arm(words="other images", images="others"),
+    "labels": Arm(words="labels, Adam", view="same/ic", labels=True),
+    "labels+mixup": Arm(words="labels, Adam, mixup", labels=True),
+    "labels_sgd": Arm(
+        words="labels, SGD", view="same/ic", labels=True, optimizer="sgd"
+    ),
+    "labels_sgd+mixup": Arm(words="labels, SGD, mixup", labels=True, optimizer="sgd"),
+}
+MAIN = ("fix/cc", "ind/ic", "same/ic", "mix")
+OTHERS = tuple(arm for arm in ARMS if arm not in MAIN)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A length of training with the numbers that go with it: a row of table 4.
+
+    Attributes:
+      epochs: passes over the training images.
+      rate: of Adam, at the schedule's peak.
+      decay: of kernels, not multiplied by the rate.
+      temperature: of the loss.
+      paper: the paper's test accuracy of FunMatch's student, in [0, 1].
+    """
+
+    epochs: int
+    rate: float
+    decay: float
+    temperature: float
+    paper: float | None = None
+
+    def __post_init__(self):
+        fields.check(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What the paper tries for every arm and length, 80 runs each.
+
+    Attributes:
+      rates: learning rates tried.
+      decays: weight decays tried.
+      temperatures: temperatures tried.
+    """
+
+    rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01)
+    decays: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+    temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+
+    def __post_init__(self):
+        fields.check(self)
+
+
+def table3() -> dict[str, dict[int, float]]:
+    """{run: {epochs: accuracy in per cent}}, an arm's run under its name."""
+    columns = paper.table("funmatch/table3")
+    epochs = [key for key in columns if key != "run"]
+    return {
+        str(run): {
+            int(key): float(columns[key][index])
+            for key in epochs
+            if np.isfinite(columns[key][index])
+        }
+        for index, run in enumerate(columns["run"])
+    }
+
+
+def table4(name: str) -> tuple[Setting, ...]:
+    """The settings of a set in the paper's table 4."""
+    columns = paper.table("funmatch/table4")
+    return tuple(
+        Setting(
+            epochs=int(columns["epochs"][row]),
+            rate=float(columns["rate"][row]),
+            decay=float(columns["decay"][row]),
+            temperature=float(columns["temperature"][row]),
+            paper=round(float(columns["accuracy"][row]) / 100, 4),
+        )
+        for row in (columns["set"] == name).nonzero()[0]
+    )

@@ -1,0 +1,211 @@
+"""The figures of the FunMatch study: 1 to 4 of the paper, and the arms beside them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.common import paper
+from experiments.common.charts import Arrays
+from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
+
+WORDS = {
+    "fix/rs": "fixed, whole image",
+    "fix/cc": "fixed, central crop",
+    "fix/ic_ens": "fixed, mean of crops",
+    "fix/ic_ens_equal": "fixed, equal forwards",
+    "ind/rc": "independent mild crops",
+    "ind/ic": "independent inception crops",
+    "ind/ic+mixup": "independent crops, mixup",
+    "same/rc": "same mild crop",
+    "same/ic": "same inception crop",
+    "mix": "same crop, mixup (FunMatch)",
+    "full_size": "at the teacher's resolution",
+    "shampoo": "Shampoo",
+    "pretrained": "pretrained student",
+    "mobilenet_gn": "MobileNet, group norm",
+    "mobilenet_bn": "MobileNet, batch norm",
+    "ensemble": "two teachers",
+    "others": "other images",
+    "labels": "labels, Adam",
+    "labels+mixup": "labels, Adam, mixup",
+    "labels_sgd": "labels, SGD",
+    "labels_sgd+mixup": "labels, SGD, mixup",
+}
+LINES = ("fix/cc", "ind/ic", "same/ic", "mix", "labels", "labels+mixup")
+COLORS = dict(zip(LINES, style.COLORS, strict=True))
+CLAIMS = ["longest", "patience"]
+
+
+def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """All figures of a run."""
+    return {
+        "patience": patience(config, results),
+        "variants": variants(results),
+        "curves": curves(config, arrays),
+    }
+
+
+def _own(arm: str) -> tuple[str, str]:
+    return WORDS[arm], COLORS.get(arm, style.GREY)
+
+
+def patience(config: dict, results: dict) -> Figure:
+    """Figures 1, 2 and 4: accuracy and distance from the teacher against epochs."""
+    ticks = [setting["epochs"] for setting in config["settings"]]
+    x = Axis("epochs", scale="log", ticks=ticks)
+    accuracy = _lengths(config, results, "test_accuracy", 100)
+    panels = [
+        Chart(
+            "(a) Ours: test accuracy",
+            x,
+            Axis("test accuracy", "%"),
+            [*accuracy, *_alone(config, results)],
+            [_teacher(results)],
+            legend=False,
+        ),
+        Chart(
+            "(b) Ours: distance from the teacher",
+            x,
+            Axis("KL from the teacher, test", "nats"),
+            _lengths(config, results, "test_kl", 1),
+            legend=False,
+        ),
+        _papers(),
+    ]
+    caption = "Figures 1, 2 and 4: accuracy and distance from the teacher by epochs"
+    size = {"columns": 3, "width": 12.0, "height": 4.4, "legend_below": True}
+    return Figure("Patience", caption, panels, CLAIMS, **size)
+
+
+def _teacher(results: dict, **axis: Any) -> Reference:
+    return Reference(100 * results["teacher_accuracy"]["test"], "the teacher", **axis)
+
+
+def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
+    found = []
+    for arm in config["main"]:
+        lengths = results["arms"][arm]
+        # Null, of a student that diverged, is NaN.
+        values = np.array([run[key]["values"] for run in lengths.values()], float)
+        epochs = [int(length) for length in lengths]
+        found.append(Series(epochs, scale * values.T, *_own(arm), marker="o"))
+    return found
+
+
+def _alone(config: dict, results: dict) -> list[Series]:
+    """The students of labels, where they were trained at one length."""
+    found = []
+    alone = [a for a in ("labels", "labels+mixup") if a not in config["main"]]
+    for arm in alone:
+        for epochs, run in results["arms"].get(arm, {}).items():
+            mean = 100 * np.array([run["test_accuracy"]["mean"]], float)
+            own = _own(arm)
+            found.append(Series([int(epochs)], mean, *own, line="none", marker="x"))
+    return found
+
+
+def _papers() -> Chart:
+    """Table 3, ImageNet."""
+    columns = paper.table("funmatch/table3")
+    epochs = np.array([int(key) for key in columns if key != "run"])
+    series = []
+    for index, run in enumerate(map(str, columns["run"])):
+        if run in COLORS:
+            values = np.array([columns[str(key)][index] for key in epochs])
+            known = np.isfinite(values)
+            series.append(Series(epochs[known], values[known], *_own(run), marker="o"))
+    x = Axis("epochs", scale="log", ticks=epochs.tolist())
+    return Chart("(c) The paper's, ImageNet", x, Axis("accuracy", "%"), series)
+
+
+def variants(results: dict) -> Figure:
+    """Figure 3 and the other arms, each at the length that all arms have."""
+    runs = _at_one_length(results)
+    epochs = {run["setting"]["epochs"] for run in runs.values()}
+    length = f"{epochs.pop():,} epochs" if len(epochs) == 1 else "several lengths"
+    # Arms that learn labels are far from the teacher, and would hide the others.
+    means = [run["test_kl"]["mean"] for arm, run in runs.items() if "labels" not in arm]
+    finite = [mean for mean in means if mean is not None]
+    near = (0, 1.15 * max(finite)) if finite else (None, None)
+    arms = Axis(names=[WORDS[arm] for arm in runs])
+    axes = {
+        "test_accuracy": Axis("test accuracy", "%"),
+        "test_agreement": Axis("agreement with the teacher, test", "%"),
+        "test_kl": Axis("KL from the teacher, test", "nats", limits=near),
+    }
+    lines = {"test_accuracy": [_teacher(results, axis="x")]}
+    panels = [
+        Chart(
+            axis.label,
+            axis,
+            arms,
+            _marks(runs, key, 100 if axis.unit == "%" else 1),
+            lines.get(key, ()),
+            legend=False,
+        )
+        for key, axis in axes.items()
+    ]
+    title = f"Arms after {length} (dotted: the teacher)"
+    caption = "Figure 3 and the other arms, at one length"
+    size = {"columns": 3, "width": 12.0, "height": 1.2 + 0.24 * len(runs)}
+    return Figure(title, caption, panels, CLAIMS, **size)
+
+
+def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
+    """A row an arm: each seed, and their mean."""
+    series = []
+    for row, (arm, run) in enumerate(runs.items()):
+        values = scale * np.array(run[key]["values"], float)
+        color = style.COLORS[1] if arm == "mix" else style.COLORS[0]
+        name, place = WORDS[arm], np.full(len(values), row)
+        marks: dict[str, Any] = {"marker": "o", "filled": False, "line": "none"}
+        mean: dict[str, Any] = {"marker": "D", "color": color, "line": "none"}
+        if row:  # the first has the entries of the legend
+            marks["legend"] = mean["legend"] = ""
+        else:
+            marks["legend"], mean["legend"] = "a seed", "mean"
+        series += [
+            Series(values, place, f"{name}, a seed", "#808080", **marks),
+            Series([values.mean()], [row], name, **mean),
+        ]
+    return series
+
+
+def _at_one_length(results: dict) -> dict[str, Any]:
+    """Each arm at the length of the arms that have one only, else at their longest."""
+    lengths = [set(runs) for runs in results["arms"].values()]
+    common = sorted(set.intersection(*lengths), key=int)
+    return {
+        arm: runs[common[-1]] if common else runs[max(runs, key=int)]
+        for arm, runs in results["arms"].items()
+    }
+
+
+def curves(config: dict, arrays: Arrays) -> Figure:
+    """Distance from the teacher over the longest training: who overfits."""
+    epochs = config["settings"][-1]["epochs"]
+    stages = {arm: f"{arm.replace('/', '-')}@{epochs}" for arm in config["main"]}
+
+    def chart(title, key, scale, y, legend=False):
+        series = [
+            Series(
+                arrays[f"{stage}/step"], scale * arrays[f"{stage}/{key}"], *_own(arm)
+            )
+            for arm, stage in stages.items()
+            if f"{stage}/{key}" in arrays
+        ]
+        return Chart(title, Axis("steps"), y, series, legend=legend)
+
+    train, validation = (
+        Axis(f"KL, {part}", "nats", "log") for part in ("training", "validation")
+    )
+    accuracy = Axis("validation accuracy", "%")
+    panels = [
+        chart("(a) On the training views", "kl", 1, train, legend=True),
+        chart("(b) On validation images", "validation_kl", 1, validation),
+        chart("(c) Accuracy", "validation_accuracy", 100, accuracy),
+    ]
+    title = f"The longest training, {epochs:,} epochs"
+    size = {"columns": 3, "width": 12.0, "height": 3.4}
+    return Figure(title, "The longest training", panels, **size)

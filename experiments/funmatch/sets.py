@@ -1,0 +1,170 @@
+"""What the FunMatch study trains and evaluates on: originals, and looks at them.
+
+Small sets lie in memory, whole, and are cut on the device. Large ones (`streamed`) are
+read and cut on the host while the device trains; their held-out sets are in memory.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.funmatch.config import Config
+from kd_heuristics import compiled, data, parallel
+from kd_heuristics.data.views import View
+
+PyTree = Any
+CHUNK = 8192  # held-out images that are on the device at once
+
+
+class Sets:
+    """The sets of a run.
+
+    Attributes:
+      train: the students' images; None where they are streamed.
+      num_examples: how many there are.
+      whole: the teacher's, more of the training images or all; None likewise.
+      others: unrelated images, as many as `train`; None where no arm needs them.
+      held: "validation" and "test".
+      num_classes: of the labels.
+      channels: of the images.
+    """
+
+    def __init__(self, config: Config, mesh: jax.sharding.Mesh | None):
+        self._config, self._mesh = config, mesh
+        size = config.stored_size
+        self.train = self.whole = self.others = None
+        if config.streamed:
+            view = data.views.create("same/ic", teacher_size=config.student_size)
+            stream = self._stream(config.dataset, view, 0)
+            self.num_examples, self.num_classes = (
+                stream.num_examples,
+                stream.num_classes,
+            )
+            self.channels = 3
+        else:
+            whole = data.load(config.dataset, "train", size)
+            self.whole = whole.take(config.teacher_examples)
+            self.train = whole.take(config.train_examples)
+            self.num_examples, self.num_classes = len(self.train), whole.num_classes
+            self.channels = whole.images.shape[-1]
+            if "others" in config.arms:
+                # Their labels go no further.
+                others = data.load(config.others, "train", size)
+                self.others = others.take(min(len(self.train), len(others)))
+        self.held = {
+            name: data.load(config.dataset, split, size).take(config.held_examples)
+            for name, split in (
+                ("validation", "validation"),
+                ("test", config.test_split),
+            )
+        }
+
+    def batches(self, whose: str, view: View, seed: int) -> Callable | data.Stream:
+        """Training batches, `(seed, step) -> batch` or a stream of one seed.
+
+        Args:
+          whose: "train", "whole" or "others".
+          view: who sees which pixels; what a stream cuts.
+          seed: of a stream.
+        """
+        if self._config.streamed:
+            other = whose == "others"
+            name = self._config.others if other else self._config.dataset
+            return self._stream(name, view, seed)
+        return data.train_batches(
+            getattr(self, whose), self._config.batch_size, index=True
+        )
+
+    def in_memory(self) -> data.Dataset:
+        """The students' images; of a streamed set, its squares of the stored size."""
+        if self.train is not None:
+            return self.train
+        return data.load(self._config.dataset, "train", self._config.stored_size)
+
+    def _stream(self, name: str, view: View, seed: int) -> data.Stream:
+        config = self._config
+        return data.stream(
+            name,
+            "train",
+            config.batch_size,
+            seed,
+            view=view,
+            workers=config.workers,
+            on_bad=config.on_bad,
+            mesh=self._mesh,
+        )
+
+
+def looks(
+    dataset: data.Dataset,
+    batch_size: int,
+    size: int,
+    fraction: float,
+    kind: str = "central",
+    mesh: jax.sharding.Mesh | None = None,
+) -> Iterator[tuple[int, dict[str, jax.Array]]]:
+    """A set as networks see it in evaluation, a chunk after the other.
+
+    With a mesh each batch is split over its devices.
+
+    Yields: how many examples a chunk has, and their batches [num_batches, b, ...].
+    """
+    for start in range(0, len(dataset), CHUNK):
+        part = data.Dataset(
+            dataset.images[start : start + CHUNK],
+            dataset.labels[start : start + CHUNK],
+            dataset.num_classes,
+            dataset.name,
+        )
+        found = data.eval_batches(part, parallel.divisible(batch_size, mesh))
+        if mesh is not None:
+            found = parallel.split_batches(found, mesh)
+        images = _looked(found["images"], size, fraction, kind)
+        yield len(part), {**found, "images": images}
+
+
+@functools.partial(compiled.jit, static_argnames=("size", "fraction", "kind"))
+def _looked(images, size, fraction, kind):
+    return jax.lax.map(
+        lambda batch: data.views.look(batch, size, kind, fraction), images
+    )
+
+
+def logits(
+    teacher: Callable,
+    dataset: data.Dataset,
+    batch_size: int,
+    size: int,
+    fraction: float,
+    kind: str = "central",
+    mesh: jax.sharding.Mesh | None = None,
+) -> np.ndarray:
+    """A teacher's logits [n, classes] of a whole set, as it sees it in evaluation."""
+    parts = [
+        parallel.to_host(_mapped(teacher, chunk["images"])).reshape(
+            -1, dataset.num_classes
+        )[:count]
+        for count, chunk in looks(dataset, batch_size, size, fraction, kind, mesh)
+    ]
+    return np.concatenate(parts)
+
+
+@compiled.jit
+def _mapped(teacher, images):
+    return jax.lax.map(teacher, images)
+
+
+def batched(values: np.ndarray, like: jax.Array) -> jax.Array:
+    """Values [n, ...] in the batches of `like` [num_batches, b, ...], zeros at the end.
+
+    >>> batched(np.ones((3, 1)), jnp.zeros((2, 2, 5))).shape
+    (2, 2, 1)
+    """
+    count, size = like.shape[:2]
+    filled = np.zeros((count * size, *values.shape[1:]), values.dtype)
+    filled[: len(values)] = values
+    return jnp.asarray(filled.reshape(count, size, *values.shape[1:]))

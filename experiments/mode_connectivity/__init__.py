@@ -1,0 +1,1 @@
+"""The mode connectivity study; its question stands in `study.py`."""

@@ -1,0 +1,32 @@
+"""The optimisers of the modes."""
+
+import functools
+from collections.abc import Callable
+
+import optax
+
+from experiments.mode_connectivity.config import Config
+from kd_heuristics import training
+
+
+def sgd(config: Config) -> Callable:
+    """SGD of the modes that differ in its arguments."""
+
+    def make(rates, weight_decay, clip_norm):
+        rate = functools.partial(_look_up, rates)
+        return training.sgd(rate, config.momentum, weight_decay, clip_norm)
+
+    return make
+
+
+def adam(rates, weight_decay, clip_norm):
+    """Adam with coupled decay on kernels, clipped before it, in the manner of `sgd`."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.add_decayed_weights(weight_decay, mask=training.kernels),
+        optax.adam(functools.partial(_look_up, rates)),
+    )
+
+
+def _look_up(table, step):
+    return table[step]

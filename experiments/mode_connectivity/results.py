@@ -1,0 +1,89 @@
+"""The numbers of a run of the mode connectivity study, and the verdicts."""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.mode_connectivity.claims import claims
+from experiments.mode_connectivity.config import KINDS, MODES, Config
+from kd_heuristics.report import judge_all, summary
+
+
+def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
+    """The numbers of the study, each with its seeds and spread, and the verdicts."""
+    pairs = {pair: _pair(config, arrays, pair) for pair in config.pairs}
+    return {
+        "seeds": seeds,
+        "modes": {
+            mode: {
+                "words": MODES[mode].words,
+                "test_accuracy": summary(arrays[f"{mode}/test_accuracy"][:, -1]),
+                "test_loss": summary(arrays[f"{mode}/test_loss"][:, -1]),
+            }
+            for mode in config.modes
+        },
+        "curve_epochs": list(config.curve_epochs),
+        "pairs": {
+            pair: {name: _summaries(values) for name, values in found.items()}
+            for pair, found in pairs.items()
+        },
+        "claims": judge_all(claims(config), _statistics(pairs)),
+    }
+
+
+def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
+    """The numbers of one pair, [seeds] or, of a curve, [seeds, curve epochs]."""
+    half = int(np.searchsorted(arrays["t"], 0.5))
+    segment = arrays[f"{pair}/segment/test_accuracy"]
+    found = {
+        "distance": arrays["distances"][:, 0, config.modes.index(pair[1])],
+        "worse end": np.minimum(segment[:, 0], segment[:, -1]),
+        "worst accuracy, segment": segment[:, 1:-1].min(-1),
+    }
+    for kind in KINDS:
+        accuracy = arrays[f"{pair}/{kind}/test_accuracy"]
+        found[f"worst accuracy, {kind}"] = accuracy[..., 1:-1].min(-1)
+        for part in ("train", "test"):
+            loss = arrays[f"{pair}/{kind}/{part}_loss"]
+            found[f"{part} loss at t = 1/2, {kind}"] = loss[..., half]
+    return found
+
+
+def _statistics(pairs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What the claims are about, [seeds] each."""
+    found = {}
+    for pair, values in pairs.items():
+        worst = values["worst accuracy, chain"][:, -1]
+        over_segment = worst - values["worst accuracy, segment"]
+        found[f"worst accuracy minus worse end, {pair}"] = worst - values["worse end"]
+        found[f"worst accuracy, chain minus segment, {pair}"] = over_segment
+    bezier = [
+        values["worst accuracy, bezier"][:, -1] - values["worse end"]
+        for values in pairs.values()
+    ]
+    least = "worst accuracy minus worse end, least of the Bezier curves"
+    found[least] = np.min(bezier, axis=0)
+
+    def mean(name):
+        """Over the pairs, [seeds, curve epochs]."""
+        return np.mean([values[name] for values in pairs.values()], axis=0)
+
+    worst = mean("worst accuracy, chain")
+    bend, decayed = (
+        mean(f"test loss at t = 1/2, {kind}") for kind in ("chain", "decayed")
+    )
+    return found | {
+        "worst accuracy, last minus first curve epoch, mean": worst[:, -1]
+        - worst[:, 0],
+        "test loss at the bend, last minus first curve epoch, mean": bend[:, -1]
+        - bend[:, 0],
+        "test loss at the bend, without minus with decay, mean": bend[:, -1]
+        - decayed[:, -1],
+    }
+
+
+def _summaries(values: np.ndarray) -> Any:
+    """Of a number, or of one a curve epoch."""
+    if values.ndim == 1:
+        return summary(values)
+    return [summary(column) for column in values.T]

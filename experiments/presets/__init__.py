@@ -1,1 +1,0 @@
-"""The numbers of each study, a module a study: presets are values."""

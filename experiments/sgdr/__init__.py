@@ -1,0 +1,1 @@
+"""The SGDR study; its question stands in `study.py`."""

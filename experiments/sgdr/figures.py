@@ -1,0 +1,244 @@
+"""The figures of the SGDR study: 2, 3 and 11 to 14 of the paper, and the barriers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from experiments.common import charts, paper
+from experiments.common.charts import Arrays
+from kd_heuristics.plots import (
+    Axis,
+    Chart,
+    Figure,
+    HeatMap,
+    LossSurface,
+    Reference,
+    Series,
+    style,
+)
+
+ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
+COLORS = dict(zip(ARMS, style.COLORS, strict=False))
+PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
+PAPER_MAPS = {
+    (150, 155): "sgdr/fig14a_sgdr_150_155",
+    (10, 150): "sgdr/fig14b_sgdr_10_150",
+}
+PLANES = {  # of the pairs in this order
+    "figure3": ("Figure 3", "loss on the plane of two iterates and their bend"),
+    "figures12_13": ("Figures 12 and 13", "another such plane"),
+}
+EPOCH = Axis("epoch (from 0)")
+T = Axis("t along the path")
+
+
+def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """All figures of a run."""
+    del results
+    pairs = zip(PLANES.items(), config["planes"], strict=False)
+    planes = {
+        name: plane(pair, *words, config["first_seed"], arrays)
+        for (name, words), pair in pairs
+    }
+    return {
+        "figure2": figure2(config, arrays),
+        **planes,
+        "figure11": figure11(config, arrays),
+        "figure14": figure14(config, arrays),
+        "barriers": barriers(config, arrays),
+    }
+
+
+def figure2(config: dict, arrays: Arrays) -> Figure:
+    """Accuracy, learning rates, and train loss between iterates."""
+    hidden = config["dataset"] != "cifar10"  # the paper's task is another
+    accuracy, rates = [], []
+    for arm, name in ARMS.items():
+        values = 100 * arrays[f"{arm}/test_accuracy"]
+        epochs = np.arange(values.shape[1])
+        accuracy.append(Series(epochs, values, name, COLORS[arm]))
+        rate = arrays[f"{arm}/rate_epoch"], arrays[f"{arm}/rate"]
+        rates.append(Series(*rate, name, COLORS[arm], line="steps"))
+    table = paper.table("sgdr/fig2a_test_acc")
+    own: dict[str, Any] = {"line": "none", "paper": True, "hidden": hidden}
+    for marker, (arm, column) in zip("os", PAPER_ARMS.items(), strict=True):
+        name = f"paper: {ARMS[arm]}"
+        own |= {"marker": marker, "legend": name}
+        accuracy.append(Series(table["epoch"], table[column], name, **own))
+    panels = [
+        Chart("(a) Test accuracy", EPOCH, Axis("accuracy", "%"), accuracy),
+        Chart("(b) Learning rate", EPOCH, Axis("learning rate"), rates),
+        _paths("(c) SGDR: between its iterates", "sgdr", config, arrays),
+        _paths("(d) Step decay: between its iterates", "step", config, arrays),
+    ]
+    caption = "Figure 2: accuracy, learning rates, and train loss between iterates"
+    return Figure("Figure 2", caption, panels, ["barrier"])
+
+
+def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
+    series = [*_along(arm, config, arrays, "train_loss", 1)]
+    own: dict[str, Any] = {"paper": True, "hidden": config["dataset"] != "cifar10"}
+    table = paper.table("sgdr/fig2cd_train_loss")
+    run = PAPER_ARMS[arm].split("_")[0]
+    for pair in dict.fromkeys(table["pair"][table["run"] == run]):
+        rows = (table["run"] == run) & (table["pair"] == pair)
+        t, segment, chain = (table[name][rows] for name in ("t", "segment", "mc_curve"))
+        series += [
+            Series(t, segment, f"paper: {pair}, segment", line="dash", **own),
+            Series(t, chain, f"paper: {pair}, chain", **own),
+        ]
+    return Chart(title, T, Axis("train loss", "nats", "log"), series)
+
+
+def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
+    """Segments, dashed, and chains of an arm; still images name the first segment."""
+    dashed = "segments (dashed)"
+    for color, (a, b) in zip(style.COLORS, config[f"{arm}_pairs"], strict=False):
+        name = f"w{a} to w{b}"
+        segment, chain = (
+            scale * arrays[f"{arm}/{a}-{b}/{path}/{metric}"]
+            for path in ("segment", "chain")
+        )
+        own: dict[str, Any] = {"legend": dashed, "line": "dash"}
+        yield Series(arrays["t"], segment, f"{name}, segment", color, **own)
+        yield Series(arrays["t"], chain, f"{name}, chain", color, legend=name)
+        dashed = ""
+
+
+def figure11(config: dict, arrays: Arrays) -> Figure:
+    """Accuracies and test loss along the paths, which Figure 2 leaves out."""
+    metrics = (
+        ("train_accuracy", Axis("train accuracy", "%"), 100),
+        ("test_accuracy", Axis("test accuracy", "%"), 100),
+        ("test_loss", Axis("test loss", "nats", "log"), 1),
+    )
+    panels = [
+        Chart(
+            f"{words}: {y.label}",
+            T,
+            y,
+            [*_along(arm, config, arrays, metric, scale)],
+            legend=metric == "train_accuracy",
+        )
+        for arm, words in (("sgdr", "SGDR"), ("step", "Step decay"))
+        for metric, y, scale in metrics
+    ]
+    caption = "Figure 11: what Figure 2 leaves out along the paths"
+    size = {"columns": 3, "width": 11.0, "height": 2.8}
+    return Figure("Figure 11", caption, panels, ["chain-gain"], **size)
+
+
+def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
+    """Losses on the plane of a pair, the iterates between on it."""
+    key = f"plane-{pair[0]}-{pair[1]}"
+    xs, ys, anchors, between = (
+        arrays[f"{key}/{name}"] for name in ("xs", "ys", "anchors", "affine")
+    )
+    first, second, bend = anchors
+    run = [first, *between, second]
+    names = [f"w{pair[0]}", f"w{pair[1]}", "bend"]
+    epochs = [f"w{epoch}" for epoch in arrays[f"{key}/epochs"]]
+    line, white, marks = charts.through, "#ffffff", {"line": "none", "marker": "o"}
+    series = [
+        line([first, bend, second], "chain", white),
+        line([first, second], "segment", white, line="dash"),
+        line(run, "training", style.COLORS[1], marker="."),
+        line(anchors, "networks", white, labels=names, **marks),
+        line(between, "iterates", "#FFD0A0", labels=epochs, line="none"),
+    ]
+    losses = {part: arrays[f"{key}/{part}_loss"] for part in ("train", "test")}
+    name = f"The plane of w{pair[0]}, w{pair[1]} and the bend between them"
+    return Figure(
+        f"{title}, seed {seed}",
+        f"{title}: {words}",
+        [LossSurface(name, xs, ys, losses, series)],
+        ["chain-gain"],
+        subtitle="{run}",
+        width=10.0,
+        height=4.2,
+    )
+
+
+def figure14(config: dict, arrays: Arrays) -> Figure:
+    """Both maps, their signed difference, the diagonals; the paper's maps."""
+    layers, measure = arrays["layers"], config["measure"]
+    names = ("restart", "first-last", "seeds", "floor")
+    *found, floor = (arrays[f"maps/{name}"] for name in names)
+    restart, first, _ = (values.mean(0) for values in found)
+    noise = {"floor": floor.mean(0)}
+    noise["label"] = f"{measure} (dots: not above the noise floor)"
+    pairs = config["map_pairs"]
+    words = [*(f"w{a} against w{b}" for a, b in pairs), "another seed, same epoch"]
+    titles = f"(a) Over a restart: {words[0]}", f"(b) First against last: {words[1]}"
+    change = {"scale": "signed", "label": "(a) minus (b)"}
+    lines = dict(zip(words, zip(found, style.COLORS, strict=False), strict=True))
+    panels = [
+        _map(titles[0], restart, layers, pairs[0], **noise),
+        _map(titles[1], first, layers, pairs[1], **noise),
+        charts.similarity_map("(c) Difference", restart - first, layers, **change),
+        charts.diagonals(
+            "(d) A layer with itself",
+            lines,
+            layers,
+            measure,
+            noise["floor"],
+            [*_papers_diagonals(len(layers), config["dataset"] != "cifar10")],
+        ),
+    ]
+    for pair, file in PAPER_MAPS.items():
+        theirs = paper.similarity_map(file)
+        title = f"The paper's: {pair[0]} against {pair[1]} (one triangle, mirrored)"
+        panels.append(_map(title, theirs.values, theirs.rows, pair, still=False))
+    caption = "Figure 14: layers over a restart, and from first to last"
+    title = "Figure 14, mean over seeds"
+    return Figure(title, caption, panels, ["similarity"], height=4.2)
+
+
+def _map(title: str, values: Any, layers: Any, epochs: Any, **options: Any) -> HeatMap:
+    axes = {"y": f"epoch {epochs[0]}", "x": f"epoch {epochs[1]}"}
+    return charts.similarity_map(title, values, layers, **axes, **options)
+
+
+def _papers_diagonals(count: int, hidden: bool) -> Iterator[Series]:
+    """VGG-11-BN's layers, whatever ours are: on a scale of depth."""
+    legend = "paper (grey, by depth)"
+    for (a, b), file in PAPER_MAPS.items():
+        values = np.diagonal(paper.similarity_map(file).values)
+        depth = np.linspace(0, count - 1, len(values))
+        name = f"paper: w{a} against w{b}, by depth"
+        yield Series(depth, values, name, legend=legend, paper=True, hidden=hidden)
+        legend = ""
+
+
+def barriers(config: dict, arrays: Arrays) -> Figure:
+    """How high the segment rises above its worse end, against the distance."""
+    series, highest = [], 0.0
+    for arm, name in ARMS.items():
+        pairs = config["step_pairs" if arm == "step" else "sgdr_pairs"]
+        for number, (a, b) in enumerate(pairs):
+            losses = arrays[f"{arm}/{a}-{b}/segment/train_loss"]
+            worse = np.maximum(losses[:, 0], losses[:, -1])
+            barrier = 100 * (losses[:, 1:-1].max(1) / worse - 1)
+            distance = arrays[f"{arm}/{a}-{b}/distance"]
+            own: dict[str, Any] = {"color": COLORS[arm], "line": "none"}
+            marks: dict[str, Any] = {"marker": "o", "legend": "" if number else name}
+            series += [
+                Series(distance, barrier, f"{name}, w{a} to w{b}", **marks, **own),
+                Series([distance.mean()], [barrier.mean()], labels=[f"{a}-{b}"], **own),
+            ]
+            highest = max(highest, barrier.max())
+    chart = Chart(
+        "Highest point of each segment",
+        Axis("distance of the two networks (Euclidean, all weights)"),
+        Axis(
+            "highest point of the segment\nabove its worse end",
+            "% of its loss",
+            "symlog" if highest > 100 else "linear",  # some are tenfold the others
+        ),
+        series,
+        [Reference(100 * config["smallest_effect"], "smallest that counts")],
+    )
+    caption = "Barriers beside the distance of the two networks"
+    size = {"columns": 1, "width": 6.0, "height": 3.6}
+    return Figure("Barriers and distances", caption, [chart], ["barrier"], **size)

@@ -1,0 +1,1 @@
+"""The warmup study; its question stands in `study.py`."""

@@ -1,0 +1,241 @@
+"""The figures of the warmup study: 4, 5 and 15 of the paper, and the controls."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.common import charts, paper
+from experiments.common.charts import Arrays
+from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
+
+# The arms of the paper, by the names of its columns.
+PAPER = {
+    "small": "SB no warmup",
+    "large": "LB no warmup",
+    "warmup": "LB+warmup",
+    "freeze_fc": "LB+FC freeze",
+}
+PAPER_MAPS = {
+    "fig5a_SB_nowarm_0_200": "small batch: iterations 0 and 200",
+    "fig5b_LB_nowarm_0_200": "large batch: iterations 0 and 200",
+    "fig5c_LB_warm_0_200": "warmup: iterations 0 and 200",
+    "fig5d_LB_warm_200_2990": "warmup: iterations 200 and 2990",
+}
+WORDS = {
+    "small": "small batch",
+    "large": "large batch",
+    "warmup": "warmup",
+    "freeze_fc": "FC frozen",
+    "freeze_conv": "conv. frozen",
+    "freeze_random": "others frozen",
+    "low_rate": "low rate",
+    "clip": "clipped",
+    "warmup_fc": "FC warmup",
+}
+COLORS = dict(zip(WORDS, (*style.COLORS, "#999999", "#666666", "#8C510A"), strict=True))
+BEFORE = {"y": "before", "x": "after"}
+
+
+def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """All figures of a run."""
+    del results
+    found = {"figure4": figure4(config, arrays), "figure5": figure5(config, arrays)}
+    if _is_papers(config):
+        found["figure5_paper"] = figure5_paper()
+    if config["model"].startswith("resnet"):
+        found["figure15"] = figure15(config, arrays)
+    return found | {"controls": controls(config, arrays)}
+
+
+def _arms(config: dict, *names: str) -> list[str]:
+    return [name for name in names if name in config["arms"]]
+
+
+def _is_papers(config: dict) -> bool:
+    return config["dataset"] == "cifar10" and config["model"] == "vgg11_bn"
+
+
+def figure4(config: dict, arrays: Arrays) -> Figure:
+    """Accuracy, rates, and what the first epochs change."""
+    arms = _arms(config, "small", "large", "warmup")
+    early = _arms(config, "large", "warmup", "freeze_fc")
+    accuracy, end, cca = (
+        paper.table(f"warmup/{name}")
+        for name in ("fig4a_val_acc", "fig4d_val_acc", "fig4c_cca")
+    )
+    epochs = np.arange(config["epochs"])
+    rates = [
+        Series(
+            epochs, arrays[f"{arm}/rate_rest"], WORDS[arm], COLORS[arm], line="steps"
+        )
+        for arm in arms
+    ]
+    changed = charts.diagonals(
+        "(c) Each layer before against after the warmup",
+        {WORDS[arm]: (arrays[f"{arm}/similarity"], COLORS[arm]) for arm in arms},
+        arrays["layers"],
+        config["measure"],
+        arrays["similarity_floor"],
+        _papers(config, arms, cca["idx"], cca) if _is_papers(config) else (),
+    )
+    panels = [
+        _accuracy(
+            "(a) Test accuracy",
+            arms,
+            arrays,
+            _papers(config, arms, accuracy["epoch"] + 1, accuracy),
+        ),
+        Chart(
+            "(b) Learning rate",
+            Axis("epoch (from 0)"),
+            Axis("learning rate", scale="log"),
+            rates,
+        ),
+        changed,
+        _accuracy(
+            "(d) Test accuracy until the end of the warmup",
+            early,
+            arrays,
+            _papers(config, early, end["epoch"] + 1, end),
+            config["warmup_epochs"],
+        ),
+    ]
+    caption = "Figure 4: accuracy, rates, and what the first epochs change"
+    claims = ["final-accuracy", "early-accuracy/warmup", "fc-similarity"]
+    return Figure("Figure 4", caption, panels, claims)
+
+
+def _accuracy(
+    title: str,
+    arms: Sequence[str],
+    arrays: Arrays,
+    papers: Sequence[Series] = (),
+    last: int | None = None,
+) -> Chart:
+    """Test accuracy against epochs, up to the `last` one."""
+    series = []
+    for arm in arms:
+        values = 100 * arrays[f"{arm}/test_accuracy"]
+        epochs = 1 + np.arange(values.shape[1])
+        series.append(Series(epochs, values, WORDS[arm], COLORS[arm]))
+    limits = (None, None) if last is None else (0.5, last + 0.5)
+    x, y = Axis("epochs trained", limits=limits), Axis("test accuracy", "%")
+    return Chart(title, x, y, [*series, *papers])
+
+
+def _papers(config: dict, arms: Sequence[str], x: Any, table: Any) -> list[Series]:
+    own: dict[str, Any] = {"paper": True, "hidden": not _is_papers(config)}
+    return [Series(x, table[PAPER[arm]], f"paper: {WORDS[arm]}", **own) for arm in arms]
+
+
+def figure5(config: dict, arrays: Arrays) -> Figure:
+    """Layers before against after the warmup; the page has the paper's maps too."""
+    found = [
+        (f"{WORDS[arm]}: before against after", f"{arm}/similarity", BEFORE)
+        for arm in _arms(config, "small", "large", "warmup")
+    ]
+    if "warmup" in config["arms"]:
+        words = "warmup: after it against the end"
+        found.append((words, "warmup/similarity_later", {"y": "after", "x": "end"}))
+    own: dict[str, Any] = {"floor": arrays["similarity_floor"]}
+    own["label"] = f"{config['measure']} (dots: not above the noise floor)"
+    ours = [
+        charts.similarity_map(
+            f"({letter}) {words}", arrays[key].mean(0), arrays["layers"], **axes, **own
+        )
+        for letter, (words, key, axes) in zip("abcd", found, strict=False)
+    ]
+    panels = [*ours, *_papers_maps(still=False)]
+    caption = "Figure 5: layers before against after the warmup"
+    title = "Figure 5, mean over seeds"
+    return Figure(title, caption, panels, ["fc-similarity"], height=4.2)
+
+
+def _papers_maps(still: bool) -> list[HeatMap]:
+    found = {
+        words: paper.similarity_map(f"warmup/{name}")
+        for name, words in PAPER_MAPS.items()
+    }
+    own: dict[str, Any] = {"label": "similarity", "still": still, **BEFORE}
+    return [
+        charts.similarity_map(
+            f"The paper's, {words} (mirrored)", theirs.values, theirs.rows, **own
+        )
+        for words, theirs in found.items()
+    ]
+
+
+def figure5_paper() -> Figure:
+    """The paper's own maps."""
+    title = "Figure 5 as the paper has it: one triangle, mirrored"
+    caption = "Figure 5 as the paper has it"
+    return Figure(title, caption, _papers_maps(still=True), subtitle="", height=4.2)
+
+
+def figure15(config: dict, arrays: Arrays) -> Figure:
+    """ResNets, until the end of the warmup."""
+    arms = _arms(config, "warmup", "large", "freeze_fc")
+    found = paper.table("warmup/fig15_resnet")
+    net = "ResNet-" + config["model"].removeprefix("resnet")
+    epochs = [int(name) for name in found if name.isdigit()]
+    papers = []
+    for arm in arms:
+        its = (found["net"] == net) & (found["setup"] == PAPER[arm])
+        for row in np.flatnonzero(its):
+            values = [found[str(epoch)][row] for epoch in epochs]
+            hidden = config["dataset"] != "cifar10"
+            name = f"paper: {WORDS[arm]}"
+            papers.append(Series(epochs, values, name, paper=True, hidden=hidden))
+    title = "Test accuracy until the end of the warmup"
+    panel = _accuracy(title, arms, arrays, papers, config["warmup_epochs"])
+    size = {"columns": 1, "width": 6.0, "height": 3.6}
+    return Figure(
+        "Figure 15", "Figure 15: ResNets", [panel], ["early-accuracy"], **size
+    )
+
+
+def controls(config: dict, arrays: Arrays) -> Figure:
+    """All arms: accuracy after the warmup and at the end, and what changed."""
+    arms = config["arms"]
+    changes, similarities = [], []
+    for arm in arms:
+        change = arrays[f"{arm}/change"]
+        change = np.where(change > 0, change, np.nan)  # frozen: off a log scale
+        changes.append(charts.along_layers(change, WORDS[arm], COLORS[arm]))
+        values = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
+        similarities.append(charts.along_layers(values, WORDS[arm], COLORS[arm]))
+    kernels = Axis("kernel", names=list(map(str, arrays["kernels"])))
+    layers = charts.layers_axis("layer", arrays["layers"])
+    relative = Axis("relative change\nof the kernel", scale="log")
+    similar = Axis(f"similarity ({config['measure']})", limits=(0, 1))
+    weights = "Weights, until the end of the warmup"
+    everyone = _accuracy("Test accuracy", arms, arrays)
+    panels = [
+        _moments(config, arrays, arms),
+        Chart(weights, kernels, relative, changes, legend=False),
+        Chart("Activations, likewise", layers, similar, similarities, legend=False),
+        dataclasses.replace(everyone, still=False),
+    ]
+    caption = "All arms, and controls that the paper lacks"
+    size = {"columns": 3, "width": 11.0, "height": 3.6, "legend_below": True}
+    return Figure("All arms", caption, panels, ["early-accuracy"], **size)
+
+
+def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
+    """A row an arm, a mark a seed: after the warmup and at the end."""
+    moments = (
+        ("end of warmup", config["warmup_epochs"] - 1, -0.15, "o"),
+        ("end of training", -1, 0.15, "s"),
+    )
+    series = []
+    for words, epoch, offset, marker in moments:
+        own: dict[str, Any] = {"marker": marker, "filled": marker == "s"}
+        for row, arm in enumerate(arms):
+            values = 100 * arrays[f"{arm}/test_accuracy"][:, epoch]
+            place = values, np.full(len(values), row + offset), f"{WORDS[arm]}, {words}"
+            own |= {"legend": "" if row else words, "line": "none"}
+            series.append(Series(*place, COLORS[arm], **own))
+    x = Axis("test accuracy, a mark a seed", "%")
+    return Chart("Accuracy", x, Axis(names=[WORDS[arm] for arm in arms]), series)

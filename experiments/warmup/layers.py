@@ -1,0 +1,66 @@
+"""Which layers the arms of the warmup study freeze, and how much they change."""
+
+from typing import Any
+
+import numpy as np
+
+from kd_heuristics import leaf_names
+
+
+def layer_of(path: str) -> str:
+    """The layer of a parameter's path: "fc_0" of "fc_0/kernel".
+
+    >>> layer_of("fc_0/kernel")
+    'fc_0'
+    """
+    return path.rpartition("/")[0]
+
+
+def in_fc(path: str) -> bool:
+    """Whether a parameter belongs to the fully connected stack."""
+    return path.startswith("fc")
+
+
+def in_convolutions(path: str) -> bool:
+    """Whether a parameter belongs to the layers below the stack."""
+    return not in_fc(path)
+
+
+def random_layers(params: Any, seed: int) -> frozenset[str]:
+    """Layers below the FC stack that hold about as many parameters as it does.
+
+    Layers in an order drawn from `seed`, each taken where it keeps the total at or
+    below the stack's; the smallest layer where none does.
+    """
+    sizes: dict[str, int] = {}
+    for path, leaf in leaf_names.flat(params).items():
+        name = layer_of(path)
+        sizes[name] = sizes.get(name, 0) + leaf.size
+    target = sum(size for name, size in sizes.items() if in_fc(name))
+    below = sorted(name for name in sizes if not in_fc(name))
+    chosen, total = [], 0
+    for name in np.random.RandomState(seed).permutation(below):
+        if total + sizes[name] <= target:
+            chosen.append(str(name))
+            total += sizes[name]
+    return frozenset(chosen or [min(below, key=sizes.__getitem__)])
+
+
+def relative_change(before: Any, after: Any) -> np.ndarray:
+    """Norm of the change of each kernel over the norm of the kernel before.
+
+    Float64, in the order of the paths; NaN where the run diverged.
+    """
+    pairs = zip(kernels(before).values(), kernels(after).values(), strict=True)
+    return np.array(
+        [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in pairs], np.float64
+    )
+
+
+def kernels(params: Any) -> dict[str, np.ndarray]:
+    """The kernels by layer, flattened, in the order of the paths."""
+    return {
+        layer_of(path): np.asarray(leaf, np.float64).ravel()
+        for path, leaf in leaf_names.flat(params).items()
+        if path.endswith("kernel")
+    }

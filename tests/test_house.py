@@ -1,0 +1,148 @@
+"""Where modules stand: no import runs upward or in a circle; rooms have their files."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {"distillation", "fsp", "funmatch", "mode_connectivity", "sgdr", "warmup"}
+# From the lowest. A part imports parts of lower floors alone, beside its own modules.
+FLOORS: tuple[set[str], ...] = (
+    {
+        "kd_heuristics.code_identity",
+        "kd_heuristics.compiled",
+        "kd_heuristics.decompositions",
+        "kd_heuristics.descriptions",
+        "kd_heuristics.environment",
+        "kd_heuristics.files",
+        "kd_heuristics.hosts",
+        "kd_heuristics.image_layout",
+        "kd_heuristics.integers",
+        "kd_heuristics.leaf_names",
+        "kd_heuristics.nearest",
+        "kd_heuristics.schedules",
+    },
+    {
+        "kd_heuristics.checkpoints",
+        "kd_heuristics.compilation",
+        "kd_heuristics.compile_cache",
+        "kd_heuristics.curves",
+        "kd_heuristics.freezing",
+        "kd_heuristics.interrupts",
+        "kd_heuristics.leaf_kinds",
+        "kd_heuristics.locks",
+        "kd_heuristics.other_code",
+        "kd_heuristics.parallel",
+        "kd_heuristics.plots",
+    },
+    {
+        "kd_heuristics.data",
+        "kd_heuristics.distill",
+        "kd_heuristics.landscape",
+        "kd_heuristics.points",
+        "kd_heuristics.runs",
+        "kd_heuristics.similarity",
+    },
+    {"kd_heuristics.models", "kd_heuristics.report", "kd_heuristics.surfaces"},
+    {"kd_heuristics.training"},
+    {"kd_heuristics.cli", "experiments.common"},
+    {f"experiments.{room}" for room in ROOMS},
+    {"experiments.benchmarks", "experiments.reproduce"},
+)
+
+
+def modules():
+    """The files of the project's modules, by dotted name."""
+    found = {}
+    for top in ("kd_heuristics", "experiments"):
+        for file in (ROOT / top).rglob("*.py"):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = file
+    return found
+
+
+def imports(file, known):
+    """The modules of ours that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            paths = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are by full name"
+            paths = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for path in paths:
+            while path and path not in known:
+                path = path.rpartition(".")[0]
+            if path:
+                yield path
+
+
+@pytest.fixture(scope="module")
+def graph():
+    known = modules()
+    return {name: {*imports(file, known)} - {name} for name, file in known.items()}
+
+
+def part(module):
+    return ".".join(module.split(".")[:2])
+
+
+def upward(graph):
+    """Imports of a part that does not stand lower: (importer, imported)."""
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    return {
+        (name, path)
+        for name, paths in graph.items()
+        for path in paths
+        if part(path) != part(name)
+        and "." in path  # the package itself imports nothing
+        and floor[part(path)] >= floor[part(name)]
+    }
+
+
+def test_every_part_stands_on_a_floor(graph):
+    parts = {part(name) for name in graph if "." in name}
+    assert parts == {name for floor in FLOORS for name in floor}
+    assert len(parts) == sum(map(len, FLOORS))
+
+
+def test_no_import_runs_upward(graph):
+    assert upward(graph) == set()
+    wrong = graph | {"kd_heuristics.curves.arc": {"kd_heuristics.training.fit"}}
+    assert upward(wrong) == {("kd_heuristics.curves.arc", "kd_heuristics.training.fit")}
+
+
+def test_no_import_runs_in_a_circle(graph):
+    [*graphlib.TopologicalSorter(graph).static_order()]
+    wrong = graph | {"kd_heuristics.curves.trees": {"kd_heuristics.curves.curve"}}
+    with pytest.raises(graphlib.CycleError):
+        [*graphlib.TopologicalSorter(wrong).static_order()]
+
+
+FILES = {
+    "__init__.py",
+    "__main__.py",
+    "claims.py",
+    "config.py",
+    "figures.py",
+    "paper",
+    "study.py",
+}
+
+
+def test_every_study_has_the_same_files():
+    found = {file.parent.name for file in (ROOT / "experiments").glob("*/__main__.py")}
+    assert found == ROOMS
+    for room in ROOMS:
+        names = {file.name for file in (ROOT / "experiments" / room).iterdir()}
+        assert names >= FILES, room
+
+
+def test_no_file_of_the_studies_is_long():
+    for room in ("common", *ROOMS):
+        for file in (ROOT / "experiments" / room).glob("*.py"):
+            assert len(file.read_text(encoding="utf-8").splitlines()) <= 350, file
