@@ -1,10 +1,12 @@
 """Optimisers of the papers, with decay on kernels, clipping and schedules as data."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from kd_heuristics import leaf_kinds, leaf_names, schedules
@@ -34,7 +36,7 @@ def sgd(
       weight_decay: L2 coefficient, on `kernels` only: biases and batch-norm scales are
         not decayed.
       clip_norm: largest global norm of the gradient, before decay; above 0. `None`
-        disables clipping.
+        disables clipping, and so does infinity for one member of a population.
       mask: leaves to decay, as a tree of bools or a function of the parameters that
         returns one. `None` selects `kernels`.
 
@@ -124,12 +126,16 @@ def clipping(
 ) -> tuple[optax.GradientTransformation, ...]:
     """Returns clipping by the global norm, or `()` for `None`.
 
+    Infinity clips nothing and keeps the form of the state, so that a population may
+    have members with and without clipping.
+
     Raises: ValueError if a known norm is not above 0.
     """
     if clip_norm is None:
         return ()
-    remedy = "None disables clipping"
-    values.require("clip_norm", clip_norm, 0, remedy, strict=True)
+    if np.ndim(clip_norm) or values.known(clip_norm) != math.inf:
+        remedy = "None disables clipping"
+        values.require("clip_norm", clip_norm, 0, remedy, strict=True)
     return (optax.clip_by_global_norm(clip_norm),)
 
 

@@ -192,6 +192,18 @@ def test_bound_optimizers_take_extra_arguments():
     assert float(states[0][1].scale) < 1
 
 
+@pytest.mark.parametrize("make", [training.sgd, training.adam, training.shampoo])
+def test_infinity_clips_nothing_and_keeps_the_state_of_a_clipped_member(make):
+    params = {"w": jnp.full((2, 2), 3.0)}
+    kept = [make(0.5, clip_norm=jnp.float32(norm)) for norm in (1.0, np.inf)]
+    clipped, free = (one.init(params) for one in kept)
+    assert jax.tree.structure(clipped) == jax.tree.structure(free)
+    plain = make(0.5, clip_norm=None)
+    found, _ = kept[1].update(params, free, params)  # a gradient of norm 6
+    expected, _ = plain.update(params, plain.init(params), params)
+    np.testing.assert_array_equal(found["w"], expected["w"])
+
+
 WRONG = """
     import numpy as np
     from kd_heuristics import training
