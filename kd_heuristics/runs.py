@@ -352,4 +352,6 @@ class RunFolder:
 def _has_steps(directory) -> bool:
     """Whether a training has written a checkpoint."""
     folder = epath.Path(directory)
-    return folder.exists() and any(path.name.isdigit() for path in folder.iterdir())
+    return folder.exists() and any(
+        path.name.isascii() and path.name.isdigit() for path in folder.iterdir()
+    )

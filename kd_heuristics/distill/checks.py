@@ -172,3 +172,13 @@ def temperature(value: Any) -> None:
 def weight(name: str, value: Any) -> None:
     """Checks that the weight of a term is finite and not negative."""
     scalar(name, value, 0.0, "0 leaves the term out")
+
+
+def weighted(value: ArrayLike, term: jax.Array) -> jax.Array:
+    """Returns `value * term`; a known weight of 0 leaves out a term that is infinite.
+
+    >>> weighted(0.0, jnp.array([jnp.inf, 2.0])).tolist()
+    [0.0, 0.0]
+    """
+    left_out = not isinstance(value, jax.core.Tracer) and not np.any(value)
+    return jnp.zeros_like(term) if left_out else jnp.asarray(value * term)

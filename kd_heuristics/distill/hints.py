@@ -74,7 +74,7 @@ def fitnet_loss(
     """
     checks.weight("weight", weight)
     soft = losses.soft_cross_entropy(student_logits, teacher_logits, temperature)
-    return jnp.asarray(losses.hard_labels(student_logits, labels) + weight * soft)
+    return losses.hard_labels(student_logits, labels) + checks.weighted(weight, soft)
 
 
 def annealed_weight(

@@ -148,7 +148,7 @@ def hinton(
     checks.weight("hard_weight", hard_weight)
     hard = hard_labels(student_logits, labels)
     soft = kl(student_logits, teacher_logits, temperature)
-    return jnp.asarray(soft_weight * soft + hard_weight * hard)
+    return checks.weighted(soft_weight, soft) + checks.weighted(hard_weight, hard)
 
 
 def logit_matching(

@@ -171,7 +171,7 @@ def stored(outputs: PyTree) -> Teacher:
     Raises: ValueError for outputs that are integers, which hold no NaN; when called,
       for batches without such an "index".
 
-    >>> teacher = stored(np.array([[0.5], [2.0]]))
+    >>> teacher = stored(jnp.array([[0.5], [2.0]]))
     >>> teacher({"index": jnp.array([1, 0, -1, 2])}).ravel().tolist()
     [2.0, 0.5, nan, nan]
     """

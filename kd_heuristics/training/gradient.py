@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics import data, parallel
+from kd_heuristics.precision import common_type
 from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
 
@@ -39,16 +40,27 @@ def averaged(objective, batch_stats, batch, key, form, params, differentiate=Tru
         if form.batch_mesh is not None:
             mine = parallel.constrain_batch(mine, form.batch_mesh)
         gradient, batch_stats, values = part(carry[0], mine, key)
-        return (batch_stats, jax.tree.map(jnp.add, carry[1], (gradient, values))), None
+        sums = jax.tree.map(
+            lambda total, own: total + own.astype(total.dtype),
+            carry[1],
+            (gradient, values),
+        )
+        return (batch_stats, sums), None
 
     first = jax.eval_shape(part, batch_stats, _every(parts, 0, batch), key)
+    # In bfloat16 a sum of many parts would stop growing.
     zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2])
+        lambda leaf: jnp.zeros(leaf.shape, common_type(leaf.dtype, jnp.float32)),
+        (first[0], first[2]),
     )
     (batch_stats, sums), _ = jax.lax.scan(
         body, (batch_stats, zeros), (jnp.arange(parts), jax.random.split(key, parts))
     )
-    gradient, values = jax.tree.map(lambda leaf: leaf / parts, sums)
+    gradient, values = jax.tree.map(
+        lambda total, leaf: (total / parts).astype(leaf.dtype),
+        sums,
+        (first[0], first[2]),
+    )
     return gradient, batch_stats, values
 
 

@@ -36,7 +36,7 @@ def sgd(
       weight_decay: L2 coefficient, on `kernels` only: biases and batch-norm scales are
         not decayed.
       clip_norm: largest global norm of the gradient, before decay; above 0. `None`
-        disables clipping.
+        disables clipping, and so does infinity for one member of a population.
       mask: leaves to decay, as a tree of bools or a function of the parameters that
         returns one. `None` selects `kernels`.
 
@@ -125,6 +125,9 @@ def clipping(
     clip_norm: Number | None,
 ) -> tuple[optax.GradientTransformation, ...]:
     """Returns clipping by the global norm, or `()` for `None`.
+
+    Infinity clips nothing and keeps the form of the state, so that a population may
+    have members with and without clipping.
 
     Raises: ValueError if a known norm is not above 0.
     """

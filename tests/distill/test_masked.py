@@ -144,3 +144,23 @@ def test_settings_change_nothing(name, mode):
     assert found.dtype == expected.dtype
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-10)
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.5), (np.float32(0), 0.5), (1.0, 0)])
+def test_a_term_of_weight_zero_is_left_out(weights):
+    """Though a masked class makes it infinite."""
+    student, teacher = np.float32([[2, 1, -np.inf]]), np.float32([[1, 3, 0.5]])
+    soft, hard = weights
+    labels = np.array([0 if hard else 2])
+    found = distill.hinton(
+        student,
+        teacher if hard else student,
+        labels,
+        soft_weight=soft,
+        hard_weight=hard,
+    )
+    expected = 0.5 * np.log1p(np.exp(-1.0)) if hard else 0.0
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    if hard:
+        left = distill.fitnet_loss(student, teacher, labels, weight=soft)
+        np.testing.assert_allclose(left, [2 * expected], rtol=1e-6)

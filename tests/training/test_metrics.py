@@ -236,3 +236,23 @@ def test_statistics_stay_in_the_floats_they_start_in():
     )
     assert state.batch_stats["mean"].dtype == jnp.bfloat16
     assert float(state.batch_stats["mean"]) == 2
+
+
+def test_gradients_of_many_micro_batches_add_up_in_float32():
+    """512 equal parts: a bfloat16 sum of ones stops growing at 256."""
+
+    def objective(params, batch_stats, batch, key):
+        del batch, key
+        return params["w"].sum().astype(jnp.float32), (batch_stats, {})
+
+    state = training.fit(
+        objective,
+        {"w": jnp.zeros(1, jnp.bfloat16)},
+        {},
+        optax.sgd(1.0),
+        lambda seed, step: {"x": jnp.ones(512)},
+        num_steps=1,
+        micro_batches=512,
+    )
+    assert state.params["w"].dtype == jnp.bfloat16
+    assert float(state.params["w"][0]) == -1.0
