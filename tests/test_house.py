@@ -22,8 +22,9 @@ FLOORS: tuple[set[str], ...] = (
         "kd_heuristics.integers",
         "kd_heuristics.leaf_names",
         "kd_heuristics.nearest",
-        "kd_heuristics.schedules",
+        "kd_heuristics.precision",
     },
+    {"kd_heuristics.schedules"},
     {
         "kd_heuristics.checkpoints",
         "kd_heuristics.compilation",

@@ -306,13 +306,12 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
         if a != b
         for name in per_arm[a]
     }
+    first = kernels(lab.starts[config.first_seed][0])
     sizes = {
         name: sum(array.size for key, array in kernels_of.items())
         for name, kernels_of in {
-            "fc": {k: v for k, v in kernels(_first(lab)).items() if in_fc(k)},
-            "random": {
-                k: v for k, v in kernels(_first(lab)).items() if k in lab.chosen
-            },
+            "fc": {k: v for k, v in first.items() if in_fc(k)},
+            "random": {k: v for k, v in first.items() if k in lab.chosen},
         }.items()
     }
     return {
@@ -325,10 +324,6 @@ def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
         "similarities_by_measure": maps.by_measure(similarities, config.measure),
         "claims": judge_all(claims(config), statistics),
     }
-
-
-def _first(lab):
-    return lab.starts[lab.config.first_seed][0]
 
 
 STUDY = Study(
