@@ -14,7 +14,11 @@ from kd_heuristics.data.dataset import Dataset
 
 
 def augment(
-    images: UInt8[Array, "b h w c"], key: jax.Array, *, padding: int, flip: bool
+    images: UInt8[Array, "b h w c"],
+    key: jax.Array,
+    *,
+    padding: SupportsIndex,
+    flip: bool,
 ) -> UInt8[Array, "b h w c"]:
     """Applies `random_crop`, then `random_flip` if `flip` is true."""
     key_crop, key_flip = jax.random.split(key)
@@ -23,7 +27,7 @@ def augment(
 
 
 def augment_batches(
-    batches: dict[str, jax.Array], key: jax.Array, *, padding: int, flip: bool
+    batches: dict[str, jax.Array], key: jax.Array, *, padding: SupportsIndex, flip: bool
 ) -> dict[str, jax.Array]:
     """Crops and flips each image of evaluation batches once (see `augment`).
 

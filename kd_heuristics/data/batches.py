@@ -93,7 +93,7 @@ class _Sample:
 def batch_indices(
     seed: SupportsIndex | jax.Array,
     step: SupportsIndex | jax.Array,
-    num_examples: int,
+    num_examples: SupportsIndex,
     batch_size: SupportsIndex,
 ) -> Int32[Array, " b"]:
     """Which examples batch `step` holds: int32 [batch_size].
@@ -115,6 +115,7 @@ def batch_indices(
     >>> sorted(first + second)
     [0, 1, 2, 3]
     """
+    num_examples = integers.integer("num_examples", num_examples)
     size = integers.integer("batch_size", batch_size, 1)
     epoch, batch = jnp.divmod(jnp.asarray(step), steps_per_epoch(num_examples, size))
     key = jax.random.key(integers.seed(seed))
@@ -123,7 +124,7 @@ def batch_indices(
     return permute(key, places, num_examples)
 
 
-def steps_per_epoch(num_examples: int, batch_size: SupportsIndex) -> int:
+def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> int:
     """Whole batches in a pass over the set.
 
     Raises:
@@ -132,6 +133,7 @@ def steps_per_epoch(num_examples: int, batch_size: SupportsIndex) -> int:
     >>> steps_per_epoch(50_000, 128)
     390
     """
+    num_examples = integers.integer("num_examples", num_examples)
     batch_size = integers.integer("batch_size", batch_size, 1)
     if batch_size > num_examples:
         raise ValueError(

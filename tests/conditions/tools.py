@@ -280,6 +280,9 @@ def similarity_maps(world):
     sequences = {"h": MAPS[0].reshape(40, 16, 3)}
     return {
         "tokens": similarity.tokens(sequences, take="each"),
+        "treatments": [
+            kind == "dft" for kind in similarity.treatments(maps, "auto").values()
+        ],
         "dft_cca": similarity.dft_cca(MAPS[0], MAPS[1]),
         "matrix": similarity.matrix(maps, conv="mean", measure="cka"),
         "auto": similarity.matrix(maps | sequences, conv="auto", measure="cka"),
