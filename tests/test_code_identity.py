@@ -221,7 +221,7 @@ def test_what_is_handed_to_plots_and_claims_changes_nothing(tree, text, same):
 
 def test_of_the_library_it_takes_what_is_used():
     found = {*code_identity.modules(curves.line)}
-    names = ("curves.curve", "curves.trees", "leaf_names")
+    names = ("curves.curve", "curves.trees", "leaf_names", "precision")
     assert found == {f"kd_heuristics.{name}" for name in names}
     found = {*code_identity.modules(points.exact)}
     assert "kd_heuristics.points.moments" in found
@@ -258,6 +258,7 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
         "kd_heuristics.curves.curve",
         "kd_heuristics.curves.trees",
         "kd_heuristics.leaf_names",
+        "kd_heuristics.precision",
     ]
 
 

@@ -56,7 +56,7 @@ def test_the_flags_reach_the_run(name, flags, rule, monkeypatch, tmp_path):
         return tmp_path
 
     monkeypatch.setattr(launch, "run", run)
-    monkeypatch.setattr(reproduce.report, "write", lambda root: tmp_path)
+    monkeypatch.setattr(reproduce.report, "write", lambda root, expected: tmp_path)
     main(name, [*flags, "--preset", "smoke", "--workdir", str(tmp_path)], monkeypatch)
     assert {*got} == {rule}
 
