@@ -1,4 +1,4 @@
-"""Writes fixtures/tensorflow_images.npz: small images of many kinds, and what
+"""Writes tests/fixtures/tensorflow_images.npz: small images of many kinds, and what
 TensorFlow makes of them. Run once where TensorFlow is installed:
 
     python tests/data/make_tensorflow_images.py
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 SHAPE = (9, 14)
-FILE = pathlib.Path(__file__).parent / "fixtures" / "tensorflow_images.npz"
+FILE = pathlib.Path(__file__).parents[1] / "fixtures" / "tensorflow_images.npz"
 
 
 def main():

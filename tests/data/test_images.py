@@ -11,7 +11,7 @@ from kd_heuristics import data
 from kd_heuristics.data import images, records
 from tests.data import prepared_fixture as fixture
 
-FILE = pathlib.Path(__file__).parent / "fixtures" / "tensorflow_images.npz"
+FILE = pathlib.Path(__file__).parents[1] / "fixtures" / "tensorflow_images.npz"
 STORED = dict(np.load(FILE))
 KINDS = [name.rsplit("/")[0] for name in STORED if name.endswith("/encoded")]
 # TensorFlow's fast transform of JPEG's blocks is off by up to 3 of 255.

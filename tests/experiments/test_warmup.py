@@ -59,6 +59,7 @@ def test_a_second_seed_compiles_nothing_more(tmp_path, capsys):
     config = dataclasses.replace(
         SMOKE, seeds=2, arms=("large", "warmup"), measure="cka"
     )
+    jax.clear_caches()  # equal networks share the programs of runs before
     two = launch.run(warmup.STUDY, config, tmp_path)
     assert compilations(two)["networks"] == {
         "advance": 1,  # of large batches

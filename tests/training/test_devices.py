@@ -186,7 +186,7 @@ def test_each_device_has_its_share_of_the_batch():
         objective,
         jnp.float32(1),
         {},
-        OPTIMIZER,
+        UNDECAYED,
         BATCHES,
         num_steps=1,
         mesh=parallel.mesh(4),
