@@ -95,6 +95,8 @@ def _parts(thing):
         yield "", thing.__func__
         yield "", thing.__self__
     elif inspect.isfunction(thing):
+        # A wrapper holds its function too: named alike with and without it.
+        yield "", getattr(thing, "__wrapped__", ())
         for name, cell in zip(
             thing.__code__.co_freevars, thing.__closure__ or (), strict=True
         ):

@@ -106,7 +106,7 @@ def diverge(mesh):
         lambda w, stats, batch, key: (w / 0.0, (stats, {})),
         np.float32(1),
         {},
-        recipes.OPTIMIZER,
+        training.sgd(0.02, 0.9),
         recipes.BATCHES,
         num_steps=2,
         mesh=mesh,

@@ -8,8 +8,8 @@ from experiments.benchmarks import calibration
 from kd_heuristics.similarity.measure import NAMES
 
 TINY = calibration.Config(
-    examples=40,
-    units=3,
+    examples=80,
+    units=12,  # all of the 10 shared directions
     draws=20,
     draws_decomposed=8,
     planted=5,
