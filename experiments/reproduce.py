@@ -20,7 +20,8 @@ from experiments.funmatch import study as funmatch
 from experiments.mode_connectivity import study as mode_connectivity
 from experiments.sgdr import study as sgdr
 from experiments.warmup import study as warmup
-from kd_heuristics import compile_cache, files, hosts, nearest, report
+from kd_heuristics import report
+from kd_heuristics.runtime import compile_cache, files, hosts, nearest
 
 STUDIES = (
     sgdr.STUDY,

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_heuristics import checkpoints, parallel
+from kd_heuristics import checkpoints
 from kd_heuristics.checkpoints import manifest, places
+from kd_heuristics.runtime import parallel
 from tests.modes import enable_x64
 
 OF_NUMPY = [np.dtype(code) for code in np.typecodes["All"] if code not in "OSUVMm"]

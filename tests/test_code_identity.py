@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kd_heuristics import code_identity, curves, points
+from kd_heuristics import curves, points
+from kd_heuristics.runs import code_identity
 
 TREE = {
     "mine/__init__.py": "",
@@ -186,7 +187,7 @@ def test_it_is_the_same_at_another_place_and_run_as_a_program(tree, tmp_path):
         write(other, name, textwrap.dedent(text))
     program = (
         "if __name__ == '__main__':\n"
-        "    from kd_heuristics import code_identity\n"
+        "    from kd_heuristics.runs import code_identity\n"
         "    print(code_identity.modules(compute))\n"
     )
     study = other / "mine/study.py"
@@ -212,7 +213,7 @@ def test_it_is_the_same_at_another_place_and_run_as_a_program(tree, tmp_path):
     ],
 )
 def test_what_is_handed_to_plots_and_claims_changes_nothing(tree, text, same):
-    start = "from kd_heuristics.report import Claim\nKIND = 3\ndef claims(plots):\n"
+    start = "from kd_heuristics.runs import Claim\nKIND = 3\ndef claims(plots):\n"
     write(tree, "mine/kinds.py", f'{start}    return Claim("a sentence", 1)')
     before = code_identity.modules(compute())
     write(tree, "mine/kinds.py", f"{start}{text}\n")
@@ -221,7 +222,7 @@ def test_what_is_handed_to_plots_and_claims_changes_nothing(tree, text, same):
 
 def test_of_the_library_it_takes_what_is_used():
     found = {*code_identity.modules(curves.line)}
-    names = ("curves.curve", "curves.trees", "leaf_names", "precision")
+    names = ("curves.curve", "curves.trees", "pytrees.leaf_names", "runtime.precision")
     assert found == {f"kd_heuristics.{name}" for name in names}
     found = {*code_identity.modules(points.exact)}
     assert "kd_heuristics.points.moments" in found
@@ -232,7 +233,7 @@ def test_of_the_library_it_takes_what_is_used():
 def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
     script = """
         import linecache, sys
-        from kd_heuristics import code_identity
+        from kd_heuristics.runs import code_identity
 
         def define(text, file):
             linecache.cache[file] = (len(text), None, text.splitlines(True), file)
@@ -257,8 +258,8 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
         "__main__.stage",
         "kd_heuristics.curves.curve",
         "kd_heuristics.curves.trees",
-        "kd_heuristics.leaf_names",
-        "kd_heuristics.precision",
+        "kd_heuristics.pytrees.leaf_names",
+        "kd_heuristics.runtime.precision",
     ]
 
 

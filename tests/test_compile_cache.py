@@ -8,12 +8,13 @@ import sys
 import jax
 import pytest
 
-from kd_heuristics import compilation, compile_cache, compiled
+from kd_heuristics.runtime import compilation, compile_cache, compiled
 
 # Prints what a program's second process is to see. The folder is used at the call.
 CHILD = """
 import jax, jax.numpy as jnp
-from kd_heuristics import compilation, compile_cache, training
+from kd_heuristics import training
+from kd_heuristics.runtime import compilation, compile_cache
 assert jax.config.jax_compilation_cache_dir is None  # importing sets nothing
 folder = compile_cache.use()
 assert jax.config.jax_compilation_cache_dir == (folder and str(folder))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import compiled
+from kd_heuristics.runtime import compiled
 
 TRACES = []
 

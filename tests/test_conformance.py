@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import distill, models, nearest, schedules, similarity
+from kd_heuristics import distill, models, schedules, similarity
+from kd_heuristics.runtime import nearest
 from tests.selection import some_long
 
 RNG = np.random.RandomState(0)

@@ -10,8 +10,10 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from kd_heuristics import compile_cache, data, distill, files, runs, surfaces, training
+from kd_heuristics import data, distill, runs, training
 from kd_heuristics.plots import style
+from kd_heuristics.points import surfaces
+from kd_heuristics.runtime import compile_cache, files
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -70,7 +72,8 @@ FULL = """
 import resource, sys
 import jax.numpy as jnp
 import numpy as np
-from kd_heuristics import checkpoints, files, runs
+from kd_heuristics import checkpoints, runs
+from kd_heuristics.runtime import files
 tree = {"w": jnp.arange(2.0**16)}
 folder = sys.argv[1]
 checkpoints.save(folder + "/c", 1, tree)

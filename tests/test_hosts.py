@@ -10,7 +10,7 @@ import pytest
 
 from experiments.common import launch
 from experiments.sgdr import study as sgdr
-from kd_heuristics import hosts, interrupts
+from kd_heuristics.runtime import hosts, interrupts
 
 
 def test_one_process_asks_nobody():

@@ -10,13 +10,13 @@ import threading
 
 import pytest
 
-from kd_heuristics import interrupts
+from kd_heuristics.runtime import interrupts
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Waits in C for as long as nobody stops it: a handler in Python would not run.
 STUCK = """
 import ctypes
-from kd_heuristics import interrupts
+from kd_heuristics.runtime import interrupts
 libc = ctypes.CDLL(None)
 with interrupts.handled():
     print("ready", flush=True)
@@ -25,7 +25,7 @@ with interrupts.handled():
         left = libc.sleep(left)
 """
 POLITE = """
-from kd_heuristics import interrupts
+from kd_heuristics.runtime import interrupts
 with interrupts.handled():
     print("ready", flush=True)
     try:
@@ -41,7 +41,8 @@ FORKING = """
 import multiprocessing, os, signal, sys, time
 import jax.numpy as jnp
 import optax
-from kd_heuristics import checkpoints, interrupts, training
+from kd_heuristics import checkpoints, training
+from kd_heuristics.runtime import interrupts
 
 how, folder = sys.argv[1:]
 
@@ -208,7 +209,7 @@ def test_a_forked_child_that_is_terminated_ends_and_its_parent_goes_on(
 
 INSIDE = """
 import os, signal
-from kd_heuristics import interrupts
+from kd_heuristics.runtime import interrupts
 before = [signal.getsignal(number) for number in interrupts.SIGNALS]
 with interrupts.handled():
     pid = os.fork()

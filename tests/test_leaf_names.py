@@ -12,9 +12,10 @@ import optax
 import pytest
 from flax import nnx
 
-from kd_heuristics import curves, freezing, landscape, leaf_names, training
+from kd_heuristics import curves, freezing, landscape, training
 from kd_heuristics.distill import transfer
 from kd_heuristics.models.adapters.naming import Naming
+from kd_heuristics.pytrees import leaf_names
 from tests.trees import BIAS, NAMES, TREES, NnxNet, partitioned
 
 KEY = jax.random.key(0)

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from kd_heuristics import locks, runs
+from kd_heuristics import runs
+from kd_heuristics.runtime import locks
 
 ROOT = pathlib.Path(__file__).parents[1]
 HOLD = """
 import pathlib, sys, time
-from kd_heuristics import locks
+from kd_heuristics.runtime import locks
 with locks.lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -1,6 +1,6 @@
 import pytest
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 NAMES = ("digits", "digits_photo", "cifar10", "cifar100")
 

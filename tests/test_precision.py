@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import distill, precision, training
+from kd_heuristics import distill, training
 from kd_heuristics.models import normalization
+from kd_heuristics.runtime import precision
 
 STRICT = pytest.mark.parametrize("promotion", ["standard", "strict"])
 NARROW = pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "bool"])

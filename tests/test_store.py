@@ -13,9 +13,10 @@ import pytest
 from etils import epath
 from flax import traverse_util
 
-from kd_heuristics import checkpoints, files, locks, runs, training
+from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.checkpoints import manifest
 from kd_heuristics.checkpoints import store as checkpoint_store
+from kd_heuristics.runtime import files, locks
 from tests.faults import recipes
 from tests.store import Store
 

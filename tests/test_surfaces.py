@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import landscape, points, runs, surfaces
+from kd_heuristics import landscape, points, runs
+from kd_heuristics.points import surfaces
 
 NETWORKS = [{"w": jnp.array(w)} for w in ([0.0, 0.0], [2.0, 0.0], [0.5, 1.5])]
 PLANE = landscape.plane(*NETWORKS, axes="gram_schmidt")  # x and y are w itself
@@ -198,7 +199,8 @@ def test_swapped_directions_transpose_the_surface(tmp_path):
 
 PROGRAM = """
 import sys, jax, jax.numpy as jnp, numpy as np
-from kd_heuristics import landscape, surfaces
+from kd_heuristics import landscape
+from kd_heuristics.points import surfaces
 jax.nn.softmax(jnp.ones(int(sys.argv[2])))  # what was traced before does not matter
 plane = landscape.span(*({"w": jnp.array(w)} for w in ([0.0, 0], [2.0, 0], [0.5, 1.5])))
 def metric(params, _, batch):

@@ -18,9 +18,9 @@ start = time.perf_counter()
 import flax, jax, optax
 middle = time.perf_counter()
 settings = dict(jax.config.values)
-from kd_heuristics import (
-    checkpoints, curves, data, distill, freezing, landscape, models, points,
-    schedules, similarity, surfaces, training)
+from kd_heuristics import checkpoints, curves, data, distill, freezing, landscape
+from kd_heuristics import models, points, schedules, similarity, training
+from kd_heuristics.points import surfaces
 end = time.perf_counter()
 from jax._src import xla_bridge
 print(json.dumps({

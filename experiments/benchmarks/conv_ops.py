@@ -18,8 +18,8 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks.train_step import describe, take_turns
-from kd_heuristics.compiled import jit
 from kd_heuristics.models import conv
+from kd_heuristics.runtime.compiled import jit
 
 # pixels a side, channels in, channels out, stride: of the VGGs, at full and at quarter
 # width, and of the ResNets

@@ -205,7 +205,7 @@ def loop(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
     """What one would write by hand: a jitted point, called point after point."""
     import jax
 
-    from kd_heuristics import compiled
+    from kd_heuristics.runtime import compiled
 
     curve, test, metric, refresh, versions = _jax_parts(config, arrays)
 

@@ -357,7 +357,7 @@ class Bench:
 
     def _point_forms(self, width):
         from experiments.benchmarks.train_step import take_turns
-        from kd_heuristics import parallel
+        from kd_heuristics.runtime import parallel
 
         ts, _, run = self._curve(width)
 

@@ -33,8 +33,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import curve_eval, similarity, train_step
-from kd_heuristics import data, models, parallel, training
+from kd_heuristics import data, models, training
 from kd_heuristics.plots import style
+from kd_heuristics.runtime import parallel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from experiments.benchmarks import train_step
 from experiments.common import teaching
 from experiments.fsp import nets
 from kd_heuristics import distill, models, training
-from kd_heuristics.compiled import jit
+from kd_heuristics.runtime.compiled import jit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

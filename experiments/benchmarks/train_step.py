@@ -33,7 +33,7 @@ import numpy as np
 import optax
 
 from kd_heuristics import models, training
-from kd_heuristics.compiled import jit
+from kd_heuristics.runtime.compiled import jit
 
 QUARTER = {"width": 0.25, "classifier_width": 128}
 

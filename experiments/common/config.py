@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any, Literal
 
 from experiments.common import fields
-from kd_heuristics import data, models, nearest
+from kd_heuristics import data, models
+from kd_heuristics.runtime import nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

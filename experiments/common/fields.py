@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, Literal
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 Rule = tuple[str, Callable[[Any], bool]]
 

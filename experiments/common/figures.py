@@ -3,9 +3,10 @@
 import dataclasses
 
 from experiments.common.study import Study
-from kd_heuristics import files, nearest, runs
+from kd_heuristics import runs
 from kd_heuristics.plots import Figure, FigureError, stored
 from kd_heuristics.plots import draw as drawing
+from kd_heuristics.runtime import files, nearest
 
 
 class _Arrays(dict):

@@ -14,7 +14,8 @@ import tyro
 from experiments.common import distributed, sweep
 from experiments.common.running import EXPLAINED, FAILED, USAGE, run
 from experiments.common.study import Study
-from kd_heuristics import compile_cache, files, hosts, interrupts, nearest, runs
+from kd_heuristics import runs
+from kd_heuristics.runtime import compile_cache, files, hosts, interrupts, nearest
 
 
 def main(study: Study) -> None:

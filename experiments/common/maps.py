@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import parallel, similarity, training
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.report import summary
+from kd_heuristics import similarity, training
+from kd_heuristics.runs import summary
+from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 

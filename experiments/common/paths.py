@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from experiments.common import fields
-from kd_heuristics import curves, nearest, parallel, points, schedules, training
-from kd_heuristics.compiled import as_partial
+from kd_heuristics import curves, points, schedules, training
+from kd_heuristics.runtime import nearest, parallel
+from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 

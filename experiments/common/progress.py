@@ -8,7 +8,7 @@ from typing import Any
 import rich.console
 import rich.progress
 
-from kd_heuristics import hosts, interrupts
+from kd_heuristics.runtime import hosts, interrupts
 
 
 class Progress:

@@ -9,17 +9,9 @@ from typing import Any
 from experiments.common import progress
 from experiments.common.figures import draw
 from experiments.common.study import Study
-from kd_heuristics import (
-    checkpoints,
-    code_identity,
-    compilation,
-    data,
-    files,
-    hosts,
-    parallel,
-    runs,
-    training,
-)
+from kd_heuristics import checkpoints, data, runs, training
+from kd_heuristics.runs import code_identity
+from kd_heuristics.runtime import compilation, files, hosts, parallel
 
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics import nearest
 from kd_heuristics.plots import Figure
-from kd_heuristics.report import Claim
-from kd_heuristics.report import claims as rules
+from kd_heuristics.runs import Claim
+from kd_heuristics.runs import claims as rules
+from kd_heuristics.runtime import nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,9 @@ from typing import Any
 
 from experiments.common import running
 from experiments.common.study import Job, Study
-from kd_heuristics import code_identity, compile_cache, other_code, runs
+from kd_heuristics import runs
+from kd_heuristics.runs import code_identity, other_code
+from kd_heuristics.runtime import compile_cache
 
 
 def of(

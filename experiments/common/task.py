@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import data, models, parallel, training
+from kd_heuristics import data, models, training
+from kd_heuristics.runtime import parallel
 
 PyTree = Any
 

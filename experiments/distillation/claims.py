@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.common import paper
 from experiments.distillation.config import Config
-from kd_heuristics.report import Claim
+from kd_heuristics.runs import Claim
 
 EARLY = 10 / 38  # the paper's "first ten layers" of the 38 of VGG-16
 

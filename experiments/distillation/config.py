@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.common import config as common
-from kd_heuristics import models, nearest, schedules
+from kd_heuristics import models, schedules
+from kd_heuristics.runtime import nearest
 
 KINDS = ("hint", "fsp")  # of knowledge, beside soft targets
 

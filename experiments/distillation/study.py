@@ -28,7 +28,7 @@ from experiments.distillation import figures
 from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import PRESETS, Config
 from experiments.distillation.lab import Laboratory
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics.runs import judge_all, summary
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.common import paper
 from experiments.fsp.config import Config
-from kd_heuristics.report import Claim
+from kd_heuristics.runs import Claim
 
 SHARE = "share of steps to the final loss of teacher_fast"
 

@@ -7,7 +7,8 @@ from typing import Any
 from experiments.common import config as common
 from experiments.common import fields
 from experiments.fsp.rows import FAST, HINTS, SMALL, TRANSFER, Row
-from kd_heuristics import files, models
+from kd_heuristics import models
+from kd_heuristics.runtime import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from experiments.fsp.nets import (
     vote,
 )
 from experiments.fsp.rows import FAST, HINTS, NEVER
-from kd_heuristics import data, distill, parallel, training
+from kd_heuristics import data, distill, training
+from kd_heuristics.runtime import parallel
 
 Starts = dict[Net, tuple]  # of each net: params, batch_stats
 

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.common import teaching
 from experiments.fsp.rows import Row
 from kd_heuristics import distill, models, training
-from kd_heuristics.compiled import jit
+from kd_heuristics.runtime.compiled import jit
 
 Net = tuple[int, int]  # seed, number
 

@@ -27,7 +27,7 @@ from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lab import Laboratory
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics.runs import judge_all, summary
 
 
 def share_of_steps(steps: np.ndarray, loss: np.ndarray, goal: np.ndarray) -> np.ndarray:

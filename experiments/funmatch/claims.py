@@ -2,7 +2,7 @@
 
 from experiments.funmatch.arms import ARMS, table3
 from experiments.funmatch.config import Config
-from kd_heuristics.report import Claim
+from kd_heuristics.runs import Claim
 
 
 def claims(config: Config) -> tuple[Claim, ...]:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from experiments.common import config as common
 from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Grid, Setting, table3, table4
-from kd_heuristics import data, models, nearest
+from kd_heuristics import data, models
+from kd_heuristics.runtime import nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from experiments.funmatch import lessons, sets
 from experiments.funmatch.arms import ARMS, Arm, Setting
 from experiments.funmatch.config import Config, name
 from experiments.funmatch.held import HeldOut
-from kd_heuristics import data, distill, files, models, parallel, runs, training
+from kd_heuristics import data, distill, models, runs, training
 from kd_heuristics.models import bit_weights
+from kd_heuristics.runtime import files, parallel
 
 PyTree = Any
 TEACHERS = 10_000  # added to a seed: no teacher has a student's start or batches

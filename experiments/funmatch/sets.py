@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.funmatch.config import Config
-from kd_heuristics import compiled, data, parallel
+from kd_heuristics import data
 from kd_heuristics.data.views import View
+from kd_heuristics.runtime import compiled, parallel
 
 PyTree = Any
 CHUNK = 8192  # held-out images that are on the device at once

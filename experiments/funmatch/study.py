@@ -31,7 +31,7 @@ from experiments.funmatch.arms import ARMS, Setting
 from experiments.funmatch.claims import against, claims, patience
 from experiments.funmatch.config import PRESETS, Config, name
 from experiments.funmatch.lab import Laboratory
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics.runs import judge_all, summary
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:

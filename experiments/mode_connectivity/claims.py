@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.common import paper
 from experiments.mode_connectivity.config import Config
-from kd_heuristics.report import Claim
+from kd_heuristics.runs import Claim
 
 
 def claims(config: Config) -> tuple[Claim, ...]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from experiments.common import config as common
 from experiments.common import paths
-from kd_heuristics import nearest, schedules
+from kd_heuristics import schedules
+from kd_heuristics.runtime import nearest
 
 Group = Literal["sgd", "large", "adam", "plain"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import KINDS, MODES, Config
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics.runs import judge_all, summary
 
 
 def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:

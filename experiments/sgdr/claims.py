@@ -1,7 +1,7 @@
 """What the paper says of restarts, as numbers that a run can contradict."""
 
 from experiments.sgdr.config import Config
-from kd_heuristics.report import Claim
+from kd_heuristics.runs import Claim
 
 
 def claims(config: Config) -> tuple[Claim, ...]:

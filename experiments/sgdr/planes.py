@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics import curves, landscape, surfaces
+from kd_heuristics import curves, landscape
+from kd_heuristics.points import surfaces
 
 ARM = "sgdr"
 

@@ -9,7 +9,7 @@ from experiments.common import maps
 from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics.runs import judge_all, summary
 
 
 def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from experiments.common import config as common
-from kd_heuristics import nearest, schedules
+from kd_heuristics import schedules
+from kd_heuristics.runtime import nearest
 
 NEVER = 2**30  # a step that no run reaches
 

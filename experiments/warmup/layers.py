@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics import leaf_names
+from kd_heuristics.pytrees import leaf_names
 
 
 def layer_of(path: str) -> str:

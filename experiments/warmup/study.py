@@ -38,8 +38,9 @@ from experiments.warmup.layers import (
     random_layers,
     relative_change,
 )
-from kd_heuristics import checkpoints, freezing, leaf_names, training
-from kd_heuristics.report import judge_all, summary
+from kd_heuristics import checkpoints, freezing, training
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runs import judge_all, summary
 
 
 def make_optimizer(chosen: frozenset[str], config: Config) -> Callable:

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Collection
 from typing import Any, SupportsIndex
 
-from kd_heuristics import hosts
 from kd_heuristics.checkpoints import manifest
 from kd_heuristics.checkpoints.manifest import CheckpointError, DamagedError
 from kd_heuristics.checkpoints.places import as_step, path_of, steps
-from kd_heuristics.files import AnyPath
+from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.files import AnyPath
 
 
 class DamageWarning(UserWarning):

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore
 
-from kd_heuristics import hosts
 from kd_heuristics.checkpoints.manifest import CheckpointError
+from kd_heuristics.runtime import hosts
 
 _KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
 _NUMBERS = {  # description of a Python number: its type, and the kind of array

@@ -4,9 +4,9 @@ from typing import Any, SupportsIndex
 
 from etils import epath
 
-from kd_heuristics import files, hosts
 from kd_heuristics.checkpoints import manifest
-from kd_heuristics.integers import integer
+from kd_heuristics.runtime import files, hosts
+from kd_heuristics.runtime.integers import integer
 
 
 def steps(directory: files.AnyPath) -> list[int]:

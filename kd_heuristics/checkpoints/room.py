@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from kd_heuristics import hosts
 from kd_heuristics.checkpoints import leaf
 from kd_heuristics.checkpoints.manifest import CheckpointError
 from kd_heuristics.checkpoints.places import folder_of
-from kd_heuristics.files import AnyPath, is_store
+from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.files import AnyPath, is_store
 
 PyTree = Any
 

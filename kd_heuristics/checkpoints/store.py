@@ -12,7 +12,6 @@ from typing import Any, SupportsIndex
 import orbax.checkpoint.experimental.v1 as ocp
 from etils import epath
 
-from kd_heuristics import files, hosts
 from kd_heuristics.checkpoints import leaf, manifest, trees
 from kd_heuristics.checkpoints.choose import newest_good
 from kd_heuristics.checkpoints.manifest import CheckpointError
@@ -23,6 +22,7 @@ from kd_heuristics.checkpoints.places import (
     path_of,
     steps,
 )
+from kd_heuristics.runtime import files, hosts
 
 PyTree = Any
 

@@ -35,28 +35,23 @@ from pathlib import Path
 import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli.layers import similarity
-from kd_heuristics.cli.machine import info
-from kd_heuristics.cli.page import report
-from kd_heuristics.cli.path import connect
-from kd_heuristics.cli.plane import surface
-from kd_heuristics.cli.sets import prepare
+from kd_heuristics.cli import connect, info, prepare, report, similarity, surface
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
-from kd_heuristics.files import WriteError
-from kd_heuristics.hosts import HostError
 from kd_heuristics.runs import RunError
+from kd_heuristics.runtime.files import WriteError
+from kd_heuristics.runtime.hosts import HostError
 from kd_heuristics.training import NonFiniteError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "connect": connect,
-    "surface": surface,
-    "similarity": similarity,
-    "report": report,
-    "prepare": prepare,
-    "info": info,
+    "connect": connect.connect,
+    "surface": surface.surface,
+    "similarity": similarity.similarity,
+    "report": report.report,
+    "prepare": prepare.prepare,
+    "info": info.info,
 }
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from kd_heuristics import checkpoints, files, leaf_names
+from kd_heuristics import checkpoints
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import files
 
 PyTree = Any
 

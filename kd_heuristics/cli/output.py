@@ -13,7 +13,8 @@ import rich.console
 import rich.progress
 import rich.table
 
-from kd_heuristics import files, hosts, locks, runs
+from kd_heuristics import runs
+from kd_heuristics.runtime import files, hosts, locks
 
 
 @contextlib.contextmanager

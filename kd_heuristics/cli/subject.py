@@ -14,18 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from kd_heuristics import (
-    compile_cache,
-    data,
-    files,
-    hosts,
-    leaf_names,
-    models,
-    parallel,
-    points,
-    training,
-)
+from kd_heuristics import data, models, points, training
 from kd_heuristics.cli import checkpoint
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import compile_cache, files, hosts, parallel
 
 PyTree = Any
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
-from kd_heuristics.precision import widened
+from kd_heuristics.runtime.precision import widened
 
 PyTree = Any
 

@@ -8,11 +8,11 @@ from typing import Any, SupportsFloat, SupportsIndex
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import leaf_names
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, bezier, polychain
-from kd_heuristics.integers import integer
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import leaf_names
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
 

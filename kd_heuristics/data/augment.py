@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
-from kd_heuristics import image_layout, integers
+from kd_heuristics.data import image_layout
 from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.runtime import integers
 
 
 def augment(

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from kd_heuristics import integers
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute
+from kd_heuristics.runtime import integers
 
 Batch = dict[str, jax.Array]
 

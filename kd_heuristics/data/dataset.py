@@ -5,7 +5,8 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from kd_heuristics import image_layout, integers
+from kd_heuristics.data import image_layout
+from kd_heuristics.runtime import integers
 
 UNLABELLED = -1
 

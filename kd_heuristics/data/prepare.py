@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kd_heuristics import nearest
 from kd_heuristics.data import tfds
+from kd_heuristics.runtime import nearest
 
 # Download size in megabytes, for the message before it starts; None if the archives
 # must be downloaded by hand.

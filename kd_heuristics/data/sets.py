@@ -4,9 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from kd_heuristics import nearest
 from kd_heuristics.data import digits, photo, prepared, records
 from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.runtime import nearest
 
 
 @dataclasses.dataclass(frozen=True)

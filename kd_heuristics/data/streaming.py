@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import integers, nearest, parallel
 from kd_heuristics.data import loading
 from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
+from kd_heuristics.runtime import integers, nearest, parallel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

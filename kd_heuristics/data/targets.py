@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files, hosts, integers, parallel
-from kd_heuristics.compiled import as_partial
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
+from kd_heuristics.runtime import files, hosts, integers, parallel
+from kd_heuristics.runtime.compiled import as_partial
 
 
 class TargetsError(Exception):

@@ -29,9 +29,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, UInt8
 
-from kd_heuristics import image_layout, integers, nearest
-from kd_heuristics.data import rectangles
+from kd_heuristics.data import image_layout, rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
+from kd_heuristics.runtime import integers, nearest
 
 # Each name maps to the teacher's rectangle, the student's, whether they share one, and
 # p of mixup's Beta(p, p), 0 for no mixup.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.runtime.precision import common_type, widened
 
 
 def floats(name: str, value: ArrayLike) -> jax.Array:

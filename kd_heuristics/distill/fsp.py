@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics import nearest
 from kd_heuristics.curves.trees import safe_sqrt
 from kd_heuristics.distill import checks
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.precision import common_type, widened
 
 Pair = Sequence[ArrayLike]
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics import nearest
 from kd_heuristics.distill import checks, losses
+from kd_heuristics.runtime import nearest
 
 
 def hint_loss(

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 Names = Sequence[tuple[str, str]]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 Params = dict[str, jax.Array]
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import jax
 
-from kd_heuristics.compiled import as_partial
 from kd_heuristics.distill import checks, hints, parts
 from kd_heuristics.distill.regressors import Regressor
 from kd_heuristics.distill.teachers import teachable
+from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics.compiled import as_partial
 from kd_heuristics.distill import checks
+from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 

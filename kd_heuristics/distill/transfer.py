@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import files, hosts, leaf_names
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import files, hosts
 
 PyTree = Any
 

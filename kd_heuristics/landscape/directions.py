@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kd_heuristics.curves import trees
 from kd_heuristics.landscape.filters import FilterAxes, FilterAxis, filter_axes
-from kd_heuristics.precision import widened
+from kd_heuristics.runtime.precision import widened
 
 PyTree = Any
 

@@ -9,7 +9,7 @@ the block is a stack of layers along its first axis, as `nn.scan` and `nnx.vmap`
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from kd_heuristics.leaf_kinds import KERNEL, VECTOR, LeafKind, leaf_kinds
+from kd_heuristics.pytrees.leaf_kinds import KERNEL, VECTOR, LeafKind, leaf_kinds
 
 PyTree = Any
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
 from kd_heuristics.landscape.gram import gram, rounding
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
 

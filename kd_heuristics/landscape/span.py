@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kd_heuristics.curves import trees
-from kd_heuristics.precision import common_type, widened
+from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
 

@@ -7,13 +7,13 @@ from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 
-from kd_heuristics import integers, nearest
 from kd_heuristics.models import bit, mobilenet, resnet
 from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
 from kd_heuristics.models.resnet import sections
 from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
+from kd_heuristics.runtime import integers, nearest
 
 __all__ = [
     "Network",

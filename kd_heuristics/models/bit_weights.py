@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import leaf_names, nearest
 from kd_heuristics.distill import transfer
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import nearest
 
 PyTree = Any
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import image_layout
-from kd_heuristics.compiled import once
+from kd_heuristics.data import image_layout
+from kd_heuristics.runtime.compiled import once
 
 PyTree = Any
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.precision import widened
+from kd_heuristics.runtime.precision import widened
 
 
 class BatchNorm(nn.Module):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 Real = int | float
 # Whatever NumPy makes an array of; a figure holds the array.

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from kd_heuristics import files
 from kd_heuristics.plots import maps, style, surface
 from kd_heuristics.plots import panels as parts
 from kd_heuristics.plots.figure import Figure
+from kd_heuristics.runtime import files
 
 _DASHES = {"solid": "-", "steps": "-", "dash": "--", "dot": ":", "none": "none"}
 

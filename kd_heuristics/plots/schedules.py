@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_heuristics import files, schedules
+from kd_heuristics import schedules
 from kd_heuristics.plots import style
+from kd_heuristics.runtime import files
 
 _STEPS = 150
 

@@ -7,10 +7,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from kd_heuristics import files
-from kd_heuristics.descriptions import to_json
 from kd_heuristics.plots.checks import FigureError
 from kd_heuristics.plots.figure import Figure
+from kd_heuristics.runs.descriptions import to_json
+from kd_heuristics.runtime import files
 
 
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import leaf_names
+from kd_heuristics.pytrees import leaf_names
 
 PyTree = Any
 

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import compiled, curves, leaf_names, parallel
-from kd_heuristics.compiled import as_partial, once
-from kd_heuristics.integers import integer
+from kd_heuristics import curves
 from kd_heuristics.points.batches import stacked
-from kd_heuristics.precision import common_type
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import compiled, parallel
+from kd_heuristics.runtime.compiled import as_partial, once
+from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.precision import common_type
 
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import leaf_names
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.precision import widened
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.precision import widened
 
 PyTree = Any
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import leaf_names, parallel
 from kd_heuristics.points import equinox
-from kd_heuristics.precision import common_type
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.precision import common_type
 
 PyTree = Any
 

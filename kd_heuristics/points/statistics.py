@@ -28,7 +28,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.compiled import as_partial
 from kd_heuristics.points import equinox
 from kd_heuristics.points.batches import stacked
 from kd_heuristics.points.moments import (
@@ -37,6 +36,7 @@ from kd_heuristics.points.moments import (
     own_moments,
     without_padding,
 )
+from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 Step = Callable[[PyTree, PyTree, PyTree], PyTree]

@@ -1,13 +1,13 @@
 """Verdicts on claims, and the HTML page that shows them."""
 
-from kd_heuristics.report.claims import (
+from kd_heuristics.report.page import write, write_page
+from kd_heuristics.runs.claims import (
     Claim,
     confidence_interval,
     judge,
     judge_all,
     summary,
 )
-from kd_heuristics.report.page import write, write_page
 
 __all__ = [
     "Claim",

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kd_heuristics.report.claims import MINIMUM_SEEDS, covers
 from kd_heuristics.report.markup import VERDICTS, badge, escape, number, table
+from kd_heuristics.runs.claims import MINIMUM_SEEDS, covers
 
 Claims = Sequence[dict[str, Any]]
 

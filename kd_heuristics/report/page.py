@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
-from kd_heuristics import files, runs
+from kd_heuristics import runs
 from kd_heuristics.report import findings, library, section
 from kd_heuristics.report.markup import escape
+from kd_heuristics.runtime import files
 
 Expected = Sequence[Mapping[str, Any]]
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.integers import LARGEST
+from kd_heuristics.runtime.integers import LARGEST
 from kd_heuristics.schedules import values
 
 _MAX_CYCLES = 200_000  # mult = 1.0001 from period 1 on has 122,000 below 2^31

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.integers import LARGEST
+from kd_heuristics.runtime.integers import LARGEST
 from kd_heuristics.schedules import values
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.integers import LARGEST
+from kd_heuristics.runtime.integers import LARGEST
 
 
 def known(value: Any) -> Any:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from kd_heuristics import decompositions
+from kd_heuristics.runtime import decompositions
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from kd_heuristics import parallel
+from kd_heuristics.runtime import parallel
 
 # Elements that one batch may hold: enough to keep small matrices busy together, and
 # little beside the activations themselves.

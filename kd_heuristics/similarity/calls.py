@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from kd_heuristics import compiled, decompositions
+from kd_heuristics.runtime import compiled, decompositions
 
 
 @contextlib.contextmanager

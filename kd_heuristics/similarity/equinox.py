@@ -8,7 +8,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import leaf_names
+from kd_heuristics.pytrees import leaf_names
 
 PyTree = Any
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import jax
 
-from kd_heuristics.integers import integer
+from kd_heuristics.runtime.integers import integer
 from kd_heuristics.similarity import bases
 
 NAMES = (

@@ -8,9 +8,9 @@ from typing import Any, SupportsIndex
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import compiled, parallel
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.integers import integer
+from kd_heuristics.runtime import compiled, parallel
+from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.integers import integer
 from kd_heuristics.similarity import checks
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import compiled
+from kd_heuristics.runtime import compiled
 from kd_heuristics.similarity import (
     calls,
     checks,

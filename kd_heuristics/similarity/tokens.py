@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics import compiled
+from kd_heuristics.runtime import compiled
 from kd_heuristics.similarity import calls, checks
 from kd_heuristics.similarity.measure import one_of
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.precision import common_type
+from kd_heuristics.runtime.precision import common_type
 from kd_heuristics.schedules import values
 
 PyTree = Any

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from kd_heuristics import parallel, points
+from kd_heuristics import points
+from kd_heuristics.runtime import parallel
 
 PyTree = Any
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.integers import LARGEST, integer
+from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.integers import LARGEST, integer
 
 
 @jax.tree_util.register_dataclass

@@ -5,8 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import data, parallel
-from kd_heuristics.precision import common_type
+from kd_heuristics import data
+from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.precision import common_type
 from kd_heuristics.training.metrics import check_names
 from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics import checkpoints, hosts, nearest, parallel, runs
-from kd_heuristics.files import AnyPath
-from kd_heuristics.integers import LARGEST, integer
+from kd_heuristics import checkpoints, runs
+from kd_heuristics.runtime import hosts, nearest, parallel
+from kd_heuristics.runtime.files import AnyPath
+from kd_heuristics.runtime.integers import LARGEST, integer
 from kd_heuristics.training.begun import Begun
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.origin import ResumeWarning, differences

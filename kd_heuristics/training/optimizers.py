@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import optax
 
-from kd_heuristics import leaf_kinds, leaf_names, schedules
+from kd_heuristics import schedules
+from kd_heuristics.pytrees import leaf_kinds, leaf_names
 from kd_heuristics.schedules import values
 
 Number = Any  # a number or a scalar array, traced ones too

@@ -10,8 +10,8 @@ from typing import Any, SupportsIndex
 import jax
 import numpy as np
 
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.integers import integer
+from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.integers import integer
 
 _SHOWN = 16  # arrays up to this size are recorded number by number
 _READ = 2**20  # arrays above this size are compared by shape only

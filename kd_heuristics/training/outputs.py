@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import leaf_names
-from kd_heuristics.precision import widened
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.precision import widened
 from kd_heuristics.training.metrics import check_names
 
 PyTree = Any

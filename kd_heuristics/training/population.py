@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import leaf_names, nearest, parallel, points
-from kd_heuristics.compiled import as_partial
-from kd_heuristics.files import AnyPath
-from kd_heuristics.integers import integer
+from kd_heuristics import points
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import nearest, parallel
+from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.files import AnyPath
+from kd_heuristics.runtime.integers import integer
 from kd_heuristics.training.fit import train
 from kd_heuristics.training.form import Form, Recipe
 from kd_heuristics.training.log import Log, Plan

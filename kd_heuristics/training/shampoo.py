@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics import decompositions
-from kd_heuristics.precision import common_type
+from kd_heuristics.runtime import decompositions
+from kd_heuristics.runtime.precision import common_type
 from kd_heuristics.schedules import values
 from kd_heuristics.training.optimizers import (
     Mask,

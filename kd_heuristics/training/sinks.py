@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kd_heuristics import files, nearest
+from kd_heuristics.runtime import files, nearest
 
 Sink = Callable[[str, int, Mapping[str, float]], None]
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics import compiled, leaf_names, parallel
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.training.form import Form, Recipe
 from kd_heuristics.training.gradient import averaged
 from kd_heuristics.training.outputs import SKIPPED, VALUE

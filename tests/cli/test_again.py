@@ -6,8 +6,10 @@ import textwrap
 import numpy as np
 import pytest
 
-from kd_heuristics import cli, locks, surfaces
+from kd_heuristics import cli
 from kd_heuristics.cli import checkpoint
+from kd_heuristics.points import surfaces
+from kd_heuristics.runtime import locks
 
 OWN = ("--data", "data.npz", "--batch-size", "8")
 TOOLS = {
@@ -188,6 +190,6 @@ BUGS = {
 @pytest.mark.parametrize("where", ["make", "points.evaluate_sets"])
 def test_a_bug_shows_its_traceback(name, where, inside, own, monkeypatch):
     kind, bug = BUGS[name]
-    monkeypatch.setattr(f"kd_heuristics.cli.path.{where}", bug)
+    monkeypatch.setattr(f"kd_heuristics.cli.connect.{where}", bug)
     with pytest.raises(kind):
         cli.main(["connect", *TOOLS["connect"], *own, "--bends", "0"])

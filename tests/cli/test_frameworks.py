@@ -10,8 +10,9 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from kd_heuristics import checkpoints, cli, leaf_names, points
+from kd_heuristics import checkpoints, cli, points
 from kd_heuristics.cli import checkpoint, subject
+from kd_heuristics.pytrees import leaf_names
 
 NNX = """
     from flax import nnx
@@ -232,7 +233,7 @@ def test_the_random_direction_has_filters_of_unit_ratio(
     """Of the middle's own lengths, whichever axis the library keeps outputs on."""
     found = []
     monkeypatch.setattr(
-        "kd_heuristics.cli.plane.landscape.plane",
+        "kd_heuristics.cli.surface.landscape.plane",
         lambda *params, **_: found.append(params) or 1 / 0,
     )
     network = subject.network(f"{name}:make", 2, {})

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from kd_heuristics import data, parallel
+from kd_heuristics import data
 from kd_heuristics.data import records, rectangles
+from kd_heuristics.runtime import parallel
 from tests.data import prepared_fixture as fixture
 
 NAME, COUNT = "caltech_birds2011", 23

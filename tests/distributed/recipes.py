@@ -6,18 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kd_heuristics import (
-    curves,
-    data,
-    distill,
-    models,
-    parallel,
-    points,
-    similarity,
-    training,
-)
+from kd_heuristics import curves, data, distill, models, points, similarity, training
 from kd_heuristics.models import layers
 from kd_heuristics.models.normalization import BatchNorm
+from kd_heuristics.runtime import parallel
 
 STEPS, LOG = 8, 4
 

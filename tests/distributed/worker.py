@@ -17,7 +17,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from kd_heuristics import checkpoints, hosts, interrupts, parallel, runs, training
+from kd_heuristics import checkpoints, runs, training
+from kd_heuristics.runtime import hosts, interrupts, parallel
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if __name__ == "__main__" and ":" in sys.argv[2]:

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import reproduce
 from experiments.common import launch
-from kd_heuristics import code_identity
+from kd_heuristics.runs import code_identity
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}
 studies = pytest.mark.parametrize("name", STUDIES)
@@ -71,7 +71,7 @@ def test_both_flags_are_wrong_usage(name, monkeypatch, capsys):
 
 def main(name, arguments, monkeypatch):
     monkeypatch.setattr(sys, "argv", [name, *arguments])
-    monkeypatch.setattr("kd_heuristics.compile_cache.use", lambda: None)
+    monkeypatch.setattr("kd_heuristics.runtime.compile_cache.use", lambda: None)
     if name == "reproduce":
         try:
             reproduce.main()

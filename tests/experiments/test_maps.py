@@ -9,7 +9,8 @@ import pytest
 
 from experiments import reproduce
 from experiments.common import maps
-from kd_heuristics import compilation, similarity
+from kd_heuristics import similarity
+from kd_heuristics.runtime import compilation
 from kd_heuristics.similarity.measure import Measure
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3), np.uint8)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from kd_heuristics import landscape, leaf_names, models
+from kd_heuristics import landscape, models
+from kd_heuristics.pytrees import leaf_names
 from tests.trees import TREES
 
 KEY = jax.random.key(0)

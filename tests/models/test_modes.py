@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import compilation, models
+from kd_heuristics import models
 from kd_heuristics.models import pool
 from kd_heuristics.models.conv import conv_general_dilated
 from kd_heuristics.models.depthwise import depthwise
+from kd_heuristics.runtime import compilation
 from tests.modes import MODES, assert_same
 
 RANDOM = np.random.RandomState(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import models
-from kd_heuristics.compiled import once
+from kd_heuristics.runtime.compiled import once
 
 IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 

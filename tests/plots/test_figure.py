@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_heuristics import plots
-from kd_heuristics.descriptions import to_json
 from kd_heuristics.plots import stored
 from kd_heuristics.report import live
+from kd_heuristics.runs.descriptions import to_json
 
 X = np.arange(3.0)
 AXIS = plots.Axis(label="loss", unit="nats", scale="log")

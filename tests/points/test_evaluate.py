@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import curves, parallel, points
+from kd_heuristics import curves, points
+from kd_heuristics.runtime import parallel
 
 X = np.random.RandomState(1).normal(size=(11, 4))
 PADDED = np.concatenate([X, np.full((4, 4), np.nan)]).astype(np.float32)

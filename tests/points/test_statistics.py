@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import curves, parallel, points
-from kd_heuristics.compiled import as_partial
+from kd_heuristics import curves, points
 from kd_heuristics.points.evaluate import chunk_sums, refreshed
+from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.compiled import as_partial
 
 X = (np.random.RandomState(0).normal(size=(23, 4)) * 2 + 1).astype(np.float32)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from kd_heuristics import parallel, similarity
+from kd_heuristics import similarity
+from kd_heuristics.runtime import parallel
 from kd_heuristics.similarity import batching, plan, views
 from tests.similarity import oracles
 

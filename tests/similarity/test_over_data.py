@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import parallel, similarity
+from kd_heuristics import similarity
+from kd_heuristics.runtime import parallel
 from kd_heuristics.similarity import over_data
 
 IMAGES = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)

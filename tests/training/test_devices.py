@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import checkpoints, data, models, parallel, training
+from kd_heuristics import checkpoints, data, models, training
 from kd_heuristics.models import layers
 from kd_heuristics.models.normalization import BatchNorm
+from kd_heuristics.runtime import parallel
 
 
 class ConvNet(nn.Module):

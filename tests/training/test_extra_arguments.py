@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import freezing, parallel, training
+from kd_heuristics import freezing, training
+from kd_heuristics.runtime import parallel
 
 DATA = np.random.RandomState(0).normal(size=(6, 8, 3)).astype(np.float32)
 STEPS = 4

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import checkpoints, parallel, training
+from kd_heuristics import checkpoints, training
+from kd_heuristics.runtime import parallel
 
 DATA = np.random.RandomState(0).normal(size=(12, 3)).astype(np.float32)
 

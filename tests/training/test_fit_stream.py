@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import data, parallel, training
+from kd_heuristics import data, training
+from kd_heuristics.runtime import parallel
 from tests.data import prepared_fixture as fixture
 
 VIEW = data.views.create("mix", teacher_size=4)

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import checkpoints, parallel, training
+from kd_heuristics import checkpoints, training
+from kd_heuristics.runtime import parallel
 
 TYPES = {
     "int8": np.int8,
@@ -127,7 +128,8 @@ import json, sys
 import jax.numpy as jnp
 import numpy as np
 import optax
-from kd_heuristics import parallel, training
+from kd_heuristics import training
+from kd_heuristics.runtime import parallel
 
 def objective(params, batch_stats, batch, key):
     raise AssertionError("it was traced")

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import parallel, training
+from kd_heuristics import training
+from kd_heuristics.runtime import parallel
 
 STEPS, BATCH = 10, 8
 RNG = np.random.RandomState(0)

@@ -10,15 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import (
-    checkpoints,
-    compilation,
-    data,
-    models,
-    parallel,
-    similarity,
-    training,
-)
+from kd_heuristics import checkpoints, data, models, similarity, training
+from kd_heuristics.runtime import compilation, parallel
 
 RNG = np.random.RandomState(0)
 SET = data.Dataset(

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import checkpoints, interrupts, runs, training
+from kd_heuristics import checkpoints, runs, training
+from kd_heuristics.runtime import interrupts
 
 OPTIMIZER = training.sgd(0.05, 0.9)
 

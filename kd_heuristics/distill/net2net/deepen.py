@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics import nearest
-from kd_heuristics.compiled import once
 from kd_heuristics.distill import checks
 from kd_heuristics.distill.net2net.units import (
     Variables,
@@ -18,6 +16,8 @@ from kd_heuristics.distill.net2net.units import (
     unflatten,
     units_of,
 )
+from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.compiled import once
 
 EPSILON = 1e-5  # of the batch norms of `models`
 

@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import nearest
-from kd_heuristics.compiled import once
 from kd_heuristics.distill import checks
 from kd_heuristics.distill.net2net.units import (
     Units,
@@ -17,6 +15,8 @@ from kd_heuristics.distill.net2net.units import (
     units_of,
     widths,
 )
+from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.compiled import once
 
 
 def widen(

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics import leaf_names
-from kd_heuristics.compiled import once
 from kd_heuristics.models.adapters.functions import as_logits
 from kd_heuristics.models.adapters.naming import Naming
 from kd_heuristics.models.network import Network, check_images
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.compiled import once
 
 
 def from_equinox(

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.compiled import once
 from kd_heuristics.models.adapters.functions import as_logits
 from kd_heuristics.models.adapters.naming import Naming
 from kd_heuristics.models.network import Network, check_images
+from kd_heuristics.runtime.compiled import once
 from kd_heuristics.similarity import capture
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from kd_heuristics import leaf_names
-from kd_heuristics.leaf_names import Keys
+from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.pytrees.leaf_names import Keys
 
 PyTree = Any
 

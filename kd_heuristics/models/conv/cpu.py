@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kd_heuristics.models.conv.geometry import INPUT, KERNEL, OUTPUT, Geometry
-from kd_heuristics.precision import widened
+from kd_heuristics.runtime.precision import widened
 
 # A convolution with at most this many output channels is slow (at 32x32).
 _FEW_CHANNELS = 4

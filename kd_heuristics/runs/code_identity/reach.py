@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_heuristics.code_identity import places, syntax
-from kd_heuristics.code_identity.syntax import Source
+from kd_heuristics.runs.code_identity import places, syntax
+from kd_heuristics.runs.code_identity.syntax import Source
 
 
 def modules(*things: Any) -> dict[str, str]:

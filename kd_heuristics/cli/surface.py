@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import tyro
 
-from kd_heuristics import curves, landscape, surfaces
+from kd_heuristics import curves, landscape
 from kd_heuristics.cli import output
-from kd_heuristics.cli.path import A, B
+from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.plots.surface import contours
+from kd_heuristics.points import surfaces
 
 Third = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="C")]
 

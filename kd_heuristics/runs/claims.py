@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from kd_heuristics import nearest
+from kd_heuristics.runtime import nearest
 
 MINIMUM_SEEDS = 3
 

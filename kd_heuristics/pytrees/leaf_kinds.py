@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kd_heuristics import leaf_names
+from kd_heuristics.pytrees import leaf_names
 
 PyTree = Any
 

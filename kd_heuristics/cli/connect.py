@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import tyro
 
-from kd_heuristics import curves, data, hosts, points, schedules, training
+from kd_heuristics import curves, data, points, schedules, training
 from kd_heuristics.cli import checkpoint, output
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
+from kd_heuristics.runtime import hosts
 
 A = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
 B = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from kd_heuristics import code_identity, nearest
+from kd_heuristics.runs import code_identity
+from kd_heuristics.runtime import nearest
 
 OnOtherCode = Literal["refuse", "recompute", "accept"]
 

@@ -31,11 +31,17 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kd_heuristics import code_identity, descriptions, files, hosts, locks, parallel
-from kd_heuristics.descriptions import differences, identity, to_json
-from kd_heuristics.environment import environment
-from kd_heuristics.files import PREFIX, whole, write_text
-from kd_heuristics.other_code import CodeChangedError, OnOtherCode, OtherCode, RunError
+from kd_heuristics.runs import code_identity, descriptions
+from kd_heuristics.runs.descriptions import differences, identity, to_json
+from kd_heuristics.runs.environment import environment
+from kd_heuristics.runs.other_code import (
+    CodeChangedError,
+    OnOtherCode,
+    OtherCode,
+    RunError,
+)
+from kd_heuristics.runtime import files, hosts, locks, parallel
+from kd_heuristics.runtime.files import PREFIX, whole, write_text
 
 __all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFolder"]
 

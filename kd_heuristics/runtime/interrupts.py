@@ -21,7 +21,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from kd_heuristics import hosts
+from kd_heuristics.runtime import hosts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -15,6 +15,6 @@ versions. Imports by a computed name and effects of importing a package are not 
 pass what they yield (a model's function) as a further argument.
 """
 
-from kd_heuristics.code_identity.reach import changed, modules
+from kd_heuristics.runs.code_identity.reach import changed, modules
 
 __all__ = ["changed", "modules"]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import jax
 
-from kd_heuristics import files
+from kd_heuristics.runtime import files
 
 VARIABLE = "KD_HEURISTICS_COMPILE_CACHE"
 _JAX = "JAX_COMPILATION_CACHE_DIR"

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from kd_heuristics import compiled
+from kd_heuristics.runtime import compiled
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _HIT = "/jax/compilation_cache/cache_hits"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Parts of a module's name in the project's packages.
 _SHOW = {"plots", "report", "figures", "charts", "cli", "launch", "progress"}
+# Names of `kd_heuristics.runs`: claims are read and judged after the numbers exist.
+_CLAIMS = {"claims", "Claim", "judge", "judge_all", "summary", "confidence_interval"}
 _PROJECT = ("kd_heuristics", "experiments")
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -51,6 +53,12 @@ def installed(name: str, file: Path) -> bool:
 
 
 def shows(name: str) -> bool:
-    """Whether a module shows numbers and decides none."""
+    """Whether a module, or a name in one, shows numbers and decides none."""
     top, *rest = name.split(".")
-    return top in _PROJECT and not _SHOW.isdisjoint(rest)
+    if top in _PROJECT and not _SHOW.isdisjoint(rest):
+        return True
+    return (
+        (top, *rest[:1]) == ("kd_heuristics", "runs")
+        and rest[1:2] != []
+        and (rest[1] in _CLAIMS)
+    )

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from kd_heuristics.code_identity import places
+from kd_heuristics.runs.code_identity import places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,7 @@ def read(
                 uses.add(target)
             else:
                 bound[local] = target
-    shown = {key for key, path in bound.items() if places.shows(path.replace(":", "."))}
-    words = _Words(shown)
+    words = _Words(bound)
     words.visit(tree)
     for local, target in bound.items():
         chains = words.chains.get(local, {""})
@@ -105,14 +104,14 @@ class _Words:
       chains: of each name, the attributes that are read of it: {"points": {"exact"}}.
     """
 
-    def __init__(self, shown: set[str]):
-        self.shown = shown
+    def __init__(self, bound: Mapping[str, str]):
+        self.bound = bound
         self.found: list[str] = []
         self.chains: dict[str, set[str]] = {}
 
     def visit(self, node: ast.AST) -> None:
         """Adds a node with all below it."""
-        if isinstance(node, ast.Call) and self._is_shown(node.func):
+        if isinstance(node, ast.Call) and self._is_shown(*_dotted(node.func)):
             self.found.append("shown")
             return
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -136,13 +135,15 @@ class _Words:
                     self.visit(part)
         self.found.append(".")
 
-    def _is_shown(self, function):
-        return bool(name := _dotted(function)) and name[0] in self.shown
+    def _is_shown(self, *names: str) -> bool:
+        """Whether a dotted name leads to something that only shows numbers."""
+        target = self.bound.get(names[0], "") if names else ""
+        return places.shows(join(target, ".".join(names[1:])).replace(":", "."))
 
     def _import(self, node):
         source = (getattr(node, "level", 0), getattr(node, "module", None))
         for alias in node.names:
-            if (alias.asname or alias.name.partition(".")[0]) not in self.shown:
+            if not self._is_shown(alias.asname or alias.name.partition(".")[0]):
                 self.found.append(f"{source} {alias.name} as {alias.asname}")
 
 

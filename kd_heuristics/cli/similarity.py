@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from kd_heuristics import parallel
 from kd_heuristics import similarity as tools
 from kd_heuristics.cli import output
-from kd_heuristics.cli.path import A, B
+from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
+from kd_heuristics.runtime import parallel
 
 Name = Literal[
     "svcca",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd_heuristics import files
+from kd_heuristics.runtime import files
 
 try:
     import fcntl

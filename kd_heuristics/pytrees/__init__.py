@@ -1,0 +1,1 @@
+"""Names and kinds of the leaves of a pytree."""

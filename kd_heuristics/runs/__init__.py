@@ -1,0 +1,33 @@
+"""Run folders, and claims with the verdicts on them.
+
+    folder = runs.RunFolder("runs/mine")
+    with folder.lock():
+        folder.open({"config": config, "claims": claims})
+        arrays = folder.stage("barriers", compute)
+    runs.judge_all(claims, {"barrier": arrays["barrier"]})
+
+`runs.folder` lists the files of a run folder.
+"""
+
+from kd_heuristics.runs.claims import (
+    Claim,
+    confidence_interval,
+    judge,
+    judge_all,
+    summary,
+)
+from kd_heuristics.runs.folder import InUseError, RunFolder
+from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, RunError
+
+__all__ = [
+    "Claim",
+    "CodeChangedError",
+    "InUseError",
+    "OnOtherCode",
+    "RunError",
+    "RunFolder",
+    "confidence_interval",
+    "judge",
+    "judge_all",
+    "summary",
+]

@@ -1,0 +1,1 @@
+"""The machine's affairs: processes, devices, files, compilation, argument checks."""
