@@ -1,11 +1,14 @@
-"""What a study is."""
+"""What a study is, and what a run of it shares."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.common.task import Task
+from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.plots import Figure
 from kd_heuristics.runs import Claim
 from kd_heuristics.runs import claims as rules
@@ -86,3 +89,109 @@ class Study:
         """What the report's opening shows of it, as config.json has it."""
         names = ("headline", "question", "paper", "answers", "figure")
         return {"study": self.name} | {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StudyRun:
+    """What every run of a study needs: seeds, metrics, stages, trained populations.
+
+    Attributes:
+      config: of the study, with the fields of `config.Common`.
+      folder: the run folder.
+      progress: the bar; one training step is its unit.
+      by: the study's `compute`, whose code decides whether checkpoints are used again.
+    """
+
+    config: Any
+    folder: runs.RunFolder
+    progress: Any
+    by: Callable
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the run."""
+        return range(self.config.first_seed, self.config.first_seed + self.config.seeds)
+
+    @functools.cached_property
+    def metrics(self) -> training.MetricsFile:
+        """The metrics of all trainings, a line each logged step."""
+        return training.MetricsFile(self.folder.path / "metrics.jsonl")
+
+    def stage(self, name: str, compute: Callable, *arguments: Any) -> dict:
+        """Arrays of `compute(*arguments)`, read if that stage is finished."""
+        return self.folder.stage(name, functools.partial(compute, *arguments))
+
+    def train(
+        self,
+        name: str,
+        members: Sequence[training.Member],
+        its: Task,
+        epochs: int,
+        unit: float = 1.0,
+        **options: Any,
+    ) -> training.TrainState:
+        """Trains a population for some epochs of a task and logs each epoch.
+
+        Args:
+          name: of its folder of checkpoints.
+          members: the networks.
+          its: the task that gives batches and devices.
+          epochs: length of the training.
+          unit: steps of this training that the bar counts as one.
+          **options: further ones of `population`.
+        """
+        return self.population(
+            name,
+            members,
+            its.batches,
+            num_steps=epochs * its.steps_per_epoch,
+            log_every_steps=its.steps_per_epoch,
+            mesh=its.mesh,
+            progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            **options,
+        )
+
+    def population(
+        self,
+        name: str,
+        members: Sequence[training.Member],
+        batches: Callable,
+        **options: Any,
+    ) -> training.TrainState:
+        """Trains a population, or what is left of it, and returns its last state."""
+        return training.population(
+            members,
+            batches,
+            metrics=self.metrics,
+            directory=self.folder.training(name, self.by),
+            **({"progress": self.progress.advance} | self.config.how | options),
+        )
+
+    def restore(self, name: str, step: int) -> Mapping[str, Any]:
+        """The state of a population at a step that was kept, members stacked."""
+        return checkpoints.restore(self.folder.checkpoints(name), step=step)
+
+    def logged(
+        self, stage: str, names: Iterable[str], every: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Logged metrics of a stage, `{"STAGE/NAME": float [seeds, points]}`.
+
+        Args:
+          stage: the members' stages without "-seed0".
+          names: of the metrics.
+          every: takes the steps that it divides.
+        """
+        lines = [
+            [
+                row
+                for row in self.metrics.read(f"{stage}-seed{seed}")
+                if row["step"] % every == 0
+            ]
+            for seed in self.seeds
+        ]
+        return {
+            f"{stage}/{name}": np.array(
+                [[row[name] for row in own] for own in lines], float
+            )
+            for name in names
+        }

@@ -26,6 +26,7 @@ class Task:
       test: batches of the whole test set, or of the validation set.
       sets: "train" and "test", un-augmented, in batches, cut to `eval_examples`.
       images_per_set: the mean number of examples in `sets`.
+      batch_size: of training.
       steps_per_epoch: of training.
       mesh: over which batches are split; None on one device.
     """
@@ -37,6 +38,7 @@ class Task:
     test: PyTree
     sets: dict[str, PyTree]
     images_per_set: float
+    batch_size: int
     steps_per_epoch: int
     mesh: jax.sharding.Mesh | None
 
@@ -46,11 +48,30 @@ class Task:
         variables = self.classifier.network.init(jax.random.key(seed), example)
         return variables["params"], variables.get("batch_stats", {})
 
+    def steps_after(self, epoch: int) -> int:
+        """Steps done after an epoch, counted from 0."""
+        return (epoch + 1) * self.steps_per_epoch
+
+    @property
+    def point_steps(self) -> float:
+        """Cost of a point on one set, in training steps.
+
+        A forward pass costs about a third of a step's passes.
+        """
+        return self.images_per_set / self.batch_size / 3
+
+    def tested(self, state: training.TrainState) -> dict[str, Any]:
+        """`{"test_loss": [members], ...}` of a population on the whole test set."""
+        metric = self.classifier.metric
+        values = training.evaluate_members(metric, state, self.test)
+        return {f"test_{name}": value for name, value in values.items()}
+
     def with_batch_size(self, batch_size: int) -> "Task":
         """The same task, trained in batches of another size."""
         return dataclasses.replace(
             self,
             batches=_train_batches(self.dataset, self.train, batch_size),
+            batch_size=batch_size,
             steps_per_epoch=data.steps_per_epoch(len(self.train), batch_size),
         )
 
@@ -102,6 +123,7 @@ def make(config: Any) -> Task:
         test=eval_batches(test),
         sets={name: eval_batches(dataset) for name, dataset in along.items()},
         images_per_set=sum(len(s) for s in along.values()) / len(along),
+        batch_size=config.batch_size,
         steps_per_epoch=data.steps_per_epoch(len(train), config.batch_size),
         mesh=mesh,
     )

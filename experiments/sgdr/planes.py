@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.study import StudyRun
+from experiments.common.task import Task
+from experiments.sgdr.iterates import Iterates
 from kd_heuristics import curves, landscape
 from kd_heuristics.points import surfaces
 
@@ -23,11 +26,15 @@ def name(pair: tuple[int, int]) -> str:
     return f"plane-{pair[0]}-{pair[1]}"
 
 
-def evaluate(lab: Any, pair: tuple[int, int], bend: Any) -> dict[str, np.ndarray]:
+def evaluate(
+    run: StudyRun, its: Task, nets: Iterates, pair: tuple[int, int], bend: Any
+) -> dict[str, np.ndarray]:
     """The surface of a pair of the first seed, and where the iterates lie.
 
     Args:
-      lab: of the SGDR study.
+      run: of the SGDR study.
+      its: task of all networks.
+      nets: the iterates.
       pair: the epochs of the two iterates.
       bend: of the chain fitted between them.
 
@@ -37,22 +44,24 @@ def evaluate(lab: Any, pair: tuple[int, int], bend: Any) -> dict[str, np.ndarray
       projection `span` [n, 2], by weights whose sum is free, and its distance `off` the
       plane [n].
     """
-    seed = lab.seeds[0]
-    lab.progress.stage(f"seed {seed}: plane of {pair[0]}, {pair[1]} and the bend")
-    a, b = lab.ends(ARM, seed, pair)
+    config, seed = run.config, run.seeds[0]
+    run.progress.stage(f"seed {seed}: plane of {pair[0]}, {pair[1]} and the bend")
+    a, b = nets.ends(ARM, seed, pair)
     plane = landscape.plane(a, b, bend)
-    epochs = [epoch for epoch in lab.config.plane_iterates if pair[0] < epoch < pair[1]]
-    iterates = _iterates(plane, [lab.iterate(ARM, seed, epoch) for epoch in epochs])
+    epochs = [epoch for epoch in config.plane_iterates if pair[0] < epoch < pair[1]]
+    iterates = _iterates(plane, [nets.at(ARM, seed, epoch) for epoch in epochs])
     shown = np.concatenate([plane.anchors, iterates["affine"]])
-    xs, ys = grid(shown, lab.config.plane_grid, lab.config.plane_margin)
+    xs, ys = grid(shown, config.plane_grid, config.plane_margin)
     surface = surfaces.evaluate(
         plane.at,
         xs,
         ys,
-        lab.task.sets,
-        lab.task.classifier.metric,
-        lab.folder.path / "stages" / f"surface-{name(pair)}.npz",
-        progress=lab.advance_points,
+        its.sets,
+        its.classifier.metric,
+        run.folder.path / "stages" / f"surface-{name(pair)}.npz",
+        progress=lambda count: run.progress.advance(
+            count * len(its.sets) * its.point_steps
+        ),
     )
     own = {"xs": surface.xs, "ys": surface.ys, "anchors": np.asarray(plane.anchors)}
     return own | surface.values | iterates | {"epochs": np.array(epochs, int)}

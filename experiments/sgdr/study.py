@@ -20,8 +20,6 @@ barrier, and the cosine's pairs have SGDR's epochs, because a longer way meets a
 barrier with or without a restart.
 """
 
-import functools
-import operator
 from typing import Any
 
 import jax
@@ -29,233 +27,226 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import maps, paths, task
-from experiments.common.study import Study
+from experiments.common.study import Study, StudyRun
 from experiments.sgdr import figures, planes
 from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, PRESETS, Config, Pair
+from experiments.sgdr.iterates import Iterates
 from experiments.sgdr.results import results
-from kd_heuristics import checkpoints, curves, training
+from kd_heuristics import curves, training
 
 
-class Laboratory:
-    """What a run shares: the task, the optimisers, the populations' members."""
+def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+    """Trains, connects and judges; `(results, arrays)` of the run folder."""
+    run = StudyRun(config, folder, progress, by=compute)
+    its = task.make(config)
+    nets = Iterates(run, its)
+    t = paths.paper_t(config.intervals)
+    progress.start(total_steps(config, its, len(t)))
 
-    def __init__(self, config: Config, folder, progress):
-        self.config, self.folder, self.progress = config, folder, progress
-        self.task = task.make(config)
-        self.seeds = range(config.first_seed, config.first_seed + config.seeds)
-        self.metrics = training.MetricsFile(folder.path / "metrics.jsonl")
-        steps = np.arange(config.epochs * self.task.steps_per_epoch)
-        self.rates = {
-            arm: np.asarray(
-                jax.vmap(config.schedule(arm, self.task.steps_per_epoch))(steps)
-            )
-            for arm in ARMS
-        }
-        self.runs = [(arm, seed) for seed in self.seeds for arm in ARMS]
-        self.paths = [
-            (arm, seed, pair) for arm, seed in self.runs for pair in config.pairs(arm)
-        ]
-        self.t = paths.paper_t(config.intervals)
-        self._iterates = functools.lru_cache(maxsize=4)(self._read_iterates)
-        progress.start(self._total_steps())
+    arrays = train(run, its, nets)
+    bends = fit_chains(run, its, nets)
+    arrays |= connect_all(run, its, nets, bends, t)
+    for pair in config.planes:
+        bend = bends[planes.ARM, config.first_seed, pair]
+        plane = run.stage(
+            planes.name(pair), planes.evaluate, run, its, nets, pair, bend
+        )
+        arrays |= {f"{planes.name(pair)}/{name}": v for name, v in plane.items()}
+    arrays |= compare_all(run, its, nets)
 
-    def _total_steps(self) -> int:
-        """The length of the bar, a training step being its unit."""
-        epochs = len(self.runs) * self.config.epochs
-        epochs += len(self.paths) * self.config.chain.epochs
-        on_paths = 2 * len(self.paths) * len(self.t)
-        on_planes = len(self.config.planes) * np.prod(self.config.plane_grid)
-        points = len(self.task.sets) * (on_paths + on_planes)
-        return round(epochs * self.task.steps_per_epoch + points * self._point_steps)
+    for arm, rates in learning_rates(config, its).items():
+        epochs = np.arange(len(rates)) / its.steps_per_epoch
+        every = max(1, its.steps_per_epoch // 20)
+        arrays |= {f"{arm}/rate": rates[::every], f"{arm}/rate_epoch": epochs[::every]}
+    arrays["t"] = t
+    return results(config, arrays, list(run.seeds)), arrays
 
-    @property
-    def _point_steps(self) -> float:
-        """A point on one set: a forward pass costs about a third of a step's passes."""
-        return self.task.images_per_set / self.config.batch_size / 3
 
-    def advance_points(self, count: int) -> None:
-        """Moves the bar by so many points, each on all sets."""
-        self.progress.advance(count * len(self.task.sets) * self._point_steps)
+def total_steps(config: Config, its: task.Task, num_points: int) -> int:
+    """The length of the bar: training steps, and points in their unit."""
+    num_paths = config.seeds * sum(len(config.pairs(arm)) for arm in ARMS)
+    epochs = config.seeds * len(ARMS) * config.epochs + num_paths * config.chain.epochs
+    on_planes = len(config.planes) * np.prod(config.plane_grid)
+    points = len(its.sets) * (2 * num_paths * num_points + on_planes)
+    return round(epochs * its.steps_per_epoch + points * its.point_steps)
 
-    def _train(self, members, epochs: int, directory: str, **options):
-        """Trains a population, or what is left of it."""
-        return training.population(
-            members,
-            self.task.batches,
-            num_steps=epochs * self.task.steps_per_epoch,
-            mesh=self.task.mesh,
-            log_every_steps=self.task.steps_per_epoch,
-            metrics=self.metrics,
-            directory=self.folder.training(directory, type(self)),
-            **self.config.how,
-            progress=self.progress.advance,
-            **options,
+
+def learning_rates(config: Config, its: task.Task) -> dict[str, np.ndarray]:
+    """The learning rate of each arm at each step, [steps]."""
+    steps = np.arange(config.epochs * its.steps_per_epoch)
+    return {
+        arm: np.asarray(jax.vmap(config.schedule(arm, its.steps_per_epoch))(steps))
+        for arm in ARMS
+    }
+
+
+def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
+    """Trains all arms and seeds; `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
+    config = run.config
+    run.progress.stage(f"training {len(nets.runs)} networks")
+    tables = learning_rates(config, its)
+
+    # The rates as a table: one program trains all arms.
+    def make(rates):
+        return training.sgd(
+            lambda step: rates[step],
+            config.momentum,
+            config.weight_decay,
+            config.clip_norm,
         )
 
-    def train(self) -> dict[str, np.ndarray]:
-        """Trains all arms and seeds; `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
-        self.progress.stage(f"training {len(self.runs)} networks")
+    def test(state):
+        step = int(state.step) - 1
+        rates = np.array([tables[arm][step] for arm, _ in nets.runs])
+        return {"learning_rate": rates} | its.tested(state)
 
-        # The rates as a table: one program trains all arms.
-        def make(rates):
-            return training.sgd(
-                lambda step: rates[step],
-                self.config.momentum,
-                self.config.weight_decay,
-                self.config.clip_norm,
-            )
+    starts = {seed: its.start(seed) for seed in run.seeds}
+    members = [
+        training.Member(
+            objective=its.classifier.supervised,
+            params=starts[seed][0],
+            batch_stats=starts[seed][1],
+            optimizer=training.bind(make, jnp.asarray(tables[arm])),
+            seed=seed,
+            stage=f"{arm}-seed{seed}",
+        )
+        for arm, seed in nets.runs
+    ]
+    pairs = [pair for arm in ARMS for pair in config.pairs(arm)] + [*config.map_pairs]
+    kept = {epoch for pair in pairs for epoch in pair} | {*config.plane_iterates}
+    keep_steps = {its.steps_after(epoch) for epoch in kept}
+    run.train(
+        "train", members, its, config.epochs, evaluate=test, keep_steps=keep_steps
+    )
+    names = ("loss", "accuracy", "test_loss", "test_accuracy")
+    return {k: v for arm in ARMS for k, v in run.logged(arm, names).items()}
 
-        def test(state):
-            metric = self.task.classifier.metric
-            values = training.evaluate_members(metric, state, self.task.test)
-            step = int(state.step) - 1
-            rates = np.array([self.rates[arm][step] for arm, _ in self.runs])
-            return {"learning_rate": rates} | {
-                f"test_{name}": value for name, value in values.items()
-            }
 
-        starts = {seed: self.task.start(seed) for seed in self.seeds}
-        members = [
+def all_paths(run: StudyRun) -> list[tuple[str, int, Pair]]:
+    """The pairs of iterates that are joined: arm, seed and epochs."""
+    return [
+        (arm, seed, pair)
+        for seed in run.seeds
+        for arm in ARMS
+        for pair in run.config.pairs(arm)
+    ]
+
+
+def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any]:
+    """Fits the chains of all pairs; the bend of each path."""
+    joined, chain = all_paths(run), run.config.chain
+    run.progress.stage(f"fitting {len(joined)} chains")
+    optimizer = chain.optimizer(its.steps_per_epoch)
+    objective = jax.tree_util.Partial(its.classifier.supervised)
+    members = []
+    for path in joined:
+        ends = nets.ends(*path)
+        members.append(
             training.Member(
-                objective=self.task.classifier.supervised,
-                params=starts[seed][0],
-                batch_stats=starts[seed][1],
-                optimizer=training.bind(make, jnp.asarray(self.rates[arm])),
-                seed=seed,
-                stage=f"{arm}-seed{seed}",
+                objective=chain.objective(ends, objective),
+                params=curves.midpoint(*ends),
+                batch_stats={},
+                optimizer=optimizer,
+                seed=path[1],
+                stage=path_name(*path),
             )
-            for arm, seed in self.runs
-        ]
-        pairs = [pair for arm in ARMS for pair in self.config.pairs(arm)]
-        epochs = {epoch for pair in pairs for epoch in pair}
-        epochs |= {epoch for pair in self.config.map_pairs for epoch in pair}
-        keep = {self.step_of(epoch) for epoch in epochs | {*self.config.plane_iterates}}
-        self._train(
-            members, self.config.epochs, "train", evaluate=test, keep_steps=keep
         )
-        return {
-            f"{arm}/{name}": np.array(
-                [
-                    [line[name] for line in self.metrics.read(f"{arm}-seed{seed}")]
-                    for seed in self.seeds
-                ],
-                float,
-            )
-            for arm in ARMS
-            for name in ("loss", "accuracy", "test_loss", "test_accuracy")
-        }
+    bends = run.train("chains", members, its, chain.epochs).params
+    return {
+        path: jax.tree.map(lambda leaf, index=index: leaf[index], bends)
+        for index, path in enumerate(joined)
+    }
 
-    def step_of(self, epoch: int) -> int:
-        """The step at which w_epoch is saved: after that epoch, counted from 0."""
-        return (epoch + 1) * self.task.steps_per_epoch
 
-    def _read_iterates(self, epoch: int):
-        """The parameters w_epoch of all runs, stacked."""
-        directory = self.folder.checkpoints("train")
-        state = checkpoints.restore(directory, step=self.step_of(epoch))
-        return self.task.place(state["params"])
+def connect_all(run, its, nets, bends, t) -> dict[str, np.ndarray]:
+    """Losses and distances of all pairs, `{"sgdr/30-70/distance": [seeds], ...}`."""
+    found: dict[str, list] = {}
+    for arm, seed, pair in all_paths(run):
+        path = arm, seed, pair
+        values = run.stage(
+            path_name(*path), connect, run, its, nets, bends[path], t, *path
+        )
+        for name, array in values.items():
+            found.setdefault(f"{arm}/{pair[0]}-{pair[1]}/{name}", []).append(array)
+    return {name: np.stack(values) for name, values in found.items()}
 
-    def iterate(self, arm: str, seed: int, epoch: int):
-        """The parameters w_epoch of one run."""
-        index = self.runs.index((arm, seed))
-        return jax.tree.map(lambda leaf: leaf[index], self._iterates(epoch))
 
-    def ends(self, arm: str, seed: int, pair: Pair):
-        """The two iterates of a pair."""
-        return tuple(self.iterate(arm, seed, epoch) for epoch in pair)
+def connect(
+    run: StudyRun, its: task.Task, nets: Iterates, bend, t, arm, seed, pair
+) -> dict[str, np.ndarray]:
+    """Losses and accuracies between two iterates, on the segment and the chain."""
+    run.progress.stage(f"seed {seed}: {arm} {pair[0]}-{pair[1]}")
+    a, b = nets.ends(arm, seed, pair)
+    lines = {"segment": curves.line(a, b), "chain": curves.polychain([a, bend, b])}
+    values: dict[str, Any] = {
+        f"{path}/{name}": array
+        for path, curve in lines.items()
+        for name, array in paths.evaluate(
+            curve,
+            t,
+            its.sets,
+            its.classifier.metric,
+            lambda count: run.progress.advance(count * its.point_steps),
+        ).items()
+    }
+    return values | {"distance": np.float64(curves.distance(a, b))}
 
-    def fit_chains(self):
-        """Fits the chains of all pairs; their bends, stacked."""
-        self.progress.stage(f"fitting {len(self.paths)} chains")
-        optimizer = self.config.chain.optimizer(self.task.steps_per_epoch)
-        objective = jax.tree_util.Partial(self.task.classifier.supervised)
-        members = []
-        for arm, seed, pair in self.paths:
-            ends = self.ends(arm, seed, pair)
-            members.append(
-                training.Member(
-                    objective=self.config.chain.objective(ends, objective),
-                    params=curves.midpoint(*ends),
-                    batch_stats={},
-                    optimizer=optimizer,
-                    seed=seed,
-                    stage=path_name(arm, seed, pair),
-                )
-            )
-        return self._train(members, self.config.chain.epochs, "chains").params
 
-    def connect(self, arm: str, seed: int, pair: Pair, bend) -> dict[str, np.ndarray]:
-        """Losses and accuracies between two iterates, on the segment and the chain."""
-        self.progress.stage(f"seed {seed}: {arm} {pair[0]}-{pair[1]}")
-        a, b = self.ends(arm, seed, pair)
-        lines = {"segment": curves.line(a, b), "chain": curves.polychain([a, bend, b])}
-        values: dict[str, Any] = {
-            f"{path}/{name}": array
-            for path, curve in lines.items()
-            for name, array in paths.evaluate(
-                curve,
-                self.t,
-                self.task.sets,
-                self.task.classifier.metric,
-                lambda count: self.progress.advance(count * self._point_steps),
-            ).items()
-        }
-        return values | {"distance": np.float64(curves.distance(a, b))}
+def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
+    """The maps of all seeds, `{"maps/restart": [seeds, layers, layers], ...}`."""
+    config = run.config
+    images = its.place(jnp.asarray(its.train.take(config.map_examples).images))
+    start = training.with_stats(*its.start(config.first_seed))
+    layers = maps.layers(its.classifier, start, images)
+    compared = [
+        run.stage(f"maps-seed{seed}", compare, run, its, nets, images, layers, seed)
+        for seed in run.seeds
+    ]
+    arrays = {
+        f"maps/{name}": np.stack([values[name] for values in compared])
+        for name in compared[0]
+    }
+    floors = {f"maps/{name}": "maps/floor" for name in ("restart", "seeds")}
+    return arrays | maps.all_calibrated(arrays, floors) | {"layers": np.array(layers)}
 
-    def compare(self, seed: int) -> dict[str, np.ndarray]:
-        """Figure 14: what a restart changes, a whole training, and another seed."""
-        self.progress.stage(f"seed {seed}: similarities")
-        restart, whole = self.config.map_pairs
-        start = seed, restart[0]
-        found = {
-            "restart": self.map(start, (seed, restart[1])),
-            "first-last": self.map((seed, whole[0]), (seed, whole[1])),
-            # As unlike as two trainings make it: the same epoch of the next seed.
-            "seeds": self.map(start, (self.next(seed), restart[0])),
-            "floor": self.map(start, start, shuffle=True),
-        }
-        out: dict[str, np.ndarray] = {}
-        for name, values in found.items():
-            out |= maps.named(name, values, self.config.measure)
-        return out
 
-    def next(self, seed: int) -> int:
-        """The seed after this one, the first after the last."""
-        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)]
+def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
+    """Figure 14: what a restart changes, a whole training, and another seed."""
+    config = run.config
+    run.progress.stage(f"seed {seed}: similarities")
+    restart, whole = config.map_pairs
+    start = seed, restart[0]
+    other = run.seeds[(run.seeds.index(seed) + 1) % len(run.seeds)]
 
-    def map(self, first, second, *, shuffle: bool = False) -> dict[str, np.ndarray]:
-        """Similarities of SGDR's iterates (seed, epoch), by measure.
-
-        NaN between equal ones.
-        """
-        a, b = ({"params": self.iterate("sgdr", *which)} for which in (first, second))
+    def similarity(first, second, *, shuffle=False):
         if first == second and not shuffle:  # there is only one seed
-            nothing = np.full((len(self.layers),) * 2, np.nan)
-            return dict.fromkeys((self.config.measure, *maps.BESIDE), nothing)
+            nothing = np.full((len(layers),) * 2, np.nan)
+            return dict.fromkeys((config.measure, *maps.BESIDE), nothing)
+        a, b = ({"params": nets.at("sgdr", *which)} for which in (first, second))
         return maps.between(
-            self.task.classifier,
+            its.classifier,
             a,
             b,
-            self.images,
-            self.config.measure,
-            batch_size=self.config.eval_batch_size,
+            images,
+            config.measure,
+            batch_size=config.eval_batch_size,
             beside=maps.BESIDE,
             shuffle=shuffle,
-            mesh=self.task.mesh,
+            mesh=its.mesh,
         )
 
-    @functools.cached_property
-    def images(self) -> jax.Array:
-        """The images of the maps, on the device."""
-        images = self.task.train.take(self.config.map_examples).images
-        return self.task.place(jnp.asarray(images))
-
-    @functools.cached_property
-    def layers(self) -> list[str]:
-        """Names of the layers in the maps."""
-        start = training.with_stats(*self.task.start(self.config.first_seed))
-        return maps.layers(self.task.classifier, start, self.images)
+    found = {
+        "restart": similarity(start, (seed, restart[1])),
+        "first-last": similarity((seed, whole[0]), (seed, whole[1])),
+        # As unlike as two trainings make it: the same epoch of the next seed.
+        "seeds": similarity(start, (other, restart[0])),
+        "floor": similarity(start, start, shuffle=True),
+    }
+    out: dict[str, np.ndarray] = {}
+    for name, values in found.items():
+        out |= maps.named(name, values, config.measure)
+    return out
 
 
 def path_name(arm: str, seed: int, pair: Pair) -> str:
@@ -265,45 +256,6 @@ def path_name(arm: str, seed: int, pair: Pair) -> str:
     'sgdr-30-70-seed0'
     """
     return f"{arm}-{pair[0]}-{pair[1]}-seed{seed}"
-
-
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
-    """Trains, connects and judges; `(results, arrays)` of the run folder."""
-    lab = Laboratory(config, folder, progress)
-    arrays = lab.train()
-    bends = lab.fit_chains()
-    found: dict[str, list] = {}
-    for index, (arm, seed, pair) in enumerate(lab.paths):
-        bend = jax.tree.map(operator.itemgetter(index), bends)
-        connect = functools.partial(lab.connect, arm, seed, pair, bend)
-        path = folder.stage(path_name(arm, seed, pair), connect)
-        for name, array in path.items():
-            found.setdefault(f"{arm}/{pair[0]}-{pair[1]}/{name}", []).append(array)
-    arrays |= {name: np.stack(values) for name, values in found.items()}
-    for pair in config.planes:
-        index = lab.paths.index((planes.ARM, config.first_seed, pair))
-        bend = jax.tree.map(operator.itemgetter(index), bends)
-        compute_plane = functools.partial(planes.evaluate, lab, pair, bend)
-        plane = folder.stage(planes.name(pair), compute_plane)
-        arrays |= {f"{planes.name(pair)}/{name}": v for name, v in plane.items()}
-    compared = [
-        folder.stage(f"maps-seed{seed}", functools.partial(lab.compare, seed))
-        for seed in lab.seeds
-    ]
-    for name in compared[0]:
-        arrays[f"maps/{name}"] = np.stack([values[name] for values in compared])
-    arrays |= maps.all_calibrated(
-        arrays, {f"maps/{name}": "maps/floor" for name in ("restart", "seeds")}
-    )
-    arrays["layers"] = np.array(lab.layers)
-    arrays["t"] = lab.t
-    every = max(1, lab.task.steps_per_epoch // 20)
-    for arm, rates in lab.rates.items():
-        arrays[f"{arm}/rate"] = rates[::every]
-        arrays[f"{arm}/rate_epoch"] = (
-            np.arange(len(rates))[::every] / lab.task.steps_per_epoch
-        )
-    return results(config, arrays, list(lab.seeds)), arrays
 
 
 STUDY = Study(

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 from experiments import reproduce
-from experiments.common import figures, launch
+from experiments.common import figures, launch, task
+from experiments.common.study import StudyRun
 from experiments.sgdr import study as sgdr
+from experiments.sgdr.iterates import Iterates
 from kd_heuristics import checkpoints, report, runs, training
 from tests.experiments.silent import Silent
 
@@ -63,15 +65,17 @@ def test_every_number_has_its_seeds(folder):
 
 def test_paths_end_at_the_networks_own_loss(folder):
     config = sgdr.PRESETS["smoke"]
-    lab = sgdr.Laboratory(config, runs.RunFolder(folder), Silent())
+    run = StudyRun(config, runs.RunFolder(folder), Silent(), by=sgdr.compute)
+    its = task.make(config)
+    nets = Iterates(run, its)
     with np.load(folder / "arrays.npz") as arrays:
         for arm in sgdr.ARMS:
             for a, b in config.pairs(arm):
                 for index, epoch in ((0, a), (-1, b)):
-                    params = lab.iterate(arm, 0, epoch)
-                    for name, batches in lab.task.sets.items():
+                    params = nets.at(arm, 0, epoch)
+                    for name, batches in its.sets.items():
                         own = training.evaluate(
-                            lab.task.classifier.metric, params, {}, batches
+                            its.classifier.metric, params, {}, batches
                         )
                         for path in ("segment", "chain"):
                             loss = arrays[f"{arm}/{a}-{b}/{path}/{name}_loss"][0, index]
