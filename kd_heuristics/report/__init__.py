@@ -3,7 +3,6 @@
 from kd_heuristics.report.page import write, write_page
 from kd_heuristics.runs.claims import (
     Claim,
-    confidence_interval,
     judge,
     judge_all,
     summary,
@@ -11,7 +10,6 @@ from kd_heuristics.runs.claims import (
 
 __all__ = [
     "Claim",
-    "confidence_interval",
     "judge",
     "judge_all",
     "summary",

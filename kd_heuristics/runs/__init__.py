@@ -11,13 +11,13 @@
 
 from kd_heuristics.runs.claims import (
     Claim,
-    confidence_interval,
     judge,
     judge_all,
     summary,
 )
 from kd_heuristics.runs.folder import InUseError, RunFolder
 from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, RunError
+from kd_heuristics.runs.verdicts import verdict
 
 __all__ = [
     "Claim",
@@ -26,8 +26,8 @@ __all__ = [
     "OnOtherCode",
     "RunError",
     "RunFolder",
-    "confidence_interval",
     "judge",
     "judge_all",
     "summary",
+    "verdict",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 # Parts of a module's name in the project's packages.
 _SHOW = {"plots", "report", "figures", "charts", "cli", "launch", "progress"}
 # Names of `kd_heuristics.runs`: claims are read and judged after the numbers exist.
-_CLAIMS = {"claims", "Claim", "judge", "judge_all", "summary", "confidence_interval"}
+_CLAIMS = {"claims", "verdicts", "verdict", "Claim", "judge", "judge_all", "summary"}
 _PROJECT = ("kd_heuristics", "experiments")
 _INSTALLED = {"site-packages", "dist-packages"}
 

@@ -1,0 +1,235 @@
+"""Rules by which a claim is judged, and the numbers they are read from.
+
+| kind | reproduced | contradicted | no effect that counts |
+|---|---|---|---|
+| difference | low > 0 and mean >= d | high < 0 and mean <= -d | -d < low and high < d |
+| as_good | low > -d | high < -d | |
+| equal | -d < low and high < d | low > d or high < -d | |
+| mostly | low > 1/2 | high < 1/2 | |
+
+Everything else is inconclusive. `d` is the smallest effect that counts and [low, high]
+an interval of the mean over seeds, signed so that the claimed direction is positive.
+The interval is Student's t of paired differences; for "mostly", whose values are 0 or 1
+for each seed, it is Clopper and Pearson's of the share of seeds.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy import optimize, stats
+
+from kd_heuristics.runtime import nearest
+
+Verdict = Literal["reproduced", "contradicted", "no effect that counts", "inconclusive"]
+KINDS = ("difference", "as_good", "equal", "mostly")
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+
+
+def verdict(
+    kind: str, smallest_effect: float, mean: float, low: float, high: float
+) -> Verdict:
+    """The verdict on an interval, by the table of this module.
+
+    Args:
+      kind: of the claim.
+      smallest_effect: smallest effect that counts, positive.
+      mean: over seeds; the share of seeds for "mostly".
+      low: lower end of the interval.
+      high: upper end of the interval.
+
+    Raises:
+      ValueError: the kind is unknown, or the smallest effect is not positive.
+
+    >>> verdict("difference", 1.0, mean=1.4, low=0.3, high=2.5)
+    'reproduced'
+    >>> verdict("difference", 1.0, mean=0.1, low=-0.6, high=0.8)
+    'no effect that counts'
+    >>> verdict("as_good", 1.0, mean=-0.4, low=-0.9, high=0.1)
+    'reproduced'
+    """
+    if kind not in KINDS:
+        nearest.choose(kind, KINDS, "kind")
+    check_effect(smallest_effect)
+    d = smallest_effect
+    found = {
+        "difference": (
+            low > 0 and mean >= d,
+            high < 0 and mean <= -d,
+            -d < low and high < d,
+        ),
+        "as_good": (low > -d, high < -d),
+        "equal": (-d < low and high < d, low > d or high < -d),
+        "mostly": (low > 0.5, high < 0.5),
+    }[kind]
+    for name, holds in zip(VERDICTS, found, strict=False):
+        if holds:
+            return name  # pyrefly: ignore
+    return "inconclusive"
+
+
+def check_effect(smallest_effect: float) -> None:
+    """Raises ValueError if the smallest effect that counts is not positive."""
+    if not (0 < smallest_effect < math.inf):
+        raise ValueError(
+            f"smallest_effect must be positive and finite, got {smallest_effect}; "
+            "give the smallest effect that counts, in the unit of the claim"
+        )
+
+
+def interval(
+    kind: str, smallest_effect: float, values: Any, level: float = 0.05
+) -> list[float] | None:
+    """The two-sided interval of the mean over seeds; None below two seeds.
+
+    Args:
+      kind: of the claim.
+      smallest_effect: a quarter of it stands for the standard deviation if all values
+        are equal.
+      values: [seeds], finite; 0 or 1 for "mostly".
+      level: share of intervals that miss the truth.
+
+    Returns: `[low, high]`.
+
+    >>> [round(end, 2) for end in interval("difference", 1.0, [1.0, 2.0, 3.0])]
+    [-0.48, 4.48]
+    >>> [round(end, 2) for end in interval("mostly", 1.0, [1, 1, 1, 1, 1, 1])]
+    [0.54, 1.0]
+    """
+    values = np.asarray(values, np.float64)
+    n = len(values)
+    if n < 2:
+        return None
+    if kind == "mostly":
+        k = values.sum()
+        low = stats.beta.ppf(level / 2, k, n - k + 1) if k > 0 else 0.0
+        high = stats.beta.ppf(1 - level / 2, k + 1, n - k) if k < n else 1.0
+        return [float(low), float(high)]
+    half = stats.t.ppf(1 - level / 2, n - 1) * _deviation(values, smallest_effect)
+    half /= math.sqrt(n)
+    return [float(values.mean() - half), float(values.mean() + half)]
+
+
+def p_value(kind: str, smallest_effect: float, values: Any) -> float:
+    """The smallest level at which the table decides a claim; 1 if at none.
+
+    Args:
+      kind: of the claim.
+      smallest_effect: smallest effect that counts.
+      values: [seeds], finite.
+    """
+    values = np.asarray(values, np.float64)
+    n, d = len(values), smallest_effect
+    if n < 2:
+        return 1.0
+    if kind == "mostly":
+        k = values.sum()
+        tail = min(stats.binom.sf(k - 1, n, 0.5), stats.binom.cdf(k, n, 0.5))
+        return float(min(1.0, 2 * tail))
+    mean = values.mean()
+    error = _deviation(values, d) / math.sqrt(n)
+
+    def above(bound):  # the level at which the interval lies above the bound
+        return 2 * stats.t.sf((mean - bound) / error, n - 1)
+
+    def below(bound):
+        return 2 * stats.t.sf((bound - mean) / error, n - 1)
+
+    inside = max(above(-d), below(d))
+    ways = {
+        "difference": (
+            above(0.0) if mean >= d else 1.0,
+            below(0.0) if mean <= -d else 1.0,
+            inside,
+        ),
+        "as_good": (above(-d), below(-d)),
+        "equal": (inside, above(d), below(-d)),
+    }[kind]
+    return float(min(1.0, *ways))
+
+
+def _deviation(values: np.ndarray, smallest_effect: float) -> float:
+    """Standard deviation over seeds; a quarter of the effect if all are equal."""
+    if np.ptp(values) == 0:
+        return smallest_effect / 4
+    return float(values.std(ddof=1))
+
+
+def seeds_needed(
+    kind: str, smallest_effect: float, values: Any, level: float, most: int = 1000
+) -> int | None:
+    """Seeds that would decide a claim if mean and spread stayed as they are.
+
+    Args:
+      kind: of the claim.
+      smallest_effect: smallest effect that counts.
+      values: [seeds], finite, at least two.
+      level: at which it is read.
+      most: the largest number to try.
+
+    Returns: the smallest number from 2 on; None if no number up to `most` decides it.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return None
+    n, mean = np.arange(2, most + 1), float(values.mean())
+    if kind == "mostly":
+        k = np.round(mean * n)
+        low = np.nan_to_num(stats.beta.ppf(level / 2, k, n - k + 1))  # 0 for k = 0
+        high = np.nan_to_num(stats.beta.ppf(1 - level / 2, k + 1, n - k), nan=1.0)
+    else:
+        deviation = _deviation(values, smallest_effect)
+        half = stats.t.ppf(1 - level / 2, n - 1) * deviation / np.sqrt(n)
+        low, high = mean - half, mean + half
+    decided = (
+        verdict(kind, smallest_effect, mean, *ends) != "inconclusive"
+        for ends in zip(low.tolist(), high.tolist(), strict=True)
+    )
+    return next((int(n) for n, there in zip(n, decided, strict=True) if there), None)
+
+
+def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
+    """Two-sided levels of declared looks at growing numbers of seeds.
+
+    O'Brien and Fleming's boundaries (1979): the standardised mean at look k must pass
+    c * sqrt(n_K / n_k), with c such that the chance of passing any of them is `level`.
+
+    Args:
+      looks: ascending numbers of seeds.
+      level: of all looks together.
+
+    Raises:
+      ValueError: a look is below 2, or they do not ascend.
+
+    >>> [round(found, 4) for found in look_levels([4, 8, 12])]
+    [0.0005, 0.0141, 0.0451]
+    >>> look_levels([5])
+    [0.05]
+    """
+    looks = [*looks]
+    if not looks or looks[0] < 2 or any(b <= a for a, b in itertools.pairwise(looks)):
+        raise ValueError(
+            f"looks must be ascending numbers of seeds, at least 2, got {looks}"
+        )
+    if len(looks) == 1:
+        return [level]
+    shares = np.array(looks) / looks[-1]
+
+    def excess(c):
+        return _chance_of_passing(c, shares) - level
+
+    c = optimize.brentq(excess, 1.0, 6.0, xtol=1e-6)
+    return [float(2 * stats.norm.sf(c / math.sqrt(share))) for share in shares]
+
+
+def _chance_of_passing(c: float, shares: np.ndarray) -> float:
+    """The chance that a Brownian motion B has |B(t)| >= c at one of the times t."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = c * nodes, c * weights
+    inside = stats.norm.pdf(nodes, scale=math.sqrt(shares[0]))
+    for step in np.diff(shares):
+        move = stats.norm.pdf(nodes[:, None] - nodes, scale=math.sqrt(step))
+        inside = move @ (weights * inside)
+    return 1 - float(weights @ inside)
