@@ -195,3 +195,17 @@ class StudyRun:
             )
             for name in names
         }
+
+
+def looks(config: Any) -> tuple[int, ...]:
+    """Numbers of seeds at which a config's claims are judged, declared before the run.
+
+    With the seeds of the last default look these are the default looks; with another
+    number it is the one look; a single seed gives estimates without verdicts.
+
+    Args:
+      config: of a study.
+    """
+    if config.seeds in (1, rules.LOOKS[-1]):
+        return rules.LOOKS
+    return (config.seeds,)

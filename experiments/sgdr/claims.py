@@ -1,66 +1,183 @@
 """What the paper says of restarts, as numbers that a run can contradict."""
 
-from experiments.sgdr.config import Config
+import numpy as np
+
+from experiments.common import paper
+from experiments.sgdr.config import Config, Pair
 from kd_heuristics.runs import Claim
+
+SIMILARITY = 0.05  # smallest difference of similarities that counts
+# The paper's segments of Figure 2c and 2d: SGDR's cross a barrier, step decay's none.
+PAPERS_PAIRS = {
+    "sgdr": {(30, 70), (70, 150), (30, 150)},
+    "step": {(55, 65), (145, 155), (55, 155)},
+}
+
+
+def last_pair(pairs: tuple[Pair, ...]) -> Pair:
+    """The pair of the two last iterates.
+
+    >>> last_pair(((30, 70), (70, 150), (30, 150)))
+    (70, 150)
+    """
+    return max(pairs)
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says of this study, as numbers that a run can contradict."""
-    rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
-    relative = "of the worse end's train loss"
-    paper = {"sgdr 30-70": 0.05, "sgdr 70-150": 1.8, "sgdr 30-150": 2.2}
-    barriers = [
-        Claim(
-            key=f"barrier/{arm}/{a}-{b}",
-            statement=f"{words} between epochs {a} and {b}",
-            statistic=f"barrier {arm} {a}-{b}",
-            direction=direction,
-            unit=relative,
-            paper=paper.get(f"{arm} {a}-{b}"),
-            **rules,
-        )
-        for arm, words, direction in (
-            ("sgdr", "SGDR crosses a barrier", "above"),
-            ("step", "step decay crosses no barrier", "below"),
-        )
-        for a, b in config.pairs(arm)
-    ]
-    return (
-        *barriers,
-        Claim(
-            key="chain-gain",
-            statement="every fitted chain has a lower mean train loss than its segment",
-            statistic="least gain of a chain over its segment",
-            direction="above",
-            unit="of the segment's mean train loss",
-            **rules,
-        ),
-        Claim(
-            key="final-accuracy/cosine-sgdr",
-            statement="one cosine over the whole budget does as well as SGDR",
-            statistic="final test accuracy, cosine minus SGDR",
-            direction="above",
-            smallest_effect=0.0,
-            margin=0.01,
-            unit="accuracy",
-        ),
-        Claim(
-            key="similarity/shallow-deep",
-            statement="shallow layers stay more alike than deep ones over a restart",
-            statistic="similarity of the shallow less the deep convolutions",
-            direction="above",
-            smallest_effect=0.05,
-            margin=0.05,
-            unit="similarity",
-            paper=0.29,  # Figure 14a: convolutions 1 to 4 and 5 to 8
-        ),
-        Claim(
-            key="similarity/restart-seeds",
-            statement="a restart changes less than a new seed does",
-            statistic="similarity over a restart less that of two seeds",
-            direction="above",
-            smallest_effect=0.05,
-            margin=0.05,
-            unit="similarity",
-        ),
+    """What the paper says of restarts, barriers and the layers that they change."""
+    return (*_barriers(config), *_bend(config), *_similarities(config))
+
+
+def _barriers(config):
+    for arm, words in (
+        ("sgdr", "SGDR crosses a barrier"),
+        ("step", "step decay crosses no barrier"),
+    ):
+        pairs = config.pairs(arm)
+        for pair in pairs:
+            a, b = pair
+            yield Claim(
+                key=f"barrier/{arm}/{a}-{b}",
+                words=f"{words} between epochs {a} and {b}",
+                kind="mostly",
+                smallest_effect=100 * config.smallest_effect,
+                unit="% of the worse end's train loss",
+                paper=1.0 if pair in PAPERS_PAIRS[arm] else None,
+                main=pair == last_pair(pairs),
+            )
+    a, b = last_pair(config.pairs("sgdr"))
+    yield Claim(
+        key="basins",
+        words=f"iterates {a} and {b} lie in one basin: their chain crosses no barrier",
+        kind="mostly",
+        smallest_effect=100 * config.smallest_effect,
+        unit="% of the worse end's train loss",
+        paper=1.0,
     )
+    yield Claim(
+        key="chain-gain",
+        words="every fitted chain has a lower mean train loss than its segment",
+        kind="difference",
+        smallest_effect=100 * config.smallest_effect,
+        unit="% of the segment's mean train loss",
+        paper=round(100 * _papers_gain(), 1),
+        main=True,
+    )
+    yield Claim(
+        key="final-accuracy/cosine-sgdr",
+        words="one cosine over the whole budget does as well as SGDR",
+        kind="as_good",
+        smallest_effect=1.0,
+        unit="points of test accuracy",
+    )
+
+
+def _bend(config):
+    a, b = last_pair(config.pairs("sgdr"))
+    yield Claim(
+        key="bend/train-loss",
+        words=f"the bend between iterates {a} and {b} has a lower train loss than {b}",
+        kind="difference",
+        smallest_effect=100 * config.smallest_effect,
+        unit=f"% of the train loss of iterate {b}",
+        paper=82.5,  # .0007 and .004
+    )
+    yield Claim(
+        key="bend/test-loss",
+        words=f"the bend between iterates {a} and {b} has a higher test loss than {b}",
+        kind="difference",
+        smallest_effect=0.05,
+        unit="nats",
+        paper=0.25,  # Figure 11: .54 and .29
+    )
+    yield Claim(
+        key="between/train-loss",
+        words=f"midway between iterates {a} and {b} the train loss is above the ends'",
+        kind="difference",
+        smallest_effect=100 * config.smallest_effect,
+        unit="% of the worse end's train loss",
+        paper=178.0,  # Figure 2c: .0658 and .0237
+    )
+    yield Claim(
+        key="between/test-loss",
+        words=f"midway between iterates {a} and {b} the test loss is below the ends'",
+        kind="difference",
+        smallest_effect=0.01,
+        unit="nats",
+    )
+
+
+def _similarities(config):
+    papers = papers_similarities()
+    for key, words in (
+        (
+            "similarity/shallow-deep",
+            "shallow layers stay more alike than deep ones over a restart",
+        ),
+        (
+            "similarity/shallow-deep-whole",
+            "shallow layers stay more alike than deep ones over the whole training",
+        ),
+        (
+            "similarity/restart-whole",
+            "a restart changes less than the whole training does",
+        ),
+        ("similarity/restart-seeds", "a restart changes less than a new seed does"),
+    ):
+        value = papers.get(key)
+        yield Claim(
+            key=key,
+            words=words,
+            kind="difference",
+            smallest_effect=min(SIMILARITY, value or SIMILARITY),
+            unit=f"similarity ({config.measure})",
+            paper=value,
+        )
+
+
+def shallow_less_deep(diagonal: np.ndarray, layers: list[str]) -> np.ndarray:
+    """Similarity of the first half of the convolutions less that of the second.
+
+    Args:
+      diagonal: [..., layers], each layer with itself.
+      layers: their names, "00_conv" or the paper's "00Conv".
+    """
+    of = np.array(["conv" in name.lower() for name in layers])
+    convolutions = diagonal[..., of]
+    half = convolutions.shape[-1] // 2
+    return convolutions[..., :half].mean(-1) - convolutions[..., half:].mean(-1)
+
+
+def papers_similarities() -> dict[str, float]:
+    """The statistics of Figure 14 by our own rule."""
+    found = {}
+    for kind, file in (
+        ("restart", "fig14a_sgdr_150_155"),
+        ("whole", "fig14b_sgdr_10_150"),
+    ):
+        columns = paper.table(f"sgdr/{file}")
+        layers = [name for name in columns if name]
+        found[kind] = np.diagonal(np.stack([columns[name] for name in layers]))
+    return {
+        "similarity/shallow-deep": _round(shallow_less_deep(found["restart"], layers)),
+        "similarity/shallow-deep-whole": _round(
+            shallow_less_deep(found["whole"], layers)
+        ),
+        "similarity/restart-whole": _round((found["restart"] - found["whole"]).mean()),
+    }
+
+
+def _papers_gain() -> float:
+    """The least gain of a chain over its segment in Figures 2c and 2d."""
+    found = paper.table("sgdr/fig2cd_train_loss")
+    gains = []
+    for name in np.unique(np.char.add(found["run"], found["pair"])):
+        of = np.char.add(found["run"], found["pair"]) == name
+        segment, chain = found["segment"][of], found["mc_curve"][of]
+        seen = np.isfinite(segment) & np.isfinite(chain)
+        gains.append(1 - chain[seen].mean() / segment[seen].mean())
+    return float(min(gains))
+
+
+def _round(value) -> float:
+    return round(float(value), 4)

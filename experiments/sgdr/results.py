@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.sgdr.claims import claims
+from experiments.common.study import looks
+from experiments.sgdr.claims import claims, last_pair, shallow_less_deep
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
 from kd_heuristics.runs import judge_all, summary
@@ -14,53 +15,75 @@ from kd_heuristics.runs import judge_all, summary
 
 def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
     """The numbers of the study, each with its seeds and spread, and the verdicts."""
-    statistics: dict[str, Any] = {}
-    pairs, gains = [], []
-    for arm in ARMS:
-        for a, b in config.pairs(arm):
-            name = f"{arm}/{a}-{b}"
-            row = _pair(arrays, name)
-            statistics[f"barrier {arm} {a}-{b}"] = row.pop("relative_barrier")
-            gains.append(row.pop("gain"))
-            pairs.append(
-                {"arm": arm, "epochs": [a, b]}
-                | {"relative_barrier": summary(statistics[f"barrier {arm} {a}-{b}"])}
-                | {key: summary(value) for key, value in row.items()}
-            )
+    rows = {
+        (arm, pair): _pair(arrays, f"{arm}/{pair[0]}-{pair[1]}")
+        for arm in ARMS
+        for pair in config.pairs(arm)
+    }
+    pairs = [
+        {"arm": arm, "epochs": [*pair]} | {key: summary(v) for key, v in row.items()}
+        for (arm, pair), row in rows.items()
+    ]
     final = {arm: arrays[f"{arm}/test_accuracy"][:, -1] for arm in ARMS}
-    statistics["least gain of a chain over its segment"] = np.min(gains, axis=0)
-    statistics["final test accuracy, cosine minus SGDR"] = (
-        final["cosine"] - final["sgdr"]
-    )
-    statistics |= _similarities(arrays)
+    similarities = functools.partial(_similarities, arrays)
+    statistics = {
+        **_barriers(config, rows),
+        **_bend(arrays, rows["sgdr", last_pair(config.pairs("sgdr"))]),
+        "chain-gain": 100 * np.min([row["gain"] for row in rows.values()], axis=0),
+        "final-accuracy/cosine-sgdr": 100 * (final["cosine"] - final["sgdr"]),
+        **similarities(),
+    }
     return {
         "seeds": seeds,
         "final_test_accuracy": {arm: summary(value) for arm, value in final.items()},
         "pairs": pairs,
-        "similarities": {k: summary(v) for k, v in _similarities(arrays).items()},
-        "similarities_by_measure": maps.by_measure(
-            functools.partial(_similarities, arrays), config.measure
-        ),
-        "claims": judge_all(claims(config), statistics),
+        "similarities": {k: summary(v) for k, v in similarities().items()},
+        "similarities_by_measure": maps.by_measure(similarities, config.measure),
+        "claims": judge_all(claims(config), statistics, looks=looks(config)),
+    }
+
+
+def _barriers(config: Config, rows: dict) -> dict[str, np.ndarray]:
+    """Whether each pair crosses a barrier, or crosses none, 1 or 0 for each seed."""
+    found = {}
+    for (arm, (a, b)), row in rows.items():
+        crosses = row["relative_barrier"] >= config.smallest_effect
+        held = crosses if arm == "sgdr" else ~crosses
+        found[f"barrier/{arm}/{a}-{b}"] = _yes(row["relative_barrier"], held)
+    row = rows["sgdr", last_pair(config.pairs("sgdr"))]
+    below = row["chain_barrier"] < config.smallest_effect
+    return found | {"basins": _yes(row["chain_barrier"], below)}
+
+
+def _yes(values: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """1 or 0 for each seed; NaN for a seed whose value is not finite."""
+    return np.where(np.isfinite(values), held, np.nan)
+
+
+def _bend(arrays: dict, row: dict) -> dict[str, np.ndarray]:
+    """The bend of a pair and the middle of its segment, against the later iterate."""
+    ends = np.maximum(row["start_train_loss"], row["end_train_loss"])
+    better_end = np.minimum(row["start_test_loss"], row["end_test_loss"])
+    return {
+        "bend/train-loss": 100 * (1 - row["bend_train_loss"] / row["end_train_loss"]),
+        "bend/test-loss": row["bend_test_loss"] - row["end_test_loss"],
+        "between/train-loss": 100 * (row["middle_train_loss"] / ends - 1),
+        "between/test-loss": better_end - row["middle_test_loss"],
     }
 
 
 def _similarities(arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
     """The numbers of Figure 14, [seeds] each; NaN for what needs two seeds."""
-    diagonal = {
-        name: np.diagonal(arrays[f"maps/{name}{kind}"], axis1=1, axis2=2)
-        for name in ("restart", "seeds")
-    }
-    kinds = np.array([name.partition("_")[2] for name in arrays["layers"]])
-    convolutions = diagonal["restart"][:, kinds == "conv"]
-    half = convolutions.shape[1] // 2
+    restart, whole, seeds = (
+        np.diagonal(arrays[f"maps/{name}{kind}"], axis1=1, axis2=2)
+        for name in ("restart", "first-last", "seeds")
+    )
+    layers = [*arrays["layers"]]
     return {
-        "similarity of the shallow less the deep convolutions": (
-            convolutions[:, :half].mean(1) - convolutions[:, half:].mean(1)
-        ),
-        "similarity over a restart less that of two seeds": (
-            (diagonal["restart"] - diagonal["seeds"]).mean(1)
-        ),
+        "similarity/shallow-deep": shallow_less_deep(restart, layers),
+        "similarity/shallow-deep-whole": shallow_less_deep(whole, layers),
+        "similarity/restart-whole": (restart - whole).mean(1),
+        "similarity/restart-seeds": (restart - seeds).mean(1),
     }
 
 
@@ -79,6 +102,7 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
         "relative_barrier": barrier / worse_end,
         "gain": 1 - mean["chain"] / mean["segment"],
         "barrier_nats": barrier,
+        "chain_barrier": [points.crossing(values) for values in chain] / worse_end,
         "weight_distance": arrays[f"{name}/distance"],
         "start_train_loss": segment[:, 0],
         "end_train_loss": segment[:, -1],
@@ -86,6 +110,9 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
         "chain_mean_train_loss": mean["chain"],
         "chain_maximum_train_loss": chain.max(axis=1),
         "bend_train_loss": chain[:, bend],
+        "middle_train_loss": segment[:, bend],
+        "middle_test_loss": arrays[f"{name}/segment/test_loss"][:, bend],
+        "start_test_loss": arrays[f"{name}/segment/test_loss"][:, 0],
         "bend_test_loss": arrays[f"{name}/chain/test_loss"][:, bend],
         "end_test_loss": arrays[f"{name}/segment/test_loss"][:, -1],
         "least_segment_test_accuracy": arrays[f"{name}/segment/test_accuracy"].min(1),
