@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd_heuristics.report.markup import VERDICTS, badge, escape, number, table
-from kd_heuristics.runs.claims import MINIMUM_SEEDS, covers
+from kd_heuristics.runs.claims import covers
 
 Claims = Sequence[dict[str, Any]]
 
@@ -17,12 +17,30 @@ def chosen(claims: Claims, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def sentence(claim: dict[str, Any]) -> str:
     """Returns a claim, its verdict and its numbers in a line of plain text."""
-    unit = claim["unit"]
-    words = f"{claim['statement']}: {claim['verdict']}"
-    words += f" (here {number(claim['mean'], unit)}"
+    words = f"{claim['words']}: {verdict(claim)} (here {effect(claim)}"
     if claim["paper"] is not None:
-        words += f", in the paper {number(claim['paper'], unit)}"
+        words += f", in the paper {_papers(claim)}"
     return words + ")"
+
+
+def verdict(claim: dict[str, Any]) -> str:
+    """Returns a claim's verdict; before the first look "preview"."""
+    return "preview" if claim["look"] is None else claim["verdict"]
+
+
+def effect(claim: dict[str, Any]) -> str:
+    """Returns a claim's mean with its unit; how many seeds, for yes or no."""
+    if claim["kind"] == "mostly":
+        fine = [value for value in claim["values"] if value is not None]
+        return f"{sum(fine):g} of {len(fine)} seeds"
+    return number(claim["mean"], claim["unit"])
+
+
+def _papers(claim: dict[str, Any]) -> str:
+    """Returns the paper's value of a claim."""
+    if claim["kind"] == "mostly" and claim["paper"] is not None:
+        return "yes" if claim["paper"] > 0.5 else "no"
+    return number(claim["paper"], claim["unit"])
 
 
 def words(claims: Claims, caption: str) -> str:
@@ -33,50 +51,95 @@ def words(claims: Claims, caption: str) -> str:
 
 def answer(claims: Claims) -> str:
     """Returns the number of claims for each verdict, in a sentence."""
-    counts = {name: sum(c["verdict"] == name for c in claims) for name in VERDICTS}
-    parts = [f"{count} {name}" for name, count in counts.items() if count]
-    seeds = max((len(c["values"]) for c in claims), default=0)
-    many = f"{len(claims)} claim{'' if len(claims) == 1 else 's'}"
-    said = f"{many}: {', '.join(parts)}; " if claims else "No claim; "
-    said += f"{seeds} seed{'' if seeds == 1 else 's'}."
-    if seeds < MINIMUM_SEEDS:
-        said += f" Fewer than {MINIMUM_SEEDS} seeds are always inconclusive."
-    return said
+    seeds = max((len(claim["values"]) for claim in claims), default=0)
+    if claims and all(claim["look"] is None for claim in claims):
+        return (
+            f"Preview: estimates of {_count(seeds, 'seed')}, no verdict before the "
+            "first declared look."
+        )
+    found = [verdict(claim) for claim in claims]
+    names = [*VERDICTS, "preview"]
+    parts = [f"{found.count(name)} {name}" for name in names if name in found]
+    said = (
+        f"{_count(len(claims), 'claim')}: {', '.join(parts)}" if claims else "No claim"
+    )
+    return f"{said}; {_count(seeds, 'seed')}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def claims_tables(claims: Claims, title: str) -> str:
+    """Returns the table of the main claims and, apart from it, of the others."""
+    main = [claim for claim in claims if claim["main"]]
+    others = [claim for claim in claims if not claim["main"]]
+    parts = []
+    if main:
+        parts.append(claims_table(main, f"Main claims of {title}"))
+    if others:
+        words = f"Secondary claims of {title}, exploratory"
+        parts.append(claims_table(others, words))
+    return "".join(parts)
 
 
 def claims_table(claims: Claims, caption: str) -> str:
     """Returns a table of claims: verdict, effect, spread, rule, the paper's number."""
     rows = [
         (
-            escape(claim["statement"]),
-            badge(claim["verdict"]),
-            f"{escape(number(claim['mean'], claim['unit']))} {_interval(claim)}",
-            escape(number(claim["paper"], claim["unit"])),
+            escape(claim["words"]),
+            badge(verdict(claim)),
+            f"{escape(effect(claim))} {_interval(claim)}",
+            escape(_papers(claim)),
             drawing(claim),
             escape(_rule(claim)),
-            str(len(claim["values"])),
+            _seeds(claim),
+            escape(_sensitivity(claim)),
         )
         for claim in claims
     ]
     head = (
-        "what the paper claims",
+        "claim",
         "verdict",
-        "mean [95 % interval]",
+        "mean [interval]",
         "paper",
         "interval, rule and paper",
         "rule, fixed before the run",
         "seeds",
+        "with half and twice the effect; seeds that would decide it",
     )
     return table(head, rows, caption)
 
 
+def _seeds(claim: dict[str, Any]) -> str:
+    """Returns the seeds judged, with those that failed or came later."""
+    words = str(len(claim["values"]))
+    if claim["failed"]:
+        words += f", {len(claim['failed'])} failed"
+    if claim["later_values"]:
+        words += f", {len(claim['later_values'])} later"
+    return words
+
+
+def _sensitivity(claim: dict[str, Any]) -> str:
+    """Returns the verdicts at other effects, and the seeds that would decide it."""
+    needed = claim["seeds_needed"]
+    seeds = "more than 1,000 seeds" if needed is None else f"{needed} seeds"
+    if claim["look"] is None or claim["kind"] == "mostly":
+        return seeds
+    return f"{claim['verdict_at_half']}; {claim['verdict_at_twice']}; {seeds}"
+
+
 def drawing(claim: dict[str, Any]) -> str:
     """Draw the interval as a bar, seeds as ticks, the paper's number as a ring."""
-    rule, margin = claim["smallest_effect"], claim["margin"]
+    share = claim["kind"] == "mostly"
+    zone = (
+        (0.5, 0.5) if share else (-claim["smallest_effect"], claim["smallest_effect"])
+    )
     ends = list(claim["interval"] or [])
     values = [v for v in claim["values"] if v is not None]
     paper = [] if claim["paper"] is None else [claim["paper"]]
-    everything = [*values, *ends, *paper, rule - margin, rule + margin]
+    everything = [*values, *ends, *paper, *zone]
     low, high = min(everything), max(everything)
     scale = 180 / ((high - low) or 1.0)
 
@@ -84,9 +147,9 @@ def drawing(claim: dict[str, Any]) -> str:
         return f"{10 + (value - low) * scale:.1f}"
 
     kind = VERDICTS[claim["verdict"]]
+    width = max((zone[1] - zone[0]) * scale, 1)
     parts = [
-        f'<rect class="zone" x="{x(rule - margin)}" y="2" '
-        f'width="{max(2 * margin * scale, 1):.1f}" height="20"/>'
+        f'<rect class="zone" x="{x(zone[0])}" y="2" width="{width:.1f}" height="20"/>'
     ]
     if ends:
         parts.append(
@@ -107,17 +170,20 @@ def drawing(claim: dict[str, Any]) -> str:
 
 
 def _interval(claim: dict[str, Any]) -> str:
-    """Returns a claim's interval in words, accuracies in per cent."""
+    """Returns a claim's interval in words."""
     if claim["interval"] is None:
         return ""
-    scale = 100 if claim["unit"] == "accuracy" else 1
-    low, high = (scale * end for end in claim["interval"])
+    low, high = claim["interval"]
     return f"[{low:.3g}, {high:.3g}]"
 
 
 def _rule(claim: dict[str, Any]) -> str:
     """Returns a claim's rule in words."""
-    return (
-        f"{claim['direction']} {claim['smallest_effect']:g} ± {claim['margin']:g} "
-        f"{claim['unit']}"
-    )
+    effect = number(claim["smallest_effect"], claim["unit"])
+    level = f"{100 * (1 - claim['level']):.3g} % interval"
+    return {
+        "difference": f"above 0, mean at least {effect}; {level}",
+        "as_good": f"not worse by {effect}; {level}",
+        "equal": f"within {effect}; {level}",
+        "mostly": f"in more than half of all seeds (effect {effect}); {level}",
+    }[claim["kind"]]

@@ -5,7 +5,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-VERDICTS = {"reproduced": "good", "contradicted": "bad", "inconclusive": "open"}
+# The style of each verdict, in the order in which they are counted.
+VERDICTS = {
+    "reproduced": "good",
+    "contradicted": "bad",
+    "no effect that counts": "none",
+    "inconclusive": "open",
+}
 
 
 def escape(text: Any) -> str:
@@ -27,21 +33,18 @@ def embedded_json(value: Any) -> str:
 
 
 def number(value: float | int | None, unit: str = "") -> str:
-    """Format a number with three digits and its unit; accuracy in per cent, None "-".
+    """Format a number with three digits and its unit; None as "-".
 
-    >>> number(0.1234, "nats"), number(0.9412, "accuracy"), number(None)
+    >>> number(0.1234, "nats"), number(94.12, "%"), number(None)
     ('0.123 nats', '94.1 %', '-')
     """
-    if value is None:
-        return "-"
-    if unit == "accuracy":
-        return f"{100 * value:.3g} %"
-    return f"{value:.3g} {unit}".strip()
+    return "-" if value is None else f"{value:.3g} {unit}".strip()
 
 
 def badge(verdict: str) -> str:
-    """Returns a verdict as a coloured word."""
-    return f'<span class="badge {VERDICTS[verdict]}">{verdict}</span>'
+    """Returns a verdict, or "preview", as a coloured word."""
+    style = VERDICTS.get(verdict, "open")
+    return f'<span class="badge {style}">{verdict}</span>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:

@@ -181,11 +181,15 @@ def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
 def _reading() -> str:
     """Returns the section that explains how to read the page."""
     return (
-        '<section id="reading"><h2>How to read this</h2><p>Reproduced: the 95 % '
-        "interval of the mean over seeds lies wholly beyond the margin on the claimed "
-        "side; contradicted: wholly beyond it on the other; else inconclusive, as is "
-        "anything with fewer than three seeds. In the small drawings the bar is the "
-        "interval, ticks are seeds, the grey zone is where nothing is decided, the "
+        '<section id="reading"><h2>How to read this</h2><p>Each claim was declared with '
+        "its rule and the smallest effect that counts. Reproduced, for a difference: the "
+        "interval of the mean over seeds lies on the claimed side of 0, and the mean is "
+        "at least the effect. Contradicted: the same on the other side. No effect that "
+        "counts: the interval lies within the effect of 0. Else inconclusive. A preview "
+        "is an estimate before the first declared number of seeds. Main claims answer "
+        "the study's question and share one error of 5 % (Holm); secondary claims are "
+        "exploratory.</p><p>In the small drawings the bar is the "
+        "interval, ticks are seeds, the grey zone is an effect too small to count, the "
         "ring is the paper's number.</p><p>Panels can be read by pointer, or by "
         "keyboard: Tab to a panel, then the arrow keys; what is under the pointer "
         "stands below it. Grey curves are the paper's; where the data are not the "

@@ -8,6 +8,7 @@ from typing import Any
 
 from kd_heuristics import runs
 from kd_heuristics.report.markup import VERDICTS
+from kd_heuristics.runs import verdicts
 
 Check = Callable[[Any], bool]
 
@@ -97,13 +98,18 @@ def _pair(value) -> bool:
 
 _CLAIM = _of(
     {
-        "key": _optional(_text),  # earlier versions had none
-        **dict.fromkeys(("statement", "statistic", "direction", "unit"), _text),
-        **dict.fromkeys(("smallest_effect", "margin"), _number),
-        **dict.fromkeys(("paper", "mean"), _maybe(_number)),
-        "values": _list(_maybe(_number)),
+        **dict.fromkeys(("key", "words", "unit"), _text),
+        "kind": lambda value: isinstance(value, str) and value in verdicts.KINDS,
+        "main": lambda value: isinstance(value, bool),
+        **dict.fromkeys(("smallest_effect", "level"), _number),
+        **dict.fromkeys(("paper", "mean", "look", "seeds_needed"), _maybe(_number)),
+        **dict.fromkeys(("values", "later_values"), _list(_maybe(_number))),
+        "failed": _list(_number),
         "interval": _maybe(lambda value: _pair(value) and all(map(_number, value))),
-        "verdict": lambda value: isinstance(value, str) and value in VERDICTS,
+        **dict.fromkeys(
+            ("verdict", "verdict_at_half", "verdict_at_twice"),
+            lambda value: isinstance(value, str) and value in VERDICTS,
+        ),
     }
 )
 _INVOCATION = _of(

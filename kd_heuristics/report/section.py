@@ -79,7 +79,7 @@ def html(run: Run) -> str:
     elif run.results is None:
         parts.append(NOT_FINISHED)
     else:
-        parts.append(findings.claims_table(run.claims, f"Claims of {run.title}"))
+        parts.append(findings.claims_tables(run.claims, run.title))
         parts += [figure(run, name) for name in figures(run)]
     parts += [_deviations(run.described), _environment(run.record)]
     parts.append(details("Protocol: every field of the preset", _preset(run)))

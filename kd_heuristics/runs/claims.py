@@ -87,7 +87,8 @@ def judge(claim: Claim, values: Any, *, level: float = 0.05) -> dict[str, Any]:
     Returns: the claim's fields and `values`; `failed`, the places of failed seeds;
       `mean`, `interval` and `p` of the others (None if there are too few); `verdict`;
       `verdict_at_half` and `verdict_at_twice` the smallest effect; `seeds_needed` that
-      would decide it at the same mean and spread; `level`.
+      would decide it at the same mean and spread; `level`; `look`, the number of seeds,
+      None for one; `later_values`, [].
 
     Raises:
       ValueError: a value of "mostly" is neither 0 nor 1.
@@ -129,6 +130,8 @@ def judge(claim: Claim, values: Any, *, level: float = 0.05) -> dict[str, Any]:
         "verdict_at_half": at(0.5),
         "verdict_at_twice": at(2.0),
         "seeds_needed": verdicts.seeds_needed(claim.kind, effect, fine, level),
+        "look": len(array) if len(array) > 1 else None,
+        "later_values": [],
     }
 
 
@@ -153,7 +156,7 @@ def judge_all(
         reported and do not count.
       level: two-sided, of all looks together.
 
-    Returns: for each claim what `judge` returns, and `look`, the number of seeds it was
+    Returns: for each claim what `judge` returns. `look` is the number of seeds it was
       judged by; None, with an inconclusive verdict, if no look was reached.
 
     Raises:
@@ -172,12 +175,13 @@ def judge_all(
             judged = judge(claim, values[claim.key][:look], level=read or alpha)
             if read is None:
                 judged["verdict"] = "inconclusive"
-            found[claim.key] = judged | {"look": look}
+            found[claim.key] = judged
     out = []
     for claim in claims:
         judged = found.get(claim.key) or _preview(claim, values[claim.key], level)
-        later = values[claim.key][len(judged["values"]) :].tolist()
-        out.append(judged | {"later_values": later})
+        later = values[claim.key][len(judged["values"]) :]
+        listed = [float(value) if math.isfinite(value) else None for value in later]
+        out.append(judged | {"later_values": listed})
     return out
 
 

@@ -26,13 +26,13 @@ def compute(config, folder, progress):
     x = np.linspace(0, 1, 5)
     arrays = {"x": x, "y": np.stack([config.slope * x + k for k in range(3)])}
     rises = arrays["y"][:, -1] - arrays["y"][:, 0]
-    return {"claims": report.judge_all(claims(config), {"rise": rises})}, arrays
+    found = report.judge_all(claims(config), {"rise/all": rises}, looks=(3,))
+    return {"claims": found}, arrays
 
 
 def claims(config):
-    rule = {"direction": "above", "smallest_effect": 1.0, "margin": 0.1}
-    words = {"statement": "it rises", "statistic": "rise", "unit": "nats"}
-    return [report.Claim(key="rise/all", **words, **rule)]
+    rule = {"kind": "difference", "smallest_effect": 1.0, "unit": "nats"}
+    return [report.Claim(key="rise/all", words="it rises", **rule)]
 
 
 def figures(config, results, arrays):

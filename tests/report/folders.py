@@ -41,15 +41,15 @@ def write(root, names=None):
 def _claim():
     claim = report.Claim(
         key="barrier/sgdr/0-2",
-        statement="it rises",
-        statistic="barrier sgdr",
-        direction="above",
-        smallest_effect=0.0,
-        margin=0.1,
+        words="it rises",
+        kind="difference",
+        smallest_effect=0.1,
         unit="nats",
         paper=0.5,
+        main=True,
     )
-    return report.judge(claim, [1.0, 1.1, 0.9])
+    [judged] = report.judge_all([claim], {claim.key: [1.0, 1.1, 0.9]}, looks=(3,))
+    return judged
 
 
 def _sgdr(random):

@@ -24,17 +24,24 @@ HOSTILE = st.recursive(
 
 def claim(text):
     return {
-        "statement": text,
-        "statistic": text,
-        "direction": text,
-        "smallest_effect": 0.0,
-        "margin": 0.1,
+        "key": text,
+        "words": text,
+        "kind": "difference",
+        "main": False,
+        "smallest_effect": 0.1,
         "unit": text,
         "paper": None,
         "values": [1.0],
+        "later_values": [],
+        "failed": [],
         "mean": None,
         "interval": None,
-        "verdict": "inconclusive",
+        "level": 0.05,
+        "look": None,
+        "seeds_needed": None,
+        **dict.fromkeys(
+            ("verdict", "verdict_at_half", "verdict_at_twice"), "inconclusive"
+        ),
     }
 
 
@@ -74,12 +81,10 @@ def test_a_bug_in_drawing_is_no_damaged_figure(tmp_path, monkeypatch, kind):
         report.write(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["statement", "paper", "values", "verdict", "interval"]
-)
+@pytest.mark.parametrize("name", ["words", "paper", "values", "verdict", "interval"])
 @pytest.mark.parametrize("value", [None, 3, [3, 4, 5], {"a": 1}, 10**400, NASTY])
 def test_a_claim_of_another_form_is_named(tmp_path, name, value):
-    fine = {"paper": (None, 3), "interval": (None,), "statement": (NASTY,)}
+    fine = {"paper": (None, 3), "interval": (None,), "words": (NASTY,)}
     fine |= {"values": ([3, 4, 5],)}
     write(tmp_path / "a", {"config": {}}, {"claims": [claim("x") | {name: value}]})
     missing = {key: part for key, part in claim("x").items() if key != name}

@@ -13,11 +13,9 @@ from kd_heuristics import report, runs
 
 CLAIM = report.Claim(
     key="x",
-    statement="<script>alert(1)</script>",
-    statistic="x",
-    direction="above",
-    smallest_effect=0.0,
-    margin=0.1,
+    words="<script>alert(1)</script>",
+    kind="difference",
+    smallest_effect=0.1,
     unit="nats",
     paper=0.5,
 )
