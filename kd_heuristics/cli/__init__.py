@@ -35,7 +35,7 @@ from pathlib import Path
 import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli import connect, info, prepare, report, similarity, surface
+from kd_heuristics.cli import connect, info, judge, prepare, report, similarity, surface
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
 from kd_heuristics.runs import RunError
@@ -49,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "connect": connect.connect,
     "surface": surface.surface,
     "similarity": similarity.similarity,
+    "judge": judge.judge,
     "report": report.report,
     "prepare": prepare.prepare,
     "info": info.info,

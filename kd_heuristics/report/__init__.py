@@ -1,6 +1,8 @@
 """Verdicts on claims, and the HTML page that shows them."""
 
-from kd_heuristics.report.page import write, write_page
+from kd_heuristics.report.findings import effect as effect_words
+from kd_heuristics.report.findings import verdict as verdict_words
+from kd_heuristics.report.page import write, write_page, write_verdicts
 from kd_heuristics.runs.claims import (
     Claim,
     judge,
@@ -10,9 +12,12 @@ from kd_heuristics.runs.claims import (
 
 __all__ = [
     "Claim",
+    "effect_words",
     "judge",
     "judge_all",
     "summary",
+    "verdict_words",
     "write",
     "write_page",
+    "write_verdicts",
 ]

@@ -111,20 +111,39 @@ def _part(run: section.Run) -> _Part:
     return _Part(run, section.html(run), card)
 
 
+def write_verdicts(judged: findings.Claims, target: files.AnyPath, title: str) -> Any:
+    """Write a page with the tables of judged claims alone.
+
+    Args:
+      judged: as `runs.judge_all` returns them.
+      target: path of the page.
+      title: of the page.
+
+    Returns: the path of the page.
+    """
+    body = findings.claims_tables(judged, title)
+    files.write_text(target, _document(title, "", f"{body}{_reading()}", None))
+    return files.path(target)
+
+
 def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:
     """Assemble the page; plotly.js is included only if a panel needs it."""
-    words = escape(title)
     script = library.packed() if any("with-live" in p.body for p in found) else None
+    body = [_opening(found, expected), *(part.body for part in found), _reading()]
+    return _document(title, _contents(found), "\n".join(body), script)
+
+
+def _document(title: str, contents: str, body: str, script: str | None) -> str:
+    """Returns a document around a body, with plotly.js if a script is given."""
+    words = escape(title)
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<link rel="icon" href="data:,">',  # otherwise browsers request an icon
         f"<title>{words}</title><style>{_asset('page.css')}</style></head>",
         '<body><a class="skip" href="#questions">To the questions</a>',
-        f"<header><h1>{words}</h1>{_contents(found)}</header><main>",
-        _opening(found, expected),
-        *(part.body for part in found),
-        _reading(),
+        f"<header><h1>{words}</h1>{contents}</header><main>",
+        body,
         "</main>",
     ]
     if script is not None:
@@ -181,14 +200,15 @@ def _card(study: Mapping[str, Any], run: section.Run | None) -> str:
 def _reading() -> str:
     """Returns the section that explains how to read the page."""
     return (
-        '<section id="reading"><h2>How to read this</h2><p>Each claim was declared with '
-        "its rule and the smallest effect that counts. Reproduced, for a difference: the "
-        "interval of the mean over seeds lies on the claimed side of 0, and the mean is "
-        "at least the effect. Contradicted: the same on the other side. No effect that "
-        "counts: the interval lies within the effect of 0. Else inconclusive. A preview "
-        "is an estimate before the first declared number of seeds. Main claims answer "
-        "the study's question and share one error of 5 % (Holm); secondary claims are "
-        "exploratory.</p><p>In the small drawings the bar is the "
+        '<section id="reading"><h2>How to read this</h2><p>Each claim was declared '
+        "with its rule and the smallest effect that counts. Reproduced, for a "
+        "difference: the interval of the mean over seeds lies on the claimed side of "
+        "0, and the mean is at least the effect. Contradicted: the same on the other "
+        "side. No effect that counts: the interval lies within the effect of 0. Else "
+        "inconclusive. A preview is an estimate before the first declared number of "
+        "seeds. Main claims answer the study's question and share one error of 5 % "
+        "(Holm); secondary claims are exploratory.</p><p>In the small drawings the bar "
+        "is the "
         "interval, ticks are seeds, the grey zone is an effect too small to count, the "
         "ring is the paper's number.</p><p>Panels can be read by pointer, or by "
         "keyboard: Tab to a panel, then the arrow keys; what is under the pointer "
