@@ -30,7 +30,13 @@ from kd_heuristics.data.batches import (
 )
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
 from kd_heuristics.data.records import BadRecordError
-from kd_heuristics.data.sets import default_augmentation, load, names
+from kd_heuristics.data.sets import (
+    Description,
+    default_augmentation,
+    describe,
+    load,
+    names,
+)
 from kd_heuristics.data.streaming import Stream, batch_metrics, stream
 from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
@@ -39,6 +45,7 @@ __all__ = [
     "UNLABELLED",
     "BadRecordError",
     "Dataset",
+    "Description",
     "MissingDatasetError",
     "Stream",
     "TargetsError",
@@ -48,6 +55,7 @@ __all__ = [
     "batch_metrics",
     "channel_stats",
     "default_augmentation",
+    "describe",
     "ensemble_targets",
     "eval_batches",
     "load",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kd_heuristics.data import digits, photo, prepared, records
 from kd_heuristics.data.dataset import Dataset
@@ -13,7 +13,9 @@ from kd_heuristics.runtime import nearest
 class _Set:
     """Describes a set; `flip` says whether mirroring preserves the labels."""
 
-    splits: tuple[str, ...]
+    examples: Mapping[str, int]  # of each split
+    num_classes: int
+    channels: int
     sizes: range  # pixels a side
     default_size: int
     read: Callable[[str, int], Dataset]
@@ -21,7 +23,8 @@ class _Set:
     no_split: str = ""  # message that explains why a split is missing
 
 
-_EMBEDDED = tuple(digits.SPLITS)
+_DIGITS = {"train": 1_197, "validation": 200, "test": 400}
+_PHOTOS = {split: 4 * number for split, number in _DIGITS.items()}
 _SHOWN = range(8, 513)  # sides in pixels, for sets whose images vary in size
 _NO_VALIDATION = (
     "{name} has the papers' protocol, all images but those of the test set in train, "
@@ -35,7 +38,9 @@ def _prepared(name: str) -> _Set:
     side = entry.side
     holdout = f"{entry.base}_holdout"
     return _Set(
-        splits=tuple(entry.splits),
+        examples=entry.examples,
+        num_classes=entry.num_classes,
+        channels=3,
         sizes=_SHOWN if side is None else range(side, side + 1),
         default_size=entry.size,
         read=functools.partial(records.load, name),
@@ -45,10 +50,12 @@ def _prepared(name: str) -> _Set:
 
 
 _SETS = {
-    "digits": _Set(_EMBEDDED, range(8, 513), 8, digits.load, flip=False),
-    "digits_photo": _Set(_EMBEDDED, photo.SIZES, photo.SIDE, photo.load, flip=False),
+    "digits": _Set(_DIGITS, 10, 1, range(8, 513), 8, digits.load, flip=False),
+    "digits_photo": _Set(
+        _PHOTOS, 10, 3, photo.SIZES, photo.SIDE, photo.load, flip=False
+    ),
     "photo_patches": _Set(
-        _EMBEDDED, photo.SIZES, photo.SIDE, photo.load_patches, flip=False
+        _PHOTOS, 0, 3, photo.SIZES, photo.SIDE, photo.load_patches, flip=False
     ),
     **{name: _prepared(name) for name in prepared.SETS},
 }
@@ -91,10 +98,44 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
     (200, 8, 8, 1)
     """
     entry = _SETS[nearest.choose(name, names(), "dataset")]
-    if split in ("train", "validation", "test") and split not in entry.splits:
+    if split in ("train", "validation", "test") and split not in entry.examples:
         raise ValueError(entry.no_split)
-    nearest.choose(split, entry.splits, f"split of {name}")
+    nearest.choose(split, tuple(entry.examples), f"split of {name}")
     return entry.read(split, _size(name, size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a set holds, without reading it.
+
+    Attributes:
+      examples: number of examples of each split.
+      num_classes: number of classes.
+      shape: `(height, width, channels)` of an image.
+    """
+
+    examples: Mapping[str, int]
+    num_classes: int
+    shape: tuple[int, int, int]
+
+
+def describe(name: str, size: int | None = None) -> Description:
+    """Describes a set without reading it; it need not be prepared.
+
+    Args:
+      name: one of `names()`.
+      size: side in pixels; `None` uses the set's default.
+
+    Raises:
+      ValueError: the name or size is unknown.
+
+    >>> describe("cifar10").examples["train"], describe("cifar10").shape
+    (50000, (32, 32, 3))
+    """
+    entry = _SETS[nearest.choose(name, names(), "dataset")]
+    side = _size(name, size)
+    shape = (side, side, entry.channels)
+    return Description(entry.examples, entry.num_classes, shape)
 
 
 def names() -> tuple[str, ...]:

@@ -99,3 +99,31 @@ def test_bytes_do_not_depend_on_the_hash_seed():
         check=True,
     )
     assert found.stdout.startswith("5d815208f6d9d94e2daaeb93af3660a2")
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_photo", "photo_patches"])
+def test_a_description_is_what_is_loaded(name):
+    found = data.describe(name, 16)
+    assert [*found.examples] == ["train", "validation", "test"]
+    for split, count in found.examples.items():
+        loaded = data.load(name, split, 16)
+        assert loaded.images.shape == (count, *found.shape)
+        assert loaded.num_classes == found.num_classes
+
+
+def test_descriptions_are_in_the_table_of_load():
+    rows = [line.split("|") for line in data.load.__doc__.splitlines() if "|" in line]
+    listed = {
+        name.strip(): [cell.strip().replace(",", "") for cell in cells[:3]]
+        for _, names, *cells in rows[2:]
+        for name in names.split(",")
+    }
+    assert {*listed} == {*data.names()}
+    for name, cells in listed.items():
+        examples = data.describe(name).examples
+        expected = [
+            str(examples.get(s, "none")) for s in ("train", "validation", "test")
+        ]
+        assert [
+            e if c == "as before" else c for c, e in zip(cells, expected, strict=True)
+        ] == expected
