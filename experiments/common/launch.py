@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import distributed, sweep
+from experiments.common import distributed, plan, sweep
 from experiments.common.running import EXPLAINED, FAILED, USAGE, run
 from experiments.common.study import Study
 from kd_heuristics import runs
@@ -30,6 +30,10 @@ def main(study: Study) -> None:
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
     workdir, config = files.path(parsed.workdir), parsed.config
+    if parsed.plan or parsed.measure:
+        with usage_errors():
+            show_plan(study, f"{study.name} {preset}", config, parsed.measure)
+        return
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
             distributed.check_alone(parsed.distributed)
@@ -48,6 +52,13 @@ def main(study: Study) -> None:
         folder = run(study, config, workdir, on_other_code)
         if hosts.is_first():
             print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+def show_plan(study: Study, title: str, config: Any, measure: bool) -> None:
+    """Prints what a run would train; with `measure` its hours, from measured steps."""
+    assert study.plan is not None
+    found = study.plan(config)
+    plan.show(title, found, plan.measure(found) if measure else None)
 
 
 def rule(recompute: bool, accept_code: bool) -> runs.OnOtherCode:
@@ -147,6 +158,8 @@ def _arguments(study: Study, preset: str) -> type:
                 Annotated[str | None, tyro.conf.arg(help=distributed.HELP)],
                 None,
             ),
+            ("plan", Plan, False),
+            ("measure", Measure, False),
             ("recompute", Recompute, False),
             ("accept_code", AcceptCode, False),
             *([_SWEEP] if study.jobs else []),
@@ -160,6 +173,14 @@ def _arguments(study: Study, preset: str) -> type:
     )
 
 
+Plan = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="print sets, networks, steps, memory and disk; train nothing"),
+]
+Measure = Annotated[
+    tyro.conf.FlagCreatePairsOff[bool],
+    tyro.conf.arg(help="print the plan with hours, from a measured step of each kind"),
+]
 # Flags of every study and of `reproduce`.
 Recompute = Annotated[
     tyro.conf.FlagCreatePairsOff[bool],

@@ -244,12 +244,18 @@ def epochs(its: data.Description, batch_size: int, count: int) -> int:
     return count * (its.examples["train"] // batch_size)
 
 
-def examples(config: Any, found: data.Description) -> data.Description:
-    """A set as a config uses it, cut to its `train_examples`."""
-    most = getattr(config, "train_examples", None)
-    if most is None:
-        return found
-    train = min(most, found.examples["train"])
+def of(config: Any, size: int | None = None) -> data.Description:
+    """The set of a config, cut to its `train_examples`.
+
+    Args:
+      config: of a study, with `dataset` and `train_examples`.
+      size: side in pixels; None is the set's own.
+    """
+    found = data.describe(config.dataset, size)
+    train = found.examples["train"]
+    train = min(
+        train if config.train_examples is None else config.train_examples, train
+    )
     return dataclasses.replace(found, examples={**found.examples, "train": train})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.plan import Plan
 from experiments.common.task import Task
 from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.plots import Figure
@@ -45,6 +46,7 @@ class Study:
         what config and seeds determine.
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
+      plan: `config -> Plan`, what a run trains; needs neither data nor devices.
       paper_preset: the preset with the paper's own values.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
       scores: `results -> (validation score, what to report)` of a finished job.
@@ -66,6 +68,7 @@ class Study:
     answers: tuple[str, ...] = ()
     figure: str = ""
     subject: str = ""
+    plan: Callable[[Any], Plan] | None = None
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None

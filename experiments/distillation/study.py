@@ -28,6 +28,7 @@ from experiments.distillation import figures
 from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import PRESETS, Config
 from experiments.distillation.lab import Laboratory
+from experiments.distillation.plan import plan
 from kd_heuristics.runs import judge_all, summary
 
 
@@ -158,4 +159,5 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
 )

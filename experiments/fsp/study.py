@@ -26,6 +26,7 @@ from experiments.fsp import figures
 from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lab import Laboratory
+from experiments.fsp.plan import plan
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
 from kd_heuristics.runs import judge_all, summary
 
@@ -111,4 +112,5 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
 )

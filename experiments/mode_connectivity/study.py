@@ -28,6 +28,7 @@ from experiments.common.study import Study
 from experiments.mode_connectivity import embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import KINDS, MODES, PRESETS, Config, Group
+from experiments.mode_connectivity.plan import plan
 from experiments.mode_connectivity.results import results
 from kd_heuristics import checkpoints, curves, data, training
 
@@ -330,4 +331,5 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
 )

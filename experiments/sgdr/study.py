@@ -32,6 +32,7 @@ from experiments.sgdr import figures, planes
 from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, PRESETS, Config, Pair
 from experiments.sgdr.iterates import Iterates
+from experiments.sgdr.plan import plan
 from experiments.sgdr.results import results
 from kd_heuristics import curves, training
 
@@ -270,4 +271,5 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
 )

@@ -38,6 +38,7 @@ from experiments.warmup.layers import (
     random_layers,
     relative_change,
 )
+from experiments.warmup.plan import plan
 from kd_heuristics import checkpoints, freezing, training
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runs import judge_all, summary
@@ -343,5 +344,6 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
     extendable=("epochs",),
 )

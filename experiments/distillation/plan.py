@@ -1,0 +1,46 @@
+"""What a run of the distillation study trains."""
+
+from experiments.common.plan import Plan, Training, epochs, network, of
+from experiments.distillation.config import Config
+
+
+def plan(config: Config) -> Plan:
+    """The teachers, students of soft targets, first stages and students of labels."""
+    found = of(config)
+    student, teacher = (
+        network(name, found.num_classes, found.shape, options)
+        for name, options in (
+            (config.model, config.model_options),
+            (config.teacher, config.teacher_options),
+        )
+    )
+    pairs = max(config.seeds, 2)  # the nulls need a second teacher
+
+    def training(name, net, members, length, teachers=()):
+        return Training(
+            name=name,
+            network=net,
+            members=members,
+            steps=epochs(found, config.batch_size, length),
+            batch_size=config.batch_size,
+            teachers=teachers,
+        )
+
+    soft = config.seeds * len(config.temperatures)
+    labelled = pairs + config.seeds * len(config.kinds)
+    trainings = [
+        training("teachers", teacher, pairs, config.teacher_epochs),
+        training("soft targets", student, soft, config.epochs, (teacher,)),
+        *(
+            training(
+                f"{kind} stage",
+                student,
+                config.seeds,
+                config.first_stage_epochs,
+                (teacher,),
+            )
+            for kind in config.kinds
+        ),
+        training("labels", student, labelled, config.epochs),
+    ]
+    return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))

@@ -1,0 +1,35 @@
+"""What a run of the SGDR study trains."""
+
+from experiments.common.plan import Plan, Training, epochs, network, of
+from experiments.sgdr.config import ARMS, Config
+
+
+def plan(config: Config) -> Plan:
+    """The networks of all arms, and the chains between their iterates."""
+    found = of(config)
+    net = network(config.model, found.num_classes, found.shape, config.model_options)
+    pairs = sum(len(config.pairs(arm)) for arm in ARMS)
+    kept = {epoch for arm in ARMS for pair in config.pairs(arm) for epoch in pair}
+    kept |= {*config.plane_iterates}
+    kept |= {epoch for pair in config.map_pairs for epoch in pair}
+    return Plan(
+        sets=((config.dataset, None),),
+        trainings=(
+            Training(
+                name="train",
+                network=net,
+                members=config.seeds * len(ARMS),
+                steps=epochs(found, config.batch_size, config.epochs),
+                batch_size=config.batch_size,
+                checkpoints=len(kept) + 2,
+            ),
+            Training(
+                name="chains",
+                network=net,
+                members=config.seeds * pairs,
+                steps=epochs(found, config.batch_size, config.chain.epochs),
+                batch_size=config.batch_size,
+                moments=1 if config.chain.momentum else 0,
+            ),
+        ),
+    )
