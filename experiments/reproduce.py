@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.common import distributed, launch
+from experiments.common import distributed, launch, plan
 from experiments.distillation import study as distillation
 from experiments.fsp import study as fsp
 from experiments.funmatch import study as funmatch
@@ -46,6 +46,7 @@ class Arguments:
     seeds: int | None = None
     """number of seeds; None: the preset's"""
     distributed: Annotated[str | None, tyro.conf.arg(help=_DISTRIBUTED)] = None
+    plan: launch.Plan = False
     recompute: launch.Recompute = False
     accept_code: launch.AcceptCode = False
 
@@ -73,6 +74,19 @@ def run(arguments: Arguments) -> int:
     return failed
 
 
+def show_plans(preset: str) -> None:
+    """Prints what each study of a preset would train, and a line for every preset."""
+    for study in STUDIES:
+        launch.show_plan(study, f"{study.name} {preset}", study.presets[preset])
+    plan.table_of_presets(
+        [
+            (f"{study.name} {name}", study.plan(config))
+            for study in STUDIES
+            for name, config in study.presets.items()
+        ]
+    )
+
+
 def main() -> None:
     """The command line."""
     with launch.usage_errors():
@@ -81,6 +95,9 @@ def main() -> None:
         nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
         if arguments.seeds is not None and arguments.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+    if arguments.plan:
+        show_plans(arguments.preset)
+        return
     if arguments.distributed is not None:
         launch.start(arguments.distributed)
     with launch.explained_errors():

@@ -30,9 +30,9 @@ def main(study: Study) -> None:
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
     workdir, config = files.path(parsed.workdir), parsed.config
-    if parsed.plan or parsed.measure:
+    if parsed.plan or parsed.plan_measure:
         with usage_errors():
-            show_plan(study, f"{study.name} {preset}", config, parsed.measure)
+            show_plan(study, f"{study.name} {preset}", config, parsed.plan_measure)
         return
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
@@ -54,7 +54,7 @@ def main(study: Study) -> None:
             print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
 
 
-def show_plan(study: Study, title: str, config: Any, measure: bool) -> None:
+def show_plan(study: Study, title: str, config: Any, measure: bool = False) -> None:
     """Prints what a run would train; with `measure` its hours, from measured steps."""
     assert study.plan is not None
     found = study.plan(config)
@@ -159,7 +159,7 @@ def _arguments(study: Study, preset: str) -> type:
                 None,
             ),
             ("plan", Plan, False),
-            ("measure", Measure, False),
+            ("plan_measure", PlanMeasure, False),
             ("recompute", Recompute, False),
             ("accept_code", AcceptCode, False),
             *([_SWEEP] if study.jobs else []),
@@ -177,7 +177,7 @@ Plan = Annotated[
     tyro.conf.FlagCreatePairsOff[bool],
     tyro.conf.arg(help="print sets, networks, steps, memory and disk; train nothing"),
 ]
-Measure = Annotated[
+PlanMeasure = Annotated[
     tyro.conf.FlagCreatePairsOff[bool],
     tyro.conf.arg(help="print the plan with hours, from a measured step of each kind"),
 ]
