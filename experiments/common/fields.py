@@ -96,7 +96,7 @@ def _problem(name: str, value: Any, hint: Any) -> str | None:
         found = _problem(name, value, inside[0])
         broken = (_words(rule) for rule in inside[1:] if not _holds(value, rule))
         return next(broken, None) if found is None else found
-    if origin in (typing.Union, types.UnionType):
+    if origin in _UNIONS:
         parts = [_problem(name, value, part) for part in inside]
         return None if None in parts else " or ".join(filter(None, parts))
     if origin is Literal and isinstance(value, str):
@@ -107,11 +107,9 @@ def _problem(name: str, value: Any, hint: Any) -> str | None:
         if not isinstance(value, tuple):
             return ""
         kinds = inside[:1] * len(value) if inside[1:] == (...,) else inside
-        if len(value) != len(kinds):
-            return ""
-        pairs = zip(value, kinds, strict=True)
-        found = (_problem(name, part, kind) for part, kind in pairs)
-        return next((words for words in found if words is not None), None)
+        found = [_problem(name, *pair) for pair in zip(value, kinds, strict=False)]
+        first = next((words for words in found if words is not None), None)
+        return first if len(value) == len(kinds) else ""
     if hint in (int, float):
         types_ = int if hint is int else (int, float)
         if isinstance(value, bool) or not isinstance(value, types_):
@@ -120,6 +118,7 @@ def _problem(name: str, value: Any, hint: Any) -> str | None:
     return "" if isinstance(hint, type) and not isinstance(value, hint) else None
 
 
+_UNIONS = (typing.Union, types.UnionType)
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -139,10 +138,8 @@ def _words(rule: Any) -> str:
         return rule.func.__name__
     bounds = _bounds(rule)
     if len(bounds) == 2:
-        (low, a), (high, b) = bounds.items()
-        return (
-            f"be in {'[' if low == 'ge' else '('}{a}, {b}{']' if high == 'le' else ')'}"
-        )
+        left, right = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"
+        return f"be in {left}{', '.join(map(str, bounds.values()))}{right}"
     ((name, bound),) = bounds.items()
     return "be positive" if bounds == {"gt": 0} else f"be {_BOUNDS[name]} {bound}"
 
@@ -150,4 +147,6 @@ def _words(rule: Any) -> str:
 def _kind(config: Any, name: str) -> str:
     """A field's type in words, without its constraints."""
     hint = typing.get_type_hints(type(config))[name]
-    return hint.__name__ if isinstance(hint, type) else str(hint)
+    parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    words = (part.__name__ if isinstance(part, type) else str(part) for part in parts)
+    return " | ".join(dict.fromkeys(words)).replace("NoneType", "None")

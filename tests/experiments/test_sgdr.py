@@ -62,7 +62,7 @@ def test_every_number_has_its_seeds(folder):
 
 
 def test_paths_end_at_the_networks_own_loss(folder):
-    config = sgdr.PRESETS["smoke"]
+    config = sgdr.PRESETS["smoke"].resolved
     lab = sgdr.Laboratory(config, runs.RunFolder(folder), Silent())
     with np.load(folder / "arrays.npz") as arrays:
         for arm in sgdr.ARMS:
