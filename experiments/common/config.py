@@ -100,6 +100,8 @@ class WithVgg(Common):
     """Momentum of SGD."""
     weight_decay: fields.NotNegative = 5e-4
     """L2 coefficient on the kernels."""
+    clip_norm: fields.Positive | None = None
+    """Largest global norm of the gradient. `None` disables clipping."""
 
     def check(self) -> None:
         super().check()

@@ -60,7 +60,8 @@ def check(config: Any) -> None:
 
 def resolved(config: Any) -> Any:
     """The config, and those inside it, with the fields that follow from others."""
-    changes = {n: resolved(v) for n, v in vars(config).items() if _is_config(v)}
+    parts = {n: v for n, v in vars(config).items() if dataclasses.is_dataclass(v)}
+    changes = {name: resolved(part) for name, part in parts.items()}
     changes |= getattr(config, "derived", dict)()
     # By their words: 1 and 1.0 are equal, but the second is a share.
     changes = {n: v for n, v in changes.items() if repr(v) != repr(getattr(config, n))}
@@ -83,10 +84,6 @@ def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
 def given(value: T | None, derived: T) -> T:
     """What the user gave, else what follows from other fields."""
     return derived if value is None else value
-
-
-def _is_config(value):
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _problem(name: str, value: Any, hint: Any) -> str | None:

@@ -24,7 +24,7 @@ class Chain:
     rate: fields.Positive
     """Learning rate at the start."""
     drops_epochs: fields.Drops = (0.75,)
-    """Epochs where the rate drops. Values with a point are shares of `epochs`."""
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.1
     """Factor of the rate at each drop, in (0, 1]."""
     momentum: fields.Fraction = 0.0

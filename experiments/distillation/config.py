@@ -41,23 +41,20 @@ class Config(common.WithVgg):
     """Length of the students' training in epochs."""
     rate: fields.Positive = 0.01
     """Learning rate of the students at the start."""
-    clip_norm: fields.Positive | None = None
-    """Largest global norm of the gradient. `None` disables clipping."""
     temperature: fields.Positive = 5.0
     """Temperature of the soft targets in the maps."""
     temperatures: tuple[fields.Positive, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
     """Temperatures of the soft targets, one arm each."""
     # Labels alone after the first stage, so that no soft targets mix in.
     kinds: tuple[Kind, ...] = KINDS
-    """Other ways to teach. Hints and flow matrices come first, in a stage of their own,
-    then labels alone."""
+    """Other ways to teach, in a first stage of their own, before labels alone."""
     first_stage_epochs: fields.Natural = 10
     """Epochs of that first stage, on top of `epochs`."""
     first_stage_rate: fields.Positive = 1e-3
     """Learning rate of the first stage."""
+    # Its sums over units are large at the start.
     first_stage_clip_norm: fields.Positive = 1.0
-    """Largest global norm of the gradient in the first stage, whose sums over units are
-    large at the start."""
+    """Largest global norm of the gradient in the first stage."""
     measure: Literal["svcca", "cca", "pwcca", "cka", "debiased_cka", "google_cca"] = (
         "svcca"
     )

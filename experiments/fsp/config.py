@@ -22,8 +22,7 @@ class Phase:
     rate: fields.Positive
     """Learning rate at the start."""
     drops: fields.Drops = (1 / 2, 3 / 4)  # as most of the paper's
-    """Steps at which the rate is multiplied by the config's drop_factor. Values with a
-    point are shares of `steps`."""
+    """Steps where the rate drops. Floats are shares of `steps`."""
 
     def __post_init__(self):
         fields.check(self)
@@ -72,8 +71,7 @@ class Config(common.Common):
     weight_decay: fields.NotNegative = 1e-4
     """L2 coefficient on the kernels."""
     clip_norm: fields.Positive | None = None
-    """Largest global norm of the gradient in the first stages. `None` disables
-    clipping."""
+    """Largest global norm of the gradient in first stages. `None` disables clipping."""
     pair_weight: fields.NotNegative = 1.0
     """Lambda, the weight of each pair of flow matrices."""
     temperature: fields.Positive = 3.0
@@ -87,11 +85,11 @@ class Config(common.Common):
     transfer: bool = True
     """Whether table 5 is made."""
     source_classes: fields.Count | None = 5
-    """Table 5 goes from the classes below this one to the others. `None` goes from
-    source_weights to the whole dataset."""
+    """Table 5 goes from the classes below this one to the others.
+    `None` goes from source_weights to the whole dataset."""
     source_weights: str | None = None
-    """An `.npz` of torchvision's names (see `distill.imagenet`), without
-    source_classes. `None` trains the teacher from scratch."""
+    """An `.npz` with torchvision's names (see `distill.imagenet`).
+    It excludes source_classes. `None` trains the teacher from scratch."""
     input_batch_norm: bool = True
     """Whether the networks normalise their input, as the paper's CIFAR nets."""
     target_examples: fields.Count | None = None
@@ -104,7 +102,6 @@ class Config(common.Common):
     """Names of the paper's tables that ours are shown beside."""
     # The spread of the paper's nets is 0.2 to 0.5 %.
     smallest_effect: fields.Finite = 0.003
-    """Smallest difference of accuracy that counts."""
     margin: fields.NotNegative = 0.003
 
     def check(self):

@@ -99,8 +99,6 @@ class Config(common.Common):
     eval_batch_size: fields.Count = 256
     grid: Grid = dataclasses.field(default_factory=Grid)
     """What a sweep tries."""
-    smallest_effect: fields.Finite = 0.005
-    """Smallest difference of accuracy that counts."""
 
     def check(self):
         super().check()

@@ -71,13 +71,11 @@ class Config(common.WithVgg):
     rate: fields.Positive = 0.05
     """Learning rate at the start."""
     drops_epochs: fields.Drops = (0.3, 0.6, 0.8)
-    """Epochs where the rate drops. Values with a point are shares of `epochs`."""
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
     """Factor of the rate at each drop."""
     epochs: fields.Count = 200
     """Length of training in epochs."""
-    clip_norm: fields.Positive | None = None
-    """Largest global norm of the gradient. `None` disables clipping."""
     large_batch_size: fields.Count = 4000
     """Examples of a training step of mode A."""
     large_batch_rate: fields.Positive = 0.05  # the paper names one change, the batch
@@ -101,8 +99,8 @@ class Config(common.WithVgg):
     bend_decay: fields.NotNegative = 5e-4
     """L2 coefficient on the bend, for the kind "decayed"."""
     curve_epochs: fields.Drops = (0.25, 0.5, 0.75, 1.0)
-    """Epochs of the fit after which the curves are evaluated, the last one among them.
-    Values with a point are shares of `curve.epochs`."""
+    """Epochs of the fit after which the curves are evaluated, up to its last one.
+    Floats are shares of `curve.epochs`."""
     intervals: fields.Count = 29  # the paper shows k = 1..28
     """The curves are evaluated at t = k / intervals."""
     perplexity: fields.Positive = 5.0  # open
@@ -134,9 +132,8 @@ class Config(common.WithVgg):
         """Drops and evaluations in epochs."""
         drops = fields.within(self.drops_epochs, self.epochs)
         evaluated = fields.within(self.curve_epochs, self.curve.epochs)
-        # Each once, where the shares of a short fit fall together.
-        shares = any(isinstance(epoch, float) for epoch in self.curve_epochs)
-        evaluated = tuple(dict.fromkeys(evaluated)) if shares else evaluated
+        if evaluated != self.curve_epochs:  # shares of a short fit fall together
+            evaluated = tuple(dict.fromkeys(evaluated))
         return {"drops_epochs": drops, "curve_epochs": evaluated}
 
     @property

@@ -28,44 +28,42 @@ class Config(common.WithVgg):
     """Learning rate at the start of each cycle."""
     end_rate: fields.NotNegative = 1e-6
     """Learning rate at the end of each cycle."""
-    clip_norm: fields.Positive | None = None
-    """Largest global norm of the gradient. `None` disables clipping."""
     epochs: fields.Count = 200
     """Length of training in epochs."""
     period_epochs: fields.Length = 1 / 20
-    """Epochs of the first cycle. A value with a point is a share of `epochs`."""
+    """Epochs of the first cycle. A float is a share of `epochs`."""
     mult: fields.Count = 2
     """Length of each cycle over that of the one before."""
     restarts: Literal["epoch", "step"] = "epoch"
-    """When the rate is set: "epoch", once an epoch, each cycle also holding its end
-    value for one, as the paper ran it; "step", every step, with exact restarts."""
+    """When the rate is set: "step" restarts exactly, "epoch" sets it once an epoch.
+    With "epoch", as in the paper, each cycle also holds its end value for one."""
     drops_epochs: fields.Drops = (0.3, 0.75)
-    """Epochs where step decay drops the rate; with a point, shares of `epochs`."""
+    """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
     """Factor of the rate at each drop of step decay."""
     sgdr_pairs: fields.Derived[Pairs] = fields.DERIVED
-    """Epochs of the iterates of SGDR, and of the cosine, that are joined by paths.
+    """Epochs of the iterates of SGDR, and of the cosine, that paths join.
     `None` takes the ends of the last three cycles."""
     step_pairs: fields.Derived[Pairs] = fields.DERIVED
-    """Epochs of the iterates of step decay that are joined by paths. `None` takes
-    those around the first drop, around the last, and from before the first on."""
+    """Epochs of the iterates of step decay that paths join.
+    `None` takes those around the first drop, around the last, and around both."""
     chain: paths.Chain = _PAPER_CHAIN
     """How the chain with one bend is fitted."""
     intervals: fields.Count = 29
     """The paths are evaluated at t = k / intervals."""
     planes: fields.Derived[Pairs] = fields.DERIVED
-    """Pairs, of sgdr_pairs, whose plane with the bend is drawn (Figures 3, 12, 13), of
-    the first seed. `None` takes the first two, the later one first."""
+    """Pairs, of sgdr_pairs, whose plane with the bend is drawn, of the first seed.
+    `None` takes the first two, the later one first (Figures 3, 12, 13)."""
     plane_iterates: tuple[fields.Length, ...] = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
-    """Epochs of the iterates projected onto the planes. Values with a point are shares
-    of the way along the first plane's pair; the other planes then have quarters."""
+    """Epochs of the iterates projected onto the planes.
+    Floats are shares of the first plane's pair. Other planes then have quarters."""
     plane_grid: tuple[Side, Side] = (72, 90)  # about the paper's
     """Columns and rows of the planes."""
     plane_margin: fields.NotNegative = 0.25
     """Margin around the networks of a plane, as a share of their extent."""
     map_pairs: fields.Derived[tuple[Pair, Pair]] = fields.DERIVED
-    """Epochs whose similarity is mapped (Figure 14): before and after a restart, then a
-    first and a last. `None` takes the last restart, the first and the last cycle."""
+    """Epochs compared: before and after a restart, then a first and a last (Figure 14).
+    `None` takes the last restart, then the ends of the first and the last cycle."""
     map_examples: fields.Count = 10_000
     """Training images, un-augmented, that similarities are measured on."""
     measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
@@ -80,8 +78,7 @@ class Config(common.WithVgg):
             if not pair[0] < pair[1] < self.epochs:
                 raise ValueError(
                     f"a pair must be ascending within epochs 0..{self.epochs - 1}, "
-                    f"got {pair}; sgdr_pairs, step_pairs and map_pairs of None follow "
-                    "from epochs"
+                    f"got {pair}; None in its place follows from epochs"
                 )
         for pair in self.planes:
             if pair not in self.sgdr_pairs:
@@ -99,8 +96,7 @@ class Config(common.WithVgg):
         """Cycles and drops in epochs, and the iterates that follow from them."""
         if self.epochs < 2:
             raise ValueError(
-                f"epochs must be at least 2, to have two iterates to join, got "
-                f"{self.epochs}"
+                f"epochs must be at least 2, to have a pair, got {self.epochs}"
             )
         (period,) = fields.within((self.period_epochs,), self.epochs)
         drops = fields.within(self.drops_epochs, self.epochs)
@@ -142,13 +138,8 @@ class Config(common.WithVgg):
         if self.restarts == "step":
             period = config.period_epochs * steps_per_epoch
             return schedules.sgdr(self.peak_rate, period, self.mult, self.end_rate)
-        by_epoch = schedules.sgdr(
-            self.peak_rate,
-            config.period_epochs,
-            self.mult,
-            self.end_rate,
-            inclusive=True,
-        )
+        cycles = self.peak_rate, config.period_epochs, self.mult, self.end_rate
+        by_epoch = schedules.sgdr(*cycles, inclusive=True)
         return schedules.per_epoch(by_epoch, steps_per_epoch)
 
 

@@ -73,11 +73,11 @@ class Config(common.WithVgg):
     epochs: fields.Count = 300
     """Length of training in epochs."""
     warmup_epochs: fields.Length = 1 / 15
-    """Epochs of the warmup. A value with a point is a share of `epochs`."""
+    """Epochs of the warmup. A float is a share of `epochs`."""
     init_rate: fields.NotNegative = 0.0005
     """Learning rate at which the warmup starts."""
     drops_epochs: fields.Drops = (0.2, 0.4, 0.5)
-    """Epochs where the rate drops. Values with a point are shares of `epochs`."""
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.1
     """Factor of the rate at each drop."""
     clip_norm: fields.Positive = 1.0
