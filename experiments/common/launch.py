@@ -129,6 +129,7 @@ def _flag(kind: Any, words: str) -> Any:
 
 def _arguments(study: Study, preset: str) -> type:
     config = study.presets[preset]
+    kind: Any = type(config)
     workdir = _flag(str, "the run folder; may be gs://bucket/...")
     sweeps = _flag(str | None, "instead of a run: list | INDEX | ray | gather")
     flags = [
@@ -138,7 +139,7 @@ def _arguments(study: Study, preset: str) -> type:
         ("recompute", Recompute, False),
         ("accept_code", AcceptCode, False),
         *([("sweep", sweeps, None)] if study.jobs else []),
-        ("config", Annotated[type(config), tyro.conf.arg(name="")], config),
+        ("config", Annotated[kind, tyro.conf.arg(name="")], config),
     ]
     return dataclasses.make_dataclass("Arguments", flags, frozen=True)
 

@@ -71,7 +71,8 @@ class Config(common.WithVgg):
     small_rate: fields.Positive = 0.05
     """Learning rate with small batches."""
     epochs: fields.Count = 300
-    """Length of training in epochs."""
+    """Length of training in epochs.
+    To extend a finished run, also give its warmup_epochs and drops_epochs."""
     warmup_epochs: fields.Length = 1 / 15
     """Epochs of the warmup. A float is a share of `epochs`."""
     init_rate: fields.NotNegative = 0.0005
