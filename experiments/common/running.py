@@ -6,7 +6,7 @@ import time
 import traceback
 from typing import Any
 
-from experiments.common import progress
+from experiments.common import fields, progress
 from experiments.common.figures import draw
 from experiments.common.study import Study
 from kd_heuristics import checkpoints, data, runs, training
@@ -41,7 +41,8 @@ def run(
 
     Args:
       study: which one.
-      config: of a preset, with all devices of all processes where there are several.
+      config: of a preset, with all devices of all processes where there are several;
+        the study sees it, and config.json has it, with derived fields filled in.
       workdir: the run folder; may be a "gs://" path.
       on_other_code: what happens to stages and checkpoints that other code made: see
         `runs.RunFolder`.
@@ -53,16 +54,17 @@ def run(
     """
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
-        _run(study, config, folder)
+        _run(study, fields.resolved(config), folder)
     return folder.path
 
 
 def _run(study, config, folder):
+    paper = fields.resolved(study.presets[study.paper_preset])
     described = {
         **study.opening,
         "config": config,
         "claims": study.claims(config),
-        "deviations": deviations(config, study.presets[study.paper_preset]),
+        "deviations": deviations(config, paper),
         "strategies": parallel.strategies(),
     }
     folder.open(described, study.extendable, FREE)
@@ -114,8 +116,8 @@ def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
 
 def deviations(config: Any, paper: Any) -> dict[str, tuple[Any, Any]]:
     """The fields in which a config differs from the paper's: (this, the paper's)."""
-    fields = [field.name for field in dataclasses.fields(config)]
-    pairs = {name: (getattr(config, name), getattr(paper, name)) for name in fields}
+    names = [field.name for field in dataclasses.fields(config)]
+    pairs = {name: (getattr(config, name), getattr(paper, name)) for name in names}
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 

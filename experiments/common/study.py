@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common import fields
 from experiments.common.plan import Plan
 from experiments.common.task import Task
 from kd_heuristics import checkpoints, runs, training
@@ -76,12 +77,13 @@ class Study:
 
     def __post_init__(self):
         for config in self.presets.values():
-            rules.check(self.claims(config))
+            rules.check(self.claims(fields.resolved(config)))
         self.check_keys(self.answers, f"study {self.name!r}")
 
     def check_keys(self, names: Sequence[str], owner: str) -> None:
         """Raises ValueError where a name is of no claim of any preset."""
-        found = (self.claims(config) for config in self.presets.values())
+        presets = map(fields.resolved, self.presets.values())
+        found = (self.claims(config) for config in presets)
         keys = [*dict.fromkeys(claim.key for claims in found for claim in claims)]
         for name in names:
             if not any(rules.covers(name, key) for key in keys):

@@ -60,7 +60,7 @@ def run(arguments: Arguments) -> rich.table.Table:
                 arms=ARMS[arguments.group],
                 epochs=arguments.epochs or base.epochs,
                 **grid,
-            )
+            ).resolved
             for arm, accuracies in accuracy(config, arguments.group).items():
                 early = accuracies[:, config.warmup_epochs - 1]
                 table.add_row(

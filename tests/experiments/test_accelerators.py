@@ -103,7 +103,7 @@ def test_steps_of_a_study(name, monkeypatch, tmp_path):
     monkeypatch.setattr(similarity, "stream_matrix", halves)
     study = importlib.import_module(f"experiments.{name}.study").STUDY
     changed = {"dtype": "bfloat16", "batch_norm": "device"}
-    config = dataclasses.replace(study.presets["smoke"], **changed)
+    config = dataclasses.replace(study.presets["smoke"], **changed).resolved
     folder = runs.RunFolder(tmp_path)
     folder.open({"config": config})
     study.compute(config, folder, Silent())

@@ -17,7 +17,7 @@ from experiments.fsp.lab import Laboratory
 from kd_heuristics import runs
 from tests.experiments.silent import Silent
 
-SMOKE = PRESETS["smoke"]
+SMOKE = PRESETS["smoke"].resolved
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_the_transfer_end_to_end(tmp_path):
 
 
 CUB = dataclasses.replace(
-    PRESETS["cub"],
+    PRESETS["cub"].resolved,
     dataset="digits_photo",
     image_size=16,
     train_examples=32,

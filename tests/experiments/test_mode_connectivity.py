@@ -18,7 +18,7 @@ from experiments.mode_connectivity.config import KINDS, MODES, PRESETS
 from kd_heuristics import curves, models, runs, training
 from tests.experiments.silent import Silent
 
-SMOKE = PRESETS["smoke"]
+SMOKE = PRESETS["smoke"].resolved
 PAPER = PRESETS["cifar10"]
 STEPS = 500  # an epoch of CIFAR-10 at batch 100
 

@@ -64,7 +64,7 @@ def test_every_number_has_its_seeds(folder):
 
 
 def test_paths_end_at_the_networks_own_loss(folder):
-    config = sgdr.PRESETS["smoke"]
+    config = sgdr.PRESETS["smoke"].resolved
     run = StudyRun(config, runs.RunFolder(folder), Silent(), by=sgdr.compute)
     its = task.make(config)
     nets = Iterates(run, its)

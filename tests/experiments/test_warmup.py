@@ -17,7 +17,7 @@ from experiments.warmup.config import ARMS
 from kd_heuristics import runs
 from tests.experiments.silent import Silent
 
-SMOKE = warmup.PRESETS["smoke"]
+SMOKE = warmup.PRESETS["smoke"].resolved
 STEPS = 10  # an epoch of CIFAR-10 at batch 5000
 
 
