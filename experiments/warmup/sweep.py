@@ -17,6 +17,7 @@ import rich.table
 import tyro
 
 from experiments.common import progress
+from experiments.common.study import StudyRun
 from experiments.warmup import study as warmup
 from experiments.warmup.config import PRESETS
 from kd_heuristics import runs
@@ -88,8 +89,11 @@ def accuracy(config, group: str) -> dict[str, np.ndarray]:
         tempfile.TemporaryDirectory() as path,
         progress.shown("warmup sweep") as bar,
     ):
-        lab = warmup.Laboratory(config, runs.RunFolder(path), bar)
-        arrays = lab.train(group)
+        folder = runs.RunFolder(path)
+        run = StudyRun(config, folder, bar, by=warmup.train)
+        tasks = warmup.make_tasks(config)
+        bar.start(warmup.total_steps(config, tasks["large"]))
+        arrays = warmup.train(run, tasks, group)
     return {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
 
 
