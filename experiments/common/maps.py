@@ -85,7 +85,7 @@ def of_task(
     *,
     shuffle: bool = False,
 ) -> dict[str, np.ndarray]:
-    """`between` two networks of one task, by `config.measure` and those of `BESIDE`."""
+    """`between` for two networks of a task, by `config.measure` and all of `BESIDE`."""
     return between(
         its.classifier,
         a,

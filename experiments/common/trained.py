@@ -1,7 +1,7 @@
 """Trained networks, read from the checkpoints of their population."""
 
 import functools
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from kd_heuristics import training
 
 
 class Trained:
-    """Reads members of one population.
+    """Reads members of a population.
 
     Args:
       run: the run that trains the population.
@@ -22,22 +22,16 @@ class Trained:
       kept: number of checkpoints kept in memory.
     """
 
-    def __init__(
-        self,
-        run: StudyRun,
-        its: Task,
-        name: str,
-        members: Iterable[Hashable],
-        kept: int = 1,
-    ):
+    def __init__(self, run: StudyRun, its: Task, name: str, members, kept: int = 1):
         self.members = list(members)
-        self._run, self._name, self._place = run, name, its.place
-        self._read = functools.lru_cache(maxsize=kept)(self._read_step)
+        self._place = its.place
 
-    def _read_step(self, step: int):
-        """The parameters and statistics of all members at a step, stacked."""
-        state = self._run.restore(self._name, step)
-        return state["params"], state.get("batch_stats", {})
+        @functools.lru_cache(maxsize=kept)
+        def read(step):
+            state = run.restore(name, step)
+            return state["params"], state.get("batch_stats", {})
+
+        self._read = read
 
     def at(self, member: Hashable, step: int) -> dict[str, Any]:
         """The variables of a member at a step that was kept."""

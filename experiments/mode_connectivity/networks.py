@@ -6,20 +6,18 @@ from typing import Any
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
 from experiments.common.trained import Trained
-from experiments.mode_connectivity.config import MODES, Config, Group
+from experiments.mode_connectivity.config import MODES, Group
+from kd_heuristics import curves
 
 # One program fits the kinds of one form; they differ in the decay on the bend.
 FORMS = {"polychain": ("chain", "decayed"), "bezier": ("bezier",)}
-
-
-def modes(config: Config, group: Group) -> list[str]:
-    """The modes of one population."""
-    return [mode for mode in config.modes if MODES[mode].group == group]
+MAKE = {"chain": curves.polychain, "decayed": curves.polychain, "bezier": curves.bezier}
 
 
 def members(run: StudyRun, group: Group) -> list[tuple[str, int]]:
-    """Mode and seed of each member of a population, in order."""
-    return [(mode, seed) for seed in run.seeds for mode in modes(run.config, group)]
+    """Mode and seed of each member of a group's population, in order."""
+    modes = [mode for mode in run.config.modes if MODES[mode].group == group]
+    return [(mode, seed) for seed in run.seeds for mode in modes]
 
 
 def fits(run: StudyRun, form: str) -> list[tuple[str, str, int]]:
@@ -33,12 +31,7 @@ def fits(run: StudyRun, form: str) -> list[tuple[str, str, int]]:
 
 
 class Networks:
-    """Parameters of the trained modes and of the bends between them.
-
-    Args:
-      run: of this study.
-      tasks: the task of each group of modes.
-    """
+    """Parameters of the trained modes and of the bends between them."""
 
     def __init__(self, run: StudyRun, tasks: Mapping[Group, Task]):
         self._config, self._tasks = run.config, tasks
@@ -67,3 +60,10 @@ class Networks:
         """The bend of a curve after `epoch` epochs of fitting."""
         step = epoch * self._tasks["sgd"].steps_per_epoch
         return self._bends[kind].at((kind, pair, seed), step)["params"]
+
+    def curve(self, kind: str, pair: str, seed: int, epoch: int | None) -> Any:
+        """The segment of a pair, or a fitted curve after `epoch` epochs of fitting."""
+        a, b = self.ends(pair, seed)
+        if epoch is None:
+            return curves.line(a, b)
+        return MAKE[kind]([a, self.bend(kind, pair, seed, epoch), b])

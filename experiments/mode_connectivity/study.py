@@ -5,14 +5,15 @@ Command: python -m experiments.mode_connectivity --preset demo | digits | cifar1
 
 Hardware and time: `demo`, one seed and three curves, 2.5 minutes of CPU time; `digits`,
 three seeds, 30 minutes of CPU time, 51 on 2 cores busy with other work; `cifar10` not
-run yet. `digits`: worst test accuracy of a chain less its segment's, 65 to 73 points
-but for mode E (one seed stays at chance); less its worse end's, -4 to -8 (paper: 0 to
--2).
+run yet. Expected with `digits`: the worst test accuracy of a chain exceeds that of its
+segment by 65 to 73 points, except for mode E, of which one seed stays at chance. It is
+4 to 8 points below that of the chain's worse end (paper: 0 to 2).
 
-Seven networks (modes), each but the first, G, trained with one change. From G to each
-other one: a chain with one bend, the same with weight decay on the bend, a Bezier curve
-and, as a control, the straight segment. Accuracies and losses along them, at several
-epochs of the fitting, say whether modes are joined, how soon, and if a bend overfits.
+Seven networks (modes) are trained, all but the first, G, with one change. A chain with
+one bend, the same with weight decay on the bend, a Bezier curve and, as a control, the
+straight segment join G to each other mode. Accuracies and losses along them, at several
+epochs of fitting, show whether and how soon modes are joined, and whether a bend
+overfits.
 """
 
 import dataclasses
@@ -29,11 +30,9 @@ from experiments.common.study import Study, StudyRun, stacked
 from experiments.mode_connectivity import embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import KINDS, MODES, PRESETS, Config, Group
-from experiments.mode_connectivity.networks import FORMS, Networks, fits, members, modes
+from experiments.mode_connectivity.networks import FORMS, Networks, fits, members
 from experiments.mode_connectivity.results import results
 from kd_heuristics import curves, data, training
-
-MAKE = {"chain": curves.polychain, "decayed": curves.polychain, "bezier": curves.bezier}
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:
@@ -90,11 +89,12 @@ def train(
     run: StudyRun, tasks: Mapping[Group, task.Task], group: Group
 ) -> dict[str, np.ndarray]:
     """Trains the modes of a group; `{"G/test_accuracy": [seeds, epochs], ...}`."""
-    config, its, names = run.config, tasks[group], modes(run.config, group)
+    config, its, trained = run.config, tasks[group], members(run, group)
+    names = dict.fromkeys(mode for mode, _ in trained)
     run.progress.stage(f"training modes {', '.join(names)}")
     make = optimizers.adam if group == "adam" else optimizers.sgd(config)
     population = []
-    for mode, seed in members(run, group):
+    for mode, seed in trained:
         params, batch_stats = start(config, its, mode, seed)
         optimizer = training.bind(
             make,
@@ -175,53 +175,34 @@ def evaluate_all(
     Returns: `{"GA/segment/test_loss": [seeds, t], ...}` of the segments and
       `{"GA/chain/test_loss": [seeds, curve epochs, t], ...}` of the curves.
     """
-
-    def segment(pair, seed):
-        return curves.line(*nets.ends(pair, seed))
-
-    def curve(kind, epoch, pair, seed):
-        a, b = nets.ends(pair, seed)
-        return MAKE[kind]([a, nets.bend(kind, pair, seed, epoch), b])
-
-    def along(words, curve_of):
-        return evaluate(run, its, t, refresh, words, curve_of)
-
-    config, refresh = run.config, refresh_stats(run.config, its)
-    found = {"segment": run.stage("segments", along, "the segments", segment)}
+    along = functools.partial(
+        evaluate, run, its, nets, t, refresh_stats(run.config, its)
+    )
+    found = {"segment": run.stage("segments", along, "segment")}
     for kind in KINDS:
         by_epoch = [
-            run.stage(
-                f"{kind}-{epoch}",
-                along,
-                f"{kind} curves, epoch {epoch}",
-                functools.partial(curve, kind, epoch),
-            )
-            for epoch in config.curve_epochs
+            run.stage(f"{kind}-{epoch}", along, kind, epoch)
+            for epoch in run.config.curve_epochs
         ]
         found[kind] = stacked(by_epoch, axis=1)
-    arrays = {}
-    for kind, by_name in found.items():
-        for name, values in by_name.items():
-            pair, metric = name.split("/")
-            arrays[f"{pair}/{kind}/{metric}"] = values
-    return arrays
+    return {
+        name.replace("/", f"/{kind}/"): values
+        for kind, by_name in found.items()
+        for name, values in by_name.items()
+    }
 
 
 def evaluate(
-    run: StudyRun,
-    its: task.Task,
-    t: np.ndarray,
-    refresh: Callable | None,
-    words: str,
-    curve_of: Callable,
+    run, its, nets, t, refresh, kind: str, epoch: int | None = None
 ) -> dict[str, np.ndarray]:
-    """Metrics on the curves `curve_of(pair, seed)`, `{"GA/test_loss": [seeds, t]}`."""
-    run.progress.stage(f"evaluating {words}")
+    """Metrics along the paths of one kind, `{"GA/test_loss": [seeds, t], ...}`."""
+    after = "" if epoch is None else f", epoch {epoch}"
+    run.progress.stage(f"evaluating {kind}{after}")
     found: dict[str, np.ndarray] = {}
     for pair in run.config.pairs:
         by_seed = [
             paths.evaluate(
-                curve_of(pair, seed),
+                nets.curve(kind, pair, seed, epoch),
                 t,
                 its.sets,
                 its.classifier.metric,
@@ -244,7 +225,7 @@ def refresh_stats(config: Config, its: task.Task) -> Callable | None:
 
 
 def distances(run: StudyRun, nets: Networks) -> dict[str, np.ndarray]:
-    """Distances between all modes and last bends of the chains, [seeds, n, n]."""
+    """Distances between the modes and the last bends of the chains, [seeds, n, n]."""
     config = run.config
     run.progress.stage("distances between the modes and the bends")
     last = config.curve_epochs[-1]

@@ -1,4 +1,4 @@
-"""The optimisers of the arms: one program, whose arguments differ."""
+"""The optimisers of the arms. One program serves all; its arguments differ."""
 
 import functools
 from collections.abc import Callable
@@ -14,12 +14,7 @@ from kd_heuristics.pytrees import leaf_names
 
 
 def shared(chosen: frozenset[str], config: Config) -> Callable:
-    """SGD of all arms, as a function of the arguments in which they differ.
-
-    Args:
-      chosen: layers that the arm "freeze_random" freezes.
-      config: of the study.
-    """
+    """SGD as a function of what differs between arms; "random" freezes `chosen`."""
 
     def labels(params):
         return leaf_names.tree_map(
@@ -62,14 +57,9 @@ def _look_up(table, step):
 def of_arm(
     make: Callable, config: Config, arm: str, steps_per_epoch: int, length: int
 ) -> optax.GradientTransformation:
-    """The optimiser of one arm.
+    """The optimiser of one arm, from `make = shared(...)`.
 
-    Args:
-      make: the result of `shared`.
-      config: of the study.
-      arm: of `ARMS`.
-      steps_per_epoch: of the arm's batches.
-      length: of the warmup and of the freezing, in steps.
+    The warmup, and freezing, take `length` steps.
     """
     kind, rates = ARMS[arm], config.rates(arm, steps_per_epoch)
     return training.bind(

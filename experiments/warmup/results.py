@@ -20,31 +20,23 @@ def results(
 ) -> dict[str, Any]:
     """The numbers of the study, each with its seeds and spread, and the verdicts.
 
-    Args:
-      config: of the study.
-      arrays: of the run.
-      seeds: of the run.
-      params: initial parameters of the first seed.
+    `params` are the initial ones of the first seed.
     """
-    alike = _fc_similarities(config, arrays)
-    per_arm = {
-        arm: {
-            "early accuracy": accuracy[:, config.warmup_epochs - 1],
-            "final accuracy": accuracy[:, -1],
-            "FC similarity": alike[arm],
-        }
-        for arm in config.arms
-        for accuracy in [arrays[f"{arm}/test_accuracy"]]
+    accuracy = {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
+    early = config.warmup_epochs - 1
+    numbers: dict[str, Numbers] = {
+        "early accuracy": {arm: values[:, early] for arm, values in accuracy.items()},
+        "final accuracy": {arm: values[:, -1] for arm, values in accuracy.items()},
+        "FC similarity": _fc_similarities(config, arrays),
     }
-    statistics: Numbers = {}
-    for name in ("early accuracy", "final accuracy", "FC similarity"):
-        values = {arm: numbers[name] for arm, numbers in per_arm.items()}
+    statistics = {}
+    for name, values in numbers.items():
         statistics |= _differences(name, values)
     return {
         "seeds": seeds,
         "arms": {
-            arm: {name: summary(values) for name, values in numbers.items()}
-            for arm, numbers in per_arm.items()
+            arm: {name: summary(values[arm]) for name, values in numbers.items()}
+            for arm in config.arms
         },
         "frozen_at_random": _frozen_at_random(config, params),
         "similarities_by_measure": maps.by_measure(
@@ -60,12 +52,9 @@ def results(
 def _fc_similarities(
     config: Config, arrays: Mapping[str, Any], kind: str = ""
 ) -> Numbers:
-    """The mean similarity of the FC layers before and after the warmup, by arm.
+    """Mean similarity of FC layers before and after the warmup, by arm.
 
-    Args:
-      config: of the study.
-      arrays: with the maps of each arm.
-      kind: suffix of the maps' names.
+    `kind` is a suffix of the maps' names, as in `maps.by_measure`.
     """
     fc = [i for i, name in enumerate(arrays["layers"]) if name.endswith("_fc")]
     return {

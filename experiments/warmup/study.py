@@ -9,11 +9,12 @@ test accuracy of seeds 0, 1, 2): small batch 94, 94, 95 %; large batch 12, 10, 1
 with warmup 10, 95, 94 %; clipped instead 96, 95, 94 %. Seed 0 stays at chance with
 warmup and with FC frozen, so all verdicts are inconclusive with three seeds.
 
-Small batches, large batches with and without warmup, and large batches with the fully
-connected (FC) stack frozen for as long as the warmup takes; beside them the controls
-that the paper lacks: the convolutions frozen instead, as many other parameters frozen,
-a low rate, clipped gradients, and a warmup of the FC stack alone. How alike a layer's
-activations are before and after the warmup says where the network changed.
+The arms of the paper train with small batches, with large batches with and without
+warmup, and with large batches and the fully connected (FC) stack frozen during the
+warmup. Five controls that the paper lacks freeze the convolutions instead, freeze as
+many parameters elsewhere, use a low rate, clip gradients, or warm up the FC stack
+alone. The similarity of a layer's activations before and after the warmup shows where
+the network changed.
 """
 
 from collections.abc import Mapping
