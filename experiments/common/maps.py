@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.task import Task
 from kd_heuristics import similarity, training
 from kd_heuristics.runs import summary
 from kd_heuristics.runtime import parallel
@@ -73,6 +74,34 @@ def between(
     )
     maps = {name: parallel.to_host(value) for name, value in found.items()}
     return maps if beside else maps[measure]
+
+
+def of_task(
+    config: Any,
+    its: Task,
+    images: jax.Array,
+    a: Mapping[str, PyTree],
+    b: Mapping[str, PyTree],
+    *,
+    shuffle: bool = False,
+) -> dict[str, np.ndarray]:
+    """`between` for two networks of a task, by `config.measure` and all of `BESIDE`."""
+    return between(
+        its.classifier,
+        a,
+        b,
+        images,
+        config.measure,
+        batch_size=config.eval_batch_size,
+        beside=BESIDE,
+        shuffle=shuffle,
+        mesh=its.mesh,
+    )
+
+
+def images(config: Any, its: Task) -> jax.Array:
+    """The first `config.map_examples` training images, on the task's devices."""
+    return its.place(jnp.asarray(its.train.take(config.map_examples).images))
 
 
 def named(name: str, found: Mapping[str, np.ndarray], measure: str) -> dict:

@@ -214,3 +214,14 @@ def looks(config: Any) -> tuple[int, ...]:
     if config.seeds in (1, rules.LOOKS[-1]):
         return rules.LOOKS
     return (config.seeds,)
+
+
+def stacked(
+    found: Sequence[Mapping[str, np.ndarray]], axis: int = 0
+) -> dict[str, np.ndarray]:
+    """Stacks arrays of the same names, for instance those of each seed.
+
+    >>> stacked([{"a": np.zeros(2)}, {"a": np.ones(2)}])["a"].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return {name: np.stack([own[name] for own in found], axis) for name in found[0]}

@@ -1,4 +1,4 @@
-"""What the paper says of curves between modes, as numbers that a run can contradict."""
+"""The claims about curves between modes, each a number that a run can contradict."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from kd_heuristics.runs import Claim
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says of this study, as numbers that a run can contradict."""
-    # "As good" is not worse by more than the declared margin.
+    """The claims for the pairs that run, with the paper's digitised numbers."""
+    # "As good" means worse by no more than the declared margin.
     as_good: dict[str, Any] = {
         "direction": "above",
         "smallest_effect": -config.as_good_as,
@@ -89,25 +89,29 @@ def claims(config: Config) -> tuple[Claim, ...]:
 
 
 def _paper_row(table: str, pair: str, place: int) -> np.ndarray:
-    """A digitised curve at the first or last curve epoch, [28]; NaN where hidden."""
+    """A digitised curve, [28]; `place` 0 or -1 selects the first or last curve epoch.
+
+    Points that the figure hides are NaN.
+    """
     found = paper.table(f"mode_connectivity/{table}")
     row = np.flatnonzero(found["curve"] == pair)[place]
     return np.array([found[name][row] for name in found if name[0] == "0"])
 
 
 def _paper_worst(pair: str, place: int) -> float:
+    """The paper's worst accuracy on a chain."""
     return float(np.nanmin(_paper_row("fig1_val_acc", pair, place)) / 100)
 
 
 def _paper_worse_end(pair: str) -> float:
-    """Of the visible points nearest to the ends."""
+    """The paper's worse end: the lower of the outermost visible points."""
     row = _paper_row("fig1_val_acc", pair, -1)
     visible = row[np.isfinite(row)]
     return float(min(visible[0], visible[-1]) / 100)
 
 
 def _paper_bend(pair: str, place: int) -> float:
-    """The mean of the two points beside t = 1/2."""
+    """The paper's loss at the bend: the mean of the two points beside t = 1/2."""
     return float(_paper_row("fig7_val_loss", pair, place)[13:15].mean())
 
 

@@ -10,7 +10,7 @@ from kd_heuristics import training
 
 
 def sgd(config: Config) -> Callable:
-    """SGD of the modes that differ in its arguments."""
+    """SGD of all modes but B, as a function of the arguments in which they differ."""
 
     def make(rates, weight_decay, clip_norm):
         rate = functools.partial(_look_up, rates)
@@ -20,7 +20,7 @@ def sgd(config: Config) -> Callable:
 
 
 def adam(rates, weight_decay, clip_norm):
-    """Adam with coupled decay on kernels, clipped before it, in the manner of `sgd`."""
+    """Adam of mode B: clips gradients, then adds the decay of kernels, as in `sgd`."""
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.add_decayed_weights(weight_decay, mask=training.kernels),

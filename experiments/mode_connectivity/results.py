@@ -32,7 +32,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
 
 
 def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
-    """The numbers of one pair, [seeds] or, of a curve, [seeds, curve epochs]."""
+    """The numbers of one pair: [seeds], or [seeds, curve epochs] for a fitted curve."""
     half = int(np.searchsorted(arrays["t"], 0.5))
     segment = arrays[f"{pair}/segment/test_accuracy"]
     found = {
@@ -50,7 +50,7 @@ def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
 
 
 def _statistics(pairs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What the claims are about, [seeds] each."""
+    """The statistics of the claims, [seeds] each."""
     found = {}
     for pair, values in pairs.items():
         worst = values["worst accuracy, chain"][:, -1]
@@ -65,7 +65,7 @@ def _statistics(pairs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray
     found[least] = np.min(bezier, axis=0)
 
     def mean(name):
-        """Over the pairs, [seeds, curve epochs]."""
+        """Mean over the pairs, [seeds, curve epochs]."""
         return np.mean([values[name] for values in pairs.values()], axis=0)
 
     worst = mean("worst accuracy, chain")
@@ -83,7 +83,7 @@ def _statistics(pairs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray
 
 
 def _summaries(values: np.ndarray) -> Any:
-    """Of a number, or of one a curve epoch."""
+    """Summary of a number, or a list with one for each curve epoch."""
     if values.ndim == 1:
         return summary(values)
     return [summary(column) for column in values.T]

@@ -1,4 +1,4 @@
-"""What the paper says of warmup, as numbers that a run can contradict."""
+"""The claims about warmup, each a number that a run can contradict."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from kd_heuristics.runs import Claim
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says of this study, as numbers that a run can contradict."""
+    """The claims of the paper for the arms that run, with its digitised numbers."""
     accuracy = paper.table("warmup/fig4a_val_acc")
     frozen = paper.table("warmup/fig4d_val_acc")
     cca = paper.table("warmup/fig4c_cca")
@@ -53,7 +53,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             statement=words,
             statistic=difference(*names),
             direction="above",
-            # "As well" is not worse by more than the margin.
+            # "As well" means worse by no more than the margin.
             smallest_effect=-config.margin if equal else config.smallest_effect,
             margin=0.0 if equal else config.margin,
             unit="similarity" if names[0] == "FC similarity" else "accuracy",
@@ -66,7 +66,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
 
 
 def difference(what: str, arm: str, other: str) -> str:
-    """The name of a statistic.
+    """The name of the statistic that compares two arms.
 
     >>> difference("final accuracy", "warmup", "large")
     'final accuracy, warmup minus large'
