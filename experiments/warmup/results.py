@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
+from experiments.common.study import looks
 from experiments.warmup.claims import claims, difference
 from experiments.warmup.config import Config
 from experiments.warmup.layers import in_fc, kernels, random_layers
@@ -27,11 +28,14 @@ def results(
     numbers: dict[str, Numbers] = {
         "early accuracy": {arm: values[:, early] for arm, values in accuracy.items()},
         "final accuracy": {arm: values[:, -1] for arm, values in accuracy.items()},
-        "FC similarity": _fc_similarities(config, arrays),
+        "FC similarity": _similarities(config, arrays, "_fc"),
+        "convolution similarity": _similarities(config, arrays, "_conv"),
     }
     statistics = {}
     for name, values in numbers.items():
-        statistics |= _differences(name, values)
+        scale = 100 if name.endswith("accuracy") else 1  # shares, and points
+        found = _differences(name, values)
+        statistics |= {key: scale * value for key, value in found.items()}
     return {
         "seeds": seeds,
         "arms": {
@@ -41,24 +45,25 @@ def results(
         "frozen_at_random": _frozen_at_random(config, params),
         "similarities_by_measure": maps.by_measure(
             lambda kind: _differences(
-                "FC similarity", _fc_similarities(config, arrays, kind)
+                "FC similarity", _similarities(config, arrays, "_fc", kind)
             ),
             config.measure,
         ),
-        "claims": judge_all(claims(config), statistics),
+        "claims": judge_all(claims(config), statistics, looks=looks(config)),
     }
 
 
-def _fc_similarities(
-    config: Config, arrays: Mapping[str, Any], kind: str = ""
+def _similarities(
+    config: Config, arrays: Mapping[str, Any], ending: str, kind: str = ""
 ) -> Numbers:
-    """Mean similarity of FC layers before and after the warmup, by arm.
+    """Mean similarity of layers before and after the warmup, by arm.
 
-    `kind` is a suffix of the maps' names, as in `maps.by_measure`.
+    `ending` of their names chooses the layers; `kind` is a suffix of the maps' names,
+    as in `maps.by_measure`.
     """
-    fc = [i for i, name in enumerate(arrays["layers"]) if name.endswith("_fc")]
+    of = [i for i, name in enumerate(arrays["layers"]) if name.endswith(ending)]
     return {
-        arm: np.diagonal(maps_of_arm, axis1=1, axis2=2)[:, fc].mean(1)
+        arm: np.diagonal(maps_of_arm, axis1=1, axis2=2)[:, of].mean(1)
         for arm in config.arms
         for maps_of_arm in [arrays[f"{arm}/similarity{kind}"]]
     }
