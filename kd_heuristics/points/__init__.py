@@ -1,18 +1,23 @@
 """Metrics at many parameter points, for curves, segments, planes and surfaces.
 
-refresh = points.pooled(train, batch_stats, train_batches)  # for batch norm
+refresh = points.refit_pooled(train, batch_stats, train_batches)  # for batch norm
 values = points.evaluate(curve.at, ts, test_batches, metric, refresh_stats=refresh)
 points.summary(values["loss"], ts, curve)
 """
 
 from kd_heuristics.points.evaluate import CHUNK, Metric, evaluate, evaluate_sets
 from kd_heuristics.points.linen import linen_moments
-from kd_heuristics.points.statistics import cumulative, exact, pooled
-from kd_heuristics.points.summary import crossing, summary
+from kd_heuristics.points.statistics import refit_cumulative, refit_exact, refit_pooled
+from kd_heuristics.points.summary import barrier, summary
+
+# Names of version 0.1, to be removed after the next release.
+exact, pooled, cumulative = refit_exact, refit_pooled, refit_cumulative
+crossing = barrier
 
 __all__ = [
     "CHUNK",
     "Metric",
+    "barrier",
     "crossing",
     "cumulative",
     "evaluate",
@@ -20,5 +25,8 @@ __all__ = [
     "exact",
     "linen_moments",
     "pooled",
+    "refit_cumulative",
+    "refit_exact",
+    "refit_pooled",
     "summary",
 ]

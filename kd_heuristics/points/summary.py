@@ -18,9 +18,10 @@ def summary(
       curve: the path; adds the integral over its arc length.
 
     Returns: `start`, `end`, `minimum`, `maximum`, `mean` (over the points, with equal
-      weights), `barrier` (see `crossing`), `not_finite` (the number of points that
-      overflowed) and, given `ts` and `curve`, `arc_integral`: the mean over the curve's
-      length. A point that overflowed makes the numbers that it enters inf or NaN.
+      weights), `barrier` (of the function of that name), `not_finite` (the number of
+      points that overflowed) and, given `ts` and `curve`, `arc_integral`: the mean over
+      the curve's length. A point that overflowed makes the numbers that it enters inf
+      or NaN.
 
     Raises: ValueError for fewer than 3 points, or a curve without ts.
 
@@ -29,7 +30,7 @@ def summary(
     (3.0, 2.0, 1.0)
     """
     values = np.asarray(values, np.float64)
-    found = {"barrier": crossing(values)}
+    found = {"barrier": barrier(values)}
     found |= {"start": values[0], "end": values[-1], "mean": values.mean()}
     found |= {"minimum": values.min(), "maximum": values.max()}
     found["not_finite"] = (~np.isfinite(values)).sum()
@@ -40,8 +41,8 @@ def summary(
     return {name: float(value) for name, value in found.items()}
 
 
-def crossing(values: Any) -> float:
-    """Returns how far a path rises above its worse end; a barrier if positive.
+def barrier(values: Any) -> float:
+    """Returns the loss barrier of a path: its rise above the worse end.
 
     max(values[1:-1]) - max(values[0], values[-1]). By footnote 3 of Gotmare et al. 2019
     a barrier is crossed if some point of the segment has a higher loss than both ends.
@@ -52,7 +53,7 @@ def crossing(values: Any) -> float:
 
     Returns: the rise; NaN if a value is NaN.
 
-    >>> crossing([1.0, 3.0, 2.0]), crossing([1.0, 0.5, 2.0])
+    >>> barrier([1.0, 3.0, 2.0]), barrier([1.0, 0.5, 2.0])
     (1.0, -1.5)
     """
     values = np.asarray(values, np.float64)

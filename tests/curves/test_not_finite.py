@@ -60,7 +60,7 @@ def test_an_infinite_point_leaves_no_equal_steps(size, kind):
 def test_a_barrier_over_nan_is_nan(place):
     values = [1.0, 2.0, 3.0, 1.0]
     values[place] = np.nan
-    assert np.isnan(points.crossing(values))
+    assert np.isnan(points.barrier(values))
     assert np.isnan(points.summary(values)["barrier"])
 
 

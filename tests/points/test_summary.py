@@ -26,6 +26,13 @@ def test_all_numbers_of_a_path():
     assert "arc_integral" not in points.summary(VALUES)
 
 
+def test_names_of_the_version_before_are_the_same_functions():
+    assert points.crossing is points.barrier
+    assert points.exact is points.refit_exact
+    assert points.pooled is points.refit_pooled
+    assert points.cumulative is points.refit_cumulative
+
+
 def test_reversing_a_path_mirrors_its_numbers():
     forth = points.summary(VALUES, TS, CORNER)
     back = points.summary(
@@ -45,15 +52,15 @@ def test_a_point_that_overflowed_shows():
     assert points.summary([1.0, np.inf, 1.0])["barrier"] == np.inf
 
 
-def test_crossing_is_of_inner_points_above_the_worse_end():
-    assert points.crossing([1.0, 3.0, 2.0]) == 1.0
-    assert points.crossing([3.0, 2.5, 1.0]) == -0.5
+def test_barrier_is_of_inner_points_above_the_worse_end():
+    assert points.barrier([1.0, 3.0, 2.0]) == 1.0
+    assert points.barrier([3.0, 2.5, 1.0]) == -0.5
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: points.crossing([1.0, 2.0]), "at least 3 points, got 2"),
+        (lambda: points.barrier([1.0, 2.0]), "at least 3 points, got 2"),
         (lambda: points.summary([1.0, 2.0]), "at least 3 points, got 2"),
         (lambda: points.summary(VALUES, curve=CORNER), "needs ts"),
         (lambda: points.summary(VALUES, TS[::-1], CORNER), "ascend"),
