@@ -69,7 +69,7 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
     segment = arrays[f"{name}/segment/train_loss"]
     chain = arrays[f"{name}/chain/train_loss"]
     worse_end = np.maximum(segment[:, 0], segment[:, -1])
-    barrier = np.array([points.crossing(values) for values in segment])
+    barrier = np.array([points.barrier(values) for values in segment])
     mean = {
         key: np.trapezoid(values, arrays["t"], axis=1)
         for key, values in (("segment", segment), ("chain", chain))
