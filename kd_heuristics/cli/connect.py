@@ -124,7 +124,7 @@ def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
             num_steps=steps,
             seed=seed,
             mesh=lab.mesh,
-            progress=advance,
+            logging=training.Logging(progress=advance),
         )
     return state.params
 

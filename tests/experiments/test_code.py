@@ -31,7 +31,11 @@ def test_each_training_asks_for_its_folder_by_its_code(name):
     ]
     assert calls
     for call in calls:
-        given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        given = {
+            word.arg: ast.unparse(word.value)
+            for word in ast.walk(call)
+            if isinstance(word, ast.keyword)
+        }
         assert given["directory"].startswith("self.folder.training(")
 
 
