@@ -138,12 +138,16 @@ class Laboratory:
             batches,
             num_steps=phase.steps,
             mesh=self.tasks["all", "large"].mesh,
-            log_every_steps=self.config.log_every_steps,
-            evaluate=None if tested is None else test,
-            metrics=self.metrics,
-            directory=self.folder.training(name, type(self)),
+            logging=training.Logging(
+                log_every_steps=self.config.log_every_steps,
+                evaluate=None if tested is None else test,
+                metrics=self.metrics,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(name, type(self))
+            ),
             **self.config.how,
-            progress=self.progress.advance,
         )
         return teaching.members_of(state, list(starts))
 

@@ -133,13 +133,17 @@ class Laboratory:
             seed=seed,
             mesh=self.mesh,
             steps_per_call=self.steps_per_call,
-            log_every_steps=max(1, steps // config.points),
             stage=what,
-            metrics=self.metrics,
-            directory=self.folder.training(what, type(self)),
             batch_norm=config.batch_norm,
             on_nonfinite=config.on_nonfinite,
-            progress=self.progress.advance,
+            logging=training.Logging(
+                log_every_steps=max(1, steps // config.points),
+                metrics=self.metrics,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(what, type(self))
+            ),
         )
         variables = training.with_stats(state.params, state.batch_stats)
         # For other runs, those of a sweep: --teacher-weights takes it.
@@ -328,12 +332,16 @@ class Laboratory:
             num_steps=steps,
             mesh=self.mesh,
             steps_per_call=self.steps_per_call,
-            log_every_steps=max(1, steps // config.points),
-            evaluate=functools.partial(self.held, arm, "validation"),
-            metrics=self.metrics,
-            directory=self.folder.training(stage, type(self)),
+            logging=training.Logging(
+                log_every_steps=max(1, steps // config.points),
+                evaluate=functools.partial(self.held, arm, "validation"),
+                metrics=self.metrics,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(stage, type(self))
+            ),
             **config.how,
-            progress=self.progress.advance,
         )
         lines = [self.metrics.read(f"{stage}-seed{seed}") for seed in drawn]
         keys = [key for key in lines[0][0] if key not in ("stage", "step")]

@@ -90,12 +90,17 @@ class Laboratory:
             its.batches,
             num_steps=epochs * its.steps_per_epoch,
             mesh=its.mesh,
-            log_every_steps=its.steps_per_epoch,
-            metrics=self.metrics,
-            directory=self.folder.training(directory, type(self)),
+            logging=training.Logging(
+                log_every_steps=its.steps_per_epoch,
+                evaluate=options.get("evaluate"),
+                metrics=self.metrics,
+                progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(directory, type(self)),
+                keep_steps=options.get("keep_steps", ()),
+            ),
             **self.config.how,
-            progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
-            **options,
         )
 
     def _logged(self, stage: str, names) -> dict[str, np.ndarray]:

@@ -85,12 +85,17 @@ class Laboratory:
             self.task.batches,
             num_steps=epochs * self.task.steps_per_epoch,
             mesh=self.task.mesh,
-            log_every_steps=self.task.steps_per_epoch,
-            metrics=self.metrics,
-            directory=self.folder.training(directory, type(self)),
+            logging=training.Logging(
+                log_every_steps=self.task.steps_per_epoch,
+                evaluate=options.get("evaluate"),
+                metrics=self.metrics,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(directory, type(self)),
+                keep_steps=options.get("keep_steps", ()),
+            ),
             **self.config.how,
-            progress=self.progress.advance,
-            **options,
         )
 
     def train(self) -> dict[str, np.ndarray]:

@@ -169,13 +169,17 @@ class Laboratory:
             num_steps=self.last_step(group),
             micro_batches=1 if group == "small" else self.config.micro_batches,
             mesh=its.mesh,
-            log_every_steps=its.steps_per_epoch,
-            evaluate=test,
-            metrics=self.metrics,
-            directory=self.folder.training(group, type(self)),
-            keep_steps={0, self.warmup_steps},
+            logging=training.Logging(
+                log_every_steps=its.steps_per_epoch,
+                evaluate=test,
+                metrics=self.metrics,
+                progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            ),
+            checkpoints=training.Checkpoints(
+                directory=self.folder.training(group, type(self)),
+                keep_steps={0, self.warmup_steps},
+            ),
             **self.config.how,
-            progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
         )
         return {
             f"{arm}/{name}": np.array([self._epochs(arm, s, name) for s in self.seeds])
