@@ -11,7 +11,7 @@ from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Logging:
     """Metrics lines and progress of a training.
 
@@ -33,6 +33,7 @@ class Logging:
     """
 
     metrics: MetricsFile | None = None
+    _: dataclasses.KW_ONLY
     log_every_steps: SupportsIndex = 100
     evaluate: Callable[[TrainState], Mapping[str, Any]] | None = None
     progress: Callable[[int, float], None] | None = None
@@ -41,7 +42,7 @@ class Logging:
         _set(self, log_every_steps=_count("log_every_steps", self.log_every_steps))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """Checkpoints of a training, from which the same call resumes.
 
@@ -60,6 +61,7 @@ class Checkpoints:
     """
 
     directory: AnyPath | None = None
+    _: dataclasses.KW_ONLY
     keep_steps: Collection[SupportsIndex] = ()
     keep_last: SupportsIndex = 2
     score: Callable[[Mapping[str, Any]], float] | None = None
