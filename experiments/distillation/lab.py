@@ -127,14 +127,12 @@ class Laboratory:
             num_steps=epochs * self.task.steps_per_epoch,
             mesh=self.task.mesh,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=self.task.steps_per_epoch,
                 evaluate=None if tested is None else test,
-                metrics=self.metrics,
                 progress=self.progress.advance,
             ),
-            checkpoints=training.Checkpoints(
-                directory=self.folder.training(name, type(self))
-            ),
+            checkpoints=training.Checkpoints(self.folder.training(name, type(self))),
             **self.config.how,
         )
 

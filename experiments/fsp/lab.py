@@ -139,14 +139,12 @@ class Laboratory:
             num_steps=phase.steps,
             mesh=self.tasks["all", "large"].mesh,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=self.config.log_every_steps,
                 evaluate=None if tested is None else test,
-                metrics=self.metrics,
                 progress=self.progress.advance,
             ),
-            checkpoints=training.Checkpoints(
-                directory=self.folder.training(name, type(self))
-            ),
+            checkpoints=training.Checkpoints(self.folder.training(name, type(self))),
             **self.config.how,
         )
         return teaching.members_of(state, list(starts))

@@ -86,8 +86,7 @@ class Laboratory:
     def start(self, family: str, seed: int, size: int) -> tuple[PyTree, PyTree]:
         """Fresh parameters and statistics."""
         images = jnp.zeros((1, size, size, self.sets.channels))
-        network = self.classifier(family).network
-        variables = network.init(jax.random.key(seed), images)
+        variables = self.classifier(family).network.init(jax.random.key(seed), images)
         return variables["params"], variables.get("batch_stats", {})
 
     def view(self, arm: Arm) -> data.views.View:
@@ -121,12 +120,10 @@ class Laboratory:
             fraction=config.fraction,
             area=(config.smallest_area, 1.0),
         )
-        params, batch_stats = self.start(family, seed, size)
         steps = self.teacher_steps
         state = training.fit(
             lessons.Labels(self.classifier(family), view),
-            params,
-            batch_stats,
+            *self.start(family, seed, size),
             self.optimizer("adam", config.teacher_rate, 1e-4, steps),
             self.sets.batches("whole", view, seed),
             num_steps=steps,
@@ -137,13 +134,11 @@ class Laboratory:
             batch_norm=config.batch_norm,
             on_nonfinite=config.on_nonfinite,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=max(1, steps // config.points),
-                metrics=self.metrics,
                 progress=self.progress.advance,
             ),
-            checkpoints=training.Checkpoints(
-                directory=self.folder.training(what, type(self))
-            ),
+            checkpoints=training.Checkpoints(self.folder.training(what, type(self))),
         )
         variables = training.with_stats(state.params, state.batch_stats)
         # For other runs, those of a sweep: --teacher-weights takes it.
@@ -333,21 +328,18 @@ class Laboratory:
             mesh=self.mesh,
             steps_per_call=self.steps_per_call,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=max(1, steps // config.points),
                 evaluate=functools.partial(self.held, arm, "validation"),
-                metrics=self.metrics,
                 progress=self.progress.advance,
             ),
-            checkpoints=training.Checkpoints(
-                directory=self.folder.training(stage, type(self))
-            ),
+            checkpoints=training.Checkpoints(self.folder.training(stage, type(self))),
             **config.how,
         )
         lines = [self.metrics.read(f"{stage}-seed{seed}") for seed in drawn]
-        keys = [key for key in lines[0][0] if key not in ("stage", "step")]
         found = {
             key: np.array([[row[key] for row in own] for own in lines], np.float64)
-            for key in keys
+            for key in [*lines[0][0]][2:]  # after the stage and the step
         }
         steps_done = np.array([row["step"] for row in lines[0]])
         return {**found, **self.held(arm, "test", state), "step": steps_done}

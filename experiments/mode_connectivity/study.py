@@ -91,13 +91,13 @@ class Laboratory:
             num_steps=epochs * its.steps_per_epoch,
             mesh=its.mesh,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=its.steps_per_epoch,
                 evaluate=options.get("evaluate"),
-                metrics=self.metrics,
                 progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
             ),
             checkpoints=training.Checkpoints(
-                directory=self.folder.training(directory, type(self)),
+                self.folder.training(directory, type(self)),
                 keep_steps=options.get("keep_steps", ()),
             ),
             **self.config.how,

@@ -86,13 +86,13 @@ class Laboratory:
             num_steps=epochs * self.task.steps_per_epoch,
             mesh=self.task.mesh,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=self.task.steps_per_epoch,
                 evaluate=options.get("evaluate"),
-                metrics=self.metrics,
                 progress=self.progress.advance,
             ),
             checkpoints=training.Checkpoints(
-                directory=self.folder.training(directory, type(self)),
+                self.folder.training(directory, type(self)),
                 keep_steps=options.get("keep_steps", ()),
             ),
             **self.config.how,

@@ -159,8 +159,7 @@ class Laboratory:
         unit = its.steps_per_epoch / self.large.steps_per_epoch
 
         def test(state):
-            metric = its.classifier.metric
-            values = training.evaluate_members(metric, state, its.test)
+            values = training.evaluate_members(its.classifier.metric, state, its.test)
             return {f"test_{name}": value for name, value in values.items()}
 
         training.population(
@@ -170,13 +169,13 @@ class Laboratory:
             micro_batches=1 if group == "small" else self.config.micro_batches,
             mesh=its.mesh,
             logging=training.Logging(
+                self.metrics,
                 log_every_steps=its.steps_per_epoch,
                 evaluate=test,
-                metrics=self.metrics,
                 progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
             ),
             checkpoints=training.Checkpoints(
-                directory=self.folder.training(group, type(self)),
+                self.folder.training(group, type(self)),
                 keep_steps={0, self.warmup_steps},
             ),
             **self.config.how,
