@@ -88,7 +88,7 @@ def connect(
             "b": b,
             "distance": float(curves.distance(first, last)),
             "paths": {
-                name: {key: points.summary(array) for key, array in values.items()}
+                name: {k: points.path_summary(array) for k, array in values.items()}
                 for name, values in found.items()
             },
         }

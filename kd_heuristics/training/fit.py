@@ -109,8 +109,8 @@ def fit(
       ValueError: a count is below 1, a step to keep lies outside [0, num_steps],
         micro_batches or the mesh does not divide a batch, or a metric is not a scalar
         or has a reserved name.
-      TypeError: a count is not an integer, batches is not a function, or the objective
-        returns another structure.
+      TypeError: a count is not an integer, batches is not a function, the objective
+        returns another structure, or a keyword is unknown.
     """
     logging, checkpoints = with_old_keywords(logging, checkpoints, old)
     if optimizer is None or batches is None:
@@ -119,6 +119,8 @@ def fit(
         )
     num_steps = integer("num_steps", num_steps, 1, LARGEST)
     steps_per_call = integer("steps_per_call", steps_per_call, 1)
+    origins = [provenance(objective, optimizer, seed)]
+    recorder = Recorder(num_steps, logging, checkpoints, [stage], origins)
     batch_stats = {} if batch_stats is None else batch_stats
     # A compiled call donates its state: the caller's arrays must outlive it, and an
     # optimiser's state may hold the parameters themselves.
@@ -131,6 +133,4 @@ def fit(
         on_nonfinite=on_nonfinite,
         batch_norm=batch_norm,
     )
-    origins = [provenance(objective, optimizer, seed)]
-    recorder = Recorder(num_steps, logging, checkpoints, [stage], origins)
     return train(recipe, state, batches, options, steps_per_call, recorder, logging)

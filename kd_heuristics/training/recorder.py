@@ -42,8 +42,7 @@ class Recorder:
             raise ValueError(f"keep_steps must lie in [0, {num_steps}], got {outside}")
         self._keep_steps, self._kept = keep, {*keep, num_steps}
         every = range(self._log_every_steps, num_steps + 1, self._log_every_steps)
-        self.stops = sorted({*every, *keep, num_steps} - {0})
-        """Steps at which a metrics line is due, ascending."""
+        self.stops = sorted({*every, *keep, num_steps} - {0})  # a line is due at each
 
     def next_stop(self, step: int) -> int:
         """Returns the first step after `step` at which a metrics line is due."""

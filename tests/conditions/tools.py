@@ -221,7 +221,7 @@ def metrics_at_points(world):
     line = curves.line(world.params(), world.params(1.0))
     ts = [r(0.0), r(0.5), r(1.0)]
     found = points.evaluate(line.at, ts, BATCHES, metric, chunk=i(2))
-    summary = points.summary(found["loss"], ts)
+    summary = points.path_summary(found["loss"], ts)
     return found | summary | {"barrier": points.barrier(found["loss"])}
 
 

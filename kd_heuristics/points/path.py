@@ -7,7 +7,7 @@ import numpy as np
 from kd_heuristics import curves
 
 
-def summary(
+def path_summary(
     values: Any, ts: Any = None, curve: curves.Curve | None = None
 ) -> dict[str, float]:
     """Returns the numbers that summarise a metric along a path (Garipov et al. 2018).
@@ -25,7 +25,7 @@ def summary(
 
     Raises: ValueError for fewer than 3 points, or a curve without ts.
 
-    >>> found = summary([1.0, 3.0, 2.0])
+    >>> found = path_summary([1.0, 3.0, 2.0])
     >>> found["maximum"], found["mean"], found["barrier"]
     (3.0, 2.0, 1.0)
     """
