@@ -224,7 +224,7 @@ def test_of_the_library_it_takes_what_is_used():
     found = {*code_identity.modules(curves.line)}
     names = ("curves.curve", "curves.trees", "pytrees.leaf_names", "runtime.precision")
     assert found == {f"kd_heuristics.{name}" for name in names}
-    found = {*code_identity.modules(points.exact)}
+    found = {*code_identity.modules(points.refit_exact)}
     assert "kd_heuristics.points.moments" in found
     for part in ("plots", "report", "cli", "similarity"):
         assert not any(name.startswith(f"kd_heuristics.{part}") for name in found)

@@ -123,9 +123,10 @@ def statistics(
         return None
     if method == "exact":
         moments = points.linen_moments(_Mode(classifier, train=False))
-        return points.exact(moments, batch_stats, batches)
-    by_batch = {"pooled": points.pooled, "cumulative": points.cumulative}[method]
-    return by_batch(_Mode(classifier, train=True), batch_stats, batches)
+        return points.refit_exact(moments, batch_stats, batches)
+    pooled = method == "pooled"
+    refit = points.refit_pooled if pooled else points.refit_cumulative
+    return refit(_Mode(classifier, train=True), batch_stats, batches)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,7 @@ class StudyRun:
             num_steps=epochs * its.steps_per_epoch,
             log_every_steps=its.steps_per_epoch,
             mesh=its.mesh,
-            progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            unit=unit,
             **options,
         )
 
@@ -161,15 +161,39 @@ class StudyRun:
         name: str,
         members: Sequence[training.Member],
         batches: Callable,
+        *,
+        log_every_steps: int,
+        evaluate: Callable | None = None,
+        keep_steps: Collection[int] = (),
+        unit: float = 1.0,
         **options: Any,
     ) -> training.TrainState:
-        """Trains a population, or what is left of it, and returns its last state."""
+        """Trains a population, or what is left of it, and returns its last state.
+
+        Args:
+          name: of its folder of checkpoints.
+          members: the networks.
+          batches: as `training.population` takes them.
+          log_every_steps: see `training.Logging`.
+          evaluate: see `training.Logging`.
+          keep_steps: see `training.Checkpoints`.
+          unit: steps of this training that the bar counts as one.
+          **options: further ones of `training.population`.
+        """
         return training.population(
             members,
             batches,
-            metrics=self.metrics,
-            directory=self.folder.training(name, self.by),
-            **({"progress": self.progress.advance} | self.config.how | options),
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=log_every_steps,
+                evaluate=evaluate,
+                progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            ),
+            checkpoints=training.Checkpoints(
+                self.folder.training(name, self.by), keep_steps=keep_steps
+            ),
+            **self.config.how,
+            **options,
         )
 
     def restore(self, name: str, step: int) -> Mapping[str, Any]:

@@ -126,12 +126,14 @@ class Laboratory:
             self.task.batches,
             num_steps=epochs * self.task.steps_per_epoch,
             mesh=self.task.mesh,
-            log_every_steps=self.task.steps_per_epoch,
-            evaluate=None if tested is None else test,
-            metrics=self.metrics,
-            directory=self.folder.training(name, type(self)),
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=self.task.steps_per_epoch,
+                evaluate=None if tested is None else test,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(self.folder.training(name, type(self))),
             **self.config.how,
-            progress=self.progress.advance,
         )
 
     @functools.cached_property

@@ -138,12 +138,14 @@ class Laboratory:
             batches,
             num_steps=phase.steps,
             mesh=self.tasks["all", "large"].mesh,
-            log_every_steps=self.config.log_every_steps,
-            evaluate=None if tested is None else test,
-            metrics=self.metrics,
-            directory=self.folder.training(name, type(self)),
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=self.config.log_every_steps,
+                evaluate=None if tested is None else test,
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(self.folder.training(name, type(self))),
             **self.config.how,
-            progress=self.progress.advance,
         )
         return teaching.members_of(state, list(starts))
 

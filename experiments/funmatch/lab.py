@@ -86,8 +86,7 @@ class Laboratory:
     def start(self, family: str, seed: int, size: int) -> tuple[PyTree, PyTree]:
         """Fresh parameters and statistics."""
         images = jnp.zeros((1, size, size, self.sets.channels))
-        network = self.classifier(family).network
-        variables = network.init(jax.random.key(seed), images)
+        variables = self.classifier(family).network.init(jax.random.key(seed), images)
         return variables["params"], variables.get("batch_stats", {})
 
     def view(self, arm: Arm) -> data.views.View:
@@ -121,25 +120,25 @@ class Laboratory:
             fraction=config.fraction,
             area=(config.smallest_area, 1.0),
         )
-        params, batch_stats = self.start(family, seed, size)
         steps = self.teacher_steps
         state = training.fit(
             lessons.Labels(self.classifier(family), view),
-            params,
-            batch_stats,
+            *self.start(family, seed, size),
             self.optimizer("adam", config.teacher_rate, 1e-4, steps),
             self.sets.batches("whole", view, seed),
             num_steps=steps,
             seed=seed,
             mesh=self.mesh,
             steps_per_call=self.steps_per_call,
-            log_every_steps=max(1, steps // config.points),
             stage=what,
-            metrics=self.metrics,
-            directory=self.folder.training(what, type(self)),
             batch_norm=config.batch_norm,
             on_nonfinite=config.on_nonfinite,
-            progress=self.progress.advance,
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=max(1, steps // config.points),
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(self.folder.training(what, type(self))),
         )
         variables = training.with_stats(state.params, state.batch_stats)
         # For other runs, those of a sweep: --teacher-weights takes it.
@@ -328,18 +327,19 @@ class Laboratory:
             num_steps=steps,
             mesh=self.mesh,
             steps_per_call=self.steps_per_call,
-            log_every_steps=max(1, steps // config.points),
-            evaluate=functools.partial(self.held, arm, "validation"),
-            metrics=self.metrics,
-            directory=self.folder.training(stage, type(self)),
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=max(1, steps // config.points),
+                evaluate=functools.partial(self.held, arm, "validation"),
+                progress=self.progress.advance,
+            ),
+            checkpoints=training.Checkpoints(self.folder.training(stage, type(self))),
             **config.how,
-            progress=self.progress.advance,
         )
         lines = [self.metrics.read(f"{stage}-seed{seed}") for seed in drawn]
-        keys = [key for key in lines[0][0] if key not in ("stage", "step")]
         found = {
             key: np.array([[row[key] for row in own] for own in lines], np.float64)
-            for key in keys
+            for key in [*lines[0][0]][2:]  # after the stage and the step
         }
         steps_done = np.array([row["step"] for row in lines[0]])
         return {**found, **self.held(arm, "test", state), "step": steps_done}

@@ -93,7 +93,7 @@ class Lab:
         """Returns `params -> batch_stats` by a training pass; None if no batch norm."""
         if not jax.tree.leaves(batch_stats):
             return None
-        return points.pooled(
+        return points.refit_pooled(
             _TrainPass(self.classifier), batch_stats, self.sets["train"]
         )
 

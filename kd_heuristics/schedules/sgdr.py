@@ -104,6 +104,7 @@ def sgdr_restarts(
     period: SupportsFloat,
     mult: SupportsFloat,
     until: SupportsFloat,
+    *,
     inclusive: bool = False,
 ) -> list[int]:
     """The counts in (0, until) at which `sgdr` starts a new cycle, ascending.

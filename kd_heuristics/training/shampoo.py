@@ -49,7 +49,7 @@ def shampoo(
     learning_rate: Rate,
     schedule: optax.Schedule | None = None,
     weight_decay: Number = 0.0,
-    clip_norm: Number | None = 1.0,
+    clip_norm: Number | None = None,
     *,
     momentum: Number = 0.9,
     block_size: Number = 128,

@@ -94,7 +94,7 @@ def halves(features_a, features_b, images, measure, *, batch_size, **options):
 # It has hints, flow matrices and soft targets; the others take a minute together.
 @pytest.mark.parametrize("name", some_long(STEPS, "distillation".__ne__))
 def test_steps_of_a_study(name, monkeypatch, tmp_path):
-    module = sys.modules["kd_heuristics.training.fit"]
+    module = sys.modules["kd_heuristics.training.loop"]
     steps = Steps(module.advance)
     monkeypatch.setattr(module, "advance", steps)
     module = sys.modules["kd_heuristics.points.evaluate"]

@@ -1,4 +1,4 @@
-"""The parts of a compiled training call that do not change between calls."""
+"""What a compiled call trains by: functions, seed and static options."""
 
 import dataclasses
 import inspect
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kd_heuristics.runtime import nearest
 from kd_heuristics.runtime.compiled import as_partial
 from kd_heuristics.runtime.integers import LARGEST, integer
 
@@ -44,7 +45,7 @@ def _without_extra(update, gradient, state, params, **_):
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class StepOptions:
     """Static arguments of a compiled call.
 
     Attributes:
@@ -68,6 +69,9 @@ class Form:
     on_nonfinite: str = "record"
     spread: str = "examples"
     batch_norm: str = "global"
+
+    def __post_init__(self):
+        nearest.choose(self.on_nonfinite, ("raise", "skip", "record"), "on_nonfinite")
 
     @property
     def per_device(self) -> bool:

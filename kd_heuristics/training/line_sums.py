@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd_heuristics.training.outputs import SKIPPED, STEPS, VALUE
+from kd_heuristics.training.metrics import SKIPPED, STEPS, VALUE
 
 
-class Begun(NamedTuple):
+class LineSums(NamedTuple):
     """Partial sums for the next metrics line.
 
     The end of a training may cut a call short. The sums of that call are kept apart, so
@@ -28,11 +28,11 @@ class Begun(NamedTuple):
     sums: Mapping[str, Any]
 
     @classmethod
-    def after(cls, step: int) -> "Begun":
+    def after(cls, step: int) -> "LineSums":
         """Returns empty sums, as they are right after the line of `step`."""
         return cls(step, {}, step, {})
 
-    def at(self, step: int, steps_per_call: int = 1) -> "Begun":
+    def at(self, step: int, steps_per_call: int = 1) -> "LineSums":
         """Add the last call's sums to the totals if the call is complete at `step`."""
         if self.sums and step < self.first + steps_per_call:
             return self
@@ -46,7 +46,7 @@ class Begun(NamedTuple):
             }
             sums[STEPS] = np.float64(step - self.first) - sums.get(SKIPPED, 0.0)
             totals = {name: totals.get(name, 0.0) + sums[name] for name in sums}
-        return Begun(self.since, totals, step, {})
+        return LineSums(self.since, totals, step, {})
 
     def means(self) -> dict[str, Any]:
         """Returns the line's means over steps not skipped; NaN if all were."""

@@ -8,12 +8,9 @@ import jax.numpy as jnp
 
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime.precision import widened
-from kd_heuristics.training.metrics import check_names
+from kd_heuristics.training.metrics import SKIPPED, STEPS, VALUE, check_names
 
 PyTree = Any
-
-# Recorded with the metrics, so an objective cannot use these names.
-VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 
 
 def checked(found: Any, start: PyTree) -> tuple[jax.Array, tuple[PyTree, dict]]:

@@ -21,7 +21,7 @@ class ResumeWarning(UserWarning):
     """Warning that a training resumes with another seed, rate or bound array."""
 
 
-def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any]:
+def provenance(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any]:
     """Returns a training's seed and numbers as JSON, by name.
 
     The numbers of the optimiser are those that its functions enclose (a rate, a decay,
@@ -30,7 +30,7 @@ def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any
 
     >>> def scaled(rate):
     ...     return lambda x: rate * x
-    >>> origin(max, scaled(0.5), 3)
+    >>> provenance(max, scaled(0.5), 3)
     {'seed': 3, 'optimizer.rate': 0.5}
     """
     found: dict[str, Any] = {"seed": integer("seed", seed)}
@@ -41,7 +41,7 @@ def origin(objective: Any, optimizer: Any, seed: SupportsIndex) -> dict[str, Any
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns the differences between two origins in words; [] if they are equal."""
+    """Returns differences of two provenances in words; [] if they are equal."""
     return [
         f"{name} was {_words(old, name)} and is {_words(new, name)}"
         for name in dict.fromkeys((*old, *new))

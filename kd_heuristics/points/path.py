@@ -7,7 +7,7 @@ import numpy as np
 from kd_heuristics import curves
 
 
-def summary(
+def path_summary(
     values: Any, ts: Any = None, curve: curves.Curve | None = None
 ) -> dict[str, float]:
     """Returns the numbers that summarise a metric along a path (Garipov et al. 2018).
@@ -18,18 +18,19 @@ def summary(
       curve: the path; adds the integral over its arc length.
 
     Returns: `start`, `end`, `minimum`, `maximum`, `mean` (over the points, with equal
-      weights), `barrier` (see `crossing`), `not_finite` (the number of points that
-      overflowed) and, given `ts` and `curve`, `arc_integral`: the mean over the curve's
-      length. A point that overflowed makes the numbers that it enters inf or NaN.
+      weights), `barrier` (of the function of that name), `not_finite` (the number of
+      points that overflowed) and, given `ts` and `curve`, `arc_integral`: the mean over
+      the curve's length. A point that overflowed makes the numbers that it enters inf
+      or NaN.
 
     Raises: ValueError for fewer than 3 points, or a curve without ts.
 
-    >>> found = summary([1.0, 3.0, 2.0])
+    >>> found = path_summary([1.0, 3.0, 2.0])
     >>> found["maximum"], found["mean"], found["barrier"]
     (3.0, 2.0, 1.0)
     """
     values = np.asarray(values, np.float64)
-    found = {"barrier": crossing(values)}
+    found = {"barrier": barrier(values)}
     found |= {"start": values[0], "end": values[-1], "mean": values.mean()}
     found |= {"minimum": values.min(), "maximum": values.max()}
     found["not_finite"] = (~np.isfinite(values)).sum()
@@ -40,22 +41,23 @@ def summary(
     return {name: float(value) for name, value in found.items()}
 
 
-def crossing(values: Any) -> float:
-    """Returns how far a path rises above its worse end; a barrier if positive.
+def barrier(values: Any) -> float:
+    """Returns the loss barrier of a path: its rise above the worse end, at least 0.
 
-    max(values[1:-1]) - max(values[0], values[-1]). By footnote 3 of Gotmare et al. 2019
-    a barrier is crossed if some point of the segment has a higher loss than both ends.
-    The result is negative if every inner point lies below the worse end.
+    max(0, max(values[1:-1]) - max(values[0], values[-1])). By footnote 3 of Gotmare et
+    al. 2019 a barrier is crossed if some point of the segment has a higher loss than
+    both ends.
 
     Args:
       values: a loss along the path, [points], both ends included; at least 3 points.
 
-    Returns: the rise; NaN if a value is NaN.
+    Returns: the barrier; NaN if a value is NaN.
 
-    >>> crossing([1.0, 3.0, 2.0]), crossing([1.0, 0.5, 2.0])
-    (1.0, -1.5)
+    >>> barrier([1.0, 3.0, 2.0]), barrier([1.0, 0.5, 2.0])
+    (1.0, 0.0)
     """
     values = np.asarray(values, np.float64)
     if len(values) < 3:
         raise ValueError(f"a path needs at least 3 points, got {len(values)}")
-    return float(values[1:-1].max() - np.maximum(values[0], values[-1]))
+    rise = values[1:-1].max() - np.maximum(values[0], values[-1])
+    return float(np.maximum(rise, 0.0))

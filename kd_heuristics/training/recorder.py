@@ -1,92 +1,61 @@
-"""Metrics lines and checkpoints of a training, and resuming from the newest."""
+"""Keeps metrics lines and checkpoints of a training in step, also over a resume."""
 
-import dataclasses
+import bisect
+import contextlib
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kd_heuristics import checkpoints, runs
-from kd_heuristics.runtime import hosts, nearest, parallel
-from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import LARGEST, integer
-from kd_heuristics.training.begun import Begun
-from kd_heuristics.training.metrics import MetricsFile
-from kd_heuristics.training.origin import ResumeWarning, differences
-from kd_heuristics.training.outputs import STEPS
+from kd_heuristics.runtime import hosts, parallel
+from kd_heuristics.training.line_sums import LineSums
+from kd_heuristics.training.metrics import STEPS
+from kd_heuristics.training.provenance import ResumeWarning, differences
+from kd_heuristics.training.settings import Checkpoints, Logging
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Schedule of lines and checkpoints; fields have the names of `fit`'s arguments.
-
-    Raises:
-      TypeError: a count or step is not an integer.
-      ValueError: a count is below 1, a step to keep lies outside [0, num_steps], or
-        on_nonfinite is unknown.
-    """
-
-    num_steps: int
-    log_every_steps: int = 100
-    steps_per_call: int = 50
-    metrics: MetricsFile | None = None
-    directory: AnyPath | None = None
-    keep_steps: Collection[int] = ()
-    keep_last: int = 2
-    score: Callable[[Mapping[str, Any]], float] | None = None
-    checkpoint_every_logs: int = 1
-    on_nonfinite: str = "raise"
-
-    @classmethod
-    def of(cls, **given: Any) -> "Plan":
-        """Returns the plan for a user's arguments, which may be of any integer type."""
-        for name in (
-            "num_steps",
-            "log_every_steps",
-            "steps_per_call",
-            "keep_last",
-            "checkpoint_every_logs",
-        ):
-            most = LARGEST if name == "num_steps" else None
-            given[name] = integer(name, given[name], 1, most)
-        keep = [integer("a step of keep_steps", step) for step in given["keep_steps"]]
-        return cls(**given | {"keep_steps": keep})
-
-    def __post_init__(self):
-        nearest.choose(self.on_nonfinite, ("raise", "skip", "record"), "on_nonfinite")
-        outside = [step for step in self.keep_steps if not 0 <= step <= self.num_steps]
-        if outside:
-            raise ValueError(
-                f"keep_steps must lie in [0, {self.num_steps}], got {outside}"
-            )
-
-    def stops(self) -> Sequence[int]:
-        """Returns the steps at which a metrics line is due, ascending."""
-        every = range(self.log_every_steps, self.num_steps + 1, self.log_every_steps)
-        return sorted({*every, *self.keep_steps, self.num_steps} - {0})
-
-
-class Log:
+class Recorder:
     """Writer of a training's lines and checkpoints, with a stage name per network.
 
-    `origins` holds the result of `origin.origin` for each network.
+    `origins` holds the result of `provenance` for each network.
+
+    Raises: ValueError if a step to keep lies outside [0, num_steps].
     """
 
     def __init__(
-        self, plan: Plan, stages: Sequence[str], origins: Sequence[Mapping[str, Any]]
+        self,
+        num_steps: int,
+        logging: Logging,
+        checkpoints: Checkpoints,
+        stages: Sequence[str],
+        origins: Sequence[Mapping[str, Any]],
     ):
-        self.plan, self.stages, self._origins = plan, stages, origins
-        self._kept = {*plan.keep_steps, plan.num_steps}
+        self.num_steps, self.stages, self._origins = num_steps, stages, origins
+        self._metrics, self._directory = logging.metrics, checkpoints.directory
+        self._settings = checkpoints
+        self._log_every_steps = int(logging.log_every_steps)
+        keep = {int(step) for step in checkpoints.keep_steps}
+        outside = sorted(step for step in keep if not 0 <= step <= num_steps)
+        if outside:
+            raise ValueError(f"keep_steps must lie in [0, {num_steps}], got {outside}")
+        self._keep_steps, self._kept = keep, {*keep, num_steps}
+        every = range(self._log_every_steps, num_steps + 1, self._log_every_steps)
+        self.stops = sorted({*every, *keep, num_steps} - {0})  # a line is due at each
+
+    def next_stop(self, step: int) -> int:
+        """Returns the first step after `step` at which a metrics line is due."""
+        return self.stops[bisect.bisect(self.stops, step)]
 
     def resume(self, state):
         """Returns `(state, begun)` of the newest intact checkpoint, else the start."""
-        start, begun = state, Begun.after(0)
-        directory = self.plan.directory
+        start, begun = state, LineSums.after(0)
+        directory = self._directory
         if directory is not None:
             state, begun = self._restore(directory, start)
-        if self.plan.metrics is not None:
-            self._resume_lines(self.plan.metrics, int(state.step), begun)
+        if self._metrics is not None:
+            self._resume_lines(self._metrics, int(state.step), begun)
         if directory is not None:
             self._keep(directory, start, state, begun)
         return state, begun
@@ -94,27 +63,46 @@ class Log:
     def _restore(self, directory, start):
         """Returns state and sums of the newest intact checkpoint, else the start."""
         checkpoints.tidy(directory)
-        step = checkpoints.newest_good(directory, {*self.plan.keep_steps} - {0})
-        if step is not None and step > self.plan.num_steps:
+        try:
+            step = checkpoints.newest_good(directory, self._keep_steps - {0})
+        except checkpoints.CheckpointError as error:
+            self._say_never_kept(directory, error)
+            raise
+        if step is not None and step > self.num_steps:
             raise checkpoints.CheckpointError(
                 f"{directory} has a checkpoint of step {step}, of a longer training "
-                f"than this one with num_steps={self.plan.num_steps}, which cannot "
+                f"than this one with num_steps={self.num_steps}, which cannot "
                 f"resume from it. Give num_steps={step} or more, or another directory"
             )
         self._check_room(directory, start, 0 if step is None else step)
         if step is None:
-            return start, Begun.after(0)
+            return start, LineSums.after(0)
         state = checkpoints.restore(directory, start, step)
         notes = checkpoints.notes(directory, step) or {}
         self._say_differences(directory, step, notes.get("origins", {}))
         return state, self._begun(directory, step, notes)
 
+    def _say_never_kept(self, directory, error):
+        """Raise if the training passed a step of `keep_steps` without keeping it."""
+        for step in reversed(checkpoints.steps(directory)):
+            with contextlib.suppress(checkpoints.DamagedError):
+                lines = (checkpoints.notes(directory, step) or {}).get("lines", {})
+                kept = lines.get("keep_steps", self._keep_steps)
+                new = sorted(s for s in self._keep_steps - {0, *kept} if s < step)
+                if new:
+                    raise checkpoints.CheckpointError(
+                        f"keep_steps names steps {new}, which the training in "
+                        f"{directory} did not keep: it had keep_steps={kept} and is at "
+                        f"step {step}. Give keep_steps={kept} again, or use another "
+                        "directory"
+                    ) from error
+
     def _keep(self, directory, start, state, begun):
         """Save and prune checkpoints as an uninterrupted training would have by now."""
-        if 0 in self.plan.keep_steps and not checkpoints.is_good(directory, 0):
+        if 0 in self._keep_steps and not checkpoints.is_good(directory, 0):
             checkpoints.save(directory, 0, start, notes=self._notes())
         step = int(state.step)
-        if self.plan.score is not None and begun.since != step:
+        if self._settings.score is not None and begun.since != step:
             # A shorter training ended here: this one has no line, hence no score here.
             checkpoints.save(directory, step, state, notes=self._notes(begun))
         self._prune(directory, step)
@@ -133,9 +121,9 @@ class Log:
 
     def _begun(self, directory, step, notes):
         """Returns the sums that the checkpoint holds for the next metrics line."""
-        since = max((stop for stop in self.plan.stops() if stop <= step), default=0)
+        since = max((stop for stop in self.stops if stop <= step), default=0)
         if since == step:
-            return Begun.after(step)
+            return LineSums.after(step)
         found = notes.get("begun")
         if found is None and STEPS in notes:  # written by version 0.1
             found = {"since": since, "totals": notes, "first": step, "sums": {}}
@@ -145,12 +133,12 @@ class Log:
             {name: np.asarray(value) for name, value in found[part].items()}
             for part in ("totals", "sums")
         )
-        return Begun(since, totals, found["first"], sums)
+        return LineSums(since, totals, found["first"], sums)
 
     def _resume_lines(self, metrics, step, begun):
         """Cut lines after the checkpoint; raise if one before it is missing."""
         metrics.cut(self.stages, step)
-        due = [stop for stop in self.plan.stops() if stop <= step]
+        due = [stop for stop in self.stops if stop <= step]
         there = {
             stage: [line["step"] for line in metrics.read(stage)]
             for stage in self.stages
@@ -162,10 +150,10 @@ class Log:
         for stage, steps in there.items():
             if steps != due and not cut:
                 notes = {}
-                if self.plan.directory is not None and step:
-                    notes = checkpoints.notes(self.plan.directory, step) or {}
+                if self._directory is not None and step:
+                    notes = checkpoints.notes(self._directory, step) or {}
                 raise self._other_lines(
-                    self.plan.directory,
+                    self._directory,
                     notes,
                     f"{metrics.path} has the steps {steps} of {stage}, but {due} "
                     "are due",
@@ -189,10 +177,9 @@ class Log:
 
     def _lines(self):
         """Returns the settings that determine the steps of the lines."""
-        plan = self.plan
         return {
-            "log_every_steps": plan.log_every_steps,
-            "keep_steps": sorted({*plan.keep_steps} - {0}),
+            "log_every_steps": self._log_every_steps,
+            "keep_steps": sorted(self._keep_steps - {0}),
         }
 
     def _notes(self, begun=None):
@@ -212,38 +199,36 @@ class Log:
 
     def _check_room(self, directory, state, step):
         """Raise if the disk has no room for the checkpoints still to be written."""
-        if step < self.plan.num_steps:
+        if step < self.num_steps:
             left = [s for s in self._kept if s >= step]
             # A checkpoint being written takes room in addition to the others.
-            count = len(left) + self.plan.keep_last + 1
+            count = len(left) + int(self._settings.keep_last) + 1
             there = len(checkpoints.steps(directory))
             checkpoints.check_room(directory, state, max(1, count - there))
 
     def write(
-        self, number: int, step: int, values: Mapping[str, Any], state, begun: Begun
+        self, step: int, values: Mapping[str, Any], state, begun: LineSums
     ) -> None:
         """Write a line, and the checkpoint if one is due with it.
 
         Args:
-          number: number of the line, counted from 1.
           step: step of the line.
           values: metrics of the line, {name: number or [networks]}.
           state: state of the training.
           begun: the line's sums, for a longer training that has no line at this step.
         """
         values = parallel.to_host(dict(values))
-        if self.plan.metrics is not None:
-            hosts.first(self._append, self.plan.metrics, step, values)
+        if self._metrics is not None:
+            hosts.first(self._append, self._metrics, step, values)
         # After the line: if a kill comes between the two, `resume` cuts the line.
-        due = number % self.plan.checkpoint_every_logs == 0 or step in self._kept
-        if due and self.plan.directory is not None:
-            score = self.plan.score
+        number = self.stops.index(step) + 1
+        due = number % int(self._settings.save_every_logs) == 0 or step in self._kept
+        if due and self._directory is not None:
+            score = self._settings.score
             scored = None if score is None else float(score(values))
             notes = self._notes(begun)
-            checkpoints.save(
-                self.plan.directory, step, state, score=scored, notes=notes
-            )
-            self._prune(self.plan.directory, step)
+            checkpoints.save(self._directory, step, state, score=scored, notes=notes)
+            self._prune(self._directory, step)
 
     def _append(self, metrics, step, values):
         """Append the line of each network to the metrics file."""
@@ -255,7 +240,7 @@ class Log:
             metrics.append(stage, step, line)
         metrics.flush()
 
-    def interrupt(self, step: int, begun: Begun, state) -> None:
+    def interrupt(self, step: int, begun: LineSums, state) -> None:
         """Write the checkpoint of a training that stops between two lines.
 
         Args:
@@ -263,21 +248,21 @@ class Log:
           begun: sums since the last line, so that the next line stays the same.
           state: state of the training.
         """
-        directory = self.plan.directory
+        directory = self._directory
         if directory is not None and not checkpoints.is_good(directory, step):
             checkpoints.save(directory, step, state, notes=self._notes(begun))
 
     def last_good(self) -> str:
         """Returns the newest checkpoint in words."""
-        directory = self.plan.directory
+        directory = self._directory
         steps = [] if directory is None else checkpoints.steps(directory)
         return f"step {steps[-1]} in {directory}" if steps else "none was written"
 
     def _prune(self, directory, step):
         """Remove checkpoints not to be kept; leave later steps to be overwritten."""
         steps = [other for other in checkpoints.steps(directory) if other <= step]
-        best = None if self.plan.score is None else checkpoints.best(directory)
-        kept = {*self._kept, *steps[-self.plan.keep_last :], best}
+        best = None if self._settings.score is None else checkpoints.best(directory)
+        kept = {*self._kept, *steps[-int(self._settings.keep_last) :], best}
         for old in steps:
             if old not in kept:
                 checkpoints.remove(directory, old)
