@@ -1,8 +1,18 @@
-"""Measures of how the examples lie to each other: an n x n matrix a layer.
+"""Measures that compare Gram matrices: CKA, nearest neighbours and RSA.
 
-Each matrix is scaled so that the sum of the products of two of them is the similarity,
-and kept as one column [n * n, 1]. What permutes the examples permutes its rows and
-columns, so that a permutation test prepares each layer once.
+Linear CKA is the Hilbert-Schmidt independence criterion (HSIC), normalised. For centred
+x and y the biased HSIC is ||x^H y||_F^2. The debiased one (Song et al. 2012, eq. 5, for
+linear kernels and times n (n - 3)) is
+
+  ||x^H y||_F^2 - d + sum|x|^2 sum|y|^2 / ((n - 1)(n - 2)) - 2 d / (n - 2)
+
+where d is the sum of |x_i|^2 |y_i|^2 over the examples. Both factors are scaled so that
+a comparison is a plain sum of squares.
+
+knn and rsa, and CKA for a permutation test, need an n x n matrix over the examples. It
+is stored as one column [n * n, 1], scaled so that the similarity is the inner product
+of two columns. Permuting the examples permutes rows and columns of the matrix, so a
+permutation test prepares each layer once.
 """
 
 import jax
@@ -10,14 +20,68 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact
 
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul, squares
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
 
-def prepare(
+def biased_layer(x: Inexact[Array, "n p"]) -> PreparedLayer:
+    """The layer scaled to ||x^H x||_F = 1."""
+    norm = _squared_norm(x)
+    root = jnp.sqrt(jnp.sqrt(jnp.where(norm > 0, norm, 1)))
+    return _layer(divide_where(norm > 0, x, root))
+
+
+def debiased_layer(x: Inexact[Array, "n p"]) -> PreparedLayer:
+    """The layer scaled to a sum of squares of 1, with its own HSIC."""
+    total = jax.lax.stop_gradient(jnp.sum(squares(x)))
+    x = divide_where(total > 0, x, jnp.sqrt(jnp.where(total > 0, total, 1)))
+    norms = jnp.sum(squares(x), axis=1)
+    layer = _layer(x)._replace(norms=norms, trace=jnp.sum(norms))
+    layer = layer._replace(count=jnp.full_like(layer.rank, len(x)))
+    return _with_own(layer, _squared_norm(x), jnp.sum(norms**2))
+
+
+def biased_moment_layer(second: Inexact[Array, "p p"]) -> PreparedLayer:
+    """As `biased_layer`, from x^H x."""
+    norm = jnp.sqrt(jnp.sum(squares(second)))
+    return _layer(_scaled_identity(second, norm))
+
+
+def debiased_moment_layer(
+    second: Inexact[Array, "p p"], count: Float[Array, ""], fourth: Float[Array, ""]
+) -> PreparedLayer:
+    """As `debiased_layer`, from x^H x and the sum of |x_i|^4."""
+    total = jnp.real(jnp.trace(second))
+    unit = divide_where(total > 0, 1.0, total)
+    layer = _layer(_scaled_identity(second, total))
+    layer = layer._replace(trace=total * unit, count=count, unit=unit)
+    return _with_own(layer, jnp.sum(squares(second * unit)), fourth * unit**2)
+
+
+def biased(cross: Inexact[Array, "p q"]) -> Float[Array, ""]:
+    """CKA from the product of two factors; in [0, 1], 0 for a constant layer."""
+    return jnp.minimum(jnp.sum(squares(cross)), 1)
+
+
+def debiased(
+    cross: Inexact[Array, "p q"],
+    a: PreparedLayer,
+    b: PreparedLayer,
+    fourth: Float[Array, ""] | None,
+) -> Float[Array, ""]:
+    """Debiased CKA; 0 where a layer's own HSIC is not positive."""
+    # Streamed layers have no norms; their `fourth` is of the unscaled layers.
+    fourth = jnp.sum(a.norms * b.norms) if fourth is None else fourth * a.unit * b.unit
+    valid = (a.spread > 0) & (b.spread > 0)
+    root = jnp.sqrt(jnp.where(valid, a.spread * b.spread, 1))
+    between = _unbiased(jnp.sum(squares(cross)), a, b, fourth)
+    return divide_where(valid, between, root)
+
+
+def by_examples(
     measure: Measure,
     x: Inexact[Array, "n p"],
     mean: Inexact[Array, " p"],
-) -> Layer:
+) -> PreparedLayer:
     """The layer of its examples.
 
     Args:
@@ -33,9 +97,9 @@ def prepare(
     if measure.name == "knn":
         # Which neighbours there are has no derivative.
         distances = _distances(*jax.lax.stop_gradient((x, mean)), measure)
-        k = int(measure.k)
-        matrix = _neighbours(-distances, k)
-        return _layer(jnp.where(varies, matrix / (len(x) * k) ** 0.5, 0))
+        matrix = _neighbours(-distances, measure.k)
+        matrix = jnp.where(varies, matrix / (len(x) * measure.k) ** 0.5, 0)
+        return _layer(matrix.reshape(-1, 1))
     if measure.correlation == "spearman":
         x, mean = jax.lax.stop_gradient((x, mean))
     distances = _distances(x, mean, measure)
@@ -64,6 +128,34 @@ def similarity(
     if measure.name == "rsa":
         return jnp.maximum(value, -1)
     return value if measure.debiased else jnp.maximum(value, 0)
+
+
+def _layer(factor):
+    """A finite layer with this factor; its rank plays no part."""
+    zero = jnp.zeros((), jnp.finfo(factor.dtype).dtype)
+    return PreparedLayer(jnp.array(True), factor, rank=zero, size=zero)
+
+
+def _squared_norm(x):
+    """||x^H x||_F^2 by the smaller of the two Gram matrices, which agree."""
+    tall = x.shape[0] > x.shape[1]
+    gram = matmul(adjoint(x), x) if tall else matmul(x, adjoint(x))
+    return jnp.sum(squares(gram))
+
+
+def _scaled_identity(second, size):
+    root = jnp.sqrt(jnp.where(size > 0, size, 1))
+    return divide_where(size > 0, jnp.eye(len(second), dtype=second.dtype), root)
+
+
+def _with_own(layer, product, fourth):
+    return layer._replace(spread=_unbiased(product, layer, layer, fourth))
+
+
+def _unbiased(product, a, b, fourth):
+    n = jnp.maximum(a.count, 4)
+    sums = a.trace * b.trace / ((n - 1) * (n - 2))
+    return product - fourth + sums - 2 * fourth / (n - 2)
 
 
 def _distances(x, mean, measure) -> Float[Array, "n n"]:
@@ -123,9 +215,4 @@ def _scaled(matrix):
     matrix = matrix * divide_where(top > 0, 1.0, top)
     total = jnp.sum(squares(matrix))
     root = jnp.sqrt(jnp.where(total > 0, total, 1))
-    return _layer(divide_where(total > 0, matrix, root))
-
-
-def _layer(matrix):
-    zero = jnp.zeros((), jnp.finfo(matrix.dtype).dtype)
-    return Layer(jnp.array(True), matrix.reshape(-1, 1), rank=zero, size=zero)
+    return _layer(divide_where(total > 0, matrix, root).reshape(-1, 1))

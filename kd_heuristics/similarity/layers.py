@@ -10,16 +10,8 @@ from typing import Any, SupportsFloat, SupportsIndex
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import (
-    calls,
-    checks,
-    comparing,
-    measures,
-    plan,
-    views,
-)
-from kd_heuristics.similarity.batching import mapped
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity import calls, comparing, factors, positions, slots
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
 Activations = Mapping[str, Any]
 
@@ -107,7 +99,7 @@ def matrix(
         distance=distance,
         correlation=correlation,
     )
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     checkpoints_a, named_a = _named("acts_a", acts_a)
     itself = acts_b is None or acts_b is acts_a
     checkpoints_b, named_b = checkpoints_a, None
@@ -137,12 +129,12 @@ def treatments(acts: Activations, conv: str = "auto") -> dict[str, str]:
     >>> treatments(layers | {"fc": jnp.ones((9, 10))})
     {'conv': 'dft', 'block': 'mean', 'fc': 'none'}
     """
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     out = {}
     for name, value in acts.items():
-        array = checks.as_array(f"acts[{name!r}]", value)
-        checks.check_layout(f"acts[{name!r}]", array)
-        out[name] = views.treatment(array.shape, conv)
+        array = calls.as_array(f"acts[{name!r}]", value)
+        calls.check_layout(f"acts[{name!r}]", array)
+        out[name] = positions.treatment(array.shape, conv)
     return out
 
 
@@ -151,7 +143,7 @@ def compare(
     conv: str,
     named_a: Activations,
     named_b: Activations | None,
-    pairs: plan.Pairs | None = None,
+    pairs: slots.Pairs | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """The map of two sides, each a dictionary of activations, checked.
@@ -166,18 +158,18 @@ def compare(
 
     Returns: float [layers_a, layers_b].
     """
-    every = checks.activations(dict(named_a) | dict(named_b or {}))
+    every = calls.activations(dict(named_a) | dict(named_b or {}))
     examples = len(next(iter(every.values())))
     if conv == "positions":
-        examples *= plan.fewest_positions(x.shape for x in every.values())
-    checks.enough_examples(kind, examples)
+        examples *= slots.fewest_positions(x.shape for x in every.values())
+    calls.enough_examples(kind, examples)
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     program = partial(_program, kind=kind, conv=conv, pairs=pairs, mesh=mesh)
     (value, report), known = calls.run(program, a, b)
     if known:
         names = list(named_a), list(named_a if named_b is None else named_b)
-        checks.look(jax.device_get(report), names, kind.saturates, 4)
+        calls.look(jax.device_get(report), names, kind.saturates, 4)
     return value
 
 
@@ -192,43 +184,42 @@ def prepared(
     b: Sequence[jax.Array] | None,
     kind: Measure,
     conv: str,
-    pairs: plan.Pairs | None = None,
+    pairs: slots.Pairs | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[plan.Plan, list[Layer], list[Layer]]:
+) -> tuple[slots.Layout, list[PreparedLayer], list[PreparedLayer]]:
     """What is compared, and both sides' prepared layers (the same ones without b)."""
     shapes_a = tuple(tuple(x.shape) for x in a)
     shapes_b = None if b is None else tuple(tuple(x.shape) for x in b)
-    layout = plan.make(shapes_a, shapes_b, conv, pairs)
-    stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv, mesh)
+    layout = slots.make(shapes_a, shapes_b, conv, pairs)
+    stacks_a = stacks_b = _prepared(a, layout.groups_a, kind, conv, mesh)
     if b is not None:
-        stacks_b = _prepared(b, layout.side_b, kind, conv, mesh)
+        stacks_b = _prepared(b, layout.groups_b, kind, conv, mesh)
     return layout, stacks_a, stacks_b
 
 
-def _prepared(arrays, side, kind, conv, mesh):
-    """The prepared layers, a stack for each group of slots."""
-    origins = [views.shift(x, conv) for x in arrays]
+def _prepared(arrays, groups, kind, conv, mesh):
+    """The prepared layers, one stack for each group of slots."""
+    origins = [positions.shift(x, conv) for x in arrays]
     shifted = [x - origin for x, origin in zip(arrays, origins, strict=True)]
     shapes = [tuple(x.shape) for x in arrays]
-    levels = [views.level(origin) for origin in origins]
-    norms = [views.norm(x, jnp.ones(len(x), levels[0].dtype)) for x in shifted]
+    levels = [positions.level(origin) for origin in origins]
+    norms = [positions.norm(x, jnp.ones(len(x), levels[0].dtype)) for x in shifted]
 
     def one(item):
-        return measures.prepare(kind, *item)
+        return factors.prepare(kind, *item)
 
     stacks = []
-    for members in side.groups:
-        chosen = [side.views[index] for index in members]
-        parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
-        noise = views.rounding(chosen, shapes, levels, norms, conv)
+    for group in groups:
+        parts = [positions.extract(v, shifted[v.layer], conv) for v in group.views]
+        noise = positions.rounding(group.views, shapes, levels, norms, conv)
         items = jnp.concatenate(parts), noise
         if kind.by_examples:
             shifts = [
-                views.of_shift(view, origins[view.layer], shapes[view.layer], conv)
-                for view in chosen
+                positions.of_shift(v, origins[v.layer], shapes[v.layer], conv)
+                for v in group.views
             ]
             items = *items, jnp.concatenate(shifts)
-        stack = mapped(one, items, parts[0][0].size, mesh=mesh)
+        stack = comparing.mapped(one, items, parts[0][0].size, mesh=mesh)
         if kind.by_examples:
             # Layers side by side: what permutes the examples then moves short rows.
             stack = stack._replace(factor=stack.factor[..., 0].T)

@@ -1,6 +1,6 @@
 """Centred moments of a batch, and how they move to another centre.
 
-All functions are of one slot (see `plan`). With u and v the centred examples of two
+All functions are of one slot (see `slots`). With u and v the centred examples of two
 layers, a pair of layers keeps sum u* v^T, and for debiased CKA also sum |v|^2 u,
 sum |u|^2 v and sum |u|^2 |v|^2, and of complex layers sum u v^T, without which the
 others do not move to another centre. A layer keeps its own.

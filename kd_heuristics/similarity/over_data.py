@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.runtime.compiled import as_partial
 from kd_heuristics.runtime.integers import integer
-from kd_heuristics.similarity import checks
+from kd_heuristics.similarity import calls
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
@@ -132,7 +132,7 @@ def stream_matrices(
     max_bytes = integer("max_bytes", max_bytes)
     kinds = [Measure(name=measure, **options) for measure in measures]
     for kind in kinds:
-        checks.only_moments(kind)
+        calls.only_moments(kind)
     debiased = any(kind.debiased for kind in kinds)
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
     shapes = [_shapes(function, images) for function in functions]

@@ -22,15 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.similarity import (
-    calls,
-    canonical,
-    checks,
-    comparing,
-    layers,
-    measures,
-    views,
-)
+from kd_heuristics.similarity import calls, comparing, factors, layers, positions
 from kd_heuristics.similarity.algebra import adjoint, matmul
 from kd_heuristics.similarity.measure import Measure
 
@@ -274,7 +266,7 @@ def dft_cca(x: Any, y: Any) -> jax.Array:
     spectra, [examples, channels], are compared by CCA: the mean correlation over
     min(channels). The larger map is cropped to the frequencies of the smaller one,
     and the values are averaged over frequencies. (`matrix` does this for the other
-    measures.) Does not change when all maps of a side are moved around circularly.
+    factors.) Does not change when all maps of a side are moved around circularly.
 
     Args:
       x: [examples, h, w, channels]; [examples, positions, channels] and
@@ -293,18 +285,18 @@ def dft_cca(x: Any, y: Any) -> jax.Array:
 
 
 def _compared(kind: Measure, x, y, spectrum=False):
-    both = checks.activations({"x": x, "y": y})
+    both = calls.activations({"x": x, "y": y})
     for name, array in both.items():
         if array.ndim != 2:
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}, wanted [examples, units]; for "
                 "maps take dft_cca, or matrix with conv='positions' or 'mean'"
             )
-    checks.enough_examples(kind, len(both["x"]))
+    calls.enough_examples(kind, len(both["x"]))
     program = partial(_program, kind=kind, spectrum=spectrum)
     (value, report), known = calls.run(program, *both.values())
     if known:
-        checks.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
+        calls.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
     return value
 
 
@@ -313,15 +305,15 @@ def _program(x, y, kind, spectrum):
     a, b = (_prepared(kind, array) for array in (x, y))
     cross = matmul(adjoint(a.factor), b.factor)
     if spectrum:
-        value = canonical.correlations(cross)
+        value = factors.correlations(cross)
         value = jnp.pad(value, (0, min(x.shape[1], y.shape[1]) - len(value)))
         value = jnp.where(a.finite & b.finite, value, jnp.nan)
     else:
-        value = measures.compare(kind, cross, a, b)
+        value = factors.compare(kind, cross, a, b)
     pair = np.zeros(1, int), np.zeros(1, int), a.rank[None], b.rank[None], len(x)
     return value, comparing.Report((a.finite[None], b.finite[None]), [pair])
 
 
 def _prepared(kind, x):
-    origin = views.shift(x, "mean")
-    return measures.prepare(kind, x - origin, views.level(origin), origin[0])
+    origin = positions.shift(x, "mean")
+    return factors.prepare(kind, x - origin, positions.level(origin), origin[0])

@@ -11,15 +11,14 @@ import numpy as np
 from kd_heuristics.runtime.integers import integer
 from kd_heuristics.similarity import (
     calls,
-    checks,
     comparing,
     floor,
     kernels,
     layers,
-    plan,
-    views,
+    positions,
+    slots,
 )
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
 # Elements of all n x n matrices that CKA may take instead of the layers: 1 GiB.
 _MOST_ELEMENTS = 2**28
@@ -96,26 +95,26 @@ def permutation_test(
             f"no p-value of num_permutations={num_permutations} can be below "
             f"alpha={alpha:g}: take at least {least}, better 10 times as many"
         )
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     several = isinstance(x, Mapping)
     if several != (isinstance(y, Mapping) or (several and y is None)):
         raise TypeError("x and y must both be arrays or both dictionaries of arrays")
     named_a = _named("x", x)
     named_b = None if y is None else _named("y", y)
-    every = checks.activations(named_a | (named_b or {}))
+    every = calls.activations(named_a | (named_b or {}))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     of_examples = _fewer_operations(a, b or a, conv)
     kind = Measure(name=measure, of_examples=of_examples, **options)
     examples = len(a[0])
     if conv == "positions":
-        examples *= plan.fewest_positions(x.shape for x in every.values())
-    checks.enough_examples(kind, examples)
+        examples *= slots.fewest_positions(x.shape for x in every.values())
+    calls.enough_examples(kind, examples)
     program = partial(_program, count=num_permutations, kind=kind, conv=conv)
     (found, report), known = calls.run(program, a, b, key)
     if known:
         names = list(named_a), list(named_b or named_a)
-        checks.look(jax.device_get(report), names, False, 3)
+        calls.look(jax.device_get(report), names, False, 3)
     return found if several else Tested(*(part[0, 0] for part in found))
 
 
@@ -133,7 +132,9 @@ def _fewer_operations(a, b, conv):
     Of each second layer n^2 entries move, as slow as 100 operations of a product each;
     else each pair costs a product of n p q.
     """
-    if any(views.treatment(x.shape, conv) not in ("mean", "none") for x in (*a, *b)):
+    if any(
+        positions.treatment(x.shape, conv) not in ("mean", "none") for x in (*a, *b)
+    ):
         return False
     n = len(a[0])
     units = sum(x.shape[-1] for x in a) * sum(x.shape[-1] for x in b)
@@ -150,18 +151,20 @@ def _program(a, b, key, count, kind, conv):
 
     def one(key):
         order = jax.random.permutation(key, examples)
-        sizes = layout.side_b.multiplicity
-        groups = zip(stacks_b, sizes, strict=True)
-        return compare([_permuted(stack, order, n, kind) for stack, n in groups])[0]
+        groups = zip(stacks_b, layout.groups_b, strict=True)
+        stacks = [_permuted(s, order, g.multiplicity, kind) for s, g in groups]
+        return compare(stacks)[0]
 
     value, report = compare(stacks_b)
     null = jax.lax.map(one, jax.random.split(key, count))
     return _tested(value, null), report
 
 
-def _permuted(stack: Layer, order: jax.Array, positions: int, kind: Measure) -> Layer:
-    """A stack of layers, its examples in another order; their positions stay."""
-    rows = order[:, None] * positions + jnp.arange(positions)[None, :]
+def _permuted(
+    stack: PreparedLayer, order: jax.Array, multiplicity: int, kind: Measure
+) -> PreparedLayer:
+    """A stack of layers with its examples in another order; positions stay."""
+    rows = order[:, None] * multiplicity + jnp.arange(multiplicity)[None, :]
     rows = rows.reshape(-1)
     if kind.by_examples:
         return stack._replace(factor=kernels.permuted(stack.factor, rows))

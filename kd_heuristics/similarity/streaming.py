@@ -10,18 +10,16 @@ import jax.numpy as jnp
 
 from kd_heuristics.runtime import compiled
 from kd_heuristics.similarity import (
+    accumulation,
     calls,
-    checks,
     layers,
     moments,
-    plan,
-    sides,
-    states,
-    views,
+    positions,
+    slots,
 )
 from kd_heuristics.similarity.measure import Measure
 
-Shapes = plan.Shapes
+Shapes = slots.Shapes
 
 
 @partial(
@@ -60,8 +58,8 @@ class Accumulator:
     """
 
     count: jax.Array
-    side_a: sides.Side
-    side_b: sides.Side | None
+    side_a: accumulation.NetworkMoments
+    side_b: accumulation.NetworkMoments | None
     pairs: tuple[moments.Moments, ...]
     names_a: tuple[str, ...]
     names_b: tuple[str, ...] | None
@@ -94,18 +92,18 @@ class Accumulator:
 
         Raises: ValueError, as `matrix`.
         """
-        views.check_treatment(conv)
+        positions.check_treatment(conv)
         names_a, shapes_a, kind_a = _described("acts_a", acts_a)
         names_b, shapes_b, kind_b = None, None, kind_a
         if acts_b is not None:
             names_b, shapes_b, kind_b = _described("acts_b", acts_b)
         real = jnp.result_type(kind_a, kind_b) if dtype is None else jnp.dtype(dtype)
-        layout = plan.make(shapes_a, shapes_b, conv)
+        layout = slots.make(shapes_a, shapes_b, conv)
         how = conv, real, debiased
-        side_a, side_b = sides.empty_side(layout.side_a, shapes_a, *how), None
+        side_a, side_b = accumulation.empty(layout.groups_a, shapes_a, *how), None
         if shapes_b is not None:
-            side_b = sides.empty_side(layout.side_b, shapes_b, *how)
-        pairs = sides.empty_pairs(layout, side_a, side_b or side_a, debiased)
+            side_b = accumulation.empty(layout.groups_b, shapes_b, *how)
+        pairs = accumulation.empty_pairs(layout, side_a, side_b or side_a, debiased)
         count = jnp.zeros((), jnp.int32)
         static = names_a, names_b, shapes_a, shapes_b, conv, debiased
         return Accumulator(count, side_a, side_b, pairs, *static)
@@ -136,14 +134,14 @@ class Accumulator:
         b = None
         if self.names_b is not None:
             b = self._arrays("acts_b", acts_b, self.names_b, self.shapes_b)
-        checks.same_examples(a | (b or {}))
+        calls.same_examples(a | (b or {}))
         if mask is None:
             mask = jnp.ones(len(next(iter(a.values()))), bool)
         mask = jnp.asarray(mask, bool)
         values = list(a.values()), None if b is None else list(b.values())
-        (new, finite), known = calls.run(states.updated, self, *values, mask)
+        (new, finite), known = calls.run(accumulation.updated, self, *values, mask)
         if known:
-            checks.require_finite([*a, *(b or {})], jax.device_get(finite))
+            calls.require_finite([*a, *(b or {})], jax.device_get(finite))
         return new
 
     def merge(self, other: "Accumulator") -> "Accumulator":
@@ -157,12 +155,12 @@ class Accumulator:
                 f"{self.names_a}, {self.names_b}, conv={self.conv!r} and "
                 f"{other.names_a}, {other.names_b}, conv={other.conv!r}"
             )
-        return calls.run(states.merged, self, other)[0]
+        return calls.run(accumulation.merged, self, other)[0]
 
     def merge_over(self, axis_name: str) -> "Accumulator":
         """The merged accumulators of all devices of a mapped axis (`shard_map`)."""
         everyone = jax.lax.all_gather(self, axis_name)
-        return calls.run(states.folded, everyone)[0]
+        return calls.run(accumulation.folded, everyone)[0]
 
     def merge_hosts(self) -> "Accumulator":
         """The merged accumulators of all processes; each process gets it.
@@ -175,7 +173,7 @@ class Accumulator:
         if jax.process_count() == 1:
             return self
         everyone = multihost_utils.process_allgather(self)
-        return calls.run(states.folded, everyone)[0]
+        return calls.run(accumulation.folded, everyone)[0]
 
     def result(
         self,
@@ -204,24 +202,24 @@ class Accumulator:
         Warns: `SaturationWarning`, as `matrix`.
         """
         kind = Measure(name=measure, **options)
-        checks.only_moments(kind)
+        calls.only_moments(kind)
         if kind.name == "cka" and kind.debiased and not self.higher:
             raise ValueError(
                 "debiased cka needs more than second moments: give debiased=True to "
                 "Accumulator.init too"
             )
         if not compiled.traced(self):
-            checks.enough_examples(kind, int(self.count))
-        program = partial(states.result, kind=kind, mesh=mesh)
+            calls.enough_examples(kind, int(self.count))
+        program = partial(accumulation.result, kind=kind, mesh=mesh)
         (value, report), known = calls.run(program, self)
         if known:
-            checks.look(jax.device_get(report), self._labels(), kind.saturates, 3)
+            calls.look(jax.device_get(report), self._labels(), kind.saturates, 3)
         return value[0, 0] if self.names_a == ("",) else value
 
     @property
-    def layout(self) -> plan.Plan:
+    def layout(self) -> slots.Layout:
         """What is compared."""
-        return plan.make(self.shapes_a, self.shapes_b, self.conv)
+        return slots.make(self.shapes_a, self.shapes_b, self.conv)
 
     def _labels(self):
         a = [_label("acts_a", name) for name in self.names_a]
@@ -233,7 +231,7 @@ class Accumulator:
         # A dictionary that went through jit is sorted: the order is that of `init`.
         acts = {name: items[name] for name in names if name in items}
         acts = acts if len(acts) == len(items) else items
-        acts = {k: checks.as_array(_label(argument, k), v) for k, v in acts.items()}
+        acts = {k: calls.as_array(_label(argument, k), v) for k, v in acts.items()}
         found, new, _ = _described(argument, acts)
         if (found, new) != (names, shapes):
             wanted = dict(zip(names, (s[1:] for s in shapes), strict=True))
@@ -260,9 +258,9 @@ def _described(argument, acts):
     """Names, shapes with 1 for the number of examples, and the real dtype."""
     if not (items := _items(acts)):
         raise ValueError(f"{argument} holds no layer")
-    items = {k: checks.as_array(_label(argument, k), v) for k, v in items.items()}
+    items = {k: calls.as_array(_label(argument, k), v) for k, v in items.items()}
     for name, array in items.items():
-        checks.check_layout(_label(argument, name), array)
+        calls.check_layout(_label(argument, name), array)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise ValueError(
                 f"{_label(argument, name)} is complex: not supported batch by batch; "

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.runtime import compiled
-from kd_heuristics.similarity import calls, checks
-from kd_heuristics.similarity.measure import one_of
+from kd_heuristics.runtime import compiled, nearest
+from kd_heuristics.similarity import calls
 
 
 @calls.own_rules()
@@ -49,12 +48,12 @@ def tokens(
     >>> tokens({"h": x}, mask, take="each")["h"].shape
     (3, 2)
     """
-    one_of("take", take, ("mean", "each"))
-    one_of("heads", heads, ("together", "apart"))
+    nearest.choose(take, ("mean", "each"), "take")
+    nearest.choose(heads, ("together", "apart"), "heads")
     out = {}
     for name, value in acts.items():
         label = f"acts[{name!r}]"
-        array = checks.as_array(label, value)
+        array = calls.as_array(label, value)
         if array.ndim not in (3, 4):
             raise ValueError(
                 f"{label} has shape {tuple(array.shape)}; wanted [examples, tokens, "
@@ -76,7 +75,7 @@ def tokens(
 def _mask(label, mask, shape, take):
     if mask is None:
         return np.ones(shape, bool)
-    mask = checks.as_array("mask", mask)
+    mask = calls.as_array("mask", mask)
     if tuple(mask.shape) != tuple(shape) or mask.dtype != bool:
         raise ValueError(
             f"mask is {mask.dtype} {tuple(mask.shape)}, {label} wants bool "

@@ -1,8 +1,8 @@
-"""How a measure prepares a layer, and how it compares two.
+"""How a measure prepares a layer as a factor, and how it compares two.
 
-A layer is prepared once, as a factor F; the product F_a^H F_b of two factors is all
-that a comparison needs. The factor comes from the examples or, when they were
-streamed, from their second moments; the comparison does not know which.
+Each layer is prepared once. The product F_a^H F_b of two factors is all that a
+comparison needs. A factor comes from the examples or from streamed second moments; the
+comparison does not distinguish the two.
 """
 
 from typing import Any
@@ -11,16 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from kd_heuristics.similarity import (
-    bases,
-    canonical,
-    google,
-    hsic,
-    kernels,
-    singular,
-)
+from kd_heuristics.similarity import algebra, kernels
 from kd_heuristics.similarity.algebra import adjoint, divide_where, matmul, squares
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
 
 def prepare(
@@ -28,7 +21,7 @@ def prepare(
     x: Inexact[Array, "n p"],
     origin: Float[Array, " p"],
     shift: Inexact[Array, " p"] | None = None,
-) -> Layer:
+) -> PreparedLayer:
     """A layer from its examples.
 
     Args:
@@ -45,26 +38,26 @@ def prepare(
     if measure.by_examples:
         level = mean[0] if shift is None else mean[0] + shift
         level = jnp.where(finite, level * inverse, 0)
-        return kernels.prepare(measure, x, level)._replace(finite=finite)
+        return kernels.by_examples(measure, x, level)._replace(finite=finite)
     if measure.name == "google_cca":
         covariance = matmul(adjoint(x), x) / (n - 1)
-        w, rank = google.whitening(covariance, float(measure.epsilon))
-        return Layer(finite, matmul(x, w) / (n - 1) ** 0.5, rank, rank)
+        w, rank = _google_whitening(covariance, measure.epsilon)
+        return PreparedLayer(finite, matmul(x, w) / (n - 1) ** 0.5, rank, rank)
     if measure.name == "cka":
-        layer = hsic.debiased_layer if measure.debiased else hsic.biased_layer
+        layer = kernels.debiased_layer if measure.debiased else kernels.biased_layer
         return layer(x)._replace(finite=finite)
     if measure.name == "procrustes":
         total = jnp.sum(squares(x))
         root = jnp.sqrt(jnp.where(total > 0, total, 1))
         factor = divide_where(total > 0, x, root)
-        return Layer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
+        return PreparedLayer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
     if measure.name == "svcca":
-        q, rank = bases.basis(x, noise, measure.keep)
-        return Layer(finite, q, rank, rank)
-    q, rank = bases.basis(*canonical.unit_columns(x, noise, norm), measure.keep)
+        q, rank = algebra.basis(x, noise, measure.keep)
+        return PreparedLayer(finite, q, rank, rank)
+    q, rank = algebra.basis(*_unit_columns(x, noise, norm), measure.keep)
     if measure.name == "pwcca":
-        return Layer(finite, q, rank, rank, loadings=matmul(adjoint(q), x))
-    return Layer(finite, q, rank, jnp.full_like(rank, units))
+        return PreparedLayer(finite, q, rank, rank, loadings=matmul(adjoint(q), x))
+    return PreparedLayer(finite, q, rank, jnp.full_like(rank, units))
 
 
 def prepare_moments(
@@ -73,7 +66,7 @@ def prepare_moments(
     origin: Float[Array, " p"],
     count: Float[Array, ""],
     fourth: Any = None,
-) -> Layer:
+) -> PreparedLayer:
     """A layer from its second moments.
 
     Args:
@@ -91,36 +84,36 @@ def prepare_moments(
     second = jnp.where(varies[:, None] & varies[None, :], second, 0)
     if measure.name == "google_cca":
         degrees = jnp.maximum(count - 1, 1)
-        w, rank = google.whitening(second / degrees, float(measure.epsilon))
-        return Layer(finite, w / jnp.sqrt(degrees), rank, rank)
+        w, rank = _google_whitening(second / degrees, measure.epsilon)
+        return PreparedLayer(finite, w / jnp.sqrt(degrees), rank, rank)
     if measure.name == "cka":
         if measure.debiased:
-            layer = hsic.debiased_moment_layer(second, count, fourth)
+            layer = kernels.debiased_moment_layer(second, count, fourth)
         else:
-            layer = hsic.biased_moment_layer(second)
+            layer = kernels.biased_moment_layer(second)
         return layer._replace(finite=finite)
     if measure.name == "procrustes":
         total = jnp.real(jnp.trace(second))
         root = jnp.sqrt(jnp.where(total > 0, total, 1))
         factor = divide_where(total > 0, jnp.eye(len(second), dtype=second.dtype), root)
-        return Layer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
+        return PreparedLayer(finite, factor, jnp.zeros_like(root), jnp.zeros_like(root))
     if measure.name == "svcca":
-        w, rank = bases.whitening(second, noise, measure.keep)
-        return Layer(finite, w, rank, rank)
+        w, rank = algebra.whitening(second, noise, measure.keep)
+        return PreparedLayer(finite, w, rank, rank)
     inverse = divide_where(varies, 1.0, norm)
     scaled = second * inverse[:, None] * inverse[None, :]
-    w, rank = bases.whitening(scaled, noise * inverse, measure.keep)
+    w, rank = algebra.whitening(scaled, noise * inverse, measure.keep)
     w = inverse[:, None] * w
     if measure.name == "pwcca":
-        return Layer(finite, w, rank, rank, loadings=matmul(adjoint(w), second))
-    return Layer(finite, w, rank, jnp.full_like(rank, len(second)))
+        return PreparedLayer(finite, w, rank, rank, loadings=matmul(adjoint(w), second))
+    return PreparedLayer(finite, w, rank, jnp.full_like(rank, len(second)))
 
 
 def compare(
     measure: Measure,
     cross: Inexact[Array, "p q"],
-    a: Layer,
-    b: Layer,
+    a: PreparedLayer,
+    b: PreparedLayer,
     fourth: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """The measure of two layers.
@@ -135,6 +128,12 @@ def compare(
     """
     value = _value(measure, cross, a, b, fourth)
     return jnp.where(a.finite & b.finite, value, jnp.nan)
+
+
+def correlations(cross: Inexact[Array, "p q"]) -> Float[Array, " k"]:
+    """Canonical correlations, largest first, from the product of two bases."""
+    # Rounding may lift a perfect correlation above 1.
+    return jnp.minimum(algebra.singular_values(cross), 1)
 
 
 def _scaled(x, noise):
@@ -163,19 +162,73 @@ def _scaled(x, noise):
     return finite, jnp.where(varies[None, :], x * inverse, 0), noise, norm, inverse
 
 
+def _unit_columns(
+    x: Inexact[Array, "n p"], noise: Float[Array, " p"], norm: Float[Array, " p"]
+) -> tuple[Inexact[Array, "n p"], Float[Array, " p"]]:
+    """Columns of norm 1, or 0: rank is then judged apart from the units' scales.
+
+    The scales count as constants in derivatives: CCA does not depend on them.
+
+    Args:
+      x: centred examples.
+      noise: norm of the rounding error of each column.
+      norm: of each column.
+    """
+    inverse = divide_where(norm > jnp.finfo(norm.dtype).tiny, 1.0, norm)
+    return x * inverse[None, :], noise * inverse
+
+
+def _google_whitening(
+    covariance: Inexact[Array, "p p"], epsilon: float
+) -> tuple[Inexact[Array, "p p"], Float[Array, ""]]:
+    """W = (C / max|C| + epsilon)^(-1/2) / sqrt(max|C|) and the number of units left.
+
+    Units whose scaled variance is under epsilon are left out (zero rows and columns).
+    W may differ from the symmetric root by a rotation, which CCA does not see.
+    """
+    top = jnp.max(jnp.abs(covariance))
+    scaled = divide_where(top > 0, covariance, top)
+    left = (jnp.real(jnp.diagonal(scaled)) >= epsilon) & (top > 0)
+    scaled = scaled * left[:, None] * left[None, :]
+    w = algebra.ridge_whitening(scaled, epsilon) * left[:, None]
+    root = jnp.sqrt(jnp.where(top > 0, top, 1))
+    return divide_where(top > 0, w, root), left.sum().astype(top.dtype)
+
+
 def _value(measure, cross, a, b, fourth):
     if measure.by_examples:
         return kernels.similarity(cross[0, 0], measure)
     if measure.name == "procrustes":
-        return jnp.minimum(jnp.sum(singular.singular_values(cross)), 1)
+        return jnp.minimum(jnp.sum(algebra.singular_values(cross)), 1)
     if measure.name == "google_cca":
-        return google.prefix_mean(canonical.correlations(cross), 0.98)
+        return _prefix_mean(correlations(cross), 0.98)
     if measure.name == "cka":
         if measure.debiased:
-            return hsic.debiased(cross, a, b, fourth)
-        return hsic.biased(cross)
+            return kernels.debiased(cross, a, b, fourth)
+        return kernels.biased(cross)
     if measure.name == "pwcca":
-        return canonical.projection_weighted(cross, a, b)
+        return _projection_weighted(cross, a, b)
     size = jnp.minimum(a.size, b.size)
-    total = jnp.sum(canonical.correlations(cross))
+    total = jnp.sum(correlations(cross))
     return divide_where(size > 0, total, size)
+
+
+def _projection_weighted(
+    cross: Inexact[Array, "p q"], a: PreparedLayer, b: PreparedLayer
+) -> Float[Array, ""]:
+    """sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|.
+
+    h_i are the first layer's canonical variates, x_j its units.
+    """
+    u, s = algebra.left_vectors(cross)
+    used = jnp.arange(len(s)) < jnp.minimum(a.rank, b.rank)
+    weights = jnp.sum(jnp.abs(matmul(adjoint(u), a.loadings)), axis=1) * used
+    total = jnp.sum(weights)
+    return divide_where(total > 0, jnp.sum(weights * jnp.minimum(s, 1)), total)
+
+
+def _prefix_mean(s: Float[Array, " k"], share: float) -> Float[Array, ""]:
+    """Mean of the shortest prefix of s that holds `share` of its sum; 0 for zeros."""
+    sums = jnp.cumsum(s)
+    last = jnp.sum(sums < share * sums[-1])
+    return jnp.take(sums, last, mode="clip") / (last + 1)
