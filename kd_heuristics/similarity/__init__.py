@@ -10,8 +10,8 @@ prepares each layer once. This is what it does for a map and a layer of units ea
 >>> a = [maps, maps.reshape(50, -1)[:, :8]]
 >>> b = [2 * maps, maps[:, 0, 0]]
 
-The layout decides from shapes alone what is compared. With "mean" each layer is one slot
-[n, units]. Slots of one width are stacked, and so are the pairs of slots:
+The layout decides from shapes alone what is compared. With "mean" each layer is one
+slot [n, units]. Slots of one width are stacked, and so are the pairs of slots:
 
 >>> layout = slots.make(tuple(x.shape for x in a), tuple(x.shape for x in b), "mean")
 >>> [group.layers.tolist() for group in layout.groups_a]  # 3 channels, 8 units
@@ -30,12 +30,12 @@ product of two factors gives the similarity:
 >>> value.shape, float(value[0, 0].round(4))
 ((2, 2), 1.0)
 
-`permutation_test` repeats the last step for each order of the second network's examples.
-An `Accumulator` keeps moments instead of examples and makes the same factors from them.
+`permutation_test` repeats the last step for each order of the second network's
+examples. An `Accumulator` keeps moments and makes factors from them.
 
 Read first: `measure` (what can be asked), `slots` (what is compared), `factors` (how a
-layer is prepared and compared), `layers` (the whole call). `positions` has the treatments
-of maps, `algebra` and `kernels` the mathematics, `accumulation` that of streaming.
+layer is prepared and compared), `layers` (the whole call). Then `positions` (treatments
+of maps), `algebra` and `kernels` (the mathematics), and `accumulation` (streaming).
 """
 
 from kd_heuristics.similarity.activations import capture

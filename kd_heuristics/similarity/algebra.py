@@ -26,7 +26,7 @@ def adjoint(x: jax.Array) -> jax.Array:
 
 
 def divide_where(where, numerator, denominator) -> jax.Array:
-    """The quotient where it is wanted and 0 elsewhere, in derivatives too.
+    """The quotient where the condition holds and 0 elsewhere, in derivatives too.
 
     >>> divide_where(jnp.array([True, False]), 1.0, jnp.array([2.0, 0.0])).tolist()
     [0.5, 0.0]
@@ -41,12 +41,12 @@ def squares(x: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Keep:
-    """Which singular directions of a layer count; both None: all of its rank.
+    """Which singular directions of a layer count; all within its rank by default.
 
     Attributes:
-      variance: the fewest leading directions whose squared singular values hold this
-        share of the total, in (0, 1].
-      directions: this many leading directions; goes before `variance`.
+      variance: keep the fewest leading directions whose squared singular values hold
+        this share of the total, in (0, 1].
+      directions: keep this many leading directions; overrides `variance`.
     """
 
     variance: float | None = None
@@ -54,12 +54,12 @@ class Keep:
 
     @property
     def truncates(self) -> bool:
-        """Whether directions inside the rank may be left out."""
+        """Whether directions within the rank may be left out."""
         return self.variance is not None or self.directions is not None
 
 
 class Directions(NamedTuple):
-    """How `whitened = x @ vectors @ mix` comes about; kept for the derivative."""
+    """The parts of `whitened = x @ vectors @ mix`, which the derivative needs."""
 
     vectors: jax.Array  # eigenvectors of the Gram matrix, largest first [p, k]
     values: jax.Array  # its eigenvalues [k]
@@ -75,18 +75,19 @@ def basis(
     """Orthonormal basis of the span of the columns of x, k = min(n, p).
 
     Absent directions are zero columns, so the shape is static. A direction with
-    singular value s is absent where s <= rtol * (largest s), with
-    rtol = max(4 eps max(p, sqrt(n)), 0.2 sqrt(eps)), or where s is no larger than
-    what rounding of the input puts there.
+    singular value s is absent if s <= rtol * (largest s), with
+    rtol = max(4 eps max(p, sqrt(n)), 0.2 sqrt(eps)), or if s does not exceed the
+    rounding error of the input in that direction.
 
-    More rows than columns: two passes of Gram matrix and eigenvectors, the second on
-    the result of the first, which leaves errors of eps times the condition number as
-    a QR or SVD of x does, but consists of matrix products. Otherwise an SVD.
+    With more rows than columns, two passes of Gram matrix and eigenvectors run, the
+    second on the result of the first. Like a QR or SVD of x they leave errors of eps
+    times the condition number, but they consist of matrix products. Otherwise an SVD
+    runs.
 
     Args:
       x: centred examples.
       noise: norm of the rounding error of each column.
-      keep: which directions count; a truncating one sees x as it is scaled.
+      keep: which directions count; truncation depends on the scale of x.
 
     Returns: the basis, and its rank as a float.
     """
@@ -115,10 +116,10 @@ def whitening(
 ) -> tuple[Inexact[Array, "p p"], Float[Array, ""]]:
     """W with W^H C W = 1 on the present directions of C = `second`, zero elsewhere.
 
-    As `basis` where only the second moments C = x^H x are known: x W is then a basis.
-    Squaring costs half the digits: a direction is absent where its singular value is
-    at most sqrt(32 eps) of the largest (0.2 % in float32). Sums of 10,000 batches
-    were seen to leave eigenvalues of 6 eps where exact ones are 0.
+    The counterpart of `basis` for second moments C = x^H x: x W is a basis. Squaring
+    costs half the digits. A direction is absent if its singular value is at most
+    sqrt(32 eps) of the largest (0.2 % in float32). Sums over 10,000 batches were
+    measured to leave eigenvalues of 6 eps where exact ones are 0.
 
     Returns: W and the rank as a float.
     """
@@ -145,7 +146,7 @@ def ridge_whitening(
     """W with W^H (C + epsilon) W = 1; at epsilon 0, on the range of C."""
     values, vectors = decompositions.eigh(second)
     eps = jnp.finfo(values.dtype).eps
-    # C has no negative eigenvalues, so what lies under epsilon is rounding.
+    # C has no negative eigenvalues: those below 0 are rounding errors.
     shifted = jnp.maximum(values, 0) + epsilon
     floor = 0.0 if epsilon > 0 else 2 * eps * len(values) * values[0]
     return vectors * divide_where(shifted > floor, 1.0, jnp.sqrt(shifted))[None, :]
@@ -161,8 +162,8 @@ def _ridge_whitening_jvp(epsilon, primals, tangents):
 def singular_values(m: Inexact[Array, "p q"]) -> Float[Array, " k"]:
     """Singular values of m, largest first.
 
-    ds_i = Re(u_i^H dm v_i). Sums over a group of equal values are thereby exact; a
-    single value of the group has no derivative and gets one side's.
+    ds_i = Re(u_i^H dm v_i). The derivative of a sum over equal values is thereby exact.
+    A single value of such a group has none and gets a one-sided one.
     """
     return decompositions.svd_values(m)
 
@@ -178,7 +179,10 @@ def _singular_values_jvp(primals, tangents):
 def left_vectors(
     m: Inexact[Array, "p q"],
 ) -> tuple[Inexact[Array, "p k"], Float[Array, " k"]]:
-    """Left singular vectors and singular values of m, k = min(p, q)."""
+    """Left singular vectors and singular values of m, k = min(p, q).
+
+    Vectors of equal singular values do not rotate among themselves in the derivative.
+    """
     u, s, _ = decompositions.svd(m)
     return u, s
 
@@ -201,6 +205,7 @@ def _left_vectors_jvp(primals, tangents):
 
 
 def _data_directions(x, noise, keep):
+    """The basis of x's columns, and its `Directions`."""
     n, p = x.shape
     eps = jnp.finfo(x.dtype).eps
     rtol = max(4 * eps * max(p, n**0.5), 0.2 * eps**0.5)
@@ -222,6 +227,7 @@ def _data_directions(x, noise, keep):
 
 
 def _moment_directions(second, noise, keep):
+    """The `Directions` that whiten data with these second moments."""
     eps = jnp.finfo(second.dtype).eps
     rtol = (32 * eps) ** 0.5
 
@@ -232,11 +238,11 @@ def _moment_directions(second, noise, keep):
 
 
 def _two_passes(gram, regram, noise, rtol, keep) -> Directions:
-    """Directions of a Gram matrix, made exact by a second look after rescaling.
+    """Directions of a Gram matrix, refined by a second pass after rescaling.
 
-    Eigenvalues under eps times the largest are lost in one look. Scaling each
-    direction to norm 1 (at most by 1 / clamp) brings them up, so that the second look
-    tells weak directions from absent ones, and mends the first one's rounding.
+    One pass loses eigenvalues below eps times the largest. Scaling each direction to
+    norm 1 (at most by 1 / clamp) raises them. The second pass then distinguishes weak
+    from absent directions and corrects the rounding errors of the first.
     """
     clamp = 2 * jnp.finfo(gram.dtype).eps ** 0.5
     values, vectors = decompositions.eigh(gram)
@@ -260,7 +266,7 @@ def _two_passes(gram, regram, noise, rtol, keep) -> Directions:
 
 
 def _choose(s, rtol, keep):
-    """The leading directions that `keep` asks for, within the rank."""
+    """Which directions `keep` selects within the rank."""
     chosen = s > rtol * s[0]
     if keep.directions is not None:
         return chosen & (jnp.arange(len(s)) < keep.directions)
@@ -272,10 +278,10 @@ def _choose(s, rtol, keep):
 
 
 def _exchange(found: Directions, gram_change):
-    """How left-out directions move into the kept ones, in whitened coordinates.
+    """How omitted directions rotate into the kept ones, in whitened coordinates.
 
-    First-order perturbation of eigenvectors, between the two sets only; the gap is
-    that at the cut. Where it closes, the kept space has no derivative: zero is given.
+    This is the first-order perturbation of eigenvectors between the two sets; the gap
+    is that at the cut. If it closes, the kept space has no derivative; zero is used.
     """
     gap = found.values[None, :] - found.values[:, None]
     across = found.chosen[None, :] & ~found.chosen[:, None]

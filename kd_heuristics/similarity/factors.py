@@ -25,10 +25,10 @@ def prepare(
     """A layer from its examples.
 
     Args:
-      measure: which.
+      measure: the measure.
       x: examples, shifted so that constant units are zero up to rounding.
-      origin: size of the numbers whose rounding each unit of x carries.
-      shift: what was subtracted; for measures of n x n matrices only.
+      origin: size of the numbers whose rounding errors each unit of x carries.
+      shift: what was subtracted; only measures of n x n matrices need it.
     """
     n, units = x.shape
     mean = jnp.mean(x, axis=0, keepdims=True)
@@ -70,11 +70,11 @@ def prepare_moments(
     """A layer from its second moments.
 
     Args:
-      measure: which.
+      measure: the measure.
       second: x^H x of the centred examples.
       origin: as in `prepare`.
       count: number of examples.
-      fourth: sum of the fourth powers of the examples' norms, for debiased cka.
+      fourth: debiased cka: sum of the fourth powers of the examples' norms.
     """
     finite = jnp.all(jnp.isfinite(second))
     second = jnp.where(finite, second, 0)
@@ -116,15 +116,15 @@ def compare(
     b: PreparedLayer,
     fourth: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """The measure of two layers.
+    """The similarity of two layers; NaN if one of them is not finite.
 
     Args:
-      measure: which.
+      measure: the measure.
       cross: product of the two factors.
       a: first layer.
       b: second layer.
-      fourth: sum over the examples of |x|^2 |y|^2, for debiased cka of streamed
-        layers; taken from the layers' norms where None.
+      fourth: debiased cka of streamed layers: sum over the examples of |x|^2 |y|^2;
+        `None` takes it from the layers' norms.
     """
     value = _value(measure, cross, a, b, fourth)
     return jnp.where(a.finite & b.finite, value, jnp.nan)
@@ -137,23 +137,22 @@ def correlations(cross: Inexact[Array, "p q"]) -> Float[Array, " k"]:
 
 
 def _scaled(x, noise):
-    """The layer with largest entry 1, or 0 where it is not finite; see `prepare`.
+    """The layer with largest entry 1, or 0 if it is not finite; see `prepare`.
 
-    All measures are blind to a common scale: dividing by it spares the squares from
-    overflow, and the derivative may take it for a constant. Decompositions of NaN may
-    not return, so a layer that is not finite becomes 0 until the end. So do units that
-    are constant up to rounding.
+    No measure depends on a common scale. Dividing by it keeps squares from overflowing,
+    and the derivative may treat it as constant. A decomposition of NaN may never
+    return, so a layer that is not finite is replaced by 0. Units that are constant up
+    to rounding become 0 too.
 
-    Returns: whether it is finite, the layer, its noise, the norm of each column, and
-    what everything was multiplied by.
+    Returns: (finite, layer, noise, norm of each column, factor applied).
     """
-    # Not by the largest entry: on CPU, `jnp.max` of 4,096 or more loses NaN (0.10.2).
+    # `jnp.max` of 4,096 or more entries loses NaN on CPU (jax 0.10.2).
     finite = jnp.isfinite(x).all()
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=0))
     scale = jnp.max(top)
     usable = finite & (scale > jnp.finfo(scale.dtype).tiny)
     inverse = divide_where(usable, 1.0, scale)
-    # By the largest entry first, so that tiny units do not vanish when squared.
+    # Divide by the largest entry first, lest the squares of tiny units vanish.
     relative = jax.lax.stop_gradient(x) * divide_where(top > 0, 1.0, top)[None, :]
     norm = top * inverse * jnp.sqrt(jnp.sum(squares(relative), axis=0))
     noise = noise * inverse
@@ -165,14 +164,14 @@ def _scaled(x, noise):
 def _unit_columns(
     x: Inexact[Array, "n p"], noise: Float[Array, " p"], norm: Float[Array, " p"]
 ) -> tuple[Inexact[Array, "n p"], Float[Array, " p"]]:
-    """Columns of norm 1, or 0: rank is then judged apart from the units' scales.
+    """Columns of norm 1 (or 0), so that rank does not depend on the units' scales.
 
-    The scales count as constants in derivatives: CCA does not depend on them.
+    Derivatives treat the scales as constants, since CCA does not depend on them.
 
     Args:
       x: centred examples.
       noise: norm of the rounding error of each column.
-      norm: of each column.
+      norm: norm of each column.
     """
     inverse = divide_where(norm > jnp.finfo(norm.dtype).tiny, 1.0, norm)
     return x * inverse[None, :], noise * inverse
@@ -181,10 +180,11 @@ def _unit_columns(
 def _google_whitening(
     covariance: Inexact[Array, "p p"], epsilon: float
 ) -> tuple[Inexact[Array, "p p"], Float[Array, ""]]:
-    """W = (C / max|C| + epsilon)^(-1/2) / sqrt(max|C|) and the number of units left.
+    """W = (C / max|C| + epsilon)^(-1/2) / sqrt(max|C|) and the number of units kept.
 
-    Units whose scaled variance is under epsilon are left out (zero rows and columns).
-    W may differ from the symmetric root by a rotation, which CCA does not see.
+    This restates the steps of google/svcca from its description. Units whose scaled
+    variance is below epsilon are dropped (zero rows and columns). W may differ from the
+    symmetric root by a rotation, which does not affect CCA.
     """
     top = jnp.max(jnp.abs(covariance))
     scaled = divide_where(top > 0, covariance, top)
@@ -196,6 +196,7 @@ def _google_whitening(
 
 
 def _value(measure, cross, a, b, fourth):
+    """The similarity of two finite layers."""
     if measure.by_examples:
         return kernels.similarity(cross[0, 0], measure)
     if measure.name == "procrustes":
@@ -216,7 +217,7 @@ def _value(measure, cross, a, b, fourth):
 def _projection_weighted(
     cross: Inexact[Array, "p q"], a: PreparedLayer, b: PreparedLayer
 ) -> Float[Array, ""]:
-    """sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|.
+    """PWCCA: sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|.
 
     h_i are the first layer's canonical variates, x_j its units.
     """
