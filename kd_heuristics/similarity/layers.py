@@ -117,7 +117,7 @@ def matrix(
 
 
 def treatments(acts: Activations, conv: str = "auto") -> dict[str, str]:
-    """What `conv` means for each layer: "dft", "positions", "mean", or "none".
+    """What `conv` means for each layer: "dft", "positions", "mean"; "none" for units.
 
     Args:
       acts: layer name -> activations, or shapes from `jax.eval_shape`.

@@ -176,7 +176,7 @@ def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
         return features_a(part), None if features_b is None else features_b(part)
 
     def step(acc, index):
-        # The last batch starts early enough to be full; examples seen before are masked.
+        # The last batch starts early enough to be full; a mask drops repeated examples.
         start = jnp.minimum(index * size, total - size)
         fresh = start + jnp.arange(size) >= index * size
         return acc.update(*both(start), fresh), None
