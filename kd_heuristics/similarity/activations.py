@@ -39,9 +39,9 @@ def capture(
     Module names are numbered in the order of computation and zero-padded, so the order
     survives jit, which sorts keys: "00_conv", "07_block/dense", and
     "08_block/dense#1" for a second call of the same module. The network's own output is
-    "..._output". Modules yield only floating-point arrays [examples, ..., units] with at
-    most two axes between. Arrays that a scan or vmap over layers stacks in front of the
-    examples are dropped; give a function that takes them apart. Only evaluation mode is
+    "..._output". Modules yield only floating-point arrays [examples, ..., units] with
+    at most two axes between. What a scan or vmap over layers stacks in front of the
+    examples is dropped; give a function that takes it apart. Only evaluation mode is
     supported: switch an NNX model first, pass a Linen module its option, and apply
     `eqx.nn.inference_mode` to an Equinox module.
 

@@ -42,6 +42,13 @@ def run(program: Callable, *arguments: Any) -> tuple[Any, bool]:
         return decompositions.now(program, *arguments), True
 
 
+def labelled(argument: str, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The layers under the names that messages show; ValueError if there are none."""
+    if not layers:
+        raise ValueError(f"{argument} holds no layer")
+    return {f"{argument}[{name!r}]": array for name, array in layers.items()}
+
+
 @own_rules()
 def activations(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
     """The arrays as float32, float64 or complex, checked for comparison.

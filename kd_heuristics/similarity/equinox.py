@@ -113,7 +113,7 @@ def _named(eqx, found, name, kind, output):
     out: dict[str, Any] = {}
     for leaf in filter(_is_array, jax.tree.leaves(kept)):
         count = sum(key.split("#")[0] == name for key in (*found, *out))
-        # One example is [c, h, w]; with two axes [c, length] here, else [tokens, units].
+        # One example is [c, h, w], or [c, length] for these and [tokens, units] else.
         line = issubclass(kind, (eqx.nn.Conv, eqx.nn.ConvTranspose, eqx.nn.Pool))
         first = leaf.ndim == 3 or (leaf.ndim == 2 and line)
         value = jnp.moveaxis(leaf, 0, -1) if first else leaf

@@ -230,7 +230,7 @@ def _prepared(arrays, groups, kind, conv, mesh):
 def _named(argument, acts):
     """Number of checkpoints (`None` for a single network) and all layers by name."""
     if isinstance(acts, Mapping):
-        return None, _labelled(argument, acts)
+        return None, calls.labelled(argument, acts)
     if not isinstance(acts, Sequence) or not all(isinstance(a, Mapping) for a in acts):
         raise ValueError(
             f"{argument} must be a dictionary of activations, or a sequence of such "
@@ -245,15 +245,8 @@ def _named(argument, acts):
                 f"{argument}[{index}] has other layers than {argument}[0]: "
                 f"{list(one)} and {list(acts[0])}"
             )
-        out |= _labelled(f"{argument}[{index}]", one)
+        out |= calls.labelled(f"{argument}[{index}]", one)
     return len(acts), out
-
-
-def _labelled(argument, acts):
-    """The layers under the names that messages show."""
-    if not acts:
-        raise ValueError(f"{argument} holds no layer")
-    return {f"{argument}[{name!r}]": array for name, array in acts.items()}
 
 
 def _wanted(shape, half, mirror):

@@ -11,8 +11,8 @@ All of them share these rules:
 - They can be jitted, vmapped and differentiated. The derivative holds the rank fixed:
   absent directions get zero.
 - Concrete calls raise ValueError for NaN or infinity. Traced ones return NaN.
-- Concrete calls give a `SaturationWarning` if the ranks add up to more than the examples
-  can tell apart. CCA is then partly or wholly 1 for any data.
+- Concrete calls give a `SaturationWarning` if the ranks add up to more than the
+  examples can tell apart. CCA is then partly or wholly 1 for any data.
 """
 
 from functools import partial
@@ -124,16 +124,16 @@ def pwcca(x: Any, y: Any) -> jax.Array:
 def cka(x: Any, y: Any, *, debiased: bool = False) -> jax.Array:
     """Linear centred kernel alignment (Kornblith et al. 2019, eq. 4).
 
-    ||x^H y||_F^2 / (||x^H x||_F ||y^H y||_F) of the centred layers. Does not change
-    under orthogonal maps and a common scale.
+    ||x^H y||_F^2 / (||x^H x||_F ||y^H y||_F) of the centred layers. Invariant to
+    orthogonal maps and a common scale.
 
     Args:
       x: [examples, p].
       y: [examples, q].
-      debiased: take the unbiased estimator of each of the three terms (Song et al.
-        2012; Nguyen et al. 2021), whose value for independent layers is 0 on average
-        however few the examples, and therefore negative at times. 0 where a layer's
-        own term is not positive. Needs 4 examples.
+      debiased: use the unbiased estimator of each of the three terms (Song et al.
+        2012; Nguyen et al. 2021). For independent layers its mean is 0 with any number
+        of examples, so it is sometimes negative. It is 0 if a layer's own term is not
+        positive. Needs 4 examples.
 
     Returns: scalar in [0, 1]; debiased: at most about 1.
 
@@ -261,16 +261,16 @@ def rsa(
 def dft_cca(x: Any, y: Any) -> jax.Array:
     """CCA of convolutional layers, frequency by frequency (Raghu et al. 2017, sec. 4).
 
-    The maps of each channel are Fourier transformed; at each frequency the complex
-    spectra, [examples, channels], are compared by CCA: the mean correlation over
-    min(channels). The larger map is cropped to the frequencies of the smaller one,
-    and the values are averaged over frequencies. (`matrix` does this for the other
-    factors.) Does not change when all maps of a side are moved around circularly.
+    The maps of each channel are Fourier transformed. At each frequency CCA compares the
+    complex spectra [examples, channels] and gives the mean correlation over
+    min(channels). The larger map is cropped to the frequencies of the smaller one, and
+    the values are averaged over frequencies. (`matrix` does this for other measures.)
+    Invariant to a circular shift of all maps of one side.
 
     Args:
       x: [examples, h, w, channels]; [examples, positions, channels] and
         [examples, units] count as maps of w = 1 and of one position.
-      y: as x, of any size and number of channels.
+      y: like x, of any size and number of channels.
 
     Returns: scalar in [0, 1].
 

@@ -100,8 +100,10 @@ def permutation_test(
     several = isinstance(x, Mapping)
     if several != (isinstance(y, Mapping) or (several and y is None)):
         raise TypeError("x and y must both be arrays or both dictionaries of arrays")
-    named_a = _named("x", x)
-    named_b = None if y is None else _named("y", y)
+    named_a = calls.labelled("x", x) if several else {"x": x}
+    named_b = None
+    if y is not None:
+        named_b = calls.labelled("y", y) if several else {"y": y}
     every = calls.activations(named_a | (named_b or {}))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
@@ -117,15 +119,6 @@ def permutation_test(
         names = list(named_a), list(named_b or named_a)
         calls.look(jax.device_get(report), names, False, 3)
     return found if several else Tested(*(part[0, 0] for part in found))
-
-
-def _named(argument, layers):
-    """The layers under the names that messages show."""
-    if not isinstance(layers, Mapping):
-        return {argument: layers}
-    if not layers:
-        raise ValueError(f"{argument} holds no layer")
-    return {f"{argument}[{name!r}]": array for name, array in layers.items()}
 
 
 def _fewer_operations(a, b, conv):
