@@ -191,11 +191,11 @@ def _pairs_of_batch(layout, examples_a, examples_b, higher):
     for group in layout.pair_groups:
         a, b = examples_a[group.group_a], examples_b[group.group_b]
 
-        def one(slots, a=a, b=b):
-            return moments.of_batch(a[slots[0]], b[slots[1]], higher)
+        def one(pair, a=a, b=b):
+            return moments.of_batch(a[pair[0]], b[pair[1]], higher)
 
-        slots = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
-        out.append(mapped(one, slots, a[0].size + b[0].size))
+        pairs = jnp.asarray(group.slot_a), jnp.asarray(group.slot_b)
+        out.append(mapped(one, pairs, a[0].size + b[0].size))
     return tuple(out)
 
 
@@ -261,6 +261,7 @@ def _moved_to(acc, networks, means):
 
 
 def _moved(stack, examples, multiplicity, trace_a, trace_b, a, b):
+    """`moments.moved` for a stack of slots."""
     count = jnp.asarray(examples, trace_a.dtype) * multiplicity  # may exceed int32
     function = jax.vmap(moments.moved, (0, None, 0, 0, 0, 0))
     return function(stack, count, trace_a, trace_b, a, b)

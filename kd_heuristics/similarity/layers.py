@@ -175,6 +175,7 @@ def compare(
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs", "mesh"))
 def _program(a, b, kind, conv, pairs, mesh=None):
+    """The map and its report, compiled for one measure and one set of shapes."""
     layout, stacks_a, stacks_b = prepared(a, b, kind, conv, pairs, mesh)
     return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]), mesh=mesh)
 

@@ -163,6 +163,7 @@ def stream_matrices(
 
 @partial(compiled.jit, static_argnames=("size", "conv", "debiased", "mesh"))
 def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
+    """`stream` as one compiled loop over batches of `size` examples."""
     total = len(jax.tree.leaves(images)[0])
 
     def batch(start):

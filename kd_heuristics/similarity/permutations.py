@@ -138,6 +138,7 @@ def _fewer_operations(a, b, conv):
 
 @partial(jax.jit, static_argnames=("count", "kind", "conv"))
 def _program(a, b, key, count, kind, conv):
+    """The tested map and its report; layers are prepared outside the permutations."""
     layout, stacks_a, stacks_b = layers.prepared(a, b, kind, conv)
     examples = len(a[0])
 
