@@ -162,10 +162,8 @@ def test_each_layer_is_prepared_once_and_equal_shapes_together():
     shapes = tuple((1, 512) for _ in range(16))
     layout = slots.make(shapes, shapes[:9], "dft")
     # 16 + 9 layers in one stack a side, 144 pairs in one.
-    assert [len(groups[0].layers) for groups in (layout.groups_a, layout.groups_b)] == [
-        16,
-        9,
-    ]
+    (one,), (other,) = layout.groups_a, layout.groups_b
+    assert [len(one.layers), len(other.layers)] == [16, 9]
     assert [len(group.slot_a) for group in layout.pair_groups] == [16 * 9]
     maps = slots.make(((1, 4, 4, 8), (1, 2, 2, 8)), None, "dft")
     # The larger map's spectrum serves at the smaller one's frequencies too.
