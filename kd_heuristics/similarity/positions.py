@@ -1,13 +1,12 @@
-"""What of a layer with positions is compared: the treatments.
+"""What is compared of a layer with positions: the treatments.
 
-"dft": the spectrum of each channel, one comparison a frequency (Raghu et al. 2017,
-sec. 4). "positions": every position is an example. "mean": channel means.
-"auto": "dft" of maps [n, h, w, channels], "mean" of sequences [n, tokens, units].
-A layer without positions counts as a 1 x 1 map in all of them.
+"dft" compares the spectrum of each channel, one frequency at a time (Raghu et al. 2017,
+sec. 4). "positions" makes every position an example. "mean" averages each channel.
+"auto" is "dft" for maps [n, h, w, channels], "mean" for sequences [n, tokens, units].
+All of them treat a layer without positions as a 1 x 1 map.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from kd_heuristics.runtime import nearest
 from kd_heuristics.similarity.algebra import divide_where, squares
 
 TREATMENTS = ("auto", "dft", "positions", "mean")
@@ -24,13 +24,13 @@ Frequency = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """One layer seen at one size; what is prepared once and compared many times.
+class LayerView:
+    """One layer at one size; it is prepared once and compared many times.
 
     Attributes:
       layer: index of the layer.
       size: (h, w) that its positions are pooled to.
-      frequencies: those that are taken, for "dft"; else empty.
+      frequencies: frequencies that "dft" takes; otherwise empty.
     """
 
     layer: int
@@ -39,19 +39,13 @@ class View:
 
     @property
     def slots(self) -> int:
-        """How many separately compared parts the view has."""
+        """Number of parts that are compared separately."""
         return max(len(self.frequencies), 1)
 
 
 def check_treatment(conv: str) -> None:
     """Raise ValueError for an unknown treatment, with the nearest one."""
-    if conv not in TREATMENTS:
-        near = difflib.get_close_matches(str(conv), TREATMENTS, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"unknown treatment of layers with positions {conv!r}: {hint}"
-            f"There are {', '.join(TREATMENTS)}"
-        )
+    nearest.choose(conv, TREATMENTS, "treatment of layers with positions")
 
 
 def map_size(shape: tuple[int, ...]) -> Size:
@@ -65,7 +59,7 @@ def map_size(shape: tuple[int, ...]) -> Size:
 
 
 def treatment(shape: tuple[int, ...], conv: str) -> str:
-    """What `conv` means for activations of a shape; "none" where it has no positions.
+    """What `conv` means for activations of this shape; "none" without positions.
 
     >>> treatment((5, 8, 6, 3), "auto"), treatment((5, 10, 3), "auto")
     ('dft', 'mean')
@@ -80,7 +74,7 @@ def treatment(shape: tuple[int, ...], conv: str) -> str:
 
 
 def compared_size(shape: tuple[int, ...], conv: str) -> Size:
-    """(h, w) of what is compared: (1, 1) of means.
+    """(h, w) of what is compared; (1, 1) for means.
 
     >>> compared_size((5, 8, 6, 3), "auto"), compared_size((5, 10, 3), "auto")
     ((8, 6), (1, 1))
@@ -89,11 +83,11 @@ def compared_size(shape: tuple[int, ...], conv: str) -> Size:
 
 
 def half_spectrum(size: Size) -> dict[Frequency, int]:
-    """Frequencies of an h x w map up to sign, with how many each stands for.
+    """Frequencies of an h x w map up to sign, each with its multiplicity.
 
-    A real map's spectrum at -f is the conjugate of that at f, and CCA of conjugates is
-    the same. A frequency of an even size whose opposite lies outside the
-    range -size/2 <= f < size/2 stands for itself.
+    A real map's spectrum at -f is the conjugate of that at f, and CCA gives the same
+    value for conjugates. The range is -size/2 <= f < size/2; a frequency of an even
+    size whose opposite lies outside it stands for itself alone.
 
     >>> half_spectrum((1, 4))
     {(0, -2): 1, (0, -1): 2, (0, 0): 1}
@@ -110,13 +104,13 @@ def half_spectrum(size: Size) -> dict[Frequency, int]:
 
 
 def shift(x: Inexact[Array, "n ..."], conv: str, index: jax.Array | int = 0):
-    """What is subtracted from every example before anything else: one of them.
+    """One of the examples, to be subtracted from every example first.
 
-    Differences of nearby floats are exact, so a large mean costs no digits, and a
-    constant unit becomes exactly zero. With positions as examples all positions of a
-    channel must be shifted alike.
+    Differences of nearby floats are exact. A large mean therefore costs no digits, and
+    a constant unit becomes exactly zero. With positions as examples, all positions of a
+    channel share one shift.
 
-    Returns: an array that broadcasts against x, with one example.
+    Returns: one example, which broadcasts against x.
     """
     one = jax.lax.stop_gradient(x[index][None])
     if conv == "positions" and x.ndim > 2:
@@ -125,7 +119,7 @@ def shift(x: Inexact[Array, "n ..."], conv: str, index: jax.Array | int = 0):
 
 
 def level(origin: Inexact[Array, "1 ... c"]) -> Float[Array, " c"]:
-    """Root mean square of a shift over positions, a number a channel."""
+    """Root mean square of a shift over positions, for each channel."""
     positions = origin.size // origin.shape[-1]
     return _root_sum(origin) * positions**-0.5
 
@@ -133,38 +127,38 @@ def level(origin: Inexact[Array, "1 ... c"]) -> Float[Array, " c"]:
 def norm(
     x: Inexact[Array, "n ... c"], weight: Float[Array, " n"]
 ) -> Float[Array, " c"]:
-    """Norm of a channel's map, root mean square over the examples that count.
+    """Norm of each channel's map, as root mean square over the counted examples.
 
     Args:
-      x: activations, shifted; those that do not count are 0.
-      weight: 1 for each example that counts, else 0.
+      x: shifted activations; 0 for examples that do not count.
+      weight: 1 for each example that counts, otherwise 0.
     """
     count = jnp.maximum(jnp.sum(weight), 1)
     return _root_sum(jax.lax.stop_gradient(x)) / jnp.sqrt(count)
 
 
 def rounding(
-    chosen: Sequence[View],
+    views: Sequence[LayerView],
     shapes: Sequence[tuple[int, ...]],
     levels: Sequence[jax.Array],
     norms: Sequence[jax.Array],
     conv: str,
 ) -> Float[Array, "slots c"]:
-    """Size of the numbers whose rounding the slots of some views carry.
+    """Size of the numbers whose rounding errors the slots of some views carry.
 
-    The shift is one of them. Sums over positions have another: where the activations
-    hold nothing of a frequency, their spectrum is not 0 but what rounding leaves, seen
-    at up to 0.6 eps of the norm of the map.
+    One source is the shift. Sums over positions are another: if the activations lack a
+    frequency, their spectrum there is not 0 but a rounding error, measured at up to
+    0.6 eps of the norm of the map.
 
     Args:
-      chosen: the views.
-      shapes: of each layer.
-      levels: of each layer's shift.
-      norms: of each layer's shifted activations.
+      views: the views.
+      shapes: shape of each layer.
+      levels: `level` of each layer's shift.
+      norms: `norm` of each layer's shifted activations.
       conv: treatment of positions.
     """
     out = []
-    for view in chosen:
+    for view in views:
         h, w = map_size(shapes[view.layer])
         size = levels[view.layer]
         if (h, w) != (1, 1) and (view.frequencies or (h, w) != view.size):
@@ -175,11 +169,11 @@ def rounding(
 
 
 def extract(
-    view: View, x: Inexact[Array, "n ..."], conv: str
+    view: LayerView, x: Inexact[Array, "n ..."], conv: str
 ) -> Inexact[Array, "slots m c"]:
-    """The examples that the view compares, m of them in each slot.
+    """The rows that the view compares, m in each slot.
 
-    Linear in x, and the same for every example.
+    Linear in x, and the same map for every example.
     """
     h, w = map_size(x.shape)
     maps = x.reshape(len(x), h, w, x.shape[-1])
@@ -191,22 +185,22 @@ def extract(
 
 
 def of_shift(
-    view: View, shift: Inexact[Array, "1 ..."], shape: tuple[int, ...], conv: str
+    view: LayerView, shift: Inexact[Array, "1 ..."], shape: tuple[int, ...], conv: str
 ) -> Inexact[Array, "slots c"]:
-    """What `extract` makes of a layer that is `shift` for every example."""
+    """`extract` of a layer whose every example is `shift`."""
     full = jnp.broadcast_to(shift, (1, *shape[1:]))
     return extract(view, full, conv)[:, 0]
 
 
 def _spectral(view, shape, conv):
-    """Whether a spectrum is taken: of means there is none."""
+    """Whether a spectrum is taken; means have none."""
     return bool(view.frequencies) and compared_size(shape, conv) != (1, 1)
 
 
 def _root_sum(x):
-    """Norm of each channel; relative to the largest entry, or huge squares overflow.
+    """Norm of each channel, scaled by the largest entry lest squares overflow.
 
-    The norm does not depend on what it is relative to, and neither does its slope.
+    Neither the norm nor its derivative depends on the scale.
     """
     flat = x.reshape(-1, x.shape[-1])
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(flat), axis=0))
@@ -215,10 +209,10 @@ def _root_sum(x):
 
 
 def _spectrum(maps, frequencies):
-    """Orthonormal Fourier transform at the wanted frequencies, as matrix products.
+    """Orthonormal Fourier transform at some frequencies, as matrix products.
 
-    Orthonormal, so that every frequency has the scale of the activations. Products,
-    because few frequencies are wanted, and for the reason in `decompositions`.
+    Orthonormality keeps every frequency at the scale of the activations. Products serve
+    because few frequencies are wanted, and for the reason given in `decompositions`.
     """
     rows, columns = (sorted(set(axis)) for axis in zip(*frequencies, strict=True))
     real, imag = _fourier(rows, maps.shape[1], maps.dtype)
@@ -234,7 +228,8 @@ def _spectrum(maps, frequencies):
 
 
 def _fourier(frequencies, size, dtype):
-    # Whole turns are dropped as integers: an angle of many turns has few digits.
+    """Real and imaginary parts of the transform [frequencies, size]."""
+    # Drop whole turns as integers: an angle of many turns has few digits.
     turns = np.outer(frequencies, np.arange(size)) % size
     angle = -2 * np.pi * turns / size
     parts = np.cos(angle) / size**0.5, np.sin(angle) / size**0.5
@@ -242,13 +237,13 @@ def _fourier(frequencies, size, dtype):
 
 
 def _along(weights, maps, axis):
-    """Each map's `axis` multiplied by a matrix."""
+    """Multiply one axis of each map by a matrix."""
     product = jnp.tensordot(weights, maps, (1, axis), precision="highest")
     return jnp.moveaxis(product, 0, axis)
 
 
 def _pool(maps, size):
-    """Area means, also where the size is no divisor."""
+    """Area means, for sizes that need not divide the maps'."""
     for axis, target in zip((1, 2), size, strict=True):
         weights = jnp.asarray(_area_weights(maps.shape[axis], target), maps.dtype)
         maps = _along(weights, maps, axis)
@@ -256,7 +251,7 @@ def _pool(maps, size):
 
 
 def _area_weights(source, target):
-    """Share of each source cell in each target cell, rows sum to 1."""
+    """Share of each source cell in each target cell; rows sum to 1."""
     edges = np.arange(target + 1) * (source / target)
     cells = np.arange(source)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(
