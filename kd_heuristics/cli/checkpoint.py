@@ -15,6 +15,7 @@ import numpy as np
 from kd_heuristics import checkpoints
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import files
+from kd_heuristics.runtime.leaves import is_key
 
 PyTree = Any
 
@@ -81,7 +82,7 @@ def read(place: Place) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(leaf)
         for name, leaf in leaf_names.flat(tree).items()
-        if not _is_key(leaf)
+        if not is_key(leaf)
     }
 
 
@@ -250,7 +251,3 @@ def _check(place, name, leaf, array, found):
         f"{place.text}: {name} is {list(array.shape)}, the model's {list(leaf.shape)}; "
         "are --model and --model-options those it was saved from?"
     )
-
-
-def _is_key(leaf):
-    return jax.numpy.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)

@@ -16,18 +16,8 @@ from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
 from kd_heuristics.runtime import parallel
+from kd_heuristics.similarity.measure import Name
 
-Name = Literal[
-    "svcca",
-    "cca",
-    "pwcca",
-    "cka",
-    "debiased_cka",
-    "google_cca",
-    "procrustes",
-    "knn",
-    "rsa",
-]
 # Of all activations of both networks, which a test and some measures hold at once.
 _MOST_BYTES = 2**31
 

@@ -19,7 +19,7 @@ import numpy as np
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
-from kd_heuristics.runtime import files, hosts, integers, parallel
+from kd_heuristics.runtime import files, hosts, parallel, values
 from kd_heuristics.runtime.compiled import as_partial
 
 
@@ -67,9 +67,9 @@ def ensemble_targets(
     Raises: TargetsError if the file is damaged or holds other targets; ValueError for
       numbers out of range.
     """
-    crops = integers.integer("crops", crops, 1)
-    batch_size = integers.integer("batch_size", batch_size, 1)
-    checked_seed = integers.seed(seed)
+    crops = values.integer("crops", crops, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
+    checked_seed = values.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)

@@ -17,9 +17,11 @@ from kd_heuristics.runs.claims import (
     summary,
 )
 from kd_heuristics.runs.folder import InUseError, RunFolder
-from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, RunError
+from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode
+from kd_heuristics.runs.place import FORMAT, RunError, other_format
 
 __all__ = [
+    "FORMAT",
     "Claim",
     "CodeChangedError",
     "InUseError",
@@ -29,5 +31,6 @@ __all__ = [
     "confidence_interval",
     "judge",
     "judge_all",
+    "other_format",
     "summary",
 ]

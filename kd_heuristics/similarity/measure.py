@@ -1,15 +1,15 @@
 """What a measure is called, its options, and what it keeps of a layer."""
 
 import dataclasses
-import difflib
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsFloat, SupportsIndex, get_args
 
 import jax
 
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.similarity import bases
 
-NAMES = (
+Name = Literal[
     "cca",
     "svcca",
     "pwcca",
@@ -19,7 +19,8 @@ NAMES = (
     "procrustes",
     "knn",
     "rsa",
-)
+]
+NAMES: tuple[str, ...] = get_args(Name)
 _OF_CCA = ("cca", "svcca", "pwcca", "google_cca")
 
 
@@ -61,10 +62,10 @@ class Measure:
     def __post_init__(self):
         """Check the options."""
         if self.name not in NAMES:
-            near = difflib.get_close_matches(str(self.name), NAMES, 1, cutoff=0.4)
+            near = nearest.nearest(str(self.name), NAMES)
             raise ValueError(
                 f"unknown measure {self.name!r}: "
-                + (f"did you mean {near[0]!r}? " if near else "")
+                + (f"did you mean {near!r}? " if near else "")
                 + f"There are {', '.join(NAMES)}; for CCA per frequency take "
                 "conv='dft' beside the measure"
             )

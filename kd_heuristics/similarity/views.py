@@ -7,7 +7,6 @@ A layer without positions counts as a 1 x 1 map in all of them.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
+from kd_heuristics.runtime import nearest
 from kd_heuristics.similarity.algebra import divide_where, squares
 
 TREATMENTS = ("auto", "dft", "positions", "mean")
@@ -46,8 +46,8 @@ class View:
 def check_treatment(conv: str) -> None:
     """Raise ValueError for an unknown treatment, with the nearest one."""
     if conv not in TREATMENTS:
-        near = difflib.get_close_matches(str(conv), TREATMENTS, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = nearest.nearest(str(conv), TREATMENTS)
+        hint = f"did you mean {near!r}? " if near else ""
         raise ValueError(
             f"unknown treatment of layers with positions {conv!r}: {hint}"
             f"There are {', '.join(TREATMENTS)}"

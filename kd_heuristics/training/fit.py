@@ -14,7 +14,7 @@ from kd_heuristics import data
 from kd_heuristics.runtime import interrupts, nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
 from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.training.begun import Begun
 from kd_heuristics.training.form import Form, Recipe
 from kd_heuristics.training.log import Log, Plan

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import LARGEST, integer
+from kd_heuristics.runtime.values import LARGEST, integer
 
 
 @jax.tree_util.register_dataclass

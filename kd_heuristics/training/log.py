@@ -10,7 +10,7 @@ import numpy as np
 from kd_heuristics import checkpoints, runs
 from kd_heuristics.runtime import hosts, nearest, parallel
 from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import LARGEST, integer
+from kd_heuristics.runtime.values import LARGEST, integer
 from kd_heuristics.training.begun import Begun
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.origin import ResumeWarning, differences

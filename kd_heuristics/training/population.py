@@ -14,7 +14,8 @@ from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
 from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.leaves import described
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.training.fit import train
 from kd_heuristics.training.form import Form, Recipe
 from kd_heuristics.training.log import Log, Plan
@@ -275,6 +276,6 @@ def _check_equal(first, other, index):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
                     f"members 0 and {index} differ in {name} {leaf}: "
-                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; give "
+                    f"{described(a)} against {described(b)}; give "
                     "all members of a population equal shapes and types"
                 )

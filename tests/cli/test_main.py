@@ -39,7 +39,7 @@ def test_an_unknown_name_is_status_2_and_the_nearest(name, nearest, capsys):
 def test_prepare_passes_its_arguments_on(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
-        cli.sets, "prepare_set", lambda *arguments: calls.append(arguments)
+        cli.prepare, "prepare_set", lambda *arguments: calls.append(arguments)
     )
     cli.main(["prepare", "cifar10"])
     cli.main(["prepare", "cifar100", "--data-dir", str(tmp_path)])
@@ -50,7 +50,7 @@ def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
     def fail(*_):
         raise PrepareError("no such network")
 
-    monkeypatch.setattr(cli.sets, "prepare_set", fail)
+    monkeypatch.setattr(cli.prepare, "prepare_set", fail)
     assert run("prepare", "cifar10") == 1
     assert capsys.readouterr().err == "error: no such network\n"
 
