@@ -263,6 +263,56 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
     ]
 
 
+OUTSIDE = """
+import functools, sys
+from kd_heuristics.runs import code_identity
+RATE, NAMES, TEXT, OTHER = 0.5, ("a", 1), "x", 3
+
+def helper(x, by=RATE):
+    return x * 7
+
+def stage(x):
+    @functools.cache
+    def inner(y):
+        return y * RATE + len(NAMES) + len(TEXT)
+    return helper(inner(x))
+
+class Stage:
+    def run(self, x):
+        return x * RATE
+
+print(*code_identity.modules(CALLED).values())
+"""
+
+
+@pytest.mark.parametrize("called", ["stage", "Stage", "Stage().run"])
+@pytest.mark.parametrize(
+    ("old", "new", "matters"),
+    [
+        ("RATE, NAMES", "RATE, NAMES", ()),
+        ("= 0.5", "= 0.25", ("stage", "Stage", "Stage().run")),
+        ('("a", 1)', '("a", 2)', ("stage",)),
+        ('"x"', '"xy"', ("stage",)),
+        ('"x", 3', '"x", 4', ()),
+        ("x * 7", "x * 8", ("stage",)),
+        ("by=RATE", "by=2", ("stage",)),
+        ("x * RATE\n", "x * 2 * RATE\n", ("Stage", "Stage().run")),
+    ],
+)
+def test_a_script_from_standard_input_is_known_by_code_and_plain_values(
+    called, old, new, matters
+):
+    def digests(*source):
+        text = OUTSIDE.replace("CALLED", called).replace(*source)
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for arguments in (["-"], ["/dev/stdin"]):
+        assert (digests(old, new) != digests(old, old)) is (called in matters)
+
+
 @pytest.mark.parametrize("study", ["sgdr", "fsp", "funmatch", "warmup"])
 def test_the_figures_of_a_study_decide_no_number(study):
     module = importlib.import_module(f"experiments.{study}.study")

@@ -128,7 +128,10 @@ def stored(
 
 
 def _write(path, described, targets):
-    """Writes the file atomically, on a store or on disk."""
+    """Writes the file atomically, on a store or on disk.
+
+    Runs of several folders may share it and write at once, so each has a partial file.
+    """
     if files.is_store(path):
         with files.whole(path) as partial:
             _save(partial, described, targets)
@@ -162,12 +165,9 @@ def digest(*arrays: Any) -> str:
 def _read(path, described: Mapping[str, Any]) -> np.ndarray:
     """Reads the targets and checks their hash and description."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            targets, found, expected = (
-                file["targets"],
-                json.loads(str(file["described"])),
-                str(file["sha256"]),
-            )
+        arrays = files.read_arrays(path)
+        targets, expected = arrays["targets"], str(arrays["sha256"])
+        found = json.loads(str(arrays["described"]))
     # zipfile, zlib, json and NumPy have no common error for a damaged file.
     except Exception as error:
         raise TargetsError(

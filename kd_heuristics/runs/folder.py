@@ -38,7 +38,7 @@ from kd_heuristics.runs.environment import environment
 from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, OtherCode
 from kd_heuristics.runs.place import RunError
 from kd_heuristics.runtime import files, hosts, locks, parallel
-from kd_heuristics.runtime.files import PREFIX, whole, write_text
+from kd_heuristics.runtime.files import PREFIX, write_text
 
 __all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFolder"]
 
@@ -225,17 +225,12 @@ class RunFolder:
         bfloat16 and other types that NumPy's files do not support are stored as
         float32, see `files.storable`.
         """
-        arrays = {
-            key: files.storable(parallel.to_host(array))
-            for key, array in arrays.items()
-        }
+        arrays = {key: parallel.to_host(array) for key, array in arrays.items()}
         hosts.first(self._save_arrays, name, arrays)
 
     def _save_arrays(self, name, arrays):
-        target = self.path / name
-        files.make_folder(target.parent)
-        with whole(target) as partial, partial.open("wb") as file:
-            np.savez(file, **dict[str, Any](arrays))
+        files.make_folder((self.path / name).parent)
+        files.write_arrays(self.path / name, arrays)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Returns the arrays of an ".npz" file of the folder, without unpickling.
@@ -247,11 +242,7 @@ class RunFolder:
 
     def _load_arrays(self, name):
         try:
-            with (
-                (self.path / name).open("rb") as stream,
-                np.load(stream, allow_pickle=False) as file,
-            ):
-                return {key: file[key] for key in file.files}
+            return files.read_arrays(self.path / name)
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise RunError(
                 f"{self.path / name} cannot be read ({error}); remove it to have it "
