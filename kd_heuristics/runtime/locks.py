@@ -54,8 +54,11 @@ def lock(folder: Any) -> Iterator[None]:
         owner.write_text(json.dumps(_holder()), encoding="utf-8")
         yield
     finally:
-        with contextlib.suppress(OSError):
-            owner.unlink()
+        # While the lock is held: who opened the file before sees that it is gone, and
+        # makes another. Windows keeps an open file, which locks nobody out.
+        for path in (owner, folder / FILE):
+            with contextlib.suppress(OSError):
+                path.unlink()
         held.release()
 
 
