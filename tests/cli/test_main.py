@@ -55,6 +55,21 @@ def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: no such network\n"
 
 
+def test_a_warning_is_one_plain_line():
+    script = (
+        "import warnings\n"
+        "from kd_heuristics import cli\n"
+        "def warn():\n"
+        "    'Warn.'\n"
+        "    warnings.warn('the surface is another', stacklevel=1)\n"
+        "cli.COMMANDS['info'] = warn\n"
+        "cli.main(['info'])\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stderr == "warning: the surface is another\n"
+
+
 def test_as_a_process():
     found = subprocess.run(
         [sys.executable, "-m", "kd_heuristics.cli", "prepare", "cifar"],
