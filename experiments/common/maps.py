@@ -63,10 +63,11 @@ def between(
     order = jnp.arange(len(images))
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
+    bound = jax.tree_util.Partial
     # One program with and without shuffling: the second network has images of its own.
     found = similarity.stream_matrices(
-        jax.tree_util.Partial(_first, as_partial(classifier.features), *_trees(a)),
-        jax.tree_util.Partial(_second, as_partial(other.features), *_trees(b)),
+        bound(_first, as_partial(classifier.features), *training.unpacked(a)),
+        bound(_second, as_partial(other.features), *training.unpacked(b)),
         {"a": images, "b": images[order]},
         tuple(dict.fromkeys((measure, *beside))),
         batch_size=batch_size,
@@ -162,11 +163,8 @@ def layers(
 ) -> list[str]:
     """Names of the layers in a map, "00_conv" first; nothing is computed."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
-    return sorted(jax.eval_shape(classifier.features, *_trees(variables), one))
-
-
-def _trees(variables):
-    return variables["params"], variables.get("batch_stats", {})
+    trees = training.unpacked(variables)
+    return sorted(jax.eval_shape(classifier.features, *trees, one))
 
 
 def _first(features, params, batch_stats, images):

@@ -1,6 +1,7 @@
 """The optimisers of the modes."""
 
 import functools
+import operator
 from collections.abc import Callable
 
 import optax
@@ -13,7 +14,7 @@ def sgd(config: Config) -> Callable:
     """SGD of all modes but B, as a function of the arguments in which they differ."""
 
     def make(rates, weight_decay, clip_norm):
-        rate = functools.partial(_look_up, rates)
+        rate = functools.partial(operator.getitem, rates)
         return training.sgd(rate, config.momentum, weight_decay, clip_norm)
 
     return make
@@ -24,9 +25,5 @@ def adam(rates, weight_decay, clip_norm):
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.add_decayed_weights(weight_decay, mask=training.kernels),
-        optax.adam(functools.partial(_look_up, rates)),
+        optax.adam(functools.partial(operator.getitem, rates)),
     )
-
-
-def _look_up(table, step):
-    return table[step]

@@ -23,6 +23,7 @@ from kd_heuristics.checkpoints.places import (
     steps,
 )
 from kd_heuristics.runtime import files, hosts
+from kd_heuristics.runtime.errors import first_line
 
 PyTree = Any
 
@@ -81,7 +82,7 @@ def save(
             tidy(directory)
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {path.parent} "
-            f"({_first_line(error)}); the steps there stay: {steps(directory)}. "
+            f"({first_line(error)}); the steps there stay: {steps(directory)}. "
             "Make room, or see to the folder's permissions; the same run goes on from "
             "the newest of them"
         ) from error
@@ -213,8 +214,3 @@ def _delete(path: epath.Path) -> None:
         path.unlink()
     elif path.exists():
         path.rmtree()
-
-
-def _first_line(error: Exception) -> str:
-    words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0] if words else 'no more is known'}"

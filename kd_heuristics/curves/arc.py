@@ -9,8 +9,8 @@ import numpy as np
 
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, weights
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type, widened
+from kd_heuristics.runtime.values import integer
 
 
 def length(curve: Curve, num: SupportsIndex = 1000) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.leaves import key_data
 from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
@@ -202,8 +203,7 @@ def _same(a, b) -> bool:
         return True
     if not hasattr(a, "dtype"):
         return bool(a == b)
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    a, b = key_data(a), key_data(b)
     try:
         return np.array_equal(np.asarray(a), np.asarray(b))
     except jax.errors.JAXTypeError:

@@ -19,8 +19,8 @@ from kd_heuristics.points.batches import stacked
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.runtime.compiled import as_partial, once
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]

@@ -127,6 +127,7 @@ _OPENING = {  # fields of a configuration with a card at the top of the page
 _FILES: dict[str, dict[str, Check]] = {
     "config.json": {
         "config": _mapping,
+        "format": _optional(_number),
         "question": _optional(_text),
         "deviations": _optional(_all(_pair)),
     },

@@ -1,15 +1,15 @@
 """A measure with its options, and what it keeps of a layer."""
 
 import dataclasses
-from typing import Any, NamedTuple, SupportsFloat, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsFloat, SupportsIndex, get_args
 
 import jax
 
 from kd_heuristics.runtime import nearest
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.similarity.algebra import Keep
 
-NAMES = (
+Name = Literal[
     "cca",
     "svcca",
     "pwcca",
@@ -19,7 +19,8 @@ NAMES = (
     "procrustes",
     "knn",
     "rsa",
-)
+]
+NAMES: tuple[str, ...] = get_args(Name)
 _OF_CCA = ("cca", "svcca", "pwcca", "google_cca")
 # Distances between examples that a measure knows; the first is the default.
 _DISTANCES = {"knn": ("cosine", "euclidean"), "rsa": ("correlation", "euclidean")}

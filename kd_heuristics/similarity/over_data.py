@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.similarity import calls
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure

@@ -9,6 +9,7 @@ from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.objectives import (
     Classifier,
     cross_entropy_and_accuracy,
+    unpacked,
     with_stats,
 )
 from kd_heuristics.training.optimizers import (
@@ -55,6 +56,7 @@ __all__ = [
     "sgd",
     "shampoo",
     "sinks",
+    "unpacked",
     "warmup_cosine",
     "with_stats",
 ]

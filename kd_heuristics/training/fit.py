@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics.runtime.integers import LARGEST, integer
+from kd_heuristics.runtime.values import LARGEST, integer
 from kd_heuristics.training.loop import train
 from kd_heuristics.training.provenance import provenance
 from kd_heuristics.training.recipe import Recipe, StepOptions

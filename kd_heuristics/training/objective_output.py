@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.leaves import described
 from kd_heuristics.runtime.precision import widened
 from kd_heuristics.training.metrics import SKIPPED, STEPS, VALUE, check_names
 
@@ -109,5 +110,5 @@ def _described(value):
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_described, value))})"
     if hasattr(value, "dtype"):
-        return f"{value.dtype}{list(value.shape)}"
+        return described(value)
     return type(value).__name__

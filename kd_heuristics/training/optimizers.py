@@ -11,7 +11,7 @@ import optax
 
 from kd_heuristics import schedules
 from kd_heuristics.pytrees import leaf_kinds, leaf_names
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
 
 Number = Any  # a number or a scalar array, traced ones too
 Rate = Any  # a number or an `optax.Schedule`

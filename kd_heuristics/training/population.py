@@ -13,7 +13,7 @@ from kd_heuristics import points
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import LARGEST, integer
+from kd_heuristics.runtime.values import LARGEST, integer
 from kd_heuristics.training.loop import train
 from kd_heuristics.training.provenance import provenance
 from kd_heuristics.training.recipe import Recipe, StepOptions
@@ -251,6 +251,6 @@ def _check_equal(first, other, index):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
                     f"members 0 and {index} differ in {name} {leaf}: "
-                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; give "
+                    f"{described(a)} against {described(b)}; give "
                     "all members of a population equal shapes and types"
                 )

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.leaves import described, key_data
+from kd_heuristics.runtime.values import integer
 
 _SHOWN = 16  # arrays up to this size are recorded number by number
 _READ = 2**20  # arrays above this size are compared by shape only
@@ -58,17 +59,16 @@ def _words(found, name):
 def _number(leaf) -> Any:
     """Returns a number, a short list of numbers, or a larger array's fingerprint."""
     if isinstance(leaf, jax.Array):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
+        leaf = key_data(leaf)
         if not leaf.is_fully_addressable:
-            return f"{leaf.dtype}{list(leaf.shape)}"
+            return described(leaf)
     if np.size(leaf) > _READ:
-        return f"{np.asarray(leaf).dtype}{list(np.shape(leaf))}"
+        return described(leaf)
     array = np.asarray(leaf)
     if array.size <= _SHOWN and array.dtype.kind in "biuf":
         return array.tolist()
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
-    return f"{array.dtype}{list(array.shape)} {digest}"
+    return f"{described(array)} {digest}"
 
 
 def _collect(name, thing, found, seen):

@@ -10,7 +10,7 @@ import optax
 
 from kd_heuristics.runtime import nearest
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import LARGEST, integer
+from kd_heuristics.runtime.values import LARGEST, integer
 
 
 @jax.tree_util.register_dataclass

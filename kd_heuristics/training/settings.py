@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, SupportsIndex
 
 from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.state import TrainState
 

@@ -252,10 +252,12 @@ def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_pat
     copy = tmp_path / "smoke" / "sgdr"
     shutil.copytree(folder, copy)
     record = copy / "checkpoints" / "train.code.json"
-    (code,) = json.loads(record.read_text())
+    (entry,) = json.loads(record.read_text())
+    code = entry["code"]
     assert {"experiments.sgdr.study", "kd_heuristics.training.step"} <= {*code}
     assert not any(".plots" in name or ".report" in name for name in code)
-    record.write_text(json.dumps([code | {"kd_heuristics.points.moments": "old"}]))
+    entry["code"] = code | {"kd_heuristics.points.moments": "old"}
+    record.write_text(json.dumps([entry]))
     with pytest.raises(
         runs.CodeChangedError, match=r"differ: \S*points\.moments\. Add"
     ):

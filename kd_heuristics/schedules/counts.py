@@ -1,4 +1,4 @@
-"""What the schedules share: known arguments, exact counts, the two ramps."""
+"""Arithmetic that the schedules share: exact counts and the two ramps."""
 
 import functools
 import math
@@ -9,87 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.runtime.integers import LARGEST
-
-
-def known(value: Any) -> Any:
-    """A scalar as a Python number, or None while jax traces it.
-
-    Raises: ValueError where it is no scalar.
-
-    >>> known(3), known(np.float32(0.5)), jax.eval_shape(known, jnp.float32(1.0))
-    (3, 0.5, None)
-    """
-    if isinstance(value, int | float):
-        return value
-    if np.ndim(value):
-        raise ValueError(
-            f"a schedule's arguments are scalars, got shape {np.shape(value)}; "
-            "for a population make the schedule under jax.vmap"
-        )
-    try:
-        return np.asarray(value).item()
-    except jax.errors.JAXTypeError:
-        return None
-
-
-def finite(name: str, value: Any, remedy: str) -> Any:
-    """A finite real number as Python has it, or None while jax traces it.
-
-    Args:
-      name: of the argument, for the message.
-      value: the number.
-      remedy: what to do instead.
-
-    Raises: ValueError where it is none.
-
-    >>> finite("rate", np.float32(0.5), "give a number")
-    0.5
-    """
-    dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
-    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-        raise ValueError(f"{name} must be a number, got {value!r}; {remedy}")
-    if np.ndim(value):
-        raise ValueError(
-            f"{name} must be a scalar, got shape {np.shape(value)}; "
-            "for a population make the schedule or optimizer under jax.vmap"
-        )
-    number = known(value)
-    if isinstance(number, complex) or not (number is None or math.isfinite(number)):
-        raise ValueError(f"{name} must be finite and real, got {number}; {remedy}")
-    return number
-
-
-def require(name: str, value: Any, lowest: int, remedy: str, strict=False) -> None:
-    """Raises ValueError where a known value is below `lowest` (or is it, if strict).
-
-    Args:
-      name: of the argument, for the message.
-      value: a number, or a traced one, which passes.
-      lowest: the smallest valid value; the largest invalid one where `strict`.
-      remedy: what to do instead.
-      strict: whether `lowest` itself is invalid.
-    """
-    number = finite(name, value, remedy)
-    if number is not None and (number < lowest or (strict and number == lowest)):
-        bound = "above" if strict else "at least"
-        raise ValueError(f"{name} must be {bound} {lowest}, got {number}; {remedy}")
-
-
-def require_share(name: str, value: Any, remedy: str) -> None:
-    """Raises ValueError where a known value lies outside [0, 1)."""
-    number = finite(name, value, remedy)
-    if number is not None and not 0 <= number < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {number}; {remedy}")
-
-
-def require_schedule(name: str, schedule: Any) -> None:
-    """Raises ValueError where it cannot be called."""
-    if not callable(schedule):
-        raise ValueError(
-            f"{name} must be a schedule, count -> value, got {schedule!r}; for a "
-            "constant one use optax.constant_schedule"
-        )
+from kd_heuristics.runtime.values import LARGEST, known
 
 
 def elementwise(schedule: Callable[[jax.Array], jax.Array]) -> Callable:
