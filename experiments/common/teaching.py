@@ -5,7 +5,7 @@ share one compiled program.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -119,10 +119,38 @@ def below(classifier: training.Classifier, variables: PyTree, layer: str, images
     return distill.split(variables, mask)
 
 
+def member(
+    stage: str, seed: int, objective: Callable, start: tuple, optimizer: Any
+) -> training.Member:
+    """A member of a population that starts at `(params, batch_stats)`."""
+    params, batch_stats = start
+    return training.Member(
+        objective=objective,
+        params=params,
+        batch_stats=batch_stats,
+        optimizer=optimizer,
+        seed=seed,
+        stage=stage,
+    )
+
+
 def members_of(state: training.TrainState, names: Any) -> dict[Any, tuple]:
     """`{name: (params, batch_stats)}` of the members of a population's state."""
     found = [training.member(state, index) for index in range(len(names))]
     return {
         name: (own.params, own.batch_stats)
         for name, own in zip(names, found, strict=True)
+    }
+
+
+def merged(below: Mapping[Any, tuple], rests: Mapping[Any, PyTree]) -> dict[Any, tuple]:
+    """`{name: (params, batch_stats)}` of whole students after `distill.hint_stage`.
+
+    Args:
+      below: what the stage trained, by name; its parameters as `hint_stage` takes them.
+      rests: the other variables, as `below` split them off, by name.
+    """
+    return {
+        name: (distill.merge(params["student"], rests[name]["params"]), batch_stats)
+        for name, (params, batch_stats) in below.items()
     }
