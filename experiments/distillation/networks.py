@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.common import task, teaching
 from experiments.distillation.config import Config
-from kd_heuristics import distill, models
+from kd_heuristics import models
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,7 +19,6 @@ class Networks:
       teacher_layers: names of the teacher's layers.
       guided: layer of the student that learns the hint, its last ReLU with a map.
       hint: layer of the teacher that gives the hint.
-      regressor: maps the guided layer to the hint.
       flow: first and last layer of the student's flow matrix.
       teacher_flow: the same of the teacher; `None` if no arm learns flow matrices.
     """
@@ -30,7 +29,6 @@ class Networks:
     teacher_layers: list[str]
     guided: str
     hint: str
-    regressor: distill.Regressor
     flow: tuple[str, str]
     teacher_flow: tuple[str, str] | None
 
@@ -50,7 +48,6 @@ def choose(config: Config) -> Networks:
     )
     maps = list(teaching.relu_maps(mine))
     guided = maps[-1]
-    hint = last_map(theirs, mine[guided].shape[1:3])
     flows = "fsp" in config.kinds
     return Networks(
         student=student,
@@ -58,8 +55,7 @@ def choose(config: Config) -> Networks:
         layers=list(mine),
         teacher_layers=list(theirs),
         guided=guided,
-        hint=hint,
-        regressor=distill.regressor(mine[guided], theirs[hint]),
+        hint=last_map(theirs, mine[guided].shape[1:3]),
         flow=(maps[0], guided),
         teacher_flow=flow(theirs, mine[guided].shape[-1]) if flows else None,
     )

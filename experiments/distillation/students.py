@@ -1,6 +1,6 @@
 """The trainings of the distillation study: teachers, first stages, students.
 
-A start is `(params, batch_stats)`. All networks of one function form one population.
+A start is `(params, batch_stats)`. Each function trains one population.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from kd_heuristics import distill, training
 
 PyTree = Any
 Start = tuple[PyTree, PyTree]
+ByArm = dict[tuple[str, int], Any]  # by arm and seed
 TEACHERS = 10_000  # added to a seed: a teacher shares neither start nor batches
 
 
@@ -28,9 +29,8 @@ def train_teachers(
 ) -> dict[int, PyTree]:
     """Trains one teacher per seed; returns their variables by seed."""
     config, its = run.config, nets.teacher
-    sgd = optimizer(
-        config, its, config.teacher_rate, config.teacher_epochs, config.clip_norm
-    )
+    epochs = config.teacher_epochs
+    sgd = optimizer(config, its, config.teacher_rate, epochs, config.clip_norm)
     members = [
         teaching.member(
             f"teacher-seed{seed}",
@@ -41,108 +41,59 @@ def train_teachers(
         )
         for seed in seeds
     ]
-    run.progress.stage(f"training {len(members)} teachers")
-    state = run.train(
-        "teachers", members, its, config.teacher_epochs, evaluate=its.tested
-    )
-    return _variables(state, seeds)
+    run.progress.stage(f"training {len(members)} networks, teachers")
+    state = run.train("teachers", members, its, epochs, evaluate=its.tested)
+    return _variables(teaching.members_of(state, seeds))
 
 
 def train_hints(
-    run: StudyRun,
-    nets: Networks,
-    teachers: Mapping[int, PyTree],
-    starts: Mapping[int, Start],
-) -> dict[int, Start]:
-    """Trains the first stage of FitNets: the layers up to the guided one, by hints."""
-    its = nets.student
-    student = teaching.Student(its.classifier, teaching.Layer(nets.guided))
-    taught = teaching.Taught(nets.teacher.classifier, teaching.Layer(nets.hint))
-    objectives, below, rests = {}, {}, {}
-    for seed in run.seeds:
-        variables = training.with_stats(*starts[seed])
-        part, rests[seed] = teaching.below(
-            its.classifier, variables, nets.guided, its.train.images
-        )
-        regressor = nets.regressor.init(jax.random.key(seed))
-        below[seed] = (
-            {"student": part["params"], "regressor": regressor},
-            starts[seed][1],
-        )
-        teacher = distill.Teacher(taught, teachers[seed])
-        objectives[seed] = distill.hint_stage(
-            student, teacher, nets.regressor, rests[seed]
-        )
-    found = _train_first(run, nets, "hint", objectives, below)
+    run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
+) -> ByArm:
+    """Trains the layers up to the guided one by hints: the first stage of FitNets."""
+    arms = {seed: ("hint", seed) for seed in run.seeds}
+    objectives, parts, rests = teaching.hints(
+        nets.student,
+        nets.teacher,
+        [(nets.guided, nets.hint)],
+        {arm: teachers[seed] for seed, arm in arms.items()},
+        {arm: fresh[seed] for seed, arm in arms.items()},
+        {arm: [jax.random.key(seed)] for seed, arm in arms.items()},
+    )
+    found = _train(run, nets, "hint-stage", objectives, parts, first=True)
     return teaching.merged(found, rests)
 
 
 def train_flows(
-    run: StudyRun,
-    nets: Networks,
-    teachers: Mapping[int, PyTree],
-    starts: Mapping[int, Start],
-) -> dict[int, Start]:
-    """Trains the first stage of FSP: all layers, by the teacher's flow matrix."""
+    run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
+) -> ByArm:
+    """Trains all layers by the teacher's flow matrix: the first stage of FSP."""
     assert nets.teacher_flow is not None
     student = teaching.Student(nets.student.classifier, teaching.Pairs((nets.flow,)))
-    taught = teaching.Taught(
-        nets.teacher.classifier, teaching.Pairs((nets.teacher_flow,))
-    )
+    read = teaching.Pairs((nets.teacher_flow,))
+    taught = teaching.Taught(nets.teacher.classifier, read)
     objectives = {
-        seed: distill.matching_stage(
+        ("fsp", seed): distill.matching_stage(
             student, distill.Teacher(taught, teachers[seed]), distill.fsp_loss
         )
         for seed in run.seeds
     }
-    return _train_first(run, nets, "fsp", objectives, starts)
+    starts = {(arm, seed): fresh[seed] for arm, seed in objectives}
+    return _train(run, nets, "fsp-stage", objectives, starts, first=True)
 
 
 FIRST_STAGES = {"hint": train_hints, "fsp": train_flows}
 
 
-def _train_first(run, nets, kind, objectives, starts) -> dict[int, Start]:
-    """Trains a first stage, one student per seed."""
-    config, epochs = run.config, run.config.first_stage_epochs
-    sgd = optimizer(
-        config,
-        nets.student,
-        config.first_stage_rate,
-        epochs,
-        config.first_stage_clip_norm,
-    )
-    name = f"{kind}-stage"
-    members = [
-        teaching.member(f"{name}-seed{seed}", seed, objectives[seed], starts[seed], sgd)
-        for seed in run.seeds
-    ]
-    run.progress.stage(f"training {len(members)} networks, {name}")
-    state = run.train(name, members, nets.student, epochs)
-    return teaching.members_of(state, run.seeds)
-
-
-def train_labelled(
-    run: StudyRun, nets: Networks, starts: Mapping[tuple[str, int], Start]
-) -> dict[tuple[str, int], PyTree]:
-    """Trains on labels alone; returns `{(arm, seed): variables}`.
-
-    Args:
-      run: of the study.
-      nets: both networks.
-      starts: by arm and seed; fresh, or after a first stage.
-    """
-    supervised = nets.student.classifier.supervised
-    objectives = dict.fromkeys(starts, supervised)
-    return _train_last(run, nets, "labelled", objectives, starts)
+def train_labelled(run: StudyRun, nets: Networks, starts: ByArm) -> ByArm:
+    """Trains students on labels alone; returns their variables."""
+    objectives = dict.fromkeys(starts, nets.student.classifier.supervised)
+    return _variables(_train(run, nets, "labelled", objectives, starts))
 
 
 def train_distilled(
-    run: StudyRun,
-    nets: Networks,
-    teachers: Mapping[int, PyTree],
-    starts: Mapping[int, Start],
-) -> dict[tuple[str, int], PyTree]:
-    """Trains on soft targets alone; returns `{(arm, seed): variables}`."""
+    run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
+) -> ByArm:
+    """Trains students on soft targets alone; returns their variables."""
     student = teaching.Student(nets.student.classifier, teaching.logits)
     taught = teaching.Taught(nets.teacher.classifier, teaching.logits)
     objectives = {
@@ -154,23 +105,32 @@ def train_distilled(
         for seed in run.seeds
         for temperature in run.config.temperatures
     }
-    starts = {(arm, seed): starts[seed] for arm, seed in objectives}
-    return _train_last(run, nets, "distilled", objectives, starts)
+    starts = {(arm, seed): fresh[seed] for arm, seed in objectives}
+    return _variables(_train(run, nets, "distilled", objectives, starts))
 
 
-def _train_last(run, nets, name, objectives, starts) -> dict[tuple[str, int], PyTree]:
-    """Trains the last stage of students, by arm and seed."""
-    config = run.config
-    sgd = optimizer(config, nets.student, config.rate, config.epochs, config.clip_norm)
+def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
+    """Trains a population of students, in a first or the last stage."""
+    config, its = run.config, nets.student
+    rate, epochs, clip_norm = config.rate, config.epochs, config.clip_norm
+    if first:
+        rate, epochs = config.first_stage_rate, config.first_stage_epochs
+        clip_norm = config.first_stage_clip_norm
+    sgd = optimizer(config, its, rate, epochs, clip_norm)
     members = [
-        teaching.member(f"{arm}-seed{seed}", seed, objective, starts[arm, seed], sgd)
-        for (arm, seed), objective in objectives.items()
+        teaching.member(
+            f"{name if first else arm}-seed{seed}",
+            seed,
+            objectives[arm, seed],
+            start,
+            sgd,
+        )
+        for (arm, seed), start in starts.items()
     ]
     run.progress.stage(f"training {len(members)} networks, {name}")
-    state = run.train(
-        name, members, nets.student, config.epochs, evaluate=nets.student.tested
-    )
-    return _variables(state, objectives)
+    tested = None if first else its.tested
+    state = run.train(name, members, its, epochs, evaluate=tested)
+    return teaching.members_of(state, list(starts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +161,6 @@ def _kl(temperature, student, teacher):
     return distill.kl(student, teacher, temperature)
 
 
-def _variables(state, names) -> dict[Any, PyTree]:
-    """The variables of each member of a population, by name."""
-    found = teaching.members_of(state, names)
+def _variables(found: Mapping[Any, Start]) -> dict[Any, PyTree]:
+    """The same networks as variables."""
     return {name: training.with_stats(*own) for name, own in found.items()}

@@ -33,6 +33,7 @@ from experiments.distillation.networks import Networks
 from experiments.distillation.results import compared, results
 from experiments.distillation.students import (
     FIRST_STAGES,
+    ByArm,
     train_distilled,
     train_labelled,
     train_teachers,
@@ -40,7 +41,6 @@ from experiments.distillation.students import (
 from kd_heuristics.runs import RunFolder
 
 PyTree = Any
-Students = Mapping[tuple[str, int], PyTree]  # variables by arm and seed
 
 
 def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
@@ -52,10 +52,9 @@ def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
 
     teachers = train_teachers(run, nets, seeds)
     fresh = {seed: nets.student.start(seed) for seed in seeds}
-    starts = {("independent", seed): start for seed, start in fresh.items()}
+    starts = {("independent", seed): fresh[seed] for seed in seeds}
     for kind in config.kinds:
-        taught = FIRST_STAGES[kind](run, nets, teachers, fresh)
-        starts |= {(kind, seed): start for seed, start in taught.items()}
+        starts |= FIRST_STAGES[kind](run, nets, teachers, fresh)
     students = train_labelled(run, nets, starts)
     students |= train_distilled(run, nets, teachers, fresh)
 
@@ -91,7 +90,7 @@ def total_steps(config: Config, nets: Networks) -> int:
 
 
 def compare_all(
-    run: StudyRun, nets: Networks, teachers: Mapping[int, PyTree], students: Students
+    run: StudyRun, nets: Networks, teachers: Mapping[int, PyTree], students: ByArm
 ) -> dict[str, np.ndarray]:
     """Maps, floors and calibrated maps, `{"map/independent": [seeds, ...], ...}`."""
     images = nets.student.train.take(run.config.map_examples).images
@@ -112,7 +111,7 @@ def compare(
     nets: Networks,
     images: jax.Array,
     teachers: Mapping[int, PyTree],
-    students: Students,
+    students: ByArm,
     seed: int,
 ) -> dict[str, np.ndarray]:
     """The maps of one seed, [teacher layers, student layers], and their floors."""

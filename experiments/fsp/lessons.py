@@ -92,6 +92,7 @@ def begin(
     if stage.start == "fresh":
         return {net: its.start(number(net)) for net in stage.nets}
     if stage.start == "weights":
+        assert config.source_weights is not None
         before = dict.fromkeys(stage.nets, _weights(config.source_weights))
     else:
         found = trained[stage.start]
@@ -169,34 +170,18 @@ def orders(shapes: Mapping[str, Any], pairs: Any, net: Net | None) -> tuple:
 
 
 def _hints(count, student, teacher, teachers, starts) -> tuple[Objectives, Starts, Any]:
-    """Hints: objectives, starts of the layers below with regressors, and the rest."""
-    mine, theirs = (_shapes(its) for its in (student, teacher))
-    guided, hints = (guides(shapes, count) for shapes in (mine, theirs))
-    regressors = tuple(
-        distill.regressor(mine[here], theirs[there])
-        for here, there in zip(guided, hints, strict=True)
+    """Prepares hints from the middle sections, see `teaching.hints`."""
+    pairs = list(
+        zip(*(guides(_shapes(its), count) for its in (student, teacher)), strict=True)
     )
-    learner = teaching.Student(student.classifier, teaching.Layers(guided))
-    taught = teaching.Taught(teacher.classifier, teaching.Layers(hints))
-    objectives, parts, rests = {}, {}, {}
-    for net, (params, batch_stats) in starts.items():
-        variables = training.with_stats(params, batch_stats)
-        below, rests[net] = teaching.below(
-            student.classifier, variables, guided[-1], student.train.images
-        )
-        keys = jax.random.split(jax.random.key(number(net)), len(regressors))
-        first = [of.init(key) for of, key in zip(regressors, keys, strict=True)]
-        parts[net] = (
-            {"student": below["params"], "regressor": tuple(first)},
-            batch_stats,
-        )
-        objectives[net] = distill.hint_stage(
-            learner, distill.Teacher(taught, teachers[net]), regressors, rests[net]
-        )
-    return objectives, parts, rests
+    keys = {
+        net: [*jax.random.split(jax.random.key(number(net)), count)] for net in starts
+    }
+    return teaching.hints(student, teacher, pairs, teachers, starts, keys)
 
 
 def _shapes(its: Task) -> dict[str, Any]:
+    """The shapes of a network's layers."""
     return teaching.shapes(its.classifier, its.train.images)
 
 

@@ -38,7 +38,7 @@ def lesson(folder):
         run=run,
         nets=nets,
         teachers=students.train_teachers(run, nets, seeds),
-        starts={seed: nets.student.start(seed) for seed in seeds},
+        fresh={seed: nets.student.start(seed) for seed in seeds},
     )
 
 
@@ -98,12 +98,15 @@ def moved(before, after):
 
 def test_hints_train_what_lies_below_the_guided_layer(lesson):
     """From the checkpoint: nothing is trained twice."""
-    start, after = lesson.starts[0][0], students.train_hints(**vars(lesson))[0][0]
+    start, after = (
+        lesson.fresh[0][0],
+        students.train_hints(**vars(lesson))["hint", 0][0],
+    )
     assert moved(start, after) == {"conv_00", "conv_01"}
 
 
 def test_flow_matrices_only_decay_the_layers_above(lesson):
-    start, after = lesson.starts[0][0], students.train_flows(**vars(lesson))[0][0]
+    start, after = lesson.fresh[0][0], students.train_flows(**vars(lesson))["fsp", 0][0]
     assert moved(start, after) >= {"conv_00", "conv_01"}
     for name in ("fc_0", "fc_1", "fc_2"):
         ratio = after[name]["kernel"] / start[name]["kernel"]
@@ -120,7 +123,7 @@ def test_students_of_a_seed_learn_from_their_own_teacher(lesson, monkeypatch):
     own, other = (teachers[seed]["params"]["fc_2"]["kernel"] for seed in (0, 1))
     assert not np.allclose(own, other)
     # The smoke preset's teacher has the student's form, but not its start.
-    assert not np.allclose(own, lesson.starts[0][0]["fc_2"]["kernel"], atol=0.1)
+    assert not np.allclose(own, lesson.fresh[0][0]["fc_2"]["kernel"], atol=0.1)
     # What each population is given, by seed; nothing is trained.
     given = {}
 
