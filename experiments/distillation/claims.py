@@ -1,4 +1,4 @@
-"""What the paper says of a student's layers, and the statistics of its maps."""
+"""The paper's claims about a student's layers, and the statistics of its maps."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ EARLY = 10 / 38  # the paper's "first ten layers" of the 38 of VGG-16
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says of this study, and what a null would have to leave of it."""
+    """Returns the paper's claims, and two that compare them with a null."""
     found = papers_maps()
     rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
     table: tuple[tuple[str, str, str, str, float | None], ...] = (
@@ -67,7 +67,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
 
 
 def papers_maps() -> dict[str, Any]:
-    """The paper's maps (Fig. 6), and the statistics of the claims by our own rule."""
+    """Reads the paper's maps (Fig. 6) and computes the claims' statistics on them."""
     tables = {
         name: paper.table(f"distillation/{file}")
         for name, file in (
@@ -97,7 +97,7 @@ def papers_maps() -> dict[str, Any]:
 
 
 def deep(layers: list[str]) -> np.ndarray:
-    """Which layers are the fully connected part: from the first of them on.
+    """Marks the fully connected part: the first such layer and all later ones.
 
     >>> deep(["00_conv", "01_fc", "02_relu"]).tolist()
     [False, True, True]
@@ -107,7 +107,7 @@ def deep(layers: list[str]) -> np.ndarray:
 
 
 def late_minus_early(change: np.ndarray) -> np.ndarray:
-    """Mean change past the teacher's first layers minus that of these, [...].
+    """Mean change of the teacher's late layers minus that of its early ones, [...].
 
     Args:
       change: [..., teacher layers, student layers].

@@ -1,4 +1,4 @@
-"""What the paper's tables say of flow matrices, as numbers to contradict."""
+"""The paper's claims about flow matrices, with the numbers of its tables."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ SHARE = "share of steps to the final loss of teacher_fast"
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says, as numbers that a run can contradict."""
+    """Returns the paper's claims, as numbers that a run can contradict."""
     rules = {"smallest_effect": config.smallest_effect, "margin": config.margin}
     as_well = {"smallest_effect": -config.smallest_effect, "margin": 0.0}
     fast, small, transfer = (papers_table(name) for name in config.paper_tables)
@@ -106,7 +106,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
 
 
 def difference(arm: str, other: str) -> str:
-    """The name of a statistic.
+    """Names the statistic that compares two rows.
 
     >>> difference("student", "teacher")
     'student minus teacher'
@@ -115,7 +115,7 @@ def difference(arm: str, other: str) -> str:
 
 
 def papers_table(name: str) -> dict[str, dict[str, float]]:
-    """A table of the paper, `{row: {column: value}}`; accuracies from 0 to 1."""
+    """Reads a table of the paper, `{row: {column: value}}`; accuracies from 0 to 1."""
     columns = dict(paper.table(f"fsp/{name}"))
     arms = columns.pop("arm")
     if "accuracy" in columns:
@@ -130,6 +130,7 @@ def papers_table(name: str) -> dict[str, dict[str, float]]:
 
 
 def _gap(table, arm, other, column="average") -> float | None:
+    """The difference of two rows of the paper's table; `None` if it lacks one."""
     if arm not in table or other not in table:
         return None
     return round(float(np.subtract(table[arm][column], table[other][column])), 4)
