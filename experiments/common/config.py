@@ -34,10 +34,8 @@ class Common:
     """Examples of a training step."""
     eval_batch_size: fields.Count = 500
     """Examples at a time in evaluation."""
-    smallest_effect: fields.Finite = 0.005
+    smallest_effect: fields.Positive = 0.005
     """Smallest difference that counts, of accuracy and of similarity."""
-    margin: fields.NotNegative = 0.005
-    """Half-width of the zone around smallest_effect where a claim stays undecided."""
     members_at_once: fields.Count | None = None
     """Networks of a population trained together. `None` chooses by the backend."""
 

@@ -60,7 +60,7 @@ class Config(common.WithVgg):
     )
     """Measure of similarity."""
     # The paper's own map differs by 0.005 to 0.04 in the layers it speaks of.
-    smallest_effect: fields.Finite = 0.005
+    smallest_effect: fields.Positive = 0.005
 
     def check(self):
         super().check()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
+from experiments.common.study import looks
 from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
@@ -38,7 +39,9 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
         "similarities_by_measure": maps.by_measure(
             functools.partial(similarities, config, arrays), config.measure
         ),
-        "claims": judge_all(claims(config), statistics(config, arrays)),
+        "claims": judge_all(
+            claims(config), statistics(config, arrays), looks=looks(config)
+        ),
     }
 
 
@@ -74,7 +77,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     }
     return {
         "accuracy, distilled minus independent": (
-            final[config.distilled] - final["independent"]
+            100 * (final[config.distilled] - final["independent"])
         ),
         **similarities(config, arrays),
     }

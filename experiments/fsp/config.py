@@ -101,8 +101,7 @@ class Config(common.Common):
     paper_tables: tuple[str, str, str] = ("table1", "table3", "table5")
     """Names of the paper's tables that ours are shown beside."""
     # The spread of the paper's nets is 0.2 to 0.5 %.
-    smallest_effect: fields.Finite = 0.003
-    margin: fields.NotNegative = 0.003
+    smallest_effect: fields.Positive = 0.003
 
     def check(self):
         super().check()
@@ -223,7 +222,6 @@ _SMALL = Config(
     points=10,
     eval_batch_size=400,
     smallest_effect=0.005,
-    margin=0.005,
 )
 PRESETS: Mapping[str, Config] = {
     "smoke": dataclasses.replace(

@@ -44,13 +44,13 @@ class Stage:
         return self.lesson in ("labels", "soft")
 
 
-def plan(config: Config, seeds: Sequence[int]) -> tuple[Stage, ...]:
+def ordered(config: Config, seeds: Sequence[int]) -> tuple[Stage, ...]:
     """Lists all trainings of a run, each after those that it needs.
 
     Rows of one size, part and start share their first stage. With one seed:
 
     >>> from experiments.fsp.config import PRESETS
-    >>> for stage in plan(PRESETS["digits"], [0]):
+    >>> for stage in ordered(PRESETS["digits"], [0]):
     ...     taught = f", taught by {stage.teacher}" if stage.teacher else ""
     ...     count = len(stage.nets)
     ...     print(f"{count} {stage.name}: {stage.start}, {stage.lesson}{taught}")

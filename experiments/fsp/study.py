@@ -30,7 +30,7 @@ from experiments.fsp.nets import Net, probabilities, stage_name, vote
 from experiments.fsp.plan import plan
 from experiments.fsp.results import results
 from experiments.fsp.rows import FAST
-from experiments.fsp.stages import Stage, plan
+from experiments.fsp.stages import Stage, ordered
 from kd_heuristics.runs import RunFolder
 from kd_heuristics.runtime import parallel
 
@@ -39,7 +39,7 @@ def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
     """Trains all rows and judges; returns the run's `(results, arrays)`."""
     run = StudyRun(config, folder, progress, by=compute)
     its = tasks.make(config)
-    stages = plan(config, run.seeds)
+    stages = ordered(config, run.seeds)
     progress.start(total_steps(stages))
 
     trained = train_all(run, its, stages)

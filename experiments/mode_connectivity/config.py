@@ -105,11 +105,10 @@ class Config(common.WithVgg):
     """The curves are evaluated at t = k / intervals."""
     perplexity: fields.Positive = 5.0  # open
     """Perplexity of t-SNE, below the number of points."""
-    as_good_as: fields.Finite = 0.03
+    as_good_as: fields.Positive = 0.03
     """A curve's worst point counts as good down to this share below its worse end."""
-    smallest_effect: fields.Finite = 0.02
+    smallest_effect: fields.Positive = 0.02
     """Smallest difference of curves that counts, in accuracy and in nats."""
-    margin: fields.NotNegative = 0.02
 
     def check(self):
         super().check()

@@ -135,7 +135,7 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
             values = 100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1]
             series.append(Series(arrays["t"], values, words, COLORS[kind]))
         y = Axis("test accuracy", "%")
-        line = Reference(worse, "worse end less the margin")
+        line = Reference(worse, "worse end, less what is as good")
         series.append(segment)
         panels.append(Chart(_title(pair), T, y, series, [line], legend=False))
     title = f"Kinds of curve after {config['curve_epochs'][-1]} epochs"

@@ -68,9 +68,8 @@ class Config(common.WithVgg):
     """Training images, un-augmented, that similarities are measured on."""
     measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
     """Measure of similarity."""
-    smallest_effect: fields.Finite = 0.05
+    smallest_effect: fields.Positive = 0.05
     """Smallest barrier that counts, as a share of the worse end's loss."""
-    margin: fields.NotNegative = 0.05
 
     def check(self):
         super().check()

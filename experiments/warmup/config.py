@@ -87,8 +87,7 @@ class Config(common.WithVgg):
     """Measure of similarity."""
     arms: tuple[str, ...] = tuple(ARMS)
     """Which arms run, of `ARMS`."""
-    smallest_effect: fields.Finite = 0.02
-    margin: fields.NotNegative = 0.02
+    smallest_effect: fields.Positive = 0.02
 
     def check(self):
         super().check()
