@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.study import looks
 from experiments.funmatch.arms import ARMS
-from experiments.funmatch.claims import against, claims, patience
-from experiments.funmatch.config import Config, name
+from experiments.funmatch.claims import claims, statistics
+from experiments.funmatch.config import name
 from experiments.funmatch.materials import Materials
 from experiments.funmatch.students import teacher_forwards
 from kd_heuristics.runs import judge_all, summary
@@ -41,7 +42,11 @@ def results(
         "teacher_accuracy": teacher_accuracy,
         "arms": table,
         "selected": {arm: selected(lengths) for arm, lengths in table.items()},
-        "claims": judge_all(claims(config), statistics(config, arrays)),
+        "claims": judge_all(
+            claims(config),
+            statistics(config, arrays, teacher_accuracy["test"]),
+            looks=looks(config),
+        ),
     }
 
 
@@ -61,22 +66,3 @@ def _score(run: Mapping[str, Any]) -> float:
     """The validation accuracy; below any other where it is not finite."""
     mean = run["validation_accuracy"]["mean"]
     return mean if np.isfinite(mean) else -np.inf
-
-
-def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
-    """The numbers of the claims, a value a seed."""
-    epochs = [setting.epochs for setting in config.settings]
-    final = {
-        (arm, length): arrays[f"{name(arm, length)}/test_accuracy"]
-        for arm in config.main
-        for length in epochs
-    }
-    longest = {
-        against(arm, other): final[arm, epochs[-1]] - final[other, epochs[-1]]
-        for arm in config.main
-        for other in config.main
-    }
-    return longest | {
-        patience(arm): final[arm, epochs[-1]] - final[arm, epochs[0]]
-        for arm in config.main
-    }

@@ -34,6 +34,7 @@ from experiments.funmatch import (
 from experiments.funmatch.arms import ARMS, Setting
 from experiments.funmatch.claims import claims
 from experiments.funmatch.config import PRESETS, Config, name
+from experiments.funmatch.plan import plan
 from experiments.funmatch.results import results
 from experiments.funmatch.students import train_students
 from kd_heuristics import distill
@@ -104,6 +105,7 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
     jobs=jobs,
     scores=scores,
 )
