@@ -106,7 +106,7 @@ def test_what_is_ill_typed_or_out_of_range_is_named(name, field):
         ("sgdr", {"end_rate": -1e-6}, "end_rate must be at least 0, got -1e-06"),
         ("sgdr", {"plane_grid": (1, 3)}, r"plane_grid must be at least 2, got \(1"),
         ("sgdr", {"drop_factor": 2.0}, r"drop_factor must be in \(0, 1\], got 2.0"),
-        ("sgdr", {"margin": math.inf}, "margin must be finite, got inf"),
+        ("sgdr", {"plane_margin": math.inf}, "plane_margin must be finite, got inf"),
         ("warmup", {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         ("warmup", {"rate": 0.0}, "rate must be positive, got 0.0"),
         ("fsp", {"nets": 101}, r"nets must be in \[1, 100\], got 101"),

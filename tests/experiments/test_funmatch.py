@@ -13,12 +13,12 @@ from experiments.common.study import StudyRun
 from experiments.funmatch import lessons, materials, students
 from experiments.funmatch import study as funmatch
 from experiments.funmatch.arms import ARMS, Setting
-from experiments.funmatch.claims import against, claims, patience
+from experiments.funmatch.claims import claims, statistics
 from experiments.funmatch.config import PRESETS, name
-from experiments.funmatch.results import statistics
 from experiments.funmatch.teachers import Teachers
 from kd_heuristics import data, distill, models, runs, training
 from tests.data import prepared_fixture
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
@@ -37,9 +37,11 @@ def folder(tmp_path_factory):
 
 
 def test_leaves_numbers_claims_and_figures(folder):
+    planned.check(funmatch.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert [claim["paper"] for claim in results["claims"]] == [0.0188]
+    keys = [claim["key"] for claim in results["claims"]]
+    assert {"patience/mix", "patience/teacher", "patience/fix/cc"} <= {*keys}
     assert set(results["arms"]) == set(SMOKE.arms)
     for arm, lengths in results["arms"].items():
         assert list(lengths) == ["2", "4"], arm
@@ -197,19 +199,35 @@ def test_statistics_are_of_the_longest_training():
         for setting in config.settings:
             values = np.full(3, 0.1 * place + 0.001 * setting.epochs)
             arrays[f"{name(arm, setting.epochs)}/test_accuracy"] = values
-    found = statistics(config, arrays)
-    np.testing.assert_allclose(found[against("same/ic", "fix/cc")], 0.2)
-    np.testing.assert_allclose(found[patience("mix")], 0.12)
-    for claim in claims(config):
-        assert claim.statistic in found
+            arrays[f"{name(arm, setting.epochs)}/test_kl"] = 1 - values
+    found = statistics(config, arrays, 0.5)
+    np.testing.assert_allclose(found["longest/same/ic/fix/cc"], 20)
+    np.testing.assert_allclose(found["distance/same/ic/fix/cc"], 0.2)
+    np.testing.assert_allclose(found["patience/mix"], 12)
+    np.testing.assert_allclose(found["patience/teacher"], 100 * (0.3 + 0.128 - 0.5))
+    assert {*found} == {claim.key for claim in claims(config)}
+
+
+def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
+    config = dataclasses.replace(PRESETS["digits"], other_arms=("others",)).resolved
+    arrays = {
+        f"{name(arm, setting.epochs)}/{metric}": np.arange(seeds, dtype=float)
+        for arm in config.arms
+        for setting, seeds in config.plan(arm)
+        for metric in ("test_accuracy", "test_kl")
+    }
+    found = statistics(config, arrays, 0.5)
+    assert found["others/mix/others"].tolist() == [0.0]
+    assert len(found["patience/mix"]) == 3
 
 
 def test_claims_carry_the_papers_numbers():
-    found = {claim.statistic: claim.paper for claim in claims(PRESETS["digits"])}
-    assert found[against("same/ic", "fix/cc")] == 0.0402
-    assert found[against("mix", "same/ic")] == 0.006
-    assert found[against("ind/ic", "fix/cc")] is None
-    assert found[patience("mix")] == 0.0188
+    found = {claim.key: claim.paper for claim in claims(PRESETS["digits"].resolved)}
+    assert found["longest/same/ic/fix/cc"] == 4.02
+    assert found["longest/mix/same/ic"] == 0.6
+    assert found["longest/ind/ic/fix/cc"] is None
+    assert found["patience/mix"] == 1.88
+    assert found["patience/fix/cc"] == 1.16
 
 
 def test_the_papers_presets_have_its_table():

@@ -21,6 +21,7 @@ from experiments.common.study import StudyRun
 from experiments.sgdr import study as sgdr
 from experiments.sgdr.iterates import Iterates
 from kd_heuristics import checkpoints, report, runs, training
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -35,6 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_leaves_what_the_run_folder_promises(folder):
+    planned.check(sgdr.STUDY, folder, sgdr.PRESETS["smoke"])
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "config.json",

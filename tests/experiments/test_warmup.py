@@ -17,6 +17,7 @@ from experiments.warmup import study as warmup
 from experiments.warmup.claims import claims
 from experiments.warmup.config import ARMS
 from kd_heuristics import runs
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 SMOKE = warmup.PRESETS["smoke"].resolved
@@ -43,10 +44,11 @@ def variables(folder, tasks):
 
 
 def test_leaves_numbers_claims_and_figures(folder):
+    planned.check(warmup.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(ARMS)
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 6
+    assert len(results["claims"]) == 7
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"figure4.png", "figure5.png", "controls.png"}
 
@@ -223,7 +225,7 @@ def test_a_diverging_arm_has_an_empty_map(variables, tasks):
 
 def test_claims_only_of_the_arms_that_run():
     config = dataclasses.replace(SMOKE, arms=("large", "warmup"))
-    assert len(claims(config)) == 3
+    assert len(claims(config)) == 4
 
 
 @pytest.mark.parametrize(
