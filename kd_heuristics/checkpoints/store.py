@@ -162,6 +162,7 @@ def _replaced(path):
 
 
 def _remove(path):
+    """Deletes a step, and the copy that a killed save left of it."""
     if files.is_store(path):
         (path / manifest.FILE).unlink(missing_ok=True)
         _delete(path)
@@ -188,6 +189,7 @@ def tidy(directory: files.AnyPath) -> None:
 
 
 def _clear(folder: epath.Path) -> None:
+    """Deletes what killed saves left in a folder, and restores replaced steps."""
     if not folder.exists():
         return
     whole = [f"{step:08d}" for step in steps(folder)]

@@ -199,6 +199,7 @@ def _difference(a, b, constants) -> str | None:
 
 
 def _same(a, b) -> bool:
+    """Whether two leaves have equal values; True if jax traces one."""
     if a is b:
         return True
     if not hasattr(a, "dtype"):

@@ -212,6 +212,7 @@ def _kind(node):
 
 
 def _restarted(state, roles):
+    """Returns the counters of a state that restart, by path."""
     found = jax.tree_util.tree_leaves_with_path(state)
     return {
         jax.tree_util.keystr(path): leaf

@@ -161,6 +161,7 @@ def to_host(tree: PyTree) -> PyTree:
 
 
 def _whole(leaf):
+    """Returns an array on the host, gathered from all processes."""
     if not isinstance(leaf, jax.Array):
         return np.asarray(leaf)
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
