@@ -56,7 +56,6 @@ def main(study: Study) -> None:
 
 def show_plan(study: Study, title: str, config: Any, measure: bool = False) -> None:
     """Prints what a run would train; with `measure` its hours, from measured steps."""
-    assert study.plan is not None
     found = study.plan(fields.resolved(config))
     plan.show(title, found, plan.measure(found) if measure else None)
 

@@ -30,6 +30,11 @@ class Job:
     config: Any
 
 
+def _no_plan(config: Any) -> Plan:
+    """The plan of a study that trains nothing."""
+    return Plan(sets=(), trainings=())
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A study as the command line, `reproduce` and the report see it.
@@ -69,7 +74,7 @@ class Study:
     answers: tuple[str, ...] = ()
     figure: str = ""
     subject: str = ""
-    plan: Callable[[Any], Plan] | None = None
+    plan: Callable[[Any], Plan] = _no_plan
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None

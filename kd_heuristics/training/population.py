@@ -13,6 +13,7 @@ from kd_heuristics import points
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
+from kd_heuristics.runtime.leaves import described
 from kd_heuristics.runtime.values import LARGEST, integer
 from kd_heuristics.training.loop import train
 from kd_heuristics.training.provenance import provenance
