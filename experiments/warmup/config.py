@@ -125,7 +125,7 @@ class Config(common.WithVgg):
         )
         count = np.arange(self.epochs * steps_per_epoch)
         table = {
-            kind: np.asarray(schedules.per_epoch(by_epoch, steps_per_epoch)(count))
+            kind: np.array(schedules.per_epoch(by_epoch, steps_per_epoch)(count))
             for kind, by_epoch in (("warm", warm), ("plain", drops))
         }
         if config.warmup_epochs < STAIRS:
