@@ -216,7 +216,7 @@ def num_steps(
     >>> num_steps(1_000, 1_020, 512), num_steps(1_000, 1_020, 512, "carry")
     (1000, 1992)
     """
-    epochs = integers.integer("epochs", epochs, 0)
+    epochs = values.integer("epochs", epochs, 0)
     whole = steps_per_epoch(num_examples, batch_size)
     if check_remainder(remainder) == "drop":
         return epochs * whole
