@@ -84,6 +84,10 @@ class Config(common.Common):
     """SGD's rate over Adam's."""
     sgd_momentum: fields.Fraction = 0.9
     """Momentum of SGD."""
+    shampoo_warmup_steps: fields.Natural = 1800
+    """Steps of Shampoo's warmup. Its rate then falls to 0 on a parabola."""
+    shampoo_decay: fields.NotNegative = 3.75e-4
+    """Weight decay of Shampoo, whatever the setting's."""
     shampoo_rate_factor: fields.Positive = 1.0
     """Shampoo's rate over Adam's."""
     ensemble_crops: fields.Count = 1000
@@ -243,6 +247,7 @@ _SMALL = Config(
     batch_size=32,
     settings=_settings(8, 32, 128, rate=0.01, decay=3e-4, temperature=2.0),
     warmup_steps=20,
+    shampoo_warmup_steps=24,
     ensemble_crops=128,
     flip=False,
     smallest_area=0.25,
@@ -266,6 +271,7 @@ PRESETS: Mapping[str, Config] = {
         main=("fix/cc", "mix"),
         other_arms=(),
         warmup_steps=1,
+        shampoo_warmup_steps=1,
         ensemble_crops=2,
         points=2,
         eval_batch_size=100,
@@ -280,6 +286,7 @@ PRESETS: Mapping[str, Config] = {
         main=("fix/cc", "same/ic", "mix"),  # each arm's program compiles for seconds
         other_arms=("others",),
         warmup_steps=10,
+        shampoo_warmup_steps=12,
     ),
     "digits": _SMALL,
     "cifar10": Config(

@@ -4,6 +4,8 @@ As in big_vision, the authors' trainer: epochs * examples / batch size, rounded 
 nearest. An epoch's incomplete batch takes its other examples from the next epoch.
 """
 
+from experiments.funmatch import optimizers
+from experiments.funmatch.arms import ARMS
 from experiments.funmatch.config import Config, name
 from kd_heuristics import data, training
 
@@ -43,8 +45,15 @@ def trainings(
 
 def check(config: Config, num_examples: int, teacher_examples: int) -> None:
     """Raises ValueError if the warmup does not fit into each training."""
-    for length, _ in trainings(config, num_examples, teacher_examples).values():
-        training.warmup_cosine(length, config.warmup_steps)
+    found = trainings(config, num_examples, teacher_examples)
+    kinds = {
+        name(arm, setting.epochs): ARMS[arm].optimizer
+        for arm in config.arms
+        for setting, _ in config.plan(arm)
+    }
+    for stage, (length, _) in found.items():
+        warmup = optimizers.warmup_steps(config, kinds.get(stage, "adam"))
+        training.warmup_cosine(length, warmup)
 
 
 def total(config: Config, num_examples: int, teacher_examples: int) -> int:

@@ -1,12 +1,13 @@
 """The optimizers of the FunMatch study; rates and lengths are data."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from experiments.funmatch.config import Config
-from kd_heuristics import training
+from kd_heuristics import schedules, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,19 @@ class Make:
     moment_dtype: str
     momentum: float
 
+    def schedule(self, steps: Any, warmup_steps: Any) -> optax.Schedule:
+        """The rate from 0 to 1 and back: a half cosine, for Shampoo a parabola."""
+        if self.kind != "shampoo":
+            return training.warmup_cosine(steps, warmup_steps)
+
+        def parabola(count):
+            left = 1 - count / jnp.maximum(steps - warmup_steps, 1)
+            return jnp.clip(left, 0, 1) ** 2
+
+        return schedules.warmup(parabola, warmup_steps, shift=True)
+
     def __call__(self, rate, decay, steps, warmup_steps):
-        schedule, clip_norm = (
-            training.warmup_cosine(steps, warmup_steps),
-            self.clip_norm,
-        )
+        schedule, clip_norm = self.schedule(steps, warmup_steps), self.clip_norm
         if self.kind == "adam":
             dtype = self.moment_dtype
             return training.adam(
@@ -46,6 +55,11 @@ class Make:
         )
 
 
+def warmup_steps(config: Config, kind: str) -> int:
+    """Steps of the warmup of a kind of optimizer."""
+    return config.shampoo_warmup_steps if kind == "shampoo" else config.warmup_steps
+
+
 def create(
     config: Config, kind: str, rate: float, decay: float, steps: int
 ) -> optax.GradientTransformation:
@@ -55,7 +69,8 @@ def create(
       config: of the study.
       kind: "adam", "sgd" or "shampoo".
       rate: Adam's peak rate; the other kinds multiply it by their factor.
-      decay: weight decay of kernels, which the rate does not multiply.
+      decay: weight decay of kernels, which the rate does not multiply; Shampoo has its
+        own.
       steps: length of the training.
     """
     make = Make(kind, config.clip_norm, config.moment_dtype, config.sgd_momentum)
@@ -64,5 +79,7 @@ def create(
         "sgd": config.sgd_rate_factor,
         "shampoo": config.shampoo_rate_factor,
     }[kind]
-    numbers = (factor * rate, decay, steps, config.warmup_steps)
+    if kind == "shampoo":
+        decay = config.shampoo_decay
+    numbers = (factor * rate, decay, steps, warmup_steps(config, kind))
     return training.bind(make, *map(jnp.float32, numbers))

@@ -97,13 +97,15 @@ def train_on_labels(
         its.sets.batches("whole", view, seed),
         num_steps=steps,
         seed=seed,
-        log_every_steps=max(1, steps // config.points),
         stage=stage,
-        metrics=run.metrics,
-        directory=run.folder.training(stage, run.by),
+        logging=training.Logging(
+            run.metrics,
+            log_every_steps=max(1, steps // config.points),
+            progress=run.progress.advance,
+        ),
+        checkpoints=training.Checkpoints(run.folder.training(stage, run.by)),
         batch_norm=config.batch_norm,
         on_nonfinite=config.on_nonfinite,
-        progress=run.progress.advance,
         **its.training_options,
     )
     variables = training.with_stats(state.params, state.batch_stats)

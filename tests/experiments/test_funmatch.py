@@ -10,7 +10,7 @@ import pytest
 
 from experiments.common import launch
 from experiments.common.study import StudyRun
-from experiments.funmatch import lengths, lessons, materials, students
+from experiments.funmatch import lengths, lessons, materials, optimizers, students
 from experiments.funmatch import study as funmatch
 from experiments.funmatch.arms import ARMS, Grid, Setting
 from experiments.funmatch.claims import claims, statistics
@@ -394,3 +394,21 @@ def test_a_set_of_the_paper_end_to_end(tmp_path, monkeypatch):
     for trained in results["arms"].values():
         for found in trained.values():
             assert np.isfinite(found["test_kl"]["values"]).all()
+
+
+def test_shampoos_rate_rises_on_a_line_and_falls_on_a_parabola():
+    schedule = optimizers.Make("shampoo", 1.0, "float32", 0.9).schedule(10, 4)
+    expected = [t / 4 for t in range(4)] + [(1 - t / 6) ** 2 for t in range(7)]
+    np.testing.assert_allclose([schedule(t) for t in range(11)], expected, atol=1e-6)
+
+
+def test_shampoo_has_its_own_warmup_and_decay():
+    config = PRESETS["flowers"]
+    assert optimizers.warmup_steps(config, "shampoo") == 1800
+    assert optimizers.warmup_steps(config, "adam") == 1500
+    assert config.shampoo_decay == 3.75e-4
+    short = dataclasses.replace(
+        SMOKE, main=("mix",), other_arms=("shampoo",), shampoo_warmup_steps=100
+    ).resolved
+    with pytest.raises(ValueError, match="warmup_steps must lie in"):
+        lengths.check(short, 64, 64)
