@@ -1,12 +1,11 @@
 """Runs a study in its run folder."""
 
 import contextlib
-import dataclasses
 import time
 import traceback
 from typing import Any
 
-from experiments.common import progress
+from experiments.common import progress, protocol
 from experiments.common.figures import draw
 from experiments.common.study import Study
 from kd_heuristics import checkpoints, data, runs, training
@@ -62,7 +61,7 @@ def _run(study, config, folder):
         **study.opening,
         "config": config,
         "claims": study.claims(config),
-        "deviations": deviations(config, study.presets[study.paper_preset]),
+        **_beside_the_paper(study, config),
         "strategies": parallel.strategies(),
     }
     folder.open(described, study.extendable, FREE)
@@ -90,6 +89,18 @@ def _run(study, config, folder):
         print(f"{study.name}: {count}")
 
 
+def _beside_the_paper(study: Study, config: Any) -> dict[str, Any]:
+    """What config.json has of the paper's preset and values."""
+    name = study.leans_on(config)
+    preset = study.presets[name]
+    rows = protocol.table(config, study.protocol.get(name, {}), preset)
+    return {
+        "paper_preset": name,
+        "deviations": protocol.deviations(config, preset),
+        "protocol": [row for row in rows if row.status != protocol.OURS],
+    }
+
+
 def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
     """What became infinite or NaN in a run, for its results.
 
@@ -110,13 +121,6 @@ def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
         "skipped_updates": skipped,
         "first_nonfinite_step": first,
     }
-
-
-def deviations(config: Any, paper: Any) -> dict[str, tuple[Any, Any]]:
-    """The fields in which a config differs from the paper's: (this, the paper's)."""
-    fields = [field.name for field in dataclasses.fields(config)]
-    pairs = {name: (getattr(config, name), getattr(paper, name)) for name in fields}
-    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
 def describe(error: Exception) -> dict[str, str]:

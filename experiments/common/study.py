@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common.plan import Plan
+from experiments.common.protocol import Entries, deviations
 from experiments.common.task import Task
 from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.plots import Figure
@@ -47,7 +48,8 @@ class Study:
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
       plan: `config -> Plan`, what a run trains; needs neither data nor devices.
-      paper_preset: the preset with the paper's own values.
+      protocol: `{preset: entries}` of the paper's own presets, see `protocol.Entry`.
+      paper_preset: the one of them that presets of ours lean on.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
       scores: `results -> (validation score, what to report)` of a finished job.
       extendable: fields of the config that may grow in a run folder: no step that was
@@ -69,6 +71,7 @@ class Study:
     figure: str = ""
     subject: str = ""
     plan: Callable[[Any], Plan] | None = None
+    protocol: Mapping[str, Entries] = dataclasses.field(default_factory=dict)
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
@@ -86,6 +89,17 @@ class Study:
         for name in names:
             if not any(rules.covers(name, key) for key in keys):
                 nearest.choose(name, keys, f"claim, which {owner} names:")
+
+    def leans_on(self, config: Any) -> str:
+        """The paper's preset that a config is made from, or leans on.
+
+        The closest preset, by the number of fields that differ, is the one that flags
+        or a sweep changed; if that is ours it leans on `paper_preset`.
+        """
+        closest = min(
+            self.presets, key=lambda name: len(deviations(config, self.presets[name]))
+        )
+        return closest if closest in self.protocol else self.paper_preset
 
     @property
     def opening(self) -> dict[str, Any]:

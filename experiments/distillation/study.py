@@ -29,6 +29,7 @@ from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import PRESETS, Config
 from experiments.distillation.lab import Laboratory
 from experiments.distillation.plan import plan
+from experiments.distillation.protocol import PROTOCOL
 from kd_heuristics.runs import judge_all, summary
 
 
@@ -156,6 +157,7 @@ STUDY = Study(
     figure="figure6",
     subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

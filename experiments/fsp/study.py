@@ -27,6 +27,7 @@ from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lab import Laboratory
 from experiments.fsp.plan import plan
+from experiments.fsp.protocol import PROTOCOL
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
 from kd_heuristics.runs import judge_all, summary
 
@@ -109,6 +110,7 @@ STUDY = Study(
     figure="tables",
     subject="{teacher} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

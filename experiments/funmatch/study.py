@@ -31,6 +31,7 @@ from experiments.funmatch.arms import ARMS, Setting
 from experiments.funmatch.claims import against, claims, patience
 from experiments.funmatch.config import PRESETS, Config, name
 from experiments.funmatch.lab import Laboratory
+from experiments.funmatch.protocol import PROTOCOL
 from kd_heuristics.runs import judge_all, summary
 
 
@@ -151,6 +152,8 @@ STUDY = Study(
     figure="patience",
     subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
+    paper_preset="flowers",
     compute=compute,
     figures=figures.figures,
     claims=claims,

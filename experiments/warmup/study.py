@@ -39,6 +39,7 @@ from experiments.warmup.layers import (
     relative_change,
 )
 from experiments.warmup.plan import plan
+from experiments.warmup.protocol import PROTOCOL
 from kd_heuristics import checkpoints, freezing, training
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runs import judge_all, summary
@@ -341,6 +342,7 @@ STUDY = Study(
     figure="figure4",
     subject="{model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,
