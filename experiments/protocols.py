@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments import reproduce
-from experiments.common import protocol
+from experiments.common import fields, protocol
 from experiments.common.protocol import DIFFERS, OPEN, OURS, SAME, Row
 from experiments.common.study import Study
 
@@ -25,9 +25,9 @@ and how the two stand.
 - **not of the paper**: the field concerns our runs alone (seeds, devices, evaluation).
 
 "Author's later code" is public code of a paper's author, not that of the original runs;
-"code" in FunMatch's tables is what its authors released. Values that were read off a
-figure are marked so. `python -m experiments.protocols` writes this page from the presets
-and each study's `protocol.py`. A run's page shows the same table for its own preset.
+"code" in FunMatch's tables is what its authors released. Values read off a figure are
+marked so. `python -m experiments.protocols` writes this page from the presets and each
+study's `protocol.py`. A run's page shows the same table for its own preset.
 """
 
 
@@ -51,7 +51,7 @@ def tables(study: Study) -> dict[str, list[Row]]:
     """The rows of each of the paper's own presets of a study."""
     found = {}
     for name, entries in study.protocol.items():
-        config = study.presets[name]
+        config = fields.resolved(study.presets[name])
         protocol.check(config, entries)
         found[name] = protocol.table(config, entries, config)
     return found
@@ -86,7 +86,9 @@ def _embedded(study: Study) -> str:
     paper = study.paper_preset
     values = {
         name: {
-            path: protocol.words(protocol.value(study.presets[name], path))
+            path: protocol.words(
+                protocol.value(fields.resolved(study.presets[name]), path)
+            )
             for path in study.protocol[paper]
         }
         for name in (paper, *names)

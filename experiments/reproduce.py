@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.common import distributed, launch, plan
+from experiments.common import distributed, fields, launch, plan
 from experiments.distillation import study as distillation
 from experiments.fsp import study as fsp
 from experiments.funmatch import study as funmatch
@@ -80,7 +80,7 @@ def show_plans(preset: str) -> None:
         launch.show_plan(study, f"{study.name} {preset}", study.presets[preset])
     plan.table_of_presets(
         [
-            (f"{study.name} {name}", study.plan(config))
+            (f"{study.name} {name}", study.plan(fields.resolved(config)))
             for study in STUDIES
             for name, config in study.presets.items()
         ]

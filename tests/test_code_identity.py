@@ -222,9 +222,10 @@ def test_what_is_handed_to_plots_and_claims_changes_nothing(tree, text, same):
 
 def test_of_the_library_it_takes_what_is_used():
     found = {*code_identity.modules(curves.line)}
-    names = ("curves.curve", "curves.trees", "pytrees.leaf_names", "runtime.precision")
+    names = ("curves.curve", "curves.trees", "pytrees.leaf_names")
+    names += ("runtime.leaves", "runtime.precision")
     assert found == {f"kd_heuristics.{name}" for name in names}
-    found = {*code_identity.modules(points.exact)}
+    found = {*code_identity.modules(points.refit_exact)}
     assert "kd_heuristics.points.moments" in found
     for part in ("plots", "report", "cli", "similarity"):
         assert not any(name.startswith(f"kd_heuristics.{part}") for name in found)
@@ -259,8 +260,57 @@ def test_a_function_without_a_file_is_known_by_its_source(tmp_path):
         "kd_heuristics.curves.curve",
         "kd_heuristics.curves.trees",
         "kd_heuristics.pytrees.leaf_names",
+        "kd_heuristics.runtime.leaves",
         "kd_heuristics.runtime.precision",
     ]
+
+
+OUTSIDE = """
+import functools
+RATE, NAMES, TEXT, OTHER = 0.5, ("a", 1), "x", 3
+
+def helper(x, by=RATE):
+    return x * 7
+
+def stage(x):
+    @functools.cache
+    def inner(y):
+        return y * RATE + len(NAMES) + len(TEXT)
+    return helper(inner(x))
+
+class Stage:
+    def run(self, x):
+        return x * RATE
+"""
+CHANGES = [  # old, new, whether it changes: stage, Stage, its method
+    ("3", "4", [False, False, False]),  # nobody reads it
+    ("0.5", "0.25", [True, True, True]),
+    ('("a", 1)', '("a", 2)', [True, False, False]),
+    ('"x"', '"xy"', [True, False, False]),
+    ("x * 7", "x * 8", [True, False, False]),
+    ("by=RATE", "by=2", [True, False, False]),
+    ("x * RATE", "x * 2 * RATE", [False, True, True]),
+]
+
+
+@pytest.mark.parametrize("place", ["-", "/dev/stdin"])
+def test_a_script_from_standard_input_is_known_by_code_and_plain_values(place):
+    script = f"""
+from kd_heuristics.runs import code_identity
+
+def digests(text):
+    exec(compile(text, "<stdin>", "exec"), globals())
+    return [code_identity.modules(x) for x in (stage, Stage, Stage().run)]
+
+before = digests({OUTSIDE!r})
+assert digests({OUTSIDE!r}) == before
+for old, new, expected in {CHANGES!r}:
+    now = digests({OUTSIDE!r}.replace(old, new))
+    assert [a != b for a, b in zip(before, now)] == expected, (old, now)
+"""
+    command = [sys.executable, place]
+    done = subprocess.run(command, input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("study", ["sgdr", "fsp", "funmatch", "warmup"])

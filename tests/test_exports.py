@@ -18,6 +18,7 @@ from jax import export
 
 from experiments.funmatch import lessons
 from kd_heuristics import curves, data, distill, models, points, similarity, training
+from tests.grouped import grouped
 
 PLATFORMS = [("cuda", "tpu"), ("cpu",)]
 RANDOM = np.random.default_rng(0)
@@ -150,9 +151,9 @@ def options():
 def test_training_step(name, lower):
     def call():
         objective = OBJECTIVES[name]()
-        training.fit(objective, **options(), batches=BATCHES, num_steps=2)
+        training.fit(objective, batches=BATCHES, num_steps=2, **grouped(options()))
 
-    plain_convolutions(lower("training.fit", "advance", call))
+    plain_convolutions(lower("training.loop", "advance", call))
 
 
 def test_curve_fitting(lower):
@@ -163,9 +164,9 @@ def test_curve_fitting(lower):
     own = options() | {"params": (params,)}
 
     def call():
-        training.fit(objective, **own, batches=BATCHES, num_steps=2)
+        training.fit(objective, batches=BATCHES, num_steps=2, **grouped(own))
 
-    plain_convolutions(lower("training.fit", "advance", call))
+    plain_convolutions(lower("training.loop", "advance", call))
 
 
 def test_population_at_once(lower):
@@ -182,7 +183,7 @@ def test_population_at_once(lower):
     def call():
         training.population(members, BATCHES, num_steps=2)
 
-    plain_convolutions(lower("training.fit", "advance", call, at_once))
+    plain_convolutions(lower("training.loop", "advance", call, at_once))
 
 
 def test_points_of_a_curve_at_once(lower):

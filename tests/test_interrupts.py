@@ -80,8 +80,9 @@ with interrupts.handled():
     os.write(1, b"ready\\n")
     try:
         training.fit(objective, jnp.float32(1), {}, optax.sgd(0.1),
-            lambda seed, step: step, num_steps=10**6, log_every_steps=10**6,
-            steps_per_call=1, directory=folder, progress=progress)
+            lambda seed, step: step, num_steps=10**6, steps_per_call=1,
+            logging=training.Logging(log_every_steps=10**6, progress=progress),
+            checkpoints=training.Checkpoints(directory=folder))
     except interrupts.Interrupted as stop:
         print("saves", len(saves), len(checkpoints.steps(folder)), flush=True)
         os._exit(stop.status)

@@ -54,25 +54,39 @@ def test_a_killed_holder_locks_nobody_out(tmp_path, holder):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_lock_whose_holder_wrote_nothing_or_nonsense(tmp_path):
-    for content in (b"", b"{", b"[]", b'{"pid": 1}'):
-        with locks.lock(tmp_path):
-            (tmp_path / locks.FILE).write_bytes(content)
-            with pytest.raises(locks.LockedError, match="only just"):
-                locks._acquire(tmp_path / locks.FILE)
-
-
-def test_the_file_taken_away_while_it_was_opened(tmp_path, monkeypatch):
-    """The holder removes it between another's opening and locking it."""
-    real, found = locks._is, []
-
-    def late(path, descriptor):
-        if not found:
-            path.unlink()
-        found.append(real(path, descriptor))
-        return found[-1]
-
-    monkeypatch.setattr(locks, "_is", late)
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"pid": 1}'])
+def test_a_lock_whose_holder_wrote_nothing_or_nonsense(tmp_path, content):
     with locks.lock(tmp_path):
-        assert (tmp_path / locks.FILE).exists()
-    assert found == [False, True]
+        owner = tmp_path / locks.OWNER
+        owner.unlink() if content is None else owner.write_bytes(content)
+        with (
+            pytest.raises(locks.LockedError, match="only just"),
+            locks.lock(tmp_path),
+        ):
+            pass
+    assert not [*tmp_path.iterdir()]
+
+
+COUNT = """
+import pathlib, sys
+from kd_heuristics.runtime import locks
+folder, count = pathlib.Path(sys.argv[1]), 0
+while count < 50:
+    try:
+        with locks.lock(folder):
+            inside = folder.parent / "inside"
+            inside.mkdir()  # fails while another is inside
+            inside.rmdir()
+            count += 1
+    except locks.LockedError:
+        pass
+"""
+
+
+def test_one_at_a_time_while_the_file_comes_and_goes(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    command = [sys.executable, "-c", COUNT, str(folder)]
+    started = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(120) for process in started] == [0, 0, 0]
+    assert not [*folder.iterdir()]

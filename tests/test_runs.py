@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics import checkpoints, runs
 
+FORMAT = {"format": runs.FORMAT}
 DESCRIBED = {"study": "s", "config": {"seeds": 3, "rate": 0.1}}
 
 
@@ -23,6 +24,17 @@ def test_reopening_the_same_run_is_fine_and_another_is_listed(tmp_path):
     assert (folder.path / "config.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("there", [None, 1, runs.FORMAT + 1, "x"])
+def test_a_folder_of_another_format_is_refused_in_a_sentence(tmp_path, there):
+    folder = runs.RunFolder(tmp_path)
+    own = {} if there is None else {"format": there}
+    folder.write_json("config.json", own | DESCRIBED)
+    words = "no format" if there is None else f"format {there}"
+    with pytest.raises(runs.RunError, match=rf"has {words}, .*--workdir, or remove"):
+        folder.open(DESCRIBED)
+    assert folder.read_json("config.json") == own | DESCRIBED
+
+
 def test_a_folder_with_other_files_is_not_taken(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(runs.RunError, match=r"not a run folder \(first: thesis.tex\)"):
@@ -30,7 +42,10 @@ def test_a_folder_with_other_files_is_not_taken(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("left", [".writable", ".lock", ".partial-config.json"])
+LEFT = [".writable", ".lock", ".lock-owner", ".partial-config.json"]
+
+
+@pytest.mark.parametrize("left", LEFT)
 def test_what_a_killed_start_left_is_no_hindrance(tmp_path, left):
     (tmp_path / left).write_text("x")
     folder = runs.RunFolder(tmp_path)
@@ -147,6 +162,12 @@ def test_checkpoints_of_other_code_are_refused_made_anew_or_accepted(tmp_path, s
     with pytest.raises(runs.CodeChangedError, match=OTHER):
         open_(MENDED)
     assert checkpoints.steps(open_(MENDED, "accept")) == [3]
+    # The other code has trained no step: the first alone made it.
+    assert checkpoints.steps(open_(FIRST)) == [3]
+    with pytest.raises(runs.CodeChangedError, match=OTHER):
+        open_(MENDED)
+    open_(MENDED, "accept")
+    checkpoints.save(directory, 5, {"a": jnp.ones(2)})
     # From here on two codes have trained it: neither alone made it.
     for text in (FIRST, MENDED):
         with pytest.raises(runs.CodeChangedError, match=OTHER):
@@ -188,7 +209,7 @@ def test_other_words_are_written_and_refuse_nothing(tmp_path, words):
     folder = runs.RunFolder(tmp_path)
     folder.open(WORDED)
     folder.open(WORDED | words)
-    assert folder.read_json("config.json") == WORDED | words
+    assert folder.read_json("config.json") == FORMAT | WORDED | words
 
 
 @pytest.mark.parametrize(
@@ -205,7 +226,7 @@ def test_another_rule_of_a_claim_is_another_run(tmp_path, change, named):
     folder.open(WORDED)
     with pytest.raises(runs.RunError, match=named):
         folder.open(WORDED | {"claims": [CLAIM | change, WORDED["claims"][1]]})
-    assert folder.read_json("config.json") == WORDED
+    assert folder.read_json("config.json") == FORMAT | WORDED
 
 
 def test_other_words_leave_the_free_fields_that_are_there(tmp_path):
@@ -214,7 +235,7 @@ def test_other_words_leave_the_free_fields_that_are_there(tmp_path):
     folder.open(one)
     other = {"config": {"devices": 4, "rate": 0.1}, "question": "Why?"}
     folder.open(one | other, free=("devices",))
-    assert folder.read_json("config.json") == one | {"question": "Why?"}
+    assert folder.read_json("config.json") == FORMAT | one | {"question": "Why?"}
 
 
 def test_types_of_ml_dtypes_are_written_as_float32(tmp_path):

@@ -203,7 +203,9 @@ def test_sgdr_at_all_restarts_below_2_31(case):
     else:
         restarts = cycles(case["period"], case["mult"], int(inclusive))[0][1:]
         cycle = np.arange(1, len(restarts) + 1)
-        listed = sgdr_restarts(case["period"], case["mult"], LAST + 1, inclusive)
+        listed = sgdr_restarts(
+            case["period"], case["mult"], LAST + 1, inclusive=inclusive
+        )
         assert listed == restarts.tolist()
     ramp = case["warmup"] if case.get("every", False) else 0
     near = restarts - 1, restarts, np.minimum(restarts + ramp, LAST)
@@ -509,7 +511,7 @@ def test_sgdr_lies_between_its_ends_and_restarts_where_listed(
     values = np.asarray(schedule(counts))
     assert values.min() >= np.float32(0.02)
     assert values.max() <= np.float32(0.3)
-    listed = sgdr_restarts(period, mult, offset + 500, inclusive)
+    listed = sgdr_restarts(period, mult, offset + 500, inclusive=inclusive)
     rises = counts[1:][np.diff(values) > 0]
     assert set(rises.tolist()) <= set(listed)
     assert (values[np.isin(counts, listed)] == np.float32(0.3)).all()

@@ -275,7 +275,7 @@ def test_statistics_may_be_refreshed_at_every_point():
         return {"square": jnp.square(batch["x"] @ params["w"] - stats["mean"])}
 
     stats = {"mean": jnp.float32(0), "var": jnp.float32(1)}
-    refresh = points.exact(moments, stats, BATCHES)
+    refresh = points.refit_exact(moments, stats, BATCHES)
     surface = surfaces.evaluate(
         PLANE.at, XS, YS, {"train": BATCHES}, centred, refresh_stats=refresh
     )

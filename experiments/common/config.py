@@ -10,37 +10,66 @@ from kd_heuristics.runtime import nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common:
-    """Seeds, data and how networks are trained, whatever they are trained for.
+    """Seeds, data and how networks are trained, whatever they are trained for."""
 
-    Attributes:
-      seeds: number of seeds; every number is reported with its spread over them.
-      first_seed: the seeds are first_seed, first_seed + 1, ...
-      dataset: a set of `data.names()`.
-      test_split: what test numbers are measured on; validation, to choose settings.
-      train_examples: training images used, the first ones; None: all.
-      dtype: of the forward and backward pass; parameters and losses stay float32.
-      devices: number of devices that each batch is split over.
-      batch_norm: over which examples batch norm averages: the whole batch, or each
-        device's part.
-      on_nonfinite: on a NaN or infinity: stop, skip that update, or record it and
-        continue.
-      members_at_once: networks of a population trained together; None: by the backend.
-    """
-
-    seeds: int = 3
-    first_seed: int = 0
+    seeds: fields.Count = 3
+    """Number of seeds. Every number is reported with its spread over them."""
+    first_seed: fields.Natural = 0
+    """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "cifar10"
+    """Name of the dataset, one of `data.names()`."""
     test_split: Literal["test", "validation"] = "test"
-    train_examples: int | None = None
+    """Images that test numbers are measured on; validation, to choose settings."""
+    train_examples: fields.Count | None = None
+    """Training images used, the first ones. `None` uses all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    devices: int = 1
+    """Type of the forward and backward pass. Parameters and losses stay float32."""
+    devices: fields.Count = 1
+    """Number of devices that each batch is split over."""
     batch_norm: Literal["global", "device"] = "global"
+    """Examples that batch norm averages over: the whole batch, or each device's."""
     on_nonfinite: Literal["raise", "skip", "record"] = "raise"
-    members_at_once: int | None = None
+    """On a NaN or infinity: stop, skip that update, or record it and continue."""
+    batch_size: fields.Count = 100
+    """Examples of a training step."""
+    eval_batch_size: fields.Count = 500
+    """Examples at a time in evaluation."""
+    smallest_effect: fields.Positive = 0.005
+    """Smallest difference that counts, of accuracy and of similarity."""
+    members_at_once: fields.Count | None = None
+    """Networks of a population trained together. `None` chooses by the backend."""
 
     def __post_init__(self):
         fields.check(self)
+        if self.resolved is self:  # else the resolved one has checked itself
+            self.check()
+
+    def check(self) -> None:
+        """Raises ValueError if fields are at odds; only of a resolved config."""
         nearest.choose(self.dataset, data.names(), "dataset")
+        parts = self.devices if self.batch_norm == "device" else 1
+        for name, size in vars(self).items():
+            if not name.endswith("batch_size") or name == "eval_batch_size":
+                continue
+            if self.train_examples is not None and size > self.train_examples:
+                raise ValueError(
+                    f"{name} must be at most train_examples, {self.train_examples}: a "
+                    f"smaller last batch is dropped, so none would be left; got {size}"
+                )
+            if size % parts:
+                raise ValueError(
+                    f"{name} must be a multiple of devices, {parts}, with batch_norm="
+                    f"'device', which has parts of one size; got {size}"
+                )
+
+    def derived(self) -> dict[str, Any]:
+        """Values of the fields that follow from others."""
+        return {}
+
+    @property
+    def resolved(self) -> Any:
+        """The config with the fields that follow from others; what a study sees."""
+        return fields.resolved(self)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -54,23 +83,26 @@ class Common:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WithVgg(Common):
-    """A study whose networks are VGGs, or whatever else `models` has.
-
-    Attributes:
-      model: network, of `models.names()`.
-      width: multiplies the number of channels.
-      classifier_width: units of the hidden classifier layers; not of a ResNet.
-      dropout_rate: of the classifier; of a VGG only.
-    """
+    """A study whose networks are VGGs, or whatever else `models` has."""
 
     model: str = "vgg16"
-    width: float = 1.0
+    """Name of the network, one of `models.names()`."""
+    width: fields.Positive = 1.0
+    """Factor of the number of channels."""
     # Open in the papers; Garipov et al. 2018 have 512.
-    classifier_width: int = 512
-    dropout_rate: float = 0.5
+    classifier_width: fields.Count = 512
+    """Units of the hidden classifier layers. Ignored by a ResNet."""
+    dropout_rate: fields.Fraction = 0.5
+    """Dropout rate of the classifier, of a VGG only."""
+    momentum: fields.Fraction = 0.9
+    """Momentum of SGD."""
+    weight_decay: fields.NotNegative = 5e-4
+    """L2 coefficient on the kernels."""
+    clip_norm: fields.Positive | None = None
+    """Largest global norm of the gradient. `None` disables clipping."""
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         models.check(self.model, 10, **self.model_options)
 
     @property

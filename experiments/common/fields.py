@@ -1,172 +1,149 @@
-"""What every config is checked for before any device work: types, ranges, conflicts.
+"""Types of config fields, each with its constraint; how they are checked and derived.
 
-The range of a field follows from its name, so that a new study's fields are checked as
-the old ones are; `test_fields.py` says where a name has no rule.
+A config is a frozen dataclass. A field's annotation says what values it takes, and the
+docstring below the field is its help on the command line. A field that follows from
+others is `Derived` (`None` derives it), or a `Length` (a share of another length). The
+config's method `derived()` returns their values, and `resolved` fills them in.
 """
 
 import dataclasses
 import math
+import operator
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Interval, IsFinite, Predicate
 
 from kd_heuristics.runtime import nearest
 
-Rule = tuple[str, Callable[[Any], bool]]
 
-COUNT: Rule = ("at least 1", lambda value: value >= 1)
-NATURAL: Rule = ("at least 0", lambda value: value >= 0)
-POSITIVE: Rule = ("positive", lambda value: value > 0)
-NOT_NEGATIVE: Rule = ("not negative", lambda value: value >= 0)
-FRACTION: Rule = ("in [0, 1)", lambda value: 0 <= value < 1)
-FACTOR: Rule = ("in (0, 1]", lambda value: 0 < value <= 1)
-FINITE: Rule = ("finite", lambda value: True)
+def ascend(values: Sequence[float]) -> bool:
+    """Whether no value is below the one before."""
+    return list(values) == sorted(values)
 
-# The first that a name ends with. Elements of tuples have the rule of their field.
-RULES: dict[str, Rule] = {
-    "end_rate": NOT_NEGATIVE,
-    "init_rate": NOT_NEGATIVE,
-    "dropout_rate": FRACTION,
-    "momentum": FRACTION,
-    "rate": POSITIVE,
-    "drop_factor": FACTOR,
-    "fraction": FACTOR,
-    "area": FACTOR,
-    "rates": POSITIVE,
-    "decays": NOT_NEGATIVE,
-    "paper": FINITE,
-    "factor": POSITIVE,
-    "width": POSITIVE,
-    "norm": POSITIVE,
-    "temperature": POSITIVE,
-    "temperatures": POSITIVE,
-    "perplexity": POSITIVE,
-    "decay": NOT_NEGATIVE,
-    "weight": NOT_NEGATIVE,
-    "margin": NOT_NEGATIVE,
-    "smallest_effect": FINITE,
-    "as_good_as": FINITE,
-    "first_seed": NATURAL,
-    "padding": NATURAL,
-    "first_stage_epochs": NATURAL,
-    "teacher_epochs": NATURAL,
-    "other_epochs": NATURAL,
-    "warmup_steps": NATURAL,
-    "workers": NATURAL,
-    "pairs": NATURAL,
-    "planes": NATURAL,
-    "drops": NATURAL,
-    "drops_epochs": NATURAL,
-    "plane_iterates": NATURAL,
-    "epochs": COUNT,
-    "steps": COUNT,
-    "batch_size": COUNT,
-    "examples": COUNT,
-    "seeds": COUNT,
-    "devices": COUNT,
-    "at_once": COUNT,
-    "micro_batches": COUNT,
-    "intervals": COUNT,
-    "grid": COUNT,
-    "mult": COUNT,
-    "nets": COUNT,
-    "points": COUNT,
-    "size": COUNT,
-    "crops": COUNT,
-    "source_classes": COUNT,
-    "num_t": COUNT,
-}
-ASCENDING = ("drops", "drops_epochs")
+
+T = TypeVar("T")
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Finite = IsFinite[float]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, lt=1)]
+Share = Annotated[float, Interval(gt=0, le=1)]
+Ascending = Predicate(ascend)
+if TYPE_CHECKING:  # Studies see resolved configs only.
+    Length = Any
+    Derived = Annotated[T, "derived"]
+else:
+    Length = Natural | Share  # `int`: epochs or steps; `float`: share of a length
+    Derived = T | None
+Drops = Annotated[tuple[Length, ...], Ascending]
+DERIVED: Any = None
 
 
 def check(config: Any) -> None:
-    """Raises where a config's fields are ill-typed, out of range or at odds.
+    """Raises ValueError if a field is ill-typed or out of range.
 
-    Args:
-      config: a dataclass; those inside it have been checked when they were made.
-
-    Raises:
-      ValueError: with the field, its value and what it must be.
+    The message names the field, its value and what it must be. Dataclasses inside the
+    config have checked themselves.
     """
-    hints = typing.get_type_hints(type(config))
+    hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        _check_type(field.name, value, hints[field.name])
-        for number in _numbers(value):
-            _check_range(field.name, value, number)
-        if field.name in ASCENDING and list(value) != sorted(value):
-            raise ValueError(f"{field.name} must ascend, got {value}")
-    _check_batches(config)
+        value, hint = getattr(config, field.name), hints[field.name]
+        words = _problem(field.name, value, hint)
+        if words is not None:
+            words = words or f"be of type {_kind(config, field.name)}"
+            raise ValueError(f"{field.name} must {words}, got {value!r}")
 
 
-def rule(name: str) -> Rule | None:
-    """The rule of a field of numbers; None where none is known.
+def resolved(config: Any) -> Any:
+    """The config, and those inside it, with the fields that follow from others."""
+    parts = {n: v for n, v in vars(config).items() if dataclasses.is_dataclass(v)}
+    changes = {name: resolved(part) for name, part in parts.items()}
+    changes |= getattr(config, "derived", dict)()
+    # By their words: 1 and 1.0 are equal, but the second is a share.
+    changes = {n: v for n, v in changes.items() if repr(v) != repr(getattr(config, n))}
+    return dataclasses.replace(config, **changes) if changes else config
 
-    >>> rule("small_batch_size")[0]
-    'at least 1'
+
+def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
+    """Shares of a length, rounded down, at least 1; integers as they are.
+
+    >>> within((0.3, 0.75), 30), within((0.3, 0.6, 0.8), 2), within((60, 150), 30)
+    ((9, 22), (1, 1, 1), (60, 150))
     """
-    found = (RULES[end] for end in RULES if name == end or name.endswith(f"_{end}"))
-    return next(found, None)
+    # 11 / 21 * 21_000 must be 11,000 however it is rounded.
+    return tuple(
+        value if isinstance(value, int) else max(1, int(round(value * length, 6)))
+        for value in values
+    )
 
 
-def _check_range(name, value, number):
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value}")
-    found = rule(name)
-    if found is not None and not found[1](number):
-        raise ValueError(f"{name} must be {found[0]}, got {value}")
+def given(value: T | None, derived: T) -> T:
+    """What the user gave, else what follows from other fields."""
+    return derived if value is None else value
 
 
-def _numbers(value):
-    """The numbers in a field, through tuples."""
-    if isinstance(value, tuple):
-        return [number for part in value for number in _numbers(part)]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return [value] if is_number else []
-
-
-def _check_type(name, value, hint):
-    if typing.get_origin(hint) is Literal and isinstance(value, str):
-        nearest.choose(value, typing.get_args(hint), name)
-    elif not _fits(value, hint):
-        words = getattr(hint, "__name__", None) if isinstance(hint, type) else hint
-        raise ValueError(f"{name} must be of type {words}, got {value!r}")
-
-
-def _fits(value, hint) -> bool:
+def _problem(name: str, value: Any, hint: Any) -> str | None:
+    """What a value must do; "" if its type is wrong, None if nothing is."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in inside)
+    if origin is Annotated:
+        found = _problem(name, value, inside[0])
+        broken = (_words(rule) for rule in inside[1:] if not _holds(value, rule))
+        return next(broken, None) if found is None else found
+    if origin in _UNIONS:
+        parts = [_problem(name, value, part) for part in inside]
+        return None if None in parts else " or ".join(filter(None, parts))
+    if origin is Literal and isinstance(value, str):
+        nearest.choose(value, inside, name)
     if origin is Literal:
-        return value in inside
+        return None if value in inside else ""
     if origin is tuple:
         if not isinstance(value, tuple):
-            return False
-        if inside[1:] == (...,):
-            return all(_fits(part, inside[0]) for part in value)
-        return len(value) == len(inside) and all(map(_fits, value, inside))
+            return ""
+        kinds = inside[:1] * len(value) if inside[1:] == (...,) else inside
+        found = [_problem(name, *pair) for pair in zip(value, kinds, strict=False)]
+        first = next((words for words in found if words is not None), None)
+        return first if len(value) == len(kinds) else ""
     if hint in (int, float):
-        kinds = (int,) if hint is int else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool)
-    return not isinstance(hint, type) or isinstance(value, hint)
+        types_ = int if hint is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types_):
+            return ""
+        return None if math.isfinite(value) else "be finite"
+    return "" if isinstance(hint, type) and not isinstance(value, hint) else None
 
 
-def _check_batches(config):
-    """Batches against the examples that there are, and the devices that share them."""
-    names = [field.name for field in dataclasses.fields(config)]
-    fields = {name: getattr(config, name) for name in names}
-    sizes = {name: size for name, size in fields.items() if name.endswith("batch_size")}
-    examples = fields.get("train_examples")
-    for name, size in sizes.items():
-        if name != "eval_batch_size" and examples is not None and size > examples:
-            raise ValueError(
-                f"{name} must be at most train_examples, {examples}: a smaller last "
-                f"batch is dropped, so none would be left; got {size}"
-            )
-        parts = fields.get("devices", 1) if fields.get("batch_norm") == "device" else 1
-        if name != "eval_batch_size" and size % parts:
-            raise ValueError(
-                f"{name} must be a multiple of devices, {parts}, with batch_norm="
-                f"'device', which has parts of one size; got {size}"
-            )
+_UNIONS = (typing.Union, types.UnionType)
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def _bounds(rule):
+    bounds = {name: getattr(rule, name, None) for name in _BOUNDS}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+def _holds(value: Any, rule: Any) -> bool:
+    if isinstance(rule, Predicate):
+        return rule.func(value)
+    return all(getattr(operator, n)(value, b) for n, b in _bounds(rule).items())
+
+
+def _words(rule: Any) -> str:
+    if isinstance(rule, Predicate):
+        return rule.func.__name__
+    bounds = _bounds(rule)
+    if len(bounds) == 2:
+        left, right = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"
+        return f"be in {left}{', '.join(map(str, bounds.values()))}{right}"
+    ((name, bound),) = bounds.items()
+    return "be positive" if bounds == {"gt": 0} else f"be {_BOUNDS[name]} {bound}"
+
+
+def _kind(config: Any, name: str) -> str:
+    """A field's type in words, without its constraints."""
+    hint = typing.get_type_hints(type(config))[name]
+    parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    words = (part.__name__ if isinstance(part, type) else str(part) for part in parts)
+    return " | ".join(dict.fromkeys(words)).replace("NoneType", "None")

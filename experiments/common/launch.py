@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import distributed, plan, sweep
+from experiments.common import distributed, fields, plan, sweep
 from experiments.common.running import EXPLAINED, FAILED, USAGE, run
 from experiments.common.study import Study
 from kd_heuristics import runs
@@ -56,8 +56,7 @@ def main(study: Study) -> None:
 
 def show_plan(study: Study, title: str, config: Any, measure: bool = False) -> None:
     """Prints what a run would train; with `measure` its hours, from measured steps."""
-    assert study.plan is not None
-    found = study.plan(config)
+    found = study.plan(fields.resolved(config))
     plan.show(title, found, plan.measure(found) if measure else None)
 
 
@@ -134,70 +133,40 @@ def _preset(arguments: list[str], presets: Mapping[str, Any]) -> tuple[str, list
     return name, rest
 
 
+def _flag(kind: Any, words: str) -> Any:
+    return Annotated[kind, tyro.conf.arg(help=words)]
+
+
 def _arguments(study: Study, preset: str) -> type:
     config = study.presets[preset]
-    config_type: Any = type(config)
-    choices = " | ".join(study.presets)
-    return dataclasses.make_dataclass(
-        "Arguments",
-        [
-            (
-                "preset",
-                Annotated[str, tyro.conf.arg(help=f"{choices}")],
-                preset,
-            ),
-            (
-                "workdir",
-                Annotated[
-                    str, tyro.conf.arg(help="the run folder; may be gs://bucket/...")
-                ],
-                f"runs/{preset}/{study.name}",
-            ),
-            (
-                "distributed",
-                Annotated[str | None, tyro.conf.arg(help=distributed.HELP)],
-                None,
-            ),
-            ("plan", Plan, False),
-            ("plan_measure", PlanMeasure, False),
-            ("recompute", Recompute, False),
-            ("accept_code", AcceptCode, False),
-            *([_SWEEP] if study.jobs else []),
-            (
-                "config",
-                Annotated[config_type, tyro.conf.arg(name="")],
-                dataclasses.field(default=config),
-            ),
-        ],
-        frozen=True,
-    )
+    kind: Any = type(config)
+    workdir = _flag(str, "the run folder; may be gs://bucket/...")
+    sweeps = _flag(str | None, "instead of a run: list | INDEX | ray | gather")
+    flags = [
+        ("preset", _flag(str, " | ".join(study.presets)), preset),
+        ("workdir", workdir, f"runs/{preset}/{study.name}"),
+        ("distributed", _flag(str | None, distributed.HELP), None),
+        ("plan", Plan, False),
+        ("plan_measure", PlanMeasure, False),
+        ("recompute", Recompute, False),
+        ("accept_code", AcceptCode, False),
+        *([("sweep", sweeps, None)] if study.jobs else []),
+        ("config", Annotated[kind, tyro.conf.arg(name="")], config),
+    ]
+    return dataclasses.make_dataclass("Arguments", flags, frozen=True)
 
 
-Plan = Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(help="print sets, networks, steps, memory and disk; train nothing"),
-]
-PlanMeasure = Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(help="print the plan with hours, from a measured step of each kind"),
-]
 # Flags of every study and of `reproduce`.
-Recompute = Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(help="compute anew what other code made in the run folder"),
-]
-AcceptCode = Annotated[
-    tyro.conf.FlagCreatePairsOff[bool],
-    tyro.conf.arg(help="use what other code made in the run folder; reports say so"),
-]
+_Switch = tyro.conf.FlagCreatePairsOff[bool]
+Recompute = _flag(_Switch, "compute anew what other code made in the run folder")
+AcceptCode = _flag(
+    _Switch, "use what other code made in the run folder; reports say so"
+)
+
+Plan = _flag(_Switch, "print sets, networks, steps, memory and disk; train nothing")
+PlanMeasure = _flag(
+    _Switch, "print the plan with hours, from a measured step of each kind"
+)
 
 # A comment above a field is no help: it is often of several fields, or on why.
 _HELP = (tyro.conf.HelptextFromCommentsOff,)
-_SWEEP = (
-    "sweep",
-    Annotated[
-        str | None,
-        tyro.conf.arg(help="instead of a run: list | INDEX | ray | gather"),
-    ],
-    None,
-)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.task import Task
 from kd_heuristics import similarity, training
 from kd_heuristics.runs import summary
 from kd_heuristics.runtime import parallel
@@ -62,10 +63,11 @@ def between(
     order = jnp.arange(len(images))
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
+    bound = jax.tree_util.Partial
     # One program with and without shuffling: the second network has images of its own.
     found = similarity.stream_matrices(
-        jax.tree_util.Partial(_first, as_partial(classifier.features), *_trees(a)),
-        jax.tree_util.Partial(_second, as_partial(other.features), *_trees(b)),
+        bound(_first, as_partial(classifier.features), *training.unpacked(a)),
+        bound(_second, as_partial(other.features), *training.unpacked(b)),
         {"a": images, "b": images[order]},
         tuple(dict.fromkeys((measure, *beside))),
         batch_size=batch_size,
@@ -73,6 +75,34 @@ def between(
     )
     maps = {name: parallel.to_host(value) for name, value in found.items()}
     return maps if beside else maps[measure]
+
+
+def of_task(
+    config: Any,
+    its: Task,
+    images: jax.Array,
+    a: Mapping[str, PyTree],
+    b: Mapping[str, PyTree],
+    *,
+    shuffle: bool = False,
+) -> dict[str, np.ndarray]:
+    """`between` for two networks of a task, by `config.measure` and all of `BESIDE`."""
+    return between(
+        its.classifier,
+        a,
+        b,
+        images,
+        config.measure,
+        batch_size=config.eval_batch_size,
+        beside=BESIDE,
+        shuffle=shuffle,
+        mesh=its.mesh,
+    )
+
+
+def images(config: Any, its: Task) -> jax.Array:
+    """The first `config.map_examples` training images, on the task's devices."""
+    return its.place(jnp.asarray(its.train.take(config.map_examples).images))
 
 
 def named(name: str, found: Mapping[str, np.ndarray], measure: str) -> dict:
@@ -133,11 +163,8 @@ def layers(
 ) -> list[str]:
     """Names of the layers in a map, "00_conv" first; nothing is computed."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
-    return sorted(jax.eval_shape(classifier.features, *_trees(variables), one))
-
-
-def _trees(variables):
-    return variables["params"], variables.get("batch_stats", {})
+    trees = training.unpacked(variables)
+    return sorted(jax.eval_shape(classifier.features, *trees, one))
 
 
 def _first(features, params, batch_stats, images):

@@ -14,6 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 
+def smallest_effect(own: float, value: float | None) -> float:
+    """The smallest effect that counts: our own, or the paper's value if smaller.
+
+    >>> smallest_effect(2.0, 1.5), smallest_effect(2.0, None)
+    (1.5, 2.0)
+    """
+    return own if value is None else min(own, value)
+
+
 def table(name: str) -> dict[str, np.ndarray]:
     """The columns of one file; numbers as float64, an empty cell as NaN.
 

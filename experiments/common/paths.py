@@ -17,41 +17,35 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chain:
-    """How a one-bend chain is fitted.
+    """How a one-bend chain is fitted."""
 
-    Attributes:
-      epochs: of fitting, at the study's batch size.
-      rate: learning rate at the start.
-      drops_epochs: where the rate is multiplied by `drop_factor`.
-      drop_factor: multiplies the rate at each drop, in (0, 1].
-      momentum: of SGD.
-      clip_norm: largest global norm of the gradient; None: unclipped.
-      bend_decay: L2 coefficient on the bend's kernels.
-      path_decay: L2 coefficient on the kernels at phi(t), in the loss.
-      num_t: points of the chain a step.
-      stratified: one in each of `num_t` equal parts of [0, 1], else all anywhere.
-    """
-
-    epochs: int
-    rate: float
-    drops_epochs: tuple[int, ...]
-    drop_factor: float = 0.1
-    momentum: float = 0.0
-    clip_norm: float | None = None
-    bend_decay: float = 0.0
-    path_decay: float = 0.0
-    num_t: int = 1
+    epochs: fields.Count
+    """Epochs of fitting, at the study's batch size."""
+    rate: fields.Positive
+    """Learning rate at the start."""
+    drops_epochs: fields.Drops = (0.75,)
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
+    drop_factor: fields.Share = 0.1
+    """Factor of the rate at each drop, in (0, 1]."""
+    momentum: fields.Fraction = 0.0
+    """Momentum of SGD."""
+    clip_norm: fields.Positive | None = None
+    """Largest global norm of the gradient. `None` disables clipping."""
+    bend_decay: fields.NotNegative = 0.0
+    """L2 coefficient on the bend's kernels."""
+    path_decay: fields.NotNegative = 0.0
+    """L2 coefficient on the kernels at phi(t), in the loss."""
+    num_t: fields.Count = 1
+    """Points of the chain in each step."""
     stratified: bool = False
+    """One point in each of `num_t` equal parts of [0, 1], else all anywhere."""
 
     def __post_init__(self):
-        if self.epochs < 1:
-            raise ValueError(f"the chain needs at least 1 epoch, got {self.epochs}")
-        if self.rate <= 0:
-            raise ValueError(f"the chain's rate must be positive, got {self.rate}")
-        if self.bend_decay < 0:
-            raise ValueError(f"bend_decay must not be negative, got {self.bend_decay}")
         fields.check(self)
-        self._loss(at_once=False)  # checks the others, without a look at the devices
+
+    def derived(self) -> dict[str, Any]:
+        """The drops in epochs."""
+        return {"drops_epochs": fields.within(self.drops_epochs, self.epochs)}
 
     def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
         """SGD by this chain's schedule; make it once for all chains of a study.
@@ -61,7 +55,8 @@ class Chain:
           bend_decay: another than the chain's own, as an array, so that the members of
             a population may differ in it (`training.bind`).
         """
-        boundaries = [epoch * steps_per_epoch for epoch in self.drops_epochs]
+        drops = fields.within(self.drops_epochs, self.epochs)
+        boundaries = [epoch * steps_per_epoch for epoch in drops]
         rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
         decay = self.bend_decay if bend_decay is None else bend_decay
         return training.sgd(rate, self.momentum, decay, self.clip_norm)
@@ -128,9 +123,10 @@ def statistics(
         return None
     if method == "exact":
         moments = points.linen_moments(_Mode(classifier, train=False))
-        return points.exact(moments, batch_stats, batches)
-    by_batch = {"pooled": points.pooled, "cumulative": points.cumulative}[method]
-    return by_batch(_Mode(classifier, train=True), batch_stats, batches)
+        return points.refit_exact(moments, batch_stats, batches)
+    pooled = method == "pooled"
+    refit = points.refit_pooled if pooled else points.refit_cumulative
+    return refit(_Mode(classifier, train=True), batch_stats, batches)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,7 +196,6 @@ COMMON = ours(
     "members_at_once",
     "eval_batch_size",
     "smallest_effect",
-    "margin",
 )
 # What the four studies of Gotmare et al. 2019 share.
 GOTMARE = {

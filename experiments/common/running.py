@@ -5,7 +5,7 @@ import time
 import traceback
 from typing import Any
 
-from experiments.common import progress, protocol
+from experiments.common import fields, progress, protocol
 from experiments.common.figures import draw
 from experiments.common.study import Study
 from kd_heuristics import checkpoints, data, runs, training
@@ -40,7 +40,8 @@ def run(
 
     Args:
       study: which one.
-      config: of a preset, with all devices of all processes where there are several.
+      config: of a preset, with all devices of all processes where there are several;
+        the study sees it, and config.json has it, with derived fields filled in.
       workdir: the run folder; may be a "gs://" path.
       on_other_code: what happens to stages and checkpoints that other code made: see
         `runs.RunFolder`.
@@ -52,7 +53,7 @@ def run(
     """
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
-        _run(study, config, folder)
+        _run(study, fields.resolved(config), folder)
     return folder.path
 
 
@@ -92,7 +93,7 @@ def _run(study, config, folder):
 def _beside_the_paper(study: Study, config: Any) -> dict[str, Any]:
     """What config.json has of the paper's preset and values."""
     name = study.leans_on(config)
-    preset = study.presets[name]
+    preset = fields.resolved(study.presets[name])
     rows = protocol.table(config, study.protocol.get(name, {}), preset)
     return {
         "paper_preset": name,

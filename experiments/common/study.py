@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.common import fields
 from experiments.common.plan import Plan
 from experiments.common.protocol import Entries, deviations
 from experiments.common.task import Task
@@ -28,6 +29,11 @@ class Job:
 
     group: str
     config: Any
+
+
+def _no_plan(config: Any) -> Plan:
+    """The plan of a study that trains nothing."""
+    return Plan(sets=(), trainings=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,7 @@ class Study:
     answers: tuple[str, ...] = ()
     figure: str = ""
     subject: str = ""
-    plan: Callable[[Any], Plan] | None = None
+    plan: Callable[[Any], Plan] = _no_plan
     protocol: Mapping[str, Entries] = dataclasses.field(default_factory=dict)
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
@@ -79,26 +85,26 @@ class Study:
 
     def __post_init__(self):
         for config in self.presets.values():
-            rules.check(self.claims(config))
+            rules.check(self.claims(fields.resolved(config)))
         self.check_keys(self.answers, f"study {self.name!r}")
 
     def check_keys(self, names: Sequence[str], owner: str) -> None:
         """Raises ValueError where a name is of no claim of any preset."""
-        found = (self.claims(config) for config in self.presets.values())
+        presets = map(fields.resolved, self.presets.values())
+        found = (self.claims(config) for config in presets)
         keys = [*dict.fromkeys(claim.key for claims in found for claim in claims)]
         for name in names:
             if not any(rules.covers(name, key) for key in keys):
                 nearest.choose(name, keys, f"claim, which {owner} names:")
 
     def leans_on(self, config: Any) -> str:
-        """The paper's preset that a config is made from, or leans on.
+        """The paper's preset that a resolved config is made from, or leans on.
 
         The closest preset, by the number of fields that differ, is the one that flags
         or a sweep changed; if that is ours it leans on `paper_preset`.
         """
-        closest = min(
-            self.presets, key=lambda name: len(deviations(config, self.presets[name]))
-        )
+        presets = {name: fields.resolved(own) for name, own in self.presets.items()}
+        closest = min(presets, key=lambda name: len(deviations(config, presets[name])))
         return closest if closest in self.protocol else self.paper_preset
 
     @property
@@ -164,7 +170,7 @@ class StudyRun:
             num_steps=epochs * its.steps_per_epoch,
             log_every_steps=its.steps_per_epoch,
             mesh=its.mesh,
-            progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            unit=unit,
             **options,
         )
 
@@ -173,15 +179,39 @@ class StudyRun:
         name: str,
         members: Sequence[training.Member],
         batches: Callable,
+        *,
+        log_every_steps: int,
+        evaluate: Callable | None = None,
+        keep_steps: Collection[int] = (),
+        unit: float = 1.0,
         **options: Any,
     ) -> training.TrainState:
-        """Trains a population, or what is left of it, and returns its last state."""
+        """Trains a population, or what is left of it, and returns its last state.
+
+        Args:
+          name: of its folder of checkpoints.
+          members: the networks.
+          batches: as `training.population` takes them.
+          log_every_steps: see `training.Logging`.
+          evaluate: see `training.Logging`.
+          keep_steps: see `training.Checkpoints`.
+          unit: steps of this training that the bar counts as one.
+          **options: further ones of `training.population`.
+        """
         return training.population(
             members,
             batches,
-            metrics=self.metrics,
-            directory=self.folder.training(name, self.by),
-            **({"progress": self.progress.advance} | self.config.how | options),
+            logging=training.Logging(
+                self.metrics,
+                log_every_steps=log_every_steps,
+                evaluate=evaluate,
+                progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
+            ),
+            checkpoints=training.Checkpoints(
+                self.folder.training(name, self.by), keep_steps=keep_steps
+            ),
+            **self.config.how,
+            **options,
         )
 
     def restore(self, name: str, step: int) -> Mapping[str, Any]:
@@ -226,3 +256,14 @@ def looks(config: Any) -> tuple[int, ...]:
     if config.seeds in (1, rules.LOOKS[-1]):
         return rules.LOOKS
     return (config.seeds,)
+
+
+def stacked(
+    found: Sequence[Mapping[str, np.ndarray]], axis: int = 0
+) -> dict[str, np.ndarray]:
+    """Stacks arrays of the same names, for instance those of each seed.
+
+    >>> stacked([{"a": np.zeros(2)}, {"a": np.ones(2)}])["a"].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return {name: np.stack([own[name] for own in found], axis) for name in found[0]}

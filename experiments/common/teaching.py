@@ -5,25 +5,16 @@ share one compiled program.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from experiments.common.task import Task
 from kd_heuristics import distill, training
 
 PyTree = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """Reads one layer of the features."""
-
-    name: str
-
-    def __call__(self, features):
-        return features[self.name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +110,76 @@ def below(classifier: training.Classifier, variables: PyTree, layer: str, images
     return distill.split(variables, mask)
 
 
+def member(
+    stage: str, seed: int, objective: Callable, start: tuple, optimizer: Any
+) -> training.Member:
+    """A member of a population that starts at `(params, batch_stats)`."""
+    params, batch_stats = start
+    return training.Member(
+        objective=objective,
+        params=params,
+        batch_stats=batch_stats,
+        optimizer=optimizer,
+        seed=seed,
+        stage=stage,
+    )
+
+
 def members_of(state: training.TrainState, names: Any) -> dict[Any, tuple]:
     """`{name: (params, batch_stats)}` of the members of a population's state."""
     found = [training.member(state, index) for index in range(len(names))]
     return {
         name: (own.params, own.batch_stats)
         for name, own in zip(names, found, strict=True)
+    }
+
+
+def hints(
+    student: Task,
+    teacher: Task,
+    pairs: Sequence[tuple[str, str]],
+    teachers: Mapping[Any, PyTree],
+    starts: Mapping[Any, tuple],
+    keys: Mapping[Any, Sequence[jax.Array]],
+) -> tuple[dict[Any, Callable], dict[Any, tuple], dict[Any, PyTree]]:
+    """Prepares the first stage of FitNets for several students.
+
+    Args:
+      student: task of the students.
+      teacher: task of the teachers.
+      pairs: guided layer of the student and hint of the teacher, from shallow to deep.
+      teachers: variables of each student's teacher, by the student's name.
+      starts: `(params, batch_stats)` of each student.
+      keys: keys of each student's regressors.
+
+    Returns: objectives, starts of the layers below with regressors, and the other
+      variables, for `merged`; each by name.
+    """
+    mine, theirs = (shapes(of.classifier, of.train.images) for of in (student, teacher))
+    guided, given = zip(*pairs, strict=True)
+    regressors = tuple(distill.regressor(mine[a], theirs[b]) for a, b in pairs)
+    learner = Student(student.classifier, Layers(guided))
+    taught = Taught(teacher.classifier, Layers(given))
+    objectives, parts, rests = {}, {}, {}
+    for name, (params, batch_stats) in starts.items():
+        variables = training.with_stats(params, batch_stats)
+        own, rests[name] = below(
+            student.classifier, variables, guided[-1], student.train.images
+        )
+        first = [of.init(k) for of, k in zip(regressors, keys[name], strict=True)]
+        part = {"student": own["params"], "regressor": tuple(first)}
+        parts[name] = part, batch_stats
+        objectives[name] = distill.hint_stage(
+            learner, distill.Teacher(taught, teachers[name]), regressors, rests[name]
+        )
+    return objectives, parts, rests
+
+
+def merged(
+    trained: Mapping[Any, tuple], rests: Mapping[Any, PyTree]
+) -> dict[Any, tuple]:
+    """Whole students after a stage of `hints`, `{name: (params, batch_stats)}`."""
+    return {
+        name: (distill.merge(params["student"], rests[name]["params"]), batch_stats)
+        for name, (params, batch_stats) in trained.items()
     }

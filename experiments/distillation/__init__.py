@@ -1,1 +1,1 @@
-"""The distillation study; its question stands in `study.py`."""
+"""The distillation study; `study.py` states its question."""

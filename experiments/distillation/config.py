@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from experiments.common import config as common
+from experiments.common import fields
 from kd_heuristics import models, schedules
-from kd_heuristics.runtime import nearest
 
-KINDS = ("hint", "fsp")  # of knowledge, beside soft targets
+Kind = Literal["hint", "fsp"]  # of knowledge, beside soft targets
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,81 +22,57 @@ class Config(common.WithVgg):
     optimiser, schedule, lengths and the factor T squared are open in it. Here students
     of all kinds have the same start, batches, rates and number of steps, `kl` has the
     factor, and every rate falls to zero on one cosine.
-
-    Attributes:
-      seeds: number of seeds; the paper has five.
-      map_examples: training images, un-augmented, that similarities are measured on.
-      teacher: network of the teacher.
-      teacher_width: multiplies the teacher's number of channels.
-      model: network of the student.
-      batch_size: examples of a training step.
-      teacher_epochs: length of the teacher's training.
-      teacher_rate: learning rate of the teacher at the start.
-      epochs: length of the students' training.
-      rate: learning rate of the students at the start.
-      momentum: of SGD.
-      weight_decay: L2 coefficient on the kernels.
-      clip_norm: largest global norm of the gradient; None: unclipped.
-      temperature: of the soft targets in the maps.
-      temperatures: of the soft targets, one arm each.
-      kinds: other ways to teach, of `KINDS`; hints and flow matrices come first, in a
-        stage of their own, then labels alone.
-      first_stage_epochs: length of that first stage, on top of epochs.
-      first_stage_rate: learning rate of the first stage.
-      first_stage_clip_norm: largest global norm of the gradient in the first stage,
-        whose sums over units are large at the start.
-      measure: of similarity.
-      eval_batch_size: examples at a time in evaluation.
-      smallest_effect: from which difference on it counts, of accuracy and of
-        similarity.
-      margin: half-width of the zone around smallest_effect in which a claim stays
-        undecided.
     """
 
-    seeds: int = 5
-    map_examples: int = 10_000
+    seeds: fields.Count = 5
+    map_examples: fields.Count = 10_000
+    """Training images, un-augmented, that similarities are measured on."""
     teacher: str = "vgg16"
-    teacher_width: float = 1.0
+    """Name of the teacher's network."""
+    teacher_width: fields.Positive = 1.0
+    """Factor of the teacher's number of channels."""
     model: str = "shallow"
-    batch_size: int = 100
-    teacher_epochs: int = 200
-    teacher_rate: float = 0.05
-    epochs: int = 100
-    rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_norm: float | None = None
-    temperature: float = 5.0
-    temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
+    """Name of the student's network."""
+    teacher_epochs: fields.Count = 200
+    """Length of the teacher's training in epochs."""
+    teacher_rate: fields.Positive = 0.05
+    """Learning rate of the teacher at the start."""
+    epochs: fields.Count = 100
+    """Length of the students' training in epochs."""
+    rate: fields.Positive = 0.01
+    """Learning rate of the students at the start."""
+    temperature: fields.Positive = 5.0
+    """Temperature of the soft targets in the maps."""
+    temperatures: tuple[fields.Positive, ...] = (1.0, 2.0, 5.0, 10.0, 20.0)
+    """Temperatures of the soft targets, one arm each."""
     # Labels alone after the first stage, so that no soft targets mix in.
-    kinds: tuple[str, ...] = KINDS
-    first_stage_epochs: int = 10
-    first_stage_rate: float = 1e-3
-    first_stage_clip_norm: float = 1.0
+    kinds: tuple[Kind, ...] = KINDS
+    """Other ways to teach, in a first stage of their own, before labels alone."""
+    first_stage_epochs: fields.Natural = 10
+    """Epochs of that first stage, on top of `epochs`."""
+    first_stage_rate: fields.Positive = 1e-3
+    """Learning rate of the first stage."""
+    # Its sums over units are large at the start.
+    first_stage_clip_norm: fields.Positive = 1.0
+    """Largest global norm of the gradient in the first stage."""
     measure: Literal["svcca", "cca", "pwcca", "cka", "debiased_cka", "google_cca"] = (
         "svcca"
     )
-    eval_batch_size: int = 500
+    """Measure of similarity."""
     # The paper's own map differs by 0.005 to 0.04 in the layers it speaks of.
-    smallest_effect: float = 0.005
-    margin: float = 0.005
+    smallest_effect: fields.Positive = 0.005
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
         models.check(self.teacher, 10, **self.teacher_options)
-        for kind in self.kinds:
-            nearest.choose(kind, KINDS, "kind")
-        if self.teacher_epochs < 1:
-            raise ValueError(
-                f"teacher_epochs must be at least 1, got {self.teacher_epochs}"
-            )
         if self.kinds and self.first_stage_epochs < 1:
             raise ValueError(
-                f"first_stage_epochs must be at least 1, got {self.first_stage_epochs}"
+                "first_stage_epochs must be at least 1 with kinds, got "
+                f"{self.first_stage_epochs}; kinds=() has no first stage"
             )
-        if min(self.temperatures) <= 0 or self.temperature not in self.temperatures:
+        if self.temperature not in self.temperatures:
             raise ValueError(
-                "temperatures must be positive and hold the temperature "
+                "temperatures must hold the temperature "
                 f"{self.temperature:g}, got {self.temperatures}"
             )
 

@@ -1,4 +1,4 @@
-"""The figures of the distillation study: 6 of the paper, layers and temperatures."""
+"""Figures of the distillation study: the paper's Figure 6, layers, temperatures."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ NULLS = {"null": "#999999", "unpaired": "#8C510A", "second teacher": style.DARK}
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     del results
     return {
         "figure6": figure6(config, arrays),
@@ -31,12 +31,12 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _taught(config: dict) -> str:
-    """The arm of soft targets that is set beside the paper's."""
+    """The arm of soft targets that the figures compare with the paper's."""
     return f"soft-{config['temperature']:g}"
 
 
 def _changes(config: dict, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The signed differences of an arm and of the nulls, [seeds, rows, columns]."""
+    """Signed differences of the taught arm and of the nulls, [seeds, rows, columns]."""
     taught, alone = arrays[f"map/{_taught(config)}"], arrays["map/independent"]
     second = arrays["map/second/distilled"] - arrays["map/second/independent"]
     other = arrays["map/other_independent"]
@@ -49,12 +49,13 @@ def _changes(config: dict, arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def _name(arm: str) -> str:
+    """The words for an arm or a null."""
     known = WORDS.get(arm)
     return known if known else f"soft targets, T = {arm.removeprefix('soft-')}"
 
 
 def figure6(config: dict, arrays: Arrays) -> Figure:
-    """Student's layers against the teacher's, differences, nulls; the paper's maps."""
+    """Draws both students' maps, their differences, the nulls and the paper's maps."""
     arm, measure = _taught(config), config["measure"]
     changes = _changes(config, arrays)
     found = {kind: changes[kind].mean(0) for kind in (arm, "second teacher")}
@@ -80,12 +81,14 @@ def figure6(config: dict, arrays: Arrays) -> Figure:
 
 
 def _map(title: str, values: Any, rows: Any, columns: Any, **options: Any) -> HeatMap:
+    """A map of teacher layers (rows) and student layers (columns)."""
     names = list(map(str, rows)), list(map(str, columns))
     axes = {"y": "teacher's layer", "x": "student's layer"}
     return HeatMap(title, values, *names, **axes, square=False, **options)
 
 
 def _papers_maps() -> list[HeatMap]:
+    """The paper's maps, for the page only."""
     a, b = (
         paper.similarity_map(f"distillation/{name}")
         for name in ("fig6a_distilled_T", "fig6b_indep_T")
@@ -102,7 +105,7 @@ def _papers_maps() -> list[HeatMap]:
 
 
 def layers(config: dict, arrays: Arrays) -> Figure:
-    """Each student layer's change, for each kind of knowledge and for the nulls."""
+    """Draws each student layer's change, by kind of knowledge and for the nulls."""
     alone = arrays["map/independent"]
     taught = (_taught(config), *config["kinds"])
     kinds = _changes(config, arrays) | {
@@ -139,12 +142,13 @@ def layers(config: dict, arrays: Arrays) -> Figure:
 
 
 def _has_papers_layers(config: dict) -> bool:
+    """Whether both networks and the data are the paper's."""
     nets = config["dataset"], config["teacher"], config["model"]
     return nets == ("cifar10", "vgg16", "shallow")
 
 
 def temperatures(config: dict, arrays: Arrays) -> Figure:
-    """Final accuracy, and change against labels by layer, at each temperature."""
+    """Draws final accuracy and the change by layer, at each temperature."""
     found = config["temperatures"]
     ends = min(found), max(found)
     soft = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in found]

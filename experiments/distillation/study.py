@@ -9,143 +9,138 @@ of labels 92.6 +- 0.9 %, of soft targets at T = 5 91.6 +- 1.3 %, of hints first 
 6.0 %, of flow matrices first 90.8 +- 0.9 %. FC layers change by 0.017 +- 0.007 more
 than convolutions (the paper's maps: 0.020).
 
-Shallow students learn soft targets alone, or labels alone, in equally many steps; SVCCA
-maps compare both with the teacher, layer by layer, and maps by three more measures and
-calibrated ones stand beside them. Beside the paper's maps the nulls that it lacks: two
-students that have nothing in common but the data, and a second teacher that the student
-never saw. Temperatures are swept, and students that learned hints or flow matrices
-first show where other kinds of knowledge land.
+Shallow students learn from soft targets alone or from labels alone, for the same number
+of steps. SVCCA maps compare both with the teacher, layer by layer; three more measures
+and calibrated maps check them. Two nulls that the paper lacks: two students that share
+nothing but the data, and a second teacher that the student never saw. A sweep over
+temperatures, and students that first learn hints or flow matrices, show where other
+kinds of knowledge land.
 """
 
-import functools
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import Study
-from experiments.distillation import figures
-from experiments.distillation.claims import claims, deep, late_minus_early
+from experiments.common.study import Study, StudyRun
+from experiments.distillation import figures, networks
+from experiments.distillation.claims import claims
 from experiments.distillation.config import PRESETS, Config
-from experiments.distillation.lab import Laboratory
+from experiments.distillation.networks import Networks
 from experiments.distillation.plan import plan
 from experiments.distillation.protocol import PROTOCOL
-from kd_heuristics.runs import judge_all, summary
+from experiments.distillation.results import compared, results
+from experiments.distillation.students import (
+    FIRST_STAGES,
+    ByArm,
+    train_distilled,
+    train_labelled,
+    train_teachers,
+)
+from kd_heuristics.runs import RunFolder
+
+PyTree = Any
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
-    """Trains, compares and judges; `(results, arrays)` of the run folder."""
-    lab = Laboratory(config, folder, progress)
+def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
+    """Trains, compares and judges; returns the run's `(results, arrays)`."""
+    run = StudyRun(config, folder, progress, by=compute)
+    nets = networks.choose(config)
+    seeds = drawn(config)
+    progress.start(total_steps(config, nets))
+
+    teachers = train_teachers(run, nets, seeds)
+    fresh = {seed: nets.student.start(seed) for seed in seeds}
+    starts = {("independent", seed): fresh[seed] for seed in seeds}
+    for kind in config.kinds:
+        starts |= FIRST_STAGES[kind](run, nets, teachers, fresh)
+    students = train_labelled(run, nets, starts)
+    students |= train_distilled(run, nets, teachers, fresh)
+
+    arrays = compare_all(run, nets, teachers, students)
+    for arm in ("teacher", *config.arms):
+        arrays |= run.logged(arm, ("loss", "test_loss", "test_accuracy"))
+    arrays["layers"] = np.array(nets.layers)
+    arrays["teacher_layers"] = np.array(nets.teacher_layers)
+    return results(config, arrays, nets), arrays
+
+
+def drawn(config: Config) -> range:
+    """The seeds with a teacher and an independent student of their own.
+
+    At least two: the nulls of a seed are the networks of the next one.
+    """
+    return range(config.first_seed, config.first_seed + max(config.seeds, 2))
+
+
+def other(config: Config, seed: int) -> int:
+    """The seed whose networks are the nulls of this one."""
+    seeds = drawn(config)
+    return seeds[(seeds.index(seed) + 1) % len(seeds)]
+
+
+def total_steps(config: Config, nets: Networks) -> int:
+    """The training steps of all networks: the length of the bar."""
+    epochs = len(drawn(config)) * (config.teacher_epochs + config.epochs)
+    epochs += config.seeds * len(config.temperatures) * config.epochs
+    kinds = config.seeds * len(config.kinds)
+    epochs += kinds * (config.first_stage_epochs + config.epochs)
+    return epochs * nets.student.steps_per_epoch
+
+
+def compare_all(
+    run: StudyRun, nets: Networks, teachers: Mapping[int, PyTree], students: ByArm
+) -> dict[str, np.ndarray]:
+    """Maps, floors and calibrated maps, `{"map/independent": [seeds, ...], ...}`."""
+    images = nets.student.train.take(run.config.map_examples).images
+    images = nets.student.place(jnp.asarray(images))
     found = [
-        folder.stage(f"maps-seed{seed}", functools.partial(lab.maps, seed))
-        for seed in lab.seeds
+        run.stage(
+            f"maps-seed{seed}", compare, run, nets, images, teachers, students, seed
+        )
+        for seed in run.seeds
     ]
     arrays = {name: np.stack([own[name] for own in found]) for name in found[0]}
-    arrays |= maps.all_calibrated(
-        arrays, {f"map/{name}": f"floor/{name}" for name in _pairs(config)}
-    )
-    for arm in ("teacher", *config.arms):
-        arrays |= lab.curves(arm)
-    arrays["layers"] = np.array(lab.layers)
-    arrays["teacher_layers"] = np.array(lab.teacher_layers)
-    return results(config, arrays, lab), arrays
+    floors = {f"map/{name}": f"floor/{name}" for name in compared(run.config)}
+    return arrays | maps.all_calibrated(arrays, floors)
 
 
-def _pairs(config: Config) -> tuple[str, ...]:
-    """The maps, a teacher's layers against a student's each."""
-    second = "second/distilled", "second/independent"
-    return *config.arms, "other_independent", *second
-
-
-def changes(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Signed differences of maps, [seeds, teacher layers, student layers] each."""
-    independent = arrays["map/independent"]
-    arms = {
-        arm: arrays[f"map/{arm}"] - independent
-        for arm in config.arms
-        if arm != "independent"
+def compare(
+    run: StudyRun,
+    nets: Networks,
+    images: jax.Array,
+    teachers: Mapping[int, PyTree],
+    students: ByArm,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """The maps of one seed, [teacher layers, student layers], and their floors."""
+    config, null = run.config, other(run.config, seed)
+    run.progress.stage(f"seed {seed}: similarities")
+    pairs = {arm: (teachers[seed], students[arm, seed]) for arm in config.arms} | {
+        "other_independent": (teachers[seed], students["independent", null]),
+        "second/distilled": (teachers[null], students[config.distilled, seed]),
+        "second/independent": (teachers[null], students["independent", seed]),
     }
-    return arms | {
-        # A student shares start and batches with the independent one of its seed. The
-        # null does not, so that it is to be set against "unpaired", which has neither.
-        "null": arrays["map/other_independent"] - independent,
-        "unpaired": arrays["map/other_independent"] - arrays[f"map/{config.distilled}"],
-        "second teacher": arrays["map/second/distilled"]
-        - arrays["map/second/independent"],
-    }
-
-
-def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
-    """The numbers of the claims, a value a seed."""
-    final = {
-        arm: arrays[f"{arm}/test_accuracy"][:, -1]
-        for arm in ("independent", config.distilled)
-    }
-    return {
-        "accuracy, distilled minus independent": (
-            final[config.distilled] - final["independent"]
-        ),
-        **similarities(config, arrays),
-    }
-
-
-def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
-    """The numbers that maps alone tell; of the maps whose names end in `kind`."""
-    seen = {f"map/{name}": arrays[f"map/{name}{kind}"] for name in _pairs(config)}
-    found = changes(config, seen)
-    fc = deep(list(arrays["layers"]))
-    change = found[config.distilled]
-
-    def size(values, columns):
-        return np.abs(values)[..., columns].mean((1, 2))
-
-    def signed(values):
-        return values[..., fc].mean((1, 2))
-
-    return {
-        "change of FC layers minus change of convolutions": (
-            size(change, fc) - size(change, ~fc)
-        ),
-        "FC layers: change towards late minus towards early layers": late_minus_early(
-            change[..., fc]
-        ),
-        "FC layers: distance to another start, distilled minus independent": (
-            size(found["unpaired"], fc) - size(found["null"], fc)
-        ),
-        "FC layers: change towards the teacher minus towards another": (
-            signed(change) - signed(found["second teacher"])
-        ),
-    }
-
-
-def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
-    """The numbers of the study, each with its seeds and spread, and the verdicts."""
-    per_layer = {
-        kind: {
-            words: {
-                layer: summary(rows)
-                for layer, rows in zip(lab.layers, values.mean(1).T, strict=True)
-            }
-            for words, values in (("absolute", np.abs(change)), ("signed", change))
-        }
-        for kind, change in changes(config, arrays).items()
-    }
-    return {
-        "seeds": list(lab.seeds),
-        "final_test_accuracy": {
-            arm: summary(arrays[f"{arm}/test_accuracy"][:, -1])
-            for arm in ("teacher", *config.arms)
-        },
-        "pairs": {
-            "hint": [lab.guided, lab.hint],
-            **({"fsp": [lab.flow, lab.teacher_flow]} if "fsp" in config.kinds else {}),
-        },
-        "change_of_similarity": per_layer,
-        "similarities_by_measure": maps.by_measure(
-            functools.partial(similarities, config, arrays), config.measure
-        ),
-        "claims": judge_all(claims(config), statistics(config, arrays)),
-    }
+    out: dict[str, np.ndarray] = {}
+    for name, (teacher, student) in pairs.items():
+        for kind, shuffle in (("map", False), ("floor", True)):
+            found = maps.between(
+                nets.teacher.classifier,
+                teacher,
+                student,
+                images,
+                config.measure,
+                batch_size=config.eval_batch_size,
+                beside=maps.BESIDE,
+                other=nets.student.classifier,
+                shuffle=shuffle,
+                mesh=nets.student.mesh,
+            )
+            out |= maps.named(f"{kind}/{name}", found, config.measure)
+    return out
 
 
 STUDY = Study(

@@ -1,1 +1,1 @@
-"""The FSP study; its question stands in `study.py`."""
+"""The FSP study; `study.py` states its question."""

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Interval
 
 from experiments.common import config as common
 from experiments.common import fields
@@ -13,22 +15,24 @@ from kd_heuristics.runtime import files
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stage of training: steps in all, the first rate, the steps where it drops.
+    """A stage of training."""
 
-    Attributes:
-      steps: length of the stage.
-      rate: learning rate at the start.
-      drops: steps at which the rate is multiplied by the config's drop_factor.
-    """
-
-    steps: int
-    rate: float
-    drops: tuple[int, ...]
+    steps: Annotated[int, Ge(2)]
+    """Length of the stage in steps."""
+    rate: fields.Positive
+    """Learning rate at the start."""
+    drops: fields.Drops = (1 / 2, 3 / 4)  # as most of the paper's
+    """Steps where the rate drops. Floats are shares of `steps`."""
 
     def __post_init__(self):
-        if self.steps < 2:
-            raise ValueError(f"a phase needs at least 2 steps, got {self.steps}")
         fields.check(self)
+
+    def derived(self) -> dict[str, Any]:
+        """The drops in steps."""
+        return {"drops": fields.within(self.drops, self.steps)}
+
+
+_LATE = (11 / 21, 16 / 21)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,81 +41,70 @@ class Config(common.Common):
 
     Open in the paper: the batch (128, as the recipe it follows), the weight of the
     pairs (1), how an ensemble votes (by its mean probabilities).
-
-    Attributes:
-      nets: networks of a row of table 1, averaged and as an ensemble.
-      image_size: pixels a side; None: the set's own.
-      padding: of the random crop, in pixels.
-      teacher: network of the teacher, and of the student of table 1.
-      model: network of the student of table 3.
-      width: multiplies the number of channels.
-      batch_size: examples of a training step.
-      teacher_phase: training of the teacher.
-      fast_phase: last stage of the students of table 1.
-      fsp_phase: first stage with flow matrices.
-      hint_phase: first stage with hints.
-      drop_factor: multiplies the rate at each drop of a phase.
-      momentum: of SGD.
-      weight_decay: L2 coefficient on the kernels.
-      clip_norm: largest global norm of the gradient in the first stages; None:
-        unclipped.
-      pair_weight: lambda, the weight of each pair of flow matrices.
-      temperature: of FitNets' second stage and of distillation.
-      points: points of the curves in the fast phase.
-      eval_batch_size: examples at a time in evaluation.
-      fast: whether tables 1 and 2 are made.
-      small: whether tables 3 and 4 are made.
-      transfer: whether table 5 is made.
-      source_classes: table 5 goes from the classes below this one to the others; None:
-        from source_weights to the whole set.
-      source_weights: an `.npz` of torchvision's names (see `distill.imagenet`), without
-        source_classes; None: the teacher is trained from scratch.
-      input_batch_norm: whether the networks normalise their input, as the paper's CIFAR
-        nets.
-      target_examples: training images of the target of table 5; None: all.
-      transfer_phase: last stage of the students of table 5.
-      transfer_fsp_phase: first stage of table 5 with flow matrices.
-      paper_tables: names of the paper's tables that ours are shown beside.
-      smallest_effect: from which difference of accuracy on it counts.
-      margin: half-width of the zone around smallest_effect in which a claim stays
-        undecided.
     """
 
-    nets: int = 3
-    image_size: int | None = None
-    padding: int = 4  # of the random crop; the paper names no flip
+    nets: Annotated[int, Interval(ge=1, le=100)] = 3
+    """Networks of a row of table 1, averaged and as an ensemble."""
+    image_size: fields.Count | None = None
+    """Pixels a side. `None` keeps the dataset's own size."""
+    padding: fields.Natural = 4  # the paper names no flip
+    """Padding of the random crop in pixels."""
     teacher: str = "resnet26"
+    """Name of the network of the teacher, and of the student of table 1."""
     model: str = "resnet8"
-    width: float = 1.0
-    batch_size: int = 128
-    teacher_phase: Phase = Phase(steps=64_000, rate=0.1, drops=(32_000, 48_000))
-    fast_phase: Phase = Phase(steps=21_000, rate=0.1, drops=(11_000, 16_000))
-    fsp_phase: Phase = Phase(steps=21_000, rate=1e-3, drops=(11_000, 16_000))
-    hint_phase: Phase = Phase(steps=35_000, rate=1e-4, drops=(25_000,))
-    drop_factor: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip_norm: float | None = None
-    pair_weight: float = 1.0
-    temperature: float = 3.0
-    points: int = 20
-    eval_batch_size: int = 500
+    """Name of the network of the student of table 3."""
+    width: fields.Positive = 1.0
+    """Factor of the number of channels."""
+    batch_size: fields.Count = 128
+    teacher_phase: Phase = Phase(steps=64_000, rate=0.1)
+    """Training of the teacher."""
+    fast_phase: Phase = Phase(steps=21_000, rate=0.1, drops=_LATE)
+    """Last stage of the students of table 1."""
+    fsp_phase: Phase = Phase(steps=21_000, rate=1e-3, drops=_LATE)
+    """First stage with flow matrices."""
+    hint_phase: Phase = Phase(steps=35_000, rate=1e-4, drops=(5 / 7,))
+    """First stage with hints."""
+    drop_factor: fields.Share = 0.1
+    """Factor of the rate at each drop of a phase."""
+    momentum: fields.Fraction = 0.9
+    """Momentum of SGD."""
+    weight_decay: fields.NotNegative = 1e-4
+    """L2 coefficient on the kernels."""
+    clip_norm: fields.Positive | None = None
+    """Largest global norm of the gradient in first stages. `None` disables clipping."""
+    pair_weight: fields.NotNegative = 1.0
+    """Lambda, the weight of each pair of flow matrices."""
+    temperature: fields.Positive = 3.0
+    """Temperature of FitNets' second stage and of distillation."""
+    points: fields.Count = 20
+    """Points of the curves in the fast phase."""
     fast: bool = True
+    """Whether tables 1 and 2 are made."""
     small: bool = True
+    """Whether tables 3 and 4 are made."""
     transfer: bool = True
-    source_classes: int | None = 5
+    """Whether table 5 is made."""
+    source_classes: fields.Count | None = 5
+    """Table 5 goes from the classes below this one to the others.
+    `None` goes from source_weights to the whole dataset."""
     source_weights: str | None = None
-    input_batch_norm: bool = True  # as the paper's CIFAR nets
-    target_examples: int | None = None
-    transfer_phase: Phase = Phase(steps=30_000, rate=0.1, drops=(10_000, 20_000))
-    transfer_fsp_phase: Phase = Phase(steps=21_000, rate=0.1, drops=(11_000, 16_000))
+    """An `.npz` with torchvision's names (see `distill.imagenet`).
+    It excludes source_classes. `None` trains the teacher from scratch."""
+    input_batch_norm: bool = True
+    """Whether the networks normalise their input, as the paper's CIFAR nets."""
+    target_examples: fields.Count | None = None
+    """Training images of the target of table 5. `None` uses all."""
+    transfer_phase: Phase = Phase(steps=30_000, rate=0.1, drops=(1 / 3, 2 / 3))
+    """Last stage of the students of table 5."""
+    transfer_fsp_phase: Phase = Phase(steps=21_000, rate=0.1, drops=_LATE)
+    """First stage of table 5 with flow matrices."""
     paper_tables: tuple[str, str, str] = ("table1", "table3", "table5")
+    """Names of the paper's tables that ours are shown beside."""
     # The spread of the paper's nets is 0.2 to 0.5 %.
-    smallest_effect: float = 0.003
-    margin: float = 0.003
+    smallest_effect: fields.Positive = 0.003
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
         for name in (self.teacher, self.model):
             models.check(name, 10, **self.model_options)
             if not name.startswith("resnet"):
@@ -136,8 +129,6 @@ class Config(common.Common):
                     f"source_weights: there is no file {self.source_weights!r}; "
                     "kd_heuristics.distill.imagenet says how to write it"
                 )
-        if not 1 <= self.nets <= 100:
-            raise ValueError(f"nets must be in 1..100, got {self.nets}")
 
     @property
     def eval_examples(self) -> int | None:
@@ -208,11 +199,6 @@ class Config(common.Common):
         return self.transfer_fsp_phase if row.part == "target" else self.fsp_phase
 
 
-def third(steps: int, rate: float) -> Phase:
-    """A phase whose rate drops at half and at three quarters, as the paper's do."""
-    return Phase(steps=steps, rate=rate, drops=(steps // 2, 3 * steps // 4))
-
-
 # The lengths keep the paper's proportions: a fast phase is a third of the teacher's.
 # First stages, clipped at norm 1: by the mean validation accuracy of the four rows of
 # table 1 that have one, seed 100, one net: 74.4 % at rate 0.003, 75.4 at 0.01 and 77.6
@@ -225,18 +211,17 @@ _SMALL = Config(
     model="resnet8",
     width=0.5,
     batch_size=32,
-    teacher_phase=third(750, 0.1),
-    fast_phase=third(250, 0.1),
-    fsp_phase=third(250, 0.03),
-    hint_phase=third(375, 0.03),
+    teacher_phase=Phase(steps=750, rate=0.1),
+    fast_phase=Phase(steps=250, rate=0.1),
+    fsp_phase=Phase(steps=250, rate=0.03),
+    hint_phase=Phase(steps=375, rate=0.03),
     clip_norm=1.0,
-    transfer_phase=third(250, 0.1),
-    transfer_fsp_phase=third(250, 0.03),
+    transfer_phase=Phase(steps=250, rate=0.1),
+    transfer_fsp_phase=Phase(steps=250, rate=0.03),
     target_examples=600,
     points=10,
     eval_batch_size=400,
     smallest_effect=0.005,
-    margin=0.005,
 )
 PRESETS: Mapping[str, Config] = {
     "smoke": dataclasses.replace(
@@ -248,13 +233,13 @@ PRESETS: Mapping[str, Config] = {
         padding=1,
         teacher="resnet8",
         width=0.25,
-        teacher_phase=third(6, 0.1),
-        fast_phase=third(4, 0.1),
-        fsp_phase=third(2, 0.01),
-        hint_phase=third(2, 0.01),
+        teacher_phase=Phase(steps=6, rate=0.1),
+        fast_phase=Phase(steps=4, rate=0.1),
+        fsp_phase=Phase(steps=2, rate=0.01),
+        hint_phase=Phase(steps=2, rate=0.01),
         transfer=False,  # other networks, twice as much to compile
-        transfer_phase=third(4, 0.1),
-        transfer_fsp_phase=third(2, 0.01),
+        transfer_phase=Phase(steps=4, rate=0.1),
+        transfer_fsp_phase=Phase(steps=2, rate=0.01),
         target_examples=32,
         points=2,
     ),
@@ -263,12 +248,12 @@ PRESETS: Mapping[str, Config] = {
         seeds=1,
         nets=2,
         teacher="resnet8",
-        teacher_phase=third(300, 0.1),
-        fast_phase=third(100, 0.1),
-        fsp_phase=third(100, 0.03),
-        hint_phase=third(100, 0.03),
-        transfer_phase=third(100, 0.1),
-        transfer_fsp_phase=third(100, 0.03),
+        teacher_phase=Phase(steps=300, rate=0.1),
+        fast_phase=Phase(steps=100, rate=0.1),
+        fsp_phase=Phase(steps=100, rate=0.03),
+        hint_phase=Phase(steps=100, rate=0.03),
+        transfer_phase=Phase(steps=100, rate=0.1),
+        transfer_fsp_phase=Phase(steps=100, rate=0.03),
         points=4,
     ),
     "digits": _SMALL,
@@ -279,7 +264,7 @@ PRESETS: Mapping[str, Config] = {
         teacher="resnet32",
         model="resnet14",
         width=4.0,
-        fsp_phase=Phase(steps=32_000, rate=1e-3, drops=(16_000, 24_000)),
+        fsp_phase=Phase(steps=32_000, rate=1e-3),
         source_classes=50,
         paper_tables=("table2", "table4", "table5"),
     ),

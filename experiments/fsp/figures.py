@@ -1,4 +1,4 @@
-"""The figures of the FSP study: 3 of the paper, and its tables beside ours."""
+"""Figures of the FSP study: the paper's Figure 3, and its tables beside ours."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,17 +41,17 @@ KINDS = ("fast", "small", "transfer")
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     found = {"tables": tables(config, results)}
     return found | ({"figure3": figure3(arrays)} if results["fast"] else {})
 
 
 def figure3(arrays: Arrays) -> Figure:
-    """Training loss and test accuracy over the steps of the last stage."""
+    """Draws training loss and test accuracy over the steps of the last stage."""
     loss, accuracy = [], []
     for color, arm in zip(style.COLORS, CURVES, strict=False):
         steps, own = arrays[f"{arm}/step"], (WORDS[arm], color)
-        if arm != "fitnet":  # whose loss has soft targets in it
+        if arm != "fitnet":  # its loss includes soft targets
             loss.append(Series(steps, arrays[f"{arm}/loss"].mean(1), *own))
         values = 100 * arrays[f"{arm}/test_accuracy"].mean(1)
         accuracy.append(Series(steps, values, *own))
@@ -66,7 +66,7 @@ def figure3(arrays: Arrays) -> Figure:
 
 
 def tables(config: dict, results: dict) -> Figure:
-    """Each net, their mean and their ensemble; on the right the paper's."""
+    """Draws each net, their mean and their ensemble; the paper's on the right."""
     panels, words = [], []
     for kind, name in zip(KINDS, config["paper_tables"], strict=True):
         if not results[kind]:
@@ -87,6 +87,7 @@ def tables(config: dict, results: dict) -> Figure:
 
 
 def _ours(row: dict) -> dict[str, Any]:
+    """The accuracies of one of our rows, by marker."""
     found = {"a net": np.ravel(row["nets"]), "mean": [row["average"]["mean"]]}
     if "ensemble" in row:
         found["ensemble (mean)"] = [row["ensemble"]["mean"]]
@@ -94,6 +95,7 @@ def _ours(row: dict) -> dict[str, Any]:
 
 
 def _papers(row: dict) -> dict[str, list]:
+    """The accuracies of one of the paper's rows, by marker."""
     nets = [row[name] for name in ("net1", "net2", "net3") if name in row]
     found = {"a net": nets, "mean": [row["average"]]}
     if "ensemble" in row:
@@ -102,7 +104,7 @@ def _papers(row: dict) -> dict[str, list]:
 
 
 def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Chart:
-    """A row an arm, with marks for nets, mean and ensemble."""
+    """One row per arm, with markers for nets, mean and ensemble."""
     marks: dict[str, dict[str, Any]] = {
         "a net": {"color": "#808080", "marker": "o", "filled": False},
         "mean": {"color": style.COLORS[0], "marker": "D"},
@@ -122,6 +124,7 @@ def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Char
 
 
 def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
+    """Mean and ensemble of each row, as words."""
     cells = [
         (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
         for name, row in rows.items()
@@ -130,7 +133,7 @@ def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
 
 
 def _cell(value: Any) -> str:
-    """An accuracy, or one with its spread over seeds, in per cent."""
+    """An accuracy in per cent, with its spread over seeds if it has one."""
     mean, std = value, None
     if isinstance(value, dict):
         mean, std = value["mean"], value["std"]

@@ -1,4 +1,4 @@
-"""The single nets of the FSP study: their names, where hints are, how they vote."""
+"""The nets of the FSP study: their names, the layers they compare, their votes."""
 
 import dataclasses
 import functools
@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from experiments.common import teaching
-from experiments.fsp.rows import Row
 from kd_heuristics import distill, models, training
 from kd_heuristics.runtime.compiled import jit
 
@@ -17,13 +16,13 @@ Net = tuple[int, int]  # seed, number
 
 
 def is_map(name: str) -> bool:
-    """Whether a layer is one that a flow matrix may join."""
+    """Whether a flow matrix may join this layer."""
     return name.endswith(("relu", "block"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Shuffled:
-    """`((variables, orders), batch) -> flow matrices` of a teacher, in that order."""
+    """`((variables, orders), batch) -> flow matrices` of a teacher, reordered."""
 
     classifier: training.Classifier
     read: teaching.Matrices
@@ -34,25 +33,10 @@ class Shuffled:
         return distill.shuffled(matrices, orders)
 
 
-def first_row(rows: Mapping[str, Row], arm: str) -> str:
-    """The first row with the same first stage.
-
-    >>> from experiments.fsp.rows import SMALL
-    >>> first_row(SMALL, "small_fsp_kd")
-    'small_fsp'
-    """
-    own = rows[arm]
-    return next(
-        name
-        for name, row in rows.items()
-        if (row.size, row.start, row.part) == (own.size, own.start, own.part)
-    )
-
-
 def guides(shapes: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Where a ResNet's hints are: the outputs of its middle section, or of all three.
+    """Names the layers of a ResNet's hints: the outputs of its middle sections.
 
-    Raises: ValueError where there are more hints than sections, or an even number.
+    Raises: ValueError for more hints than sections, or an even number.
     """
     outputs = [section[-1] for section in models.sections(shapes)]
     if count > len(outputs) or count % 2 == 0:
@@ -62,7 +46,7 @@ def guides(shapes: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def number(net: Net) -> int:
-    """The seed of one net: its start, batches and order.
+    """The seed of a net, for its start, its batches and the order of its channels.
 
     >>> number((2, 1))
     201
@@ -71,7 +55,7 @@ def number(net: Net) -> int:
 
 
 def stage_name(arm: str, net: Net) -> str:
-    """The name of one training.
+    """The name of a net's training in the metrics.
 
     >>> stage_name("teacher", (2, 1))
     'teacher-seed2-net1'
@@ -80,14 +64,14 @@ def stage_name(arm: str, net: Net) -> str:
 
 
 def vote(probabilities: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
-    """Accuracy of the mean of predictions [nets, batches, batch, classes]."""
+    """Accuracy of the mean prediction of nets, [nets, batches, batch, classes]."""
     right = np.asarray(probabilities, np.float64).mean(0).argmax(-1) == labels
     return float(right[mask].mean())
 
 
 @functools.partial(jit, static_argnums=0)
 def probabilities(classifier, params, batch_stats, batches):
-    """Of each class, for each example, [batches, batch, classes]."""
+    """Probability of each class for each example, [batches, batch, classes]."""
     variables = training.with_stats(params, batch_stats)
 
     def one(images):
@@ -97,5 +81,5 @@ def probabilities(classifier, params, batch_stats, batches):
 
 
 def distance(weight, student, teacher):
-    """Of flow matrices, [batch]."""
+    """`distill.fsp_distance` with its weight first, to bind it as an array, [batch]."""
     return distill.fsp_distance(student, teacher, weights=weight)

@@ -13,12 +13,9 @@ def plan(config: Config) -> Plan:
 
     @functools.cache
     def net(size, part):
-        first = config.source_classes
-        classes = {
-            "all": found.num_classes,
-            "source": first,
-            "target": found.num_classes - (first or 0),
-        }[part]
+        first = config.source_classes or 0
+        rest = found.num_classes - first
+        classes = {"all": found.num_classes, "source": first, "target": rest}[part]
         name = config.teacher if size == "large" else config.model
         return network(name, classes, found.shape, config.model_options)
 

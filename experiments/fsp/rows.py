@@ -1,34 +1,38 @@
-"""The rows of the FSP study's tables: how the nets of each come about."""
+"""The rows of the FSP study's tables, as data; `stages.plan` lists their trainings."""
 
 import dataclasses
 from typing import Any, Literal
 
+Size = Literal["large", "small"]
+Part = Literal["all", "source", "target"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of our tables: how its nets come about.
+    """A row of our tables: how its nets are trained.
 
     Attributes:
-      size: "large": of the teacher's form; "small": of the student's.
-      start: "fresh"; "weights", from a file; a key of `HINTS`, or "flow": after that
-        first stage, one a seed, or "shuffled": with one for each net; else the row
-        whose nets are trained on.
-      soft: the last stage has soft targets beside labels, as the second of FitNets.
-      phase: of the last stage.
-      part: of the classes: "all", or "source" or "target" of the transfer.
+      size: form of the nets: "large" as the teacher, "small" as the student of table 3.
+      start: "fresh"; "weights", from a file; a key of `HINTS` or "flow", after that
+        first stage, one per seed; "shuffled", after one per net; or another row, whose
+        nets train on.
+      soft: whether the last stage learns soft targets and labels, as the second stage
+        of FitNets, or labels alone.
+      phase: phase of the last stage.
+      part: part of the classes: "all", or "source" or "target" of the transfer.
       teacher: the row whose first net teaches.
     """
 
-    size: Literal["large", "small"] = "large"
+    size: Size = "large"
     start: str = "fresh"
     soft: bool = False
     phase: Literal["teacher", "fast", "transfer"] = "fast"
-    part: Literal["all", "source", "target"] = "all"
+    part: Part = "all"
     teacher: str = "teacher"
 
 
-# Starts with hints: how many of the sections give one, from the middle out. The paper
-# does not say which "3 middle layers" its second FitNet had.
+# Starts with hints, and the number of sections that give one, from the middle out. The
+# paper does not say which "3 middle layers" its second FitNet uses.
 HINTS = {"hints": 1, "three_hints": 3}
 
 
@@ -67,6 +71,3 @@ TRANSFER = {
     "transfer_fitnet": Row(size="small", start="hints", soft=True, **_TARGET),
     "transfer_fsp": Row(size="small", start="flow", **_TARGET),
 }
-
-
-NEVER = 2**30  # a step that no run reaches

@@ -8,98 +8,100 @@ other work; the papers' sets not run. `digits`, test accuracy: full training 91.
 %, a third of it 72.6 +- 4.5 %, after flow matrices 86.4 +- 0.4 %, after hints 89.0 +-
 2.3 %; small nets: labels 89.5, FitNets 92.8, flow matrices 92.1, soft targets 91.8 %.
 
-Table 1: nets of one form, trained in full, in a third of the steps, again from a full
-training, or after a first stage that gives them a teacher's hints or flow matrices;
-singly and as ensembles. Table 3: a smaller net, taught likewise; beside the paper's
-rows soft targets, alone and after flow matrices. Table 5 (`cub`): a teacher of
-ImageNet, tuned to birds, teaches a smaller net; on the other sets a teacher of half of
-the classes is tuned to the other half.
+Table 1 trains nets of the teacher's form: in full, in a third of the steps, in full and
+then a third, or after a first stage on a teacher's hints or flow matrices. It reports
+single nets and ensembles. Table 3 trains a smaller net in the same ways; we add soft
+targets, alone and after flow matrices. Table 5 (`cub`) fine-tunes an ImageNet teacher
+on birds, which then teaches a smaller net. On other sets a teacher trained on half of
+the classes is fine-tuned on the other half. `stages.plan` lists every training.
 """
 
-import functools
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.common.study import Study
-from experiments.fsp import figures
-from experiments.fsp.claims import SHARE, claims, difference, papers_table
+from experiments.common.study import Study, StudyRun
+from experiments.common.task import Task
+from experiments.fsp import figures, lessons, tasks
+from experiments.fsp.claims import claims
 from experiments.fsp.config import PRESETS, Config
-from experiments.fsp.lab import Laboratory
+from experiments.fsp.lessons import Starts
+from experiments.fsp.nets import Net, probabilities, stage_name, vote
 from experiments.fsp.plan import plan
 from experiments.fsp.protocol import PROTOCOL
-from experiments.fsp.rows import FAST, SMALL, TRANSFER
-from kd_heuristics.runs import judge_all, summary
+from experiments.fsp.results import results
+from experiments.fsp.rows import FAST
+from experiments.fsp.stages import Stage, ordered
+from kd_heuristics.runs import RunFolder
+from kd_heuristics.runtime import parallel
 
 
-def share_of_steps(steps: np.ndarray, loss: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """The share of a stage's steps until its loss is at a goal; 1 where it never is.
+def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
+    """Trains all rows and judges; returns the run's `(results, arrays)`."""
+    run = StudyRun(config, folder, progress, by=compute)
+    its = tasks.make(config)
+    stages = ordered(config, run.seeds)
+    progress.start(total_steps(stages))
 
-    Args:
-      steps: [points].
-      loss: [..., points], the mean since the point before.
-      goal: [...].
-    """
-    there = loss <= goal[..., None]
-    first = np.where(there.any(-1), there.argmax(-1), len(steps) - 1)
-    return steps[first] / steps[-1]
+    trained = train_all(run, its, stages)
 
-
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
-    """Trains all rows and judges; `(results, arrays)` of the run folder."""
-    lab = Laboratory(config, folder, progress)
     arrays: dict[str, np.ndarray] = {}
-    for arm in config.arms:
-        lab.row(arm)
-        arrays |= lab.curves(arm)
-        if arm in FAST:
-            together = functools.partial(lab.ensemble, arm)
-            arrays |= folder.stage(f"ensemble-{arm}", together)
+    for stage in stages:
+        if stage.is_last:
+            arrays |= curves(run, stage)
+        if stage.name in FAST:
+            task, nets = its[stage.part, stage.size], trained[stage.name]
+            arrays |= run.stage(
+                f"ensemble-{stage.name}", ensemble, run, stage, task, nets
+            )
     return results(config, arrays), arrays
 
 
-def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
-    """The numbers of the claims, a value a seed."""
-    final = {
-        arm: arrays[f"{arm}/test_accuracy"][..., -1].mean(1) for arm in config.arms
+def total_steps(stages: Sequence[Stage]) -> int:
+    """The training steps of all nets: the length of the bar."""
+    return sum(len(stage.nets) * stage.phase.steps for stage in stages)
+
+
+def train_all(
+    run: StudyRun, its: Mapping[tuple[str, str], Task], stages: Sequence[Stage]
+) -> dict[str, Starts]:
+    """Trains the stages in order; returns the nets of each by its name."""
+    trained: dict[str, Starts] = {}
+    for stage in stages:
+        trained[stage.name] = lessons.train(run, its, stage, trained)
+    return trained
+
+
+def curves(run: StudyRun, stage: Stage) -> dict[str, np.ndarray]:
+    """Steps [points] and metrics [seeds, nets, points] of a row's last stage."""
+    lines = [
+        [run.metrics.read(stage_name(stage.name, net)) for net in own]
+        for own in _by_seed(run, stage)
+    ]
+    steps = np.array([line["step"] for line in lines[0][0]])
+    return {f"{stage.name}/step": steps} | {
+        f"{stage.name}/{name}": np.array(
+            [[[line[name] for line in net] for net in own] for own in lines], float
+        )
+        for name in ("loss", "test_loss", "test_accuracy")
     }
-    gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
-    if not config.fast:
-        return gaps
-    gaps[difference("shuffled ensemble", "student ensemble")] = (
-        arrays["shuffled/ensemble"] - arrays["student/ensemble"]
-    )
-    goal = arrays["teacher_fast/loss"][..., -1]
-    share = share_of_steps(arrays["student/step"], arrays["student/loss"], goal)
-    return gaps | {SHARE: share.mean(1)}
 
 
-def results(config: Config, arrays: dict) -> dict[str, Any]:
-    """The tables, ours beside the paper's, and the verdicts."""
+def ensemble(
+    run: StudyRun, stage: Stage, task: Task, nets: Starts
+) -> dict[str, np.ndarray]:
+    """Test accuracy of each seed's nets voting together, [seeds]."""
+    found = []
+    labels, mask = parallel.to_host((task.test["labels"], task.test["mask"]))
+    for own in _by_seed(run, stage):
+        votes = [probabilities(task.classifier, *nets[net], task.test) for net in own]
+        found.append(vote(np.stack(parallel.to_host(votes)), labels, mask))
+    return {f"{stage.name}/ensemble": np.array(found)}
 
-    def row(arm):
-        final = arrays[f"{arm}/test_accuracy"][..., -1]
-        values = {
-            "nets": final.tolist(),
-            "average": summary(final.mean(1)),
-            "iterations": config.iterations(arm),
-        }
-        if f"{arm}/ensemble" in arrays:
-            values["ensemble"] = summary(arrays[f"{arm}/ensemble"])
-        return values
 
-    found = statistics(config, arrays)
-    speed = {}
-    if config.fast:
-        speed["share_of_steps_to_the_fast_teachers_loss"] = summary(found[SHARE])
-    return speed | {
-        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "fast": {arm: row(arm) for arm in config.arms if arm in FAST},
-        "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
-        "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
-        "paper": {name: papers_table(name) for name in config.paper_tables},
-        "claims": judge_all(claims(config), found),
-    }
+def _by_seed(run: StudyRun, stage: Stage) -> list[list[Net]]:
+    """The nets of a stage, a list per seed."""
+    return [[net for net in stage.nets if net[0] == seed] for seed in run.seeds]
 
 
 STUDY = Study(

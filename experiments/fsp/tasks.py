@@ -1,4 +1,4 @@
-"""What the FSP study trains on: all classes, and two parts of them for transfer."""
+"""Tasks of the FSP study: all classes, and the two parts of the transfer."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from experiments.common import task
 from experiments.fsp.config import Config
 from kd_heuristics import data, models
 
-# Of the weights that torchvision publishes, in units of uint8 pixels.
+# Pixel statistics of the weights that torchvision publishes, in units of uint8 pixels.
 _IMAGENET: dict[str, Any] = {
     "mean": tuple(255 * value for value in (0.485, 0.456, 0.406)),
     "std": tuple(255 * value for value in (0.229, 0.224, 0.225)),
@@ -18,11 +18,11 @@ _IMAGENET: dict[str, Any] = {
 
 
 def make(config: Config) -> dict[tuple[str, str], task.Task]:
-    """The tasks by part of the classes and size of the net.
+    """Loads the tasks, by part of the classes and size of the net.
 
-    All parts have the pixel statistics of the whole set, or ImageNet's with its
-    weights: a teacher sees what its student sees. Nets of one form are one network, so
-    that they share programs.
+    All parts use the pixel statistics of the whole set, or ImageNet's with its weights,
+    so that a teacher sees what its student sees. Nets of one form are one network and
+    share compiled programs.
     """
     made = task.make(config)
     if config.source_weights is not None:
@@ -49,6 +49,15 @@ def make(config: Config) -> dict[tuple[str, str], task.Task]:
                     of_classes(test, low, high), config.eval_batch_size
                 ),
             )
+    parts = {
+        part: dataclasses.replace(
+            of,
+            batches=data.train_batches(
+                of.train, config.batch_size, padding=config.padding
+            ),
+        )
+        for part, of in parts.items()
+    }
     create = functools.cache(
         functools.partial(models.create, **config.model_options)  # by name and classes
     )
@@ -65,7 +74,7 @@ def make(config: Config) -> dict[tuple[str, str], task.Task]:
 
 
 def of_classes(dataset: data.Dataset, low: int, high: int) -> data.Dataset:
-    """The examples of the classes low..high-1, which become 0..high-low-1."""
+    """Selects the classes low..high-1 and renumbers them 0..high-low-1."""
     chosen = (dataset.labels >= low) & (dataset.labels < high)
     return data.Dataset(
         dataset.images[chosen],

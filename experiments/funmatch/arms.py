@@ -76,21 +76,18 @@ OTHERS = tuple(arm for arm in ARMS if arm not in MAIN)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A length of training with the numbers that go with it: a row of table 4.
+    """A length of training with the numbers that go with it: a row of table 4."""
 
-    Attributes:
-      epochs: passes over the training images.
-      rate: of Adam, at the schedule's peak.
-      decay: of kernels, not multiplied by the rate.
-      temperature: of the loss.
-      paper: the paper's test accuracy of FunMatch's student, in [0, 1].
-    """
-
-    epochs: int
-    rate: float
-    decay: float
-    temperature: float
-    paper: float | None = None
+    epochs: fields.Count
+    """Passes over the training images."""
+    rate: fields.Positive
+    """Learning rate of Adam, at the schedule's peak."""
+    decay: fields.NotNegative
+    """Decay of kernels, not multiplied by the rate."""
+    temperature: fields.Positive
+    """Temperature of the loss."""
+    paper: fields.Finite | None = None
+    """The paper's test accuracy of FunMatch's student, in [0, 1]."""
 
     def __post_init__(self):
         fields.check(self)
@@ -98,17 +95,14 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What the paper tries for every arm and length, 80 runs each.
+    """What the paper tries for every arm and length, 80 runs each."""
 
-    Attributes:
-      rates: learning rates tried.
-      decays: weight decays tried.
-      temperatures: temperatures tried.
-    """
-
-    rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01)
-    decays: tuple[float, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
-    temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+    rates: tuple[fields.Positive, ...] = (0.0003, 0.001, 0.003, 0.01)
+    """Learning rates tried."""
+    decays: tuple[fields.NotNegative, ...] = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+    """Weight decays tried."""
+    temperatures: tuple[fields.Positive, ...] = (1.0, 2.0, 5.0, 10.0)
+    """Temperatures tried."""
 
     def __post_init__(self):
         fields.check(self)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from experiments.common import config as common
+from experiments.common import fields
 from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Grid, Setting, table3, table4
 from kd_heuristics import data, models
 from kd_heuristics.runtime import nearest
@@ -19,100 +20,88 @@ class Config(common.Common):
     the student of the arm "pretrained" came to its weights on small sets, and the
     settings of all arms but FunMatch, which the paper found for each by its grid
     (`--sweep`) and does not list: here every arm has FunMatch's.
-
-    Attributes:
-      seeds: number of seeds of the main arms.
-      dataset: the set that is learned, of `data.names()`.
-      others: the set whose images the arm "others" is taught on.
-      streamed: read training images while the device trains; all seeds then have one
-        order.
-      held_examples: images of the held-out sets; None: all.
-      workers: processes that read images when streamed; 0: threads.
-      on_bad: what an unreadable record does: stop the run, or be skipped.
-      stored_size: pixels a side of images in memory; None: the set's own.
-      teacher: network of the teacher.
-      teacher_width: multiplies the teacher's number of channels.
-      teacher_weights: an .npz file of the teacher; None: it is trained.
-      teacher_examples: images of the teacher's training; None: all.
-      teacher_epochs: length of the teacher's training on labels.
-      teacher_rate: peak learning rate of that training.
-      teacher_view: crops of that training: mild, as in the paper, or inception's.
-      teacher_size: pixels a side of what the teacher sees.
-      second_weights: an .npz file of the ensemble's other teacher; None: it is trained.
-      model: network of the student.
-      width: multiplies the student's number of channels.
-      student_size: pixels a side of what the student sees.
-      student_weights: an .npz file for the arm "pretrained"; None: trained as the
-        teacher is.
-      family: network of the MobileNet arms.
-      batch_size: examples of a training step.
-      settings: lengths of training, each with its numbers.
-      main: arms that run at every setting, with all seeds.
-      other_arms: arms that run at one setting, with one seed.
-      other_epochs: that setting, by its epochs.
-      warmup_steps: length of the warmup of every training.
-      clip_norm: largest global norm of the gradient.
-      moment_dtype: of Adam's first moment.
-      sgd_rate_factor: SGD's rate over Adam's.
-      sgd_momentum: of SGD.
-      shampoo_rate_factor: Shampoo's rate over Adam's.
-      ensemble_crops: crops of each image that the arm fix/ic_ens averages.
-      flip: whether images are mirrored at random.
-      fraction: side of mild and central crops, as a share of the image's.
-      smallest_area: of inception crops, as a share of the image's.
-      points: points of the curves.
-      eval_batch_size: examples at a time in evaluation.
-      grid: what a sweep tries.
-      smallest_effect: from which difference of accuracy on it counts.
-      margin: half-width of the zone around smallest_effect in which a claim stays
-        undecided.
     """
 
-    seeds: int = 1
+    seeds: fields.Count = 1
+    """Number of seeds of the main arms."""
     dataset: str = "oxford_flowers102"
     others: str = "food101"
+    """Name of the dataset whose images the arm "others" is taught on."""
     streamed: bool = False
-    held_examples: int | None = None
-    workers: int = 0
+    """Read training images while the device trains. All seeds then have one order."""
+    held_examples: fields.Count | None = None
+    """Images of the held-out sets. `None` uses all."""
+    workers: fields.Natural = 0
+    """Processes that read images when streamed; 0: threads."""
     on_bad: Literal["stop", "skip"] = "stop"
-    stored_size: int | None = None
+    """What an unreadable record does: stop the run, or be skipped."""
+    stored_size: fields.Count | None = None
+    """Pixels a side of images in memory. `None` keeps the dataset's own size."""
     teacher: str = "bit_r152x2"
-    teacher_width: float = 1.0
+    """Name of the teacher's network."""
+    teacher_width: fields.Positive = 1.0
+    """Factor of the teacher's number of channels."""
     teacher_weights: str | None = None
-    teacher_examples: int | None = None
-    teacher_epochs: int = 0
-    teacher_rate: float = 0.003
+    """An .npz file of the teacher. `None` trains it."""
+    teacher_examples: fields.Count | None = None
+    """Images of the teacher's training. `None` uses all."""
+    teacher_epochs: fields.Natural = 0
+    """Length of the teacher's training on labels in epochs."""
+    teacher_rate: fields.Positive = 0.003
+    """Peak learning rate of that training."""
     teacher_view: Literal["same/rc", "same/ic"] = "same/rc"
-    teacher_size: int = 128
+    """Crops of that training: mild, as in the paper, or inception's."""
+    teacher_size: fields.Count = 128
+    """Pixels a side of what the teacher sees."""
     second_weights: str | None = None
+    """An .npz file of the ensemble's other teacher. `None` trains it."""
     model: str = "bit_r50x1"
-    width: float = 1.0
-    student_size: int = 128
+    """Name of the student's network."""
+    width: fields.Positive = 1.0
+    """Factor of the student's number of channels."""
+    student_size: fields.Count = 128
+    """Pixels a side of what the student sees."""
     student_weights: str | None = None
+    """An .npz file for the arm "pretrained". `None` trains it as the teacher."""
     family: str = "mobilenet_v3_large"
-    batch_size: int = 512
+    """Name of the network of the MobileNet arms."""
+    batch_size: fields.Count = 512
     settings: tuple[Setting, ...] = ()
+    """Lengths of training, each with its numbers."""
     main: tuple[str, ...] = MAIN
+    """Arms that run at every setting, with all seeds."""
     other_arms: tuple[str, ...] = OTHERS
-    other_epochs: int = 0
-    warmup_steps: int = 1500
-    clip_norm: float = 1.0
+    """Arms that run at one setting, with one seed."""
+    other_epochs: fields.Derived[fields.Natural] = fields.DERIVED
+    """That setting, by its epochs. `None` takes the middle one."""
+    warmup_steps: fields.Natural = 1500
+    """Steps of the warmup of every training."""
+    clip_norm: fields.Positive = 1.0
+    """Largest global norm of the gradient."""
     moment_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    sgd_rate_factor: float = 10.0
-    sgd_momentum: float = 0.9
-    shampoo_rate_factor: float = 1.0
-    ensemble_crops: int = 1000
+    """Type of Adam's first moment."""
+    sgd_rate_factor: fields.Positive = 10.0
+    """SGD's rate over Adam's."""
+    sgd_momentum: fields.Fraction = 0.9
+    """Momentum of SGD."""
+    shampoo_rate_factor: fields.Positive = 1.0
+    """Shampoo's rate over Adam's."""
+    ensemble_crops: fields.Count = 1000
+    """Crops of each image that the arm fix/ic_ens averages."""
     flip: bool = True
-    fraction: float = 128 / 160
-    smallest_area: float = 0.05
-    points: int = 8
-    eval_batch_size: int = 256
+    """Whether images are mirrored at random."""
+    fraction: fields.Share = 128 / 160
+    """Side of mild and central crops, as a share of the image's."""
+    smallest_area: fields.Share = 0.05
+    """Area of the smallest inception crops, as a share of the image's."""
+    points: fields.Count = 8
+    """Points of the curves."""
+    eval_batch_size: fields.Count = 256
     grid: Grid = dataclasses.field(default_factory=Grid)
-    smallest_effect: float = 0.005
-    margin: float = 0.005
+    """What a sweep tries."""
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
         nearest.choose(self.others, data.names(), "dataset")
         for net, options in (
             (self.model, self.student_options),
@@ -130,7 +119,7 @@ class Config(common.Common):
         if self.other_arms and self.other_epochs not in epochs:
             raise ValueError(
                 f"other_epochs must be the epochs of a setting, {epochs}, got "
-                f"{self.other_epochs}"
+                f"{self.other_epochs}; None takes the middle one"
             )
         if self.teacher_weights is None and self.teacher_epochs < 1:
             raise ValueError(
@@ -139,6 +128,12 @@ class Config(common.Common):
             )
         _check_resolution("teacher_weights", self.teacher_weights, self.teacher_size)
         _check_resolution("second_weights", self.second_weights, self.student_size)
+
+    def derived(self) -> dict[str, Any]:
+        """The length of the other arms."""
+        lengths = [setting.epochs for setting in self.settings] or [0]
+        middle = lengths[(len(lengths) - 1) // 2]
+        return {"other_epochs": fields.given(self.other_epochs, middle)}
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -149,7 +144,7 @@ class Config(common.Common):
         """The settings of an arm, each with its number of seeds."""
         if arm in self.main:
             return tuple((setting, self.seeds) for setting in self.settings)
-        chosen = [s for s in self.settings if s.epochs == self.other_epochs]
+        chosen = [s for s in self.settings if s.epochs == self.resolved.other_epochs]
         return tuple((setting, 1) for setting in chosen)
 
     @property
@@ -186,7 +181,7 @@ def _imagenet(run: str = "mix") -> tuple[Setting, ...]:
     )
 
 
-def _papers(name: str, weights: str, epochs: int, settings, **changes: Any) -> Config:
+def _papers(name: str, weights: str, settings, **changes: Any) -> Config:
     """A set of the paper's: one seed, and the released teacher of that set."""
     options: dict[str, Any] = {
         "others": "food101" if name != "food101" else "sun397",
@@ -201,7 +196,6 @@ def _papers(name: str, weights: str, epochs: int, settings, **changes: Any) -> C
         streamed=True,
         teacher_weights=f"weights/{weights}.npz",
         settings=settings,
-        other_epochs=epochs,
         **options,
     )
 
@@ -212,6 +206,7 @@ _IMAGENET: dict[str, Any] = {
     "teacher_size": 224,
     "batch_size": 4096,
     "warmup_steps": 5000,
+    "other_epochs": 300,
     "fraction": 224 / 256,
     # Targets of many crops are made of images in memory, which these do not fit into.
     "other_arms": tuple(
@@ -247,7 +242,6 @@ _SMALL = Config(
     family="mobilenet_tiny",
     batch_size=32,
     settings=_settings(8, 32, 128, rate=0.01, decay=3e-4, temperature=2.0),
-    other_epochs=32,
     warmup_steps=20,
     ensemble_crops=128,
     flip=False,
@@ -269,7 +263,6 @@ PRESETS: Mapping[str, Config] = {
         width=0.25,
         teacher_epochs=1,
         settings=_settings(2, 4, rate=0.01, decay=3e-4, temperature=2.0),
-        other_epochs=2,
         main=("fix/cc", "mix"),
         other_arms=(),
         warmup_steps=1,
@@ -284,7 +277,6 @@ PRESETS: Mapping[str, Config] = {
         teacher_examples=2400,
         teacher_epochs=6,
         settings=_settings(2, 8, 32, rate=0.01, decay=3e-4, temperature=2.0),
-        other_epochs=8,
         main=("fix/cc", "same/ic", "mix"),  # each arm's program compiles for seconds
         other_arms=("others",),
         warmup_steps=10,
@@ -301,21 +293,19 @@ PRESETS: Mapping[str, Config] = {
         student_size=32,
         family="mobilenet_v3_small",
         settings=_settings(100, 400, 1600, rate=0.003, decay=3e-4, temperature=5.0),
-        other_epochs=400,
         other_arms=tuple(arm for arm in OTHERS if arm != "full_size"),
     ),
-    "flowers": _papers(
-        "oxford_flowers102", "R152x2_T_flowers128", 10_000, table4("flowers")
+    "flowers": _papers("oxford_flowers102", "R152x2_T_flowers128", table4("flowers")),
+    "pets": _papers(
+        "oxford_iiit_pet", "R152x2_T_pet128", table4("pets"), other_epochs=1_000
     ),
-    "pets": _papers("oxford_iiit_pet", "R152x2_T_pet128", 1_000, table4("pets")),
-    "food": _papers("food101", "R152x2_T_food128", 1_000, table4("food")),
-    "sun": _papers("sun397", "R152x2_T_sun128", 1_000, table4("sun")),
-    "imagenet": _papers("imagenet2012", "R152x2_T_224", 300, _imagenet(), **_IMAGENET),
+    "food": _papers("food101", "R152x2_T_food128", table4("food")),
+    "sun": _papers("sun397", "R152x2_T_sun128", table4("sun")),
+    "imagenet": _papers("imagenet2012", "R152x2_T_224", _imagenet(), **_IMAGENET),
     # Section 3.3 and the ensemble of section 3.6.
     "imagenet_160": _papers(
         "imagenet2012",
         "R152x2_T_224",
-        300,
         _imagenet("mix at 160 pixels"),
         **_IMAGENET
         | {"student_size": 160, "main": ("same/ic", "mix"), "other_arms": ()},
@@ -323,7 +313,6 @@ PRESETS: Mapping[str, Config] = {
     "imagenet_384": _papers(
         "imagenet2012",
         "R152x2_T_384",
-        9_600,
         _imagenet("mix from 384 pixels"),
         **_IMAGENET
         | {
@@ -332,6 +321,7 @@ PRESETS: Mapping[str, Config] = {
             "second_weights": "weights/R152x2_T_224.npz",
             "main": ("mix",),
             "other_arms": ("ensemble",),
+            "other_epochs": 9_600,
         },
     ),
 }

@@ -1,38 +1,31 @@
 """The held-out sets of the FunMatch study, as its students see them."""
 
-import functools
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.funmatch import lessons
-from experiments.funmatch.config import Config
-from experiments.funmatch.sets import CHUNK, Sets, batched, logits, looks
+from experiments.funmatch.arms import ARMS
+from experiments.funmatch.materials import Materials
+from experiments.funmatch.sets import CHUNK, batched, logits, looks
 from kd_heuristics import distill, training
 
 
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """Held-out images as a student sees them, each with the logits of its teacher.
 
-    Args:
-      config: of the study.
-      sets: whose `held` these are.
-      mesh: of the devices; None: one.
-      teacher: makes the teacher as a function of pixels, when it is first asked.
+    Attributes:
+      its: materials of the run.
+      targets: the teacher's logits of each set, float [n, classes].
+      kept: chunks of small sets on the device, by set and the student's size.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        sets: Sets,
-        mesh: jax.sharding.Mesh | None,
-        teacher: Callable[[], distill.Teacher],
-    ):
-        self.config, self.sets, self.mesh, self.teacher = config, sets, mesh, teacher
-        self.targets_on = functools.cache(self._targets_on)
-        self.kept_looks = functools.cache(self._kept_looks)
+    its: Materials
+    targets: Mapping[str, np.ndarray]
+    kept: Mapping[tuple[str, int], list]
 
     def metrics(
         self,
@@ -41,53 +34,63 @@ class HeldOut:
         split: str,
         state: training.TrainState,
     ) -> dict[str, Any]:
-        """Metrics of students that see `size` pixels a side, a value a member each."""
+        """Metrics of students that see `size` pixels a side, one value per member."""
         metric, total = lessons.Held(classifier), {}
-        count = len(self.sets.held[split])
-        for part, batches in self.looks(split, size):
+        chunks: Iterable = self.kept.get((split, size)) or _chunks(
+            self.its, split, self.targets[split], size
+        )
+        for part, batches in chunks:
             values = training.evaluate_members(metric, state, batches)
             for key, value in values.items():
                 name = f"{split}_{key}"
-                total[name] = total.get(name, 0.0) + value * part / count
+                share = part / len(self.targets[split])
+                total[name] = total.get(name, 0.0) + value * share
         return total
 
     def teacher_accuracy(self) -> dict[str, float]:
         """The teacher's own accuracy on both sets."""
         return {
-            split: float((self.targets_on(split).argmax(-1) == held.labels).mean())
-            for split, held in self.sets.held.items()
+            split: float((self.targets[split].argmax(-1) == held.labels).mean())
+            for split, held in self.its.sets.held.items()
         }
 
-    def looks(self, split: str, size: int) -> Any:
-        """A set as a student sees it, with its teacher's logits, in chunks."""
-        if len(self.sets.held[split]) > CHUNK:
-            return self._chunks(split, size)
-        return self.kept_looks(split, size)
 
-    def _kept_looks(self, split: str, size: int) -> Any:
-        return list(self._chunks(split, size))
-
-    def _chunks(self, split: str, size: int) -> Any:
-        config, start = self.config, 0
-        for count, batches in looks(
-            self.sets.held[split],
-            config.eval_batch_size,
-            size,
-            config.fraction,
-            mesh=self.mesh,
-        ):
-            own = self.targets_on(split)[start : start + count]
-            start += count
-            yield count, {**batches, "teacher": batched(own, batches["images"])}
-
-    def _targets_on(self, split: str) -> np.ndarray:
-        """The teacher's logits of a set."""
-        config = self.config
-        return logits(
-            self.teacher(),
-            self.sets.held[split],
+def prepare(its: Materials, teacher: distill.Teacher) -> HeldOut:
+    """Evaluates a teacher of pixels on the held-out sets and cuts small sets once."""
+    config = its.config
+    targets = {
+        split: logits(
+            teacher,
+            held,
             config.eval_batch_size,
             config.teacher_size,
             config.fraction,
-            mesh=self.mesh,
+            mesh=its.mesh,
         )
+        for split, held in its.sets.held.items()
+    }
+    sizes = {config.student_size}
+    if any(ARMS[arm].full_size for arm in config.arms):
+        sizes.add(config.teacher_size)
+    kept = {
+        (split, size): list(_chunks(its, split, own, size))
+        for split, own in targets.items()
+        for size in sizes
+        if len(own) <= CHUNK
+    }
+    return HeldOut(its, targets, kept)
+
+
+def _chunks(its: Materials, split: str, targets: np.ndarray, size: int) -> Any:
+    """Yields the examples of each chunk, and its batches with the teacher's logits."""
+    config, start = its.config, 0
+    for count, batches in looks(
+        its.sets.held[split],
+        config.eval_batch_size,
+        size,
+        config.fraction,
+        mesh=its.mesh,
+    ):
+        own = targets[start : start + count]
+        start += count
+        yield count, {**batches, "teacher": batched(own, batches["images"])}

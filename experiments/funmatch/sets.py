@@ -25,10 +25,11 @@ class Sets:
     """The sets of a run.
 
     Attributes:
-      train: the students' images; None where they are streamed.
-      num_examples: how many there are.
-      whole: the teacher's, more of the training images or all; None likewise.
-      others: unrelated images, as many as `train`; None where no arm needs them.
+      train: the students' images; None if they are streamed.
+      num_examples: number of the students' images.
+      whole: the teacher's, more of the training images or all; None if streamed.
+      teacher_examples: number of the teacher's images.
+      others: unrelated images, as many as `train`; None if no arm needs them.
       held: "validation" and "test".
       num_classes: of the labels.
       channels: of the images.
@@ -41,16 +42,15 @@ class Sets:
         if config.streamed:
             view = data.views.create("same/ic", teacher_size=config.student_size)
             stream = self._stream(config.dataset, view, 0)
-            self.num_examples, self.num_classes = (
-                stream.num_examples,
-                stream.num_classes,
-            )
+            self.num_examples = self.teacher_examples = stream.num_examples
+            self.num_classes = stream.num_classes
             self.channels = 3
         else:
             whole = data.load(config.dataset, "train", size)
             self.whole = whole.take(config.teacher_examples)
             self.train = whole.take(config.train_examples)
-            self.num_examples, self.num_classes = len(self.train), whole.num_classes
+            self.num_examples, self.teacher_examples = len(self.train), len(self.whole)
+            self.num_classes = whole.num_classes
             self.channels = whole.images.shape[-1]
             if "others" in config.arms:
                 # Their labels go no further.

@@ -20,96 +20,47 @@ from its teacher on images that neither was trained on.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from experiments.common.study import Job, Study
-from experiments.funmatch import figures
+from experiments.common.study import Job, Study, StudyRun
+from experiments.funmatch import (
+    figures,
+    held,
+    lengths,
+    lessons,
+    materials,
+    teachers,
+)
 from experiments.funmatch.arms import ARMS, Setting
-from experiments.funmatch.claims import against, claims, patience
+from experiments.funmatch.claims import claims
 from experiments.funmatch.config import PRESETS, Config, name
-from experiments.funmatch.lab import Laboratory
+from experiments.funmatch.plan import plan
 from experiments.funmatch.protocol import PROTOCOL
-from kd_heuristics.runs import judge_all, summary
+from experiments.funmatch.results import results
+from experiments.funmatch.students import train_students
+from kd_heuristics import distill
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     """Trains, evaluates and judges; `(results, arrays)` of the run folder."""
-    lab = Laboratory(config, folder, progress)
+    run = StudyRun(config, folder, progress, by=compute)
+    teachers.check_files(config)
+    its = materials.make(config)
+    counts = its.sets.num_examples, its.sets.teacher_examples
+    lengths.check(config, *counts)
+    progress.start(lengths.total(config, *counts))
+
+    taught_by = teachers.prepare(run, its)
+    of_pixels = distill.Teacher(
+        lessons.Looks(its.classifiers["teacher"]), taught_by.first
+    )
+    held_out = held.prepare(its, of_pixels)
     arrays: dict[str, Any] = {}
     for arm in config.arms:
         for setting, seeds in config.plan(arm):
-            found = lab.train(arm, setting, seeds)
-            stage = name(arm, setting.epochs)
-            arrays |= {f"{stage}/{key}": value for key, value in found.items()}
-    return results(config, arrays, lab), arrays
-
-
-def results(config: Config, arrays: dict, lab: Laboratory) -> dict[str, Any]:
-    """The numbers of the study, each with its seeds and spread, and the verdicts."""
-    table: dict[str, Any] = {}
-    for arm in config.arms:
-        table[arm] = {}
-        for setting, seeds in config.plan(arm):
-            stage = name(arm, setting.epochs)
-            last = {
-                key.removeprefix(f"{stage}/"): value[:, -1] if value.ndim > 1 else value
-                for key, value in sorted(arrays.items())
-                if key.startswith(f"{stage}/") and not key.endswith("/step")
-            }
-            table[arm][str(setting.epochs)] = {
-                "steps": lab.steps(setting),
-                "seeds": list(range(config.first_seed, config.first_seed + seeds)),
-                "teacher_forwards": lab.forwards(ARMS[arm], setting),
-                "setting": dataclasses.asdict(setting),
-                **{key: summary(value) for key, value in last.items()},
-            }
-    return {
-        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "teacher_accuracy": lab.held_out.teacher_accuracy(),
-        "arms": table,
-        "selected": {arm: selected(lengths) for arm, lengths in table.items()},
-        "claims": judge_all(claims(config), statistics(config, arrays)),
-    }
-
-
-def selected(lengths: dict[str, Any]) -> dict[str, Any]:
-    """The length of the best validation accuracy, with its test accuracy.
-
-    >>> runs = {"1": {"validation_accuracy": {"mean": 0.5}, "test_accuracy": 1},
-    ...         "4": {"validation_accuracy": {"mean": 0.7}, "test_accuracy": 2}}
-    >>> selected(runs)
-    {'epochs': 4, 'test_accuracy': 2}
-    """
-    best = max(lengths, key=lambda key: _score(lengths[key]))
-    return {"epochs": int(best), "test_accuracy": lengths[best]["test_accuracy"]}
-
-
-def _score(run: Mapping[str, Any]) -> float:
-    """The validation accuracy; below any other where it is not finite."""
-    mean = run["validation_accuracy"]["mean"]
-    return mean if np.isfinite(mean) else -np.inf
-
-
-def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
-    """The numbers of the claims, a value a seed."""
-    epochs = [setting.epochs for setting in config.settings]
-    final = {
-        (arm, length): arrays[f"{name(arm, length)}/test_accuracy"]
-        for arm in config.main
-        for length in epochs
-    }
-    longest = {
-        against(arm, other): final[arm, epochs[-1]] - final[other, epochs[-1]]
-        for arm in config.main
-        for other in config.main
-    }
-    return longest | {
-        patience(arm): final[arm, epochs[-1]] - final[arm, epochs[0]]
-        for arm in config.main
-    }
+            arrays |= train_students(run, its, taught_by, held_out, arm, setting, seeds)
+    accuracy = held_out.teacher_accuracy()
+    return results(its, arrays, accuracy, list(run.seeds)), arrays
 
 
 def jobs(config: Config) -> list[Job]:
@@ -157,6 +108,7 @@ STUDY = Study(
     compute=compute,
     figures=figures.figures,
     claims=claims,
+    plan=plan,
     jobs=jobs,
     scores=scores,
 )

@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from experiments.common import config as common
-from experiments.common import paths
+from experiments.common import fields, paths
 from kd_heuristics import schedules
 from kd_heuristics.runtime import nearest
 
@@ -51,84 +51,67 @@ KINDS = {"chain": "chain", "decayed": "chain, decay on the bend", "bezier": "Bez
 # Open in the paper. Its figures show the loss fall between curve epochs 60 and 80 and
 # not before: one drop, at 60. The rate, no momentum and no decay are those of its
 # author's later code; a bend without decay also fits the loss that grows there.
-_PAPER_CURVE = paths.Chain(epochs=80, rate=0.1, drops_epochs=(60,))
+_PAPER_CURVE = paths.Chain(epochs=80, rate=0.1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs are passes over the training set.
+    """A preset of this study. Epochs are passes over the training set."""
 
-    Attributes:
-      eval_examples: images of each set evaluated along the curves; None: all.
-      train_metrics: whether train metrics are taken on plain or on augmented images.
-      modes: which modes are trained, of `MODES`.
-      same_start: whether the modes start from the same parameters.
-      batch_size: examples of a training step.
-      rate: learning rate at the start.
-      drops_epochs: where the rate drops.
-      drop_factor: multiplies the rate at each drop.
-      epochs: length of training.
-      momentum: of SGD.
-      weight_decay: L2 coefficient on the kernels.
-      clip_norm: largest global norm of the gradient; None: unclipped.
-      large_batch_size: examples of a step of mode A.
-      large_batch_rate: learning rate of mode A.
-      adam_rate: learning rate of mode B, by Adam.
-      linear_end_rate: learning rate at the end of mode C, which falls on a line.
-      low_decay: L2 coefficient of mode D.
-      init_factor: of mode E: multiplies the initialisation's standard deviation.
-      wide_clip_norm: of mode E: largest global norm of the gradient; None: unclipped.
-      curve: how the curves are fitted.
-      bend_decay: L2 coefficient on the bend, for the kind "decayed".
-      curve_epochs: epochs of the fit after which the curves are evaluated.
-      intervals: the curves are evaluated at t = k / intervals.
-      perplexity: of t-SNE; below the number of points.
-      eval_batch_size: examples at a time in evaluation.
-      as_good_as: a curve's worst point counts as good down to this share below its
-        worse end.
-      smallest_effect: from which difference of curves on it counts, in accuracy and in
-        nats.
-      margin: half-width of the zone around smallest_effect in which a claim stays
-        undecided.
-    """
-
-    eval_examples: int | None = None
+    eval_examples: fields.Count | None = None
+    """Images of each set evaluated along the curves. `None` uses all."""
     # Open: the paper's train metrics look as if taken on augmented images.
     train_metrics: Literal["plain", "augmented"] = "plain"
+    """Images that train metrics are taken on."""
     modes: tuple[str, ...] = tuple(MODES)
+    """Which modes are trained, of `MODES`."""
     # Open: whether the modes share their start. Independent ones are the harder case.
     same_start: bool = False
-    batch_size: int = 100
-    rate: float = 0.05
-    drops_epochs: tuple[int, ...] = (60, 120, 160)
-    drop_factor: float = 0.2
-    epochs: int = 200
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_norm: float | None = None
-    large_batch_size: int = 4000
-    large_batch_rate: float = 0.05  # A; the paper names one change, the batch
-    # B; open: Adam's usual rate, with G's drops. The decay is coupled, an L2 term.
-    adam_rate: float = 1e-3
-    linear_end_rate: float = 0.0  # C; open
-    low_decay: float = 5e-6
+    """Whether the modes start from the same parameters."""
+    rate: fields.Positive = 0.05
+    """Learning rate at the start."""
+    drops_epochs: fields.Drops = (0.3, 0.6, 0.8)
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
+    drop_factor: fields.Share = 0.2
+    """Factor of the rate at each drop."""
+    epochs: fields.Count = 200
+    """Length of training in epochs."""
+    large_batch_size: fields.Count = 4000
+    """Examples of a training step of mode A."""
+    large_batch_rate: fields.Positive = 0.05  # the paper names one change, the batch
+    """Learning rate of mode A."""
+    # Open: Adam's usual rate, with G's drops. The decay is coupled, an L2 term.
+    adam_rate: fields.Positive = 1e-3
+    """Learning rate of mode B, by Adam."""
+    linear_end_rate: fields.NotNegative = 0.0  # open
+    """Learning rate at the end of mode C, which falls on a line."""
+    low_decay: fields.NotNegative = 5e-6
+    """L2 coefficient of mode D."""
     # Open: 3 if the paper's "3 sqrt(2/n)" is one, root
     # 3 if it is a variance. With either, a VGG-16 diverges at the rate of G within
     # two steps (seen at an eighth of the width), so E's gradient is clipped.
-    init_factor: float = 3.0
-    wide_clip_norm: float | None = 1.0
+    init_factor: fields.Positive = 3.0
+    """Factor of the initialisation's standard deviation in mode E."""
+    wide_clip_norm: fields.Positive | None = 1.0
+    """Largest global norm of the gradient in mode E. `None` disables clipping."""
     curve: paths.Chain = _PAPER_CURVE
-    bend_decay: float = 5e-4
-    curve_epochs: tuple[int, ...] = (20, 40, 60, 80)
-    intervals: int = 29  # t = k / 29; the paper shows k = 1..28
-    perplexity: float = 5.0  # of t-SNE; open; must be below the number of points
-    eval_batch_size: int = 500
-    as_good_as: float = 0.03
-    smallest_effect: float = 0.02
-    margin: float = 0.02
+    """How the curves are fitted."""
+    bend_decay: fields.NotNegative = 5e-4
+    """L2 coefficient on the bend, for the kind "decayed"."""
+    curve_epochs: fields.Drops = (0.25, 0.5, 0.75, 1.0)
+    """Epochs of the fit after which the curves are evaluated, up to its last one.
+    Floats are shares of `curve.epochs`."""
+    intervals: fields.Count = 29  # the paper shows k = 1..28
+    """The curves are evaluated at t = k / intervals."""
+    perplexity: fields.Positive = 5.0  # open
+    """Perplexity of t-SNE, below the number of points."""
+    as_good_as: fields.Positive = 0.03
+    """A curve's worst point counts as good down to this share below its worse end."""
+    smallest_effect: fields.Positive = 0.02
+    """Smallest difference of curves that counts, in accuracy and in nats."""
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
         for mode in self.modes:
             nearest.choose(mode, tuple(MODES), "mode")
         if self.modes[:1] != ("G",) or len({*self.modes}) < max(2, len(self.modes)):
@@ -138,11 +121,19 @@ class Config(common.WithVgg):
             )
         _check_curve_epochs(self.curve_epochs, self.curve.epochs)
         points = 2 * len(self.modes) - 1
-        if not 0 < self.perplexity < points:
+        if not self.perplexity < points:
             raise ValueError(
                 f"perplexity must be between 0 and the number of points, {points} (the "
                 f"modes and the bends), got {self.perplexity}"
             )
+
+    def derived(self) -> dict[str, Any]:
+        """Drops and evaluations in epochs."""
+        drops = fields.within(self.drops_epochs, self.epochs)
+        evaluated = fields.within(self.curve_epochs, self.curve.epochs)
+        if evaluated != self.curve_epochs:  # shares of a short fit fall together
+            evaluated = tuple(dict.fromkeys(evaluated))
+        return {"drops_epochs": drops, "curve_epochs": evaluated}
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -163,7 +154,7 @@ class Config(common.WithVgg):
         if mode.linear:
             schedule = schedules.linear_decay(peak, steps, self.linear_end_rate)
         else:
-            drops = [epoch * steps_per_epoch for epoch in self.drops_epochs]
+            drops = [epoch * steps_per_epoch for epoch in self.resolved.drops_epochs]
             schedule = schedules.step_decay(peak, drops, self.drop_factor)
         return np.asarray(schedule(np.arange(steps)))
 
@@ -191,9 +182,7 @@ def _check_curve_epochs(epochs, length):
 # at chance from a start 3 or the root of 3 times as wide; from one 1.5 times as wide it
 # trains. Chain from G to A, worst accuracy after 8 epochs: 62, 66 and 64 % at rates of
 # 0.02, 0.05 and 0.1.
-_CURVE = paths.Chain(
-    epochs=8, rate=0.05, drops_epochs=(6,), momentum=0.9, clip_norm=1.0
-)
+_CURVE = paths.Chain(epochs=8, rate=0.05, momentum=0.9, clip_norm=1.0)
 _SMALL = Config(
     dataset="digits_photo",
     train_examples=3000,
@@ -204,14 +193,14 @@ _SMALL = Config(
     dropout_rate=0.0,
     batch_size=32,
     rate=0.02,
-    drops_epochs=(9, 12, 14),
+    drops_epochs=(9 / 16, 12 / 16, 14 / 16),
     epochs=16,
     clip_norm=1.0,
     large_batch_size=128,
     large_batch_rate=0.02,
     init_factor=1.5,
     curve=_CURVE,
-    curve_epochs=(2, 4, 8),
+    curve_epochs=(0.25, 0.5, 1.0),
     eval_batch_size=200,
 )
 PRESETS: Mapping[str, Config] = {
@@ -225,10 +214,10 @@ PRESETS: Mapping[str, Config] = {
         classifier_width=16,
         modes=("G", "A", "D", "E"),
         large_batch_size=64,
-        drops_epochs=(1,),
+        drops_epochs=(0.5,),
         epochs=2,
-        curve=dataclasses.replace(_CURVE, epochs=2, drops_epochs=(1,)),
-        curve_epochs=(1, 2),
+        curve=dataclasses.replace(_CURVE, epochs=2),
+        curve_epochs=(0.5, 1.0),
         intervals=5,
         perplexity=3.0,
         eval_batch_size=64,
@@ -238,10 +227,10 @@ PRESETS: Mapping[str, Config] = {
         seeds=1,
         train_examples=2000,
         modes=("G", "A", "D", "F"),
-        drops_epochs=(6, 8, 9),
+        drops_epochs=(0.6, 0.8, 0.9),
         epochs=10,
-        curve=dataclasses.replace(_CURVE, epochs=4, drops_epochs=(3,)),
-        curve_epochs=(2, 4),
+        curve=dataclasses.replace(_CURVE, epochs=4),
+        curve_epochs=(0.5, 1.0),
         intervals=15,
         perplexity=3.0,
     ),

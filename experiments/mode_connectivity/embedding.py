@@ -1,28 +1,29 @@
-"""A map of a few networks from their distances: t-SNE without a seed."""
+"""t-SNE without a seed: maps a few networks from their distances."""
 
 import numpy as np
 
 
 def map_2d(distances: np.ndarray, perplexity: float) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of points known by their distances.
+    """t-SNE (van der Maaten and Hinton 2008) from a matrix of distances.
 
-    It starts from classical scaling instead of random places, so that it has no seed.
-    Only neighbourhoods mean something, not lengths or axes.
+    Starts from classical scaling instead of random positions, so it needs no seed. Only
+    neighbourhoods are meaningful; lengths and axes are not.
 
     Args:
       distances: [points, points], symmetric, 0 on the diagonal.
-      perplexity: about how many neighbours count; below the number of points.
+      perplexity: effective number of neighbours; below the number of points.
 
     Returns: float64 [points, 2].
 
-    Raises: ValueError for distances that are no finite square matrix, or a perplexity
-      that the points do not allow.
+    Raises:
+      ValueError: the distances are not a finite square matrix, or the perplexity is not
+        between 0 and the number of points.
 
     >>> line = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0)))
     >>> map_2d(line, perplexity=2.0).shape
     (6, 2)
     """
-    from sklearn.manifold import TSNE  # a second of import, for this figure only
+    from sklearn.manifold import TSNE  # imports for a second
 
     distances = np.asarray(distances, np.float64)
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
@@ -38,19 +39,20 @@ def map_2d(distances: np.ndarray, perplexity: float) -> np.ndarray:
     tsne = TSNE(
         metric="precomputed",
         perplexity=perplexity,
-        # As small as scikit-learn makes its own starts.
+        # The scale of scikit-learn's own starts.
         init=(1e-4 * start / start[:, 0].std()).astype(np.float32),
         method="exact",
     )
-    # A copy: scikit-learn squares the distances where they lie.
+    # A copy: scikit-learn squares the distances in place.
     return tsne.fit_transform(distances.copy()).astype(np.float64)
 
 
 def scaled(distances: np.ndarray) -> np.ndarray:
     """Classical multidimensional scaling to two axes, float64 [points, 2].
 
-    The leading eigenvectors of -J D^2 J / 2, J the centring matrix, each times the root
-    of its eigenvalue; the first point has no negative coordinate.
+    Columns are the leading eigenvectors of -J D^2 J / 2, with the centring matrix J and
+    distances D, each multiplied by the root of its eigenvalue. Signs are chosen so that
+    the first point has no negative coordinate.
 
     >>> scaled(np.array([[0.0, 3.0], [3.0, 0.0]])).round(6).tolist()
     [[1.5, 0.0], [-1.5, 0.0]]

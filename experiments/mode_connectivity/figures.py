@@ -9,7 +9,7 @@ from experiments.common import charts, paper
 from experiments.common.charts import Arrays
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 
-# What each figure shows along the curves: axis, digitised table, claims.
+# Figures along the curves: axis, digitised table, claims.
 ALONG = {
     "figure1": (Axis("test accuracy", "%"), "fig1_val_acc", ["worst-minus-end"]),
     "figure7": (Axis("test loss", "nats", "log"), "fig7_val_loss", ["bend-loss"]),
@@ -19,7 +19,7 @@ ALONG = {
 KINDS = {"chain": "chain", "decayed": "chain, decay on bend", "bezier": "Bezier"}
 COLORS = dict(zip(KINDS, style.COLORS, strict=False))
 T = Axis("t along the curve")
-MAPS = 3  # at most so many seeds
+MAPS = 3  # largest number of seeds shown
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
@@ -35,7 +35,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _grid(pairs: Sequence[str]) -> dict[str, Any]:
-    """A panel a pair in rows of three, as in the paper."""
+    """Layout with one panel for each pair, three in a row, as in the paper."""
     columns = min(3, len(pairs))
     size = {"columns": columns, "width": 3.4 * columns, "height": 2.7}
     return size | {"legend_below": True}
@@ -55,7 +55,7 @@ def _scaled(values: Any, metric: str) -> Any:
 
 
 def along(name: str, pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """The chains after several epochs of fitting, and the segments."""
+    """Chains after several epochs of fitting, and segments."""
     y, table, claims = ALONG[name]
     metric = y.label.replace(" ", "_")
     panels = []
@@ -90,7 +90,7 @@ def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
 
 
 def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """t-SNE of modes and bends, a panel a seed."""
+    """t-SNE of modes and bends, one panel for each seed."""
     maps = arrays["map"][:MAPS]
     panels = [
         Chart(
@@ -108,7 +108,7 @@ def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
 
 def _ways(places: np.ndarray, pairs: Sequence[str]) -> list[Series]:
-    """From G over each bend to the other mode."""
+    """Lines from G through each bend to the other mode."""
     start, ends, bends = places[0], places[1 : 1 + len(pairs)], places[1 + len(pairs) :]
 
     def mark(place, color, **own):
@@ -135,7 +135,7 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
             values = 100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1]
             series.append(Series(arrays["t"], values, words, COLORS[kind]))
         y = Axis("test accuracy", "%")
-        line = Reference(worse, "worse end less the margin")
+        line = Reference(worse, "worse end, less what is as good")
         series.append(segment)
         panels.append(Chart(_title(pair), T, y, series, [line], legend=False))
     title = f"Kinds of curve after {config['curve_epochs'][-1]} epochs"
@@ -144,7 +144,7 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
 
 def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """How the worst point and the bend change while curves are fitted."""
+    """The worst point and the bend of each curve against the epochs of fitting."""
     found = config["curve_epochs"]
     x = Axis("epochs of fitting", ticks=found)
     half = int(np.searchsorted(arrays["t"], 0.5))

@@ -1,6 +1,7 @@
 """The optimisers of the modes."""
 
 import functools
+import operator
 from collections.abc import Callable
 
 import optax
@@ -10,23 +11,19 @@ from kd_heuristics import training
 
 
 def sgd(config: Config) -> Callable:
-    """SGD of the modes that differ in its arguments."""
+    """SGD of all modes but B, as a function of the arguments in which they differ."""
 
     def make(rates, weight_decay, clip_norm):
-        rate = functools.partial(_look_up, rates)
+        rate = functools.partial(operator.getitem, rates)
         return training.sgd(rate, config.momentum, weight_decay, clip_norm)
 
     return make
 
 
 def adam(rates, weight_decay, clip_norm):
-    """Adam with coupled decay on kernels, clipped before it, in the manner of `sgd`."""
+    """Adam of mode B: clips gradients, then adds the decay of kernels, as in `sgd`."""
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.add_decayed_weights(weight_decay, mask=training.kernels),
-        optax.adam(functools.partial(_look_up, rates)),
+        optax.adam(functools.partial(operator.getitem, rates)),
     )
-
-
-def _look_up(table, step):
-    return table[step]

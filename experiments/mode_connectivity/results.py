@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.study import looks
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import KINDS, MODES, Config
 from kd_heuristics.runs import judge_all, summary
@@ -27,12 +28,14 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
             pair: {name: _summaries(values) for name, values in found.items()}
             for pair, found in pairs.items()
         },
-        "claims": judge_all(claims(config), _statistics(pairs)),
+        "claims": judge_all(
+            claims(config), _statistics(config, arrays, pairs), looks=looks(config)
+        ),
     }
 
 
 def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
-    """The numbers of one pair, [seeds] or, of a curve, [seeds, curve epochs]."""
+    """The numbers of one pair: [seeds], or [seeds, curve epochs] for a fitted curve."""
     half = int(np.searchsorted(arrays["t"], 0.5))
     segment = arrays[f"{pair}/segment/test_accuracy"]
     found = {
@@ -49,41 +52,44 @@ def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _statistics(pairs: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What the claims are about, [seeds] each."""
-    found = {}
+def _statistics(config: Config, arrays: dict, pairs: dict) -> dict[str, np.ndarray]:
+    """The statistics of the claims by key, [seeds] each."""
+    found: dict[str, np.ndarray] = {}
     for pair, values in pairs.items():
         worst = values["worst accuracy, chain"][:, -1]
-        over_segment = worst - values["worst accuracy, segment"]
-        found[f"worst accuracy minus worse end, {pair}"] = worst - values["worse end"]
-        found[f"worst accuracy, chain minus segment, {pair}"] = over_segment
+        found[f"worst-minus-end/{pair}"] = 100 * (worst - values["worse end"])
+        over = worst - values["worst accuracy, segment"]
+        found[f"worst-minus-segment/{pair}"] = 100 * over
+    for key in ("worst-minus-end", "worst-minus-segment"):
+        found[key] = np.mean([found[f"{key}/{pair}"] for pair in pairs], axis=0)
     bezier = [
         values["worst accuracy, bezier"][:, -1] - values["worse end"]
         for values in pairs.values()
     ]
-    least = "worst accuracy minus worse end, least of the Bezier curves"
-    found[least] = np.min(bezier, axis=0)
+    found["worst-minus-end/bezier"] = 100 * np.min(bezier, axis=0)
 
     def mean(name):
-        """Over the pairs, [seeds, curve epochs]."""
+        """Mean over the pairs, [seeds, curve epochs]."""
         return np.mean([values[name] for values in pairs.values()], axis=0)
 
     worst = mean("worst accuracy, chain")
     bend, decayed = (
         mean(f"test loss at t = 1/2, {kind}") for kind in ("chain", "decayed")
     )
+    final = {mode: arrays[f"{mode}/test_accuracy"][:, -1] for mode in config.modes}
+    found |= {
+        f"accuracy/G/{mode}": 100 * (final["G"] - final[mode])
+        for mode in config.modes[1:]
+    }
     return found | {
-        "worst accuracy, last minus first curve epoch, mean": worst[:, -1]
-        - worst[:, 0],
-        "test loss at the bend, last minus first curve epoch, mean": bend[:, -1]
-        - bend[:, 0],
-        "test loss at the bend, without minus with decay, mean": bend[:, -1]
-        - decayed[:, -1],
+        "worst-by-epochs": 100 * (worst[:, -1] - worst[:, 0]),
+        "bend-loss/epochs": bend[:, -1] - bend[:, 0],
+        "bend-loss/decay": bend[:, -1] - decayed[:, -1],
     }
 
 
 def _summaries(values: np.ndarray) -> Any:
-    """Of a number, or of one a curve epoch."""
+    """Summary of a number, or a list with one for each curve epoch."""
     if values.ndim == 1:
         return summary(values)
     return [summary(column) for column in values.T]

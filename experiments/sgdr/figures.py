@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.common import charts, paper
 from experiments.common.charts import Arrays
+from kd_heuristics import points
 from kd_heuristics.plots import (
     Axis,
     Chart,
@@ -219,7 +220,7 @@ def barriers(config: dict, arrays: Arrays) -> Figure:
         for number, (a, b) in enumerate(pairs):
             losses = arrays[f"{arm}/{a}-{b}/segment/train_loss"]
             worse = np.maximum(losses[:, 0], losses[:, -1])
-            barrier = 100 * (losses[:, 1:-1].max(1) / worse - 1)
+            barrier = 100 * np.array([points.barrier(row) for row in losses]) / worse
             distance = arrays[f"{arm}/{a}-{b}/distance"]
             own: dict[str, Any] = {"color": COLORS[arm], "line": "none"}
             marks: dict[str, Any] = {"marker": "o", "legend": "" if number else name}

@@ -1,11 +1,8 @@
 """The iterates of the trained runs, read from their checkpoints."""
 
-import functools
-
-import jax
-
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
+from experiments.common.trained import Trained
 from experiments.sgdr.config import ARMS, Pair
 
 
@@ -18,18 +15,12 @@ class Iterates:
 
     def __init__(self, run: StudyRun, its: Task):
         self.runs = [(arm, seed) for seed in run.seeds for arm in ARMS]
-        self._run, self._task = run, its
-        self._read = functools.lru_cache(maxsize=4)(self._read_epoch)
-
-    def _read_epoch(self, epoch: int):
-        """The parameters of all runs after an epoch, stacked."""
-        state = self._run.restore("train", self._task.steps_after(epoch))
-        return self._task.place(state["params"])
+        self._task = its
+        self._trained = Trained(run, its, "train", self.runs, kept=4)
 
     def at(self, arm: str, seed: int, epoch: int):
         """The parameters of one run after an epoch, counted from 0."""
-        index = self.runs.index((arm, seed))
-        return jax.tree.map(lambda leaf: leaf[index], self._read(epoch))
+        return self._trained.at((arm, seed), self._task.steps_after(epoch))["params"]
 
     def ends(self, arm: str, seed: int, pair: Pair):
         """The two iterates of a pair."""

@@ -51,7 +51,7 @@ def evaluate(
     epochs = [epoch for epoch in config.plane_iterates if pair[0] < epoch < pair[1]]
     iterates = _iterates(plane, [nets.at(ARM, seed, epoch) for epoch in epochs])
     shown = np.concatenate([plane.anchors, iterates["affine"]])
-    xs, ys = grid(shown, config.plane_grid, config.plane_margin)
+    xs, ys = landscape.grid(shown, config.plane_grid, config.plane_margin)
     surface = surfaces.evaluate(
         plane.at,
         xs,
@@ -79,22 +79,3 @@ def _iterates(plane, networks) -> dict[str, np.ndarray]:
         for w, place in zip(networks, found["affine"], strict=True)
     ]
     return found | {"off": np.array(off)}
-
-
-def grid(shown: np.ndarray, size: tuple[int, int], margin: float):
-    """Axes of a grid around points.
-
-    Args:
-      shown: [points, 2].
-      size: columns and rows.
-      margin: on each side, a share of the points' extent along that axis.
-
-    Returns: `(xs, ys)`.
-
-    >>> xs, ys = grid(np.array([[0.0, 0.0], [4.0, 2.0]]), (3, 2), margin=0.5)
-    >>> xs.tolist(), ys.tolist()
-    ([-2.0, 2.0, 6.0], [-1.0, 3.0])
-    """
-    low, high = shown.min(0), shown.max(0)
-    low, high = low - margin * (high - low), high + margin * (high - low)
-    return tuple(np.linspace(*ends) for ends in zip(low, high, size, strict=True))

@@ -92,7 +92,7 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
     segment = arrays[f"{name}/segment/train_loss"]
     chain = arrays[f"{name}/chain/train_loss"]
     worse_end = np.maximum(segment[:, 0], segment[:, -1])
-    barrier = np.array([points.crossing(values) for values in segment])
+    barrier = np.array([points.barrier(values) for values in segment])
     mean = {
         key: np.trapezoid(values, arrays["t"], axis=1)
         for key, values in (("segment", segment), ("chain", chain))
@@ -102,7 +102,7 @@ def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
         "relative_barrier": barrier / worse_end,
         "gain": 1 - mean["chain"] / mean["segment"],
         "barrier_nats": barrier,
-        "chain_barrier": [points.crossing(values) for values in chain] / worse_end,
+        "chain_barrier": [points.barrier(values) for values in chain] / worse_end,
         "weight_distance": arrays[f"{name}/distance"],
         "start_train_loss": segment[:, 0],
         "end_train_loss": segment[:, -1],

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import maps, paths, task
-from experiments.common.study import Study, StudyRun
+from experiments.common.study import Study, StudyRun, stacked
 from experiments.sgdr import figures, planes
 from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, PRESETS, Config, Pair
@@ -198,17 +198,14 @@ def connect(
 def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
     """The maps of all seeds, `{"maps/restart": [seeds, layers, layers], ...}`."""
     config = run.config
-    images = its.place(jnp.asarray(its.train.take(config.map_examples).images))
+    images = maps.images(config, its)
     start = training.with_stats(*its.start(config.first_seed))
     layers = maps.layers(its.classifier, start, images)
     compared = [
         run.stage(f"maps-seed{seed}", compare, run, its, nets, images, layers, seed)
         for seed in run.seeds
     ]
-    arrays = {
-        f"maps/{name}": np.stack([values[name] for values in compared])
-        for name in compared[0]
-    }
+    arrays = {f"maps/{name}": values for name, values in stacked(compared).items()}
     floors = {f"maps/{name}": "maps/floor" for name in ("restart", "seeds")}
     return arrays | maps.all_calibrated(arrays, floors) | {"layers": np.array(layers)}
 
@@ -226,17 +223,7 @@ def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
             nothing = np.full((len(layers),) * 2, np.nan)
             return dict.fromkeys((config.measure, *maps.BESIDE), nothing)
         a, b = ({"params": nets.at("sgdr", *which)} for which in (first, second))
-        return maps.between(
-            its.classifier,
-            a,
-            b,
-            images,
-            config.measure,
-            batch_size=config.eval_batch_size,
-            beside=maps.BESIDE,
-            shuffle=shuffle,
-            mesh=its.mesh,
-        )
+        return maps.of_task(config, its, images, a, b, shuffle=shuffle)
 
     found = {
         "restart": similarity(start, (seed, restart[1])),

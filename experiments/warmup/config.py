@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from experiments.common import config as common
+from experiments.common import fields
 from kd_heuristics import schedules
 from kd_heuristics.runtime import nearest
 
@@ -52,67 +53,57 @@ ARMS: dict[str, Arm] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs are passes over the training set.
+    """A preset of this study. Epochs are passes over the training set."""
 
-    Attributes:
-      map_examples: training images, un-augmented, that similarities are measured on.
-      model: network, of `models.names()`.
-      on_nonfinite: on a NaN or infinity: stop, skip that update, or record it and
-        continue, since divergence is what the study is about.
-      batch_size: examples of a step with large batches.
-      micro_batches: parts of a large batch that batch norm sees one by one; 1: it sees
-        all.
-      rate: learning rate with large batches.
-      small_batch_size: examples of a step with small batches.
-      small_rate: learning rate with small batches.
-      warmup_epochs: length of the warmup.
-      init_rate: learning rate at which the warmup starts.
-      drops_epochs: where the rate drops.
-      drop_factor: multiplies the rate at each drop.
-      epochs: length of training.
-      momentum: of SGD.
-      weight_decay: L2 coefficient on the kernels.
-      clip_norm: largest global norm of the gradient, in the arm "clip" only.
-      measure: of similarity.
-      eval_batch_size: examples at a time in evaluation.
-      arms: which arms run, of `ARMS`.
-      smallest_effect: from which difference on it counts, of accuracy and of
-        similarity.
-      margin: half-width of the zone around smallest_effect in which a claim stays
-        undecided.
-    """
-
-    map_examples: int = 10_000
+    map_examples: fields.Count = 10_000
+    """Training images, un-augmented, that similarities are measured on."""
     model: str = "vgg11_bn"
+    # Divergence is what the study is about.
     on_nonfinite: Literal["raise", "skip", "record"] = "record"
-    batch_size: int = 5000
-    micro_batches: int = 1
-    rate: float = 2.5
-    small_batch_size: int = 100
-    small_rate: float = 0.05
-    warmup_epochs: int = 20
-    init_rate: float = 0.0005
-    drops_epochs: tuple[int, ...] = (60, 120, 150)
-    drop_factor: float = 0.1
-    epochs: int = 300
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip_norm: float = 1.0
+    batch_size: fields.Count = 5000
+    """Examples of a training step with large batches."""
+    micro_batches: fields.Count = 1
+    """Parts of a large batch that batch norm sees one by one; 1: it sees all."""
+    rate: fields.Positive = 2.5
+    """Learning rate with large batches."""
+    small_batch_size: fields.Count = 100
+    """Examples of a training step with small batches."""
+    small_rate: fields.Positive = 0.05
+    """Learning rate with small batches."""
+    epochs: fields.Count = 300
+    """Length of training in epochs.
+    To extend a finished run, also give its warmup_epochs and drops_epochs."""
+    warmup_epochs: fields.Length = 1 / 15
+    """Epochs of the warmup. A float is a share of `epochs`."""
+    init_rate: fields.NotNegative = 0.0005
+    """Learning rate at which the warmup starts."""
+    drops_epochs: fields.Drops = (0.2, 0.4, 0.5)
+    """Epochs where the rate drops. Floats are shares of `epochs`."""
+    drop_factor: fields.Share = 0.1
+    """Factor of the rate at each drop."""
+    clip_norm: fields.Positive = 1.0
+    """Largest global norm of the gradient, in the arm "clip" only."""
     measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
-    eval_batch_size: int = 500
+    """Measure of similarity."""
     arms: tuple[str, ...] = tuple(ARMS)
-    smallest_effect: float = 0.02
-    margin: float = 0.02
+    """Which arms run, of `ARMS`."""
+    smallest_effect: fields.Positive = 0.02
 
-    def __post_init__(self):
-        super().__post_init__()
+    def check(self):
+        super().check()
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
-        if not self.warmup_epochs < self.epochs:
+        if not 0 < self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"warmup_epochs must be below epochs, got {self.warmup_epochs} of "
-                f"{self.epochs}"
+                f"{self.epochs}; give a share such as 0.25, or more epochs"
             )
+
+    def derived(self) -> dict[str, Any]:
+        """Warmup and drops in epochs."""
+        (warmup,) = fields.within((self.warmup_epochs,), self.epochs)
+        drops = fields.within(self.drops_epochs, self.epochs)
+        return {"warmup_epochs": warmup, "drops_epochs": drops}
 
     @property
     def eval_examples(self) -> int:
@@ -121,11 +112,11 @@ class Config(common.WithVgg):
 
     def rates(self, name: str, steps_per_epoch: int) -> dict[str, np.ndarray]:
         """Learning rates of an arm a step: {"fc": [steps], "rest": [steps]}."""
-        arm = ARMS[name]
+        arm, config = ARMS[name], self.resolved
         peak = self.small_rate if arm.small or arm.low_rate else self.rate
-        drops = schedules.step_decay(peak, self.drops_epochs, self.drop_factor)
+        drops = schedules.step_decay(peak, config.drops_epochs, self.drop_factor)
         warm = schedules.warmup(
-            drops, self.warmup_epochs, self.init_rate, inclusive=True
+            drops, config.warmup_epochs, self.init_rate, inclusive=True
         )
         count = np.arange(self.epochs * steps_per_epoch)
         table = {
@@ -156,9 +147,9 @@ _SMALL = Config(
     rate=0.2,
     small_batch_size=40,
     small_rate=0.02,
-    warmup_epochs=4,
-    drops_epochs=(8, 12),
     epochs=16,
+    warmup_epochs=1 / 4,
+    drops_epochs=(1 / 2, 3 / 4),
     eval_batch_size=200,
 )
 PAPER = Config()
@@ -173,17 +164,17 @@ PRESETS: Mapping[str, Config] = {
         classifier_width=16,
         batch_size=80,
         small_batch_size=40,
-        warmup_epochs=1,
-        drops_epochs=(2,),
         epochs=3,
+        warmup_epochs=1 / 3,
+        drops_epochs=(2 / 3,),
     ),
     "demo": dataclasses.replace(
         _SMALL,
         seeds=1,
         train_examples=2400,
         epochs=8,
-        warmup_epochs=3,
-        drops_epochs=(5, 7),
+        warmup_epochs=3 / 8,
+        drops_epochs=(5 / 8, 7 / 8),
         # By the same sweep: 14 and 25 % without warmup, 51 and 80 % with it.
         batch_size=100,
         rate=0.15,

@@ -10,7 +10,7 @@ from experiments.common import charts, paper
 from experiments.common.charts import Arrays
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
-# The arms of the paper, by the names of its columns.
+# Column names of the paper's arms.
 PAPER = {
     "small": "SB no warmup",
     "large": "LB no warmup",
@@ -58,7 +58,7 @@ def _is_papers(config: dict) -> bool:
 
 
 def figure4(config: dict, arrays: Arrays) -> Figure:
-    """Accuracy, rates, and what the first epochs change."""
+    """Accuracy, learning rates, and changes in the first epochs."""
     arms = _arms(config, "small", "large", "warmup")
     early = _arms(config, "large", "warmup", "freeze_fc")
     accuracy, end, cca = (
@@ -114,7 +114,7 @@ def _accuracy(
     papers: Sequence[Series] = (),
     last: int | None = None,
 ) -> Chart:
-    """Test accuracy against epochs, up to the `last` one."""
+    """Test accuracy against epochs, up to epoch `last`."""
     series = []
     for arm in arms:
         values = 100 * arrays[f"{arm}/test_accuracy"]
@@ -131,7 +131,7 @@ def _papers(config: dict, arms: Sequence[str], x: Any, table: Any) -> list[Serie
 
 
 def figure5(config: dict, arrays: Arrays) -> Figure:
-    """Layers before against after the warmup; the page has the paper's maps too."""
+    """Layers before and after the warmup; the report also shows the paper's maps."""
     found = [
         (f"{WORDS[arm]}: before against after", f"{arm}/similarity", BEFORE)
         for arm in _arms(config, "small", "large", "warmup")
@@ -175,7 +175,7 @@ def figure5_paper() -> Figure:
 
 
 def figure15(config: dict, arrays: Arrays) -> Figure:
-    """ResNets, until the end of the warmup."""
+    """Accuracy of ResNets until the end of the warmup."""
     arms = _arms(config, "warmup", "large", "freeze_fc")
     found = paper.table("warmup/fig15_resnet")
     net = "ResNet-" + config["model"].removeprefix("resnet")
@@ -197,7 +197,7 @@ def figure15(config: dict, arrays: Arrays) -> Figure:
 
 
 def controls(config: dict, arrays: Arrays) -> Figure:
-    """All arms: accuracy after the warmup and at the end, and what changed."""
+    """Accuracy of all arms after the warmup and at the end, and their changes."""
     arms = config["arms"]
     changes, similarities = [], []
     for arm in arms:
@@ -224,7 +224,7 @@ def controls(config: dict, arrays: Arrays) -> Figure:
 
 
 def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
-    """A row an arm, a mark a seed: after the warmup and at the end."""
+    """Accuracy after the warmup and at the end, a row for each arm."""
     moments = (
         ("end of warmup", config["warmup_epochs"] - 1, -0.15, "o"),
         ("end of training", -1, 0.15, "s"),

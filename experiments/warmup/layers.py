@@ -22,15 +22,15 @@ def in_fc(path: str) -> bool:
 
 
 def in_convolutions(path: str) -> bool:
-    """Whether a parameter belongs to the layers below the stack."""
+    """Whether a parameter belongs to a layer below the stack."""
     return not in_fc(path)
 
 
 def random_layers(params: Any, seed: int) -> frozenset[str]:
-    """Layers below the FC stack that hold about as many parameters as it does.
+    """Draws layers below the FC stack that hold about as many parameters as it does.
 
-    Layers in an order drawn from `seed`, each taken where it keeps the total at or
-    below the stack's; the smallest layer where none does.
+    Goes through the layers in an order drawn from `seed` and takes each that keeps the
+    total at or below the stack's. Takes the smallest layer if none does.
     """
     sizes: dict[str, int] = {}
     for path, leaf in leaf_names.flat(params).items():
@@ -47,9 +47,9 @@ def random_layers(params: Any, seed: int) -> frozenset[str]:
 
 
 def relative_change(before: Any, after: Any) -> np.ndarray:
-    """Norm of the change of each kernel over the norm of the kernel before.
+    """Norm of each kernel's change, relative to the kernel's norm before.
 
-    Float64, in the order of the paths; NaN where the run diverged.
+    Returns: float64 [kernels], in the order of the paths; NaN if the run diverged.
     """
     pairs = zip(kernels(before).values(), kernels(after).values(), strict=True)
     return np.array(
@@ -58,7 +58,7 @@ def relative_change(before: Any, after: Any) -> np.ndarray:
 
 
 def kernels(params: Any) -> dict[str, np.ndarray]:
-    """The kernels by layer, flattened, in the order of the paths."""
+    """Flattened kernels by layer, in the order of the paths."""
     return {
         layer_of(path): np.asarray(leaf, np.float64).ravel()
         for path, leaf in leaf_names.flat(params).items()

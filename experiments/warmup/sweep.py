@@ -3,8 +3,8 @@
 Command: python -m experiments.warmup.sweep --batch-sizes 200 400 --rates 0.1 0.2 0.4
          python -m experiments.warmup.sweep --group small --batch-sizes 40 --rates 0.02
 
-How the small presets of the study were found: trains some of its arms on
-a grid, on validation images and seeds that no result reports, and prints accuracies.
+Trains some arms on a grid, with seeds that no result reports, and prints accuracies on
+validation images. The small presets of the study were chosen this way.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import rich.table
 import tyro
 
 from experiments.common import progress
+from experiments.common.study import StudyRun
 from experiments.warmup import study as warmup
 from experiments.warmup.config import PRESETS
 from kd_heuristics import runs
@@ -29,20 +30,20 @@ class Arguments:
     """Trains with and without warmup on a grid of batch sizes and rates."""
 
     group: Literal["large", "small"] = "large"
-    """which batches: with and without warmup, or the small ones"""
+    """large batches with and without warmup, or small batches"""
     batch_sizes: tuple[int, ...] = (200, 400)
     rates: tuple[float, ...] = (0.1, 0.2, 0.4)
     preset: str = "digits"
-    """whose other fields are used"""
+    """preset that sets all other fields"""
     first_seed: int = 100
-    """reported runs count theirs from 0"""
+    """first seed; reported runs start at 0"""
     seeds: int = 1
     epochs: int | None = None
-    """None: the preset's"""
+    """`None` uses the preset's"""
 
 
 def run(arguments: Arguments) -> rich.table.Table:
-    """The accuracies (%) of the seeds after the warmup and at the end."""
+    """Accuracies (%) of each seed after the warmup and at the end."""
     table = rich.table.Table("batch", "rate", "arm", "after warmup", "end")
     base = PRESETS[arguments.preset]
     prefix = "small_" if arguments.group == "small" else ""
@@ -60,7 +61,7 @@ def run(arguments: Arguments) -> rich.table.Table:
                 arms=ARMS[arguments.group],
                 epochs=arguments.epochs or base.epochs,
                 **grid,
-            )
+            ).resolved
             for arm, accuracies in accuracy(config, arguments.group).items():
                 early = accuracies[:, config.warmup_epochs - 1]
                 table.add_row(
@@ -83,13 +84,16 @@ def words(accuracies: np.ndarray) -> str:
 
 
 def accuracy(config, group: str) -> dict[str, np.ndarray]:
-    """Accuracy [seeds, epochs] by arm; nothing is kept on disk."""
+    """Accuracy [seeds, epochs] by arm; the run folder is deleted."""
     with (
         tempfile.TemporaryDirectory() as path,
         progress.shown("warmup sweep") as bar,
     ):
-        lab = warmup.Laboratory(config, runs.RunFolder(path), bar)
-        arrays = lab.train(group)
+        folder = runs.RunFolder(path)
+        run = StudyRun(config, folder, bar, by=warmup.train)
+        tasks = warmup.make_tasks(config)
+        bar.start(warmup.total_steps(config, tasks["large"]))
+        arrays = warmup.train(run, tasks, group)
     return {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
 
 

@@ -14,6 +14,7 @@ import tensorstore
 
 from kd_heuristics.checkpoints.manifest import CheckpointError
 from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.leaves import is_key
 
 _KEY_IMPLS = ("threefry2x32", "rbg", "unsafe_rbg")
 _NUMBERS = {  # description of a Python number: its type, and the kind of array
@@ -56,7 +57,7 @@ def check(name: str, leaf: Any) -> None:
     is_array = _is_jax(leaf) or _is_numpy(leaf)
     if not is_array or isinstance(leaf, np.ma.MaskedArray):
         kind = type(leaf).__name__
-    elif _is_key(leaf) or _is_storable(_dtype(leaf)):
+    elif is_key(leaf) or _is_storable(_dtype(leaf)):
         return
     else:
         kind = f"array of {_dtype(leaf)}"
@@ -76,7 +77,7 @@ def written(leaf: Any) -> Any:
 
 def nbytes(leaf: Any) -> int:
     """Returns the number of bytes written for a leaf."""
-    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    data = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     itemsize = 8 if _is_number(leaf) else np.dtype(_dtype(data)).itemsize
     return int(np.prod(np.shape(data), dtype=int)) * itemsize
 
@@ -103,7 +104,7 @@ def fits(leaf: Any, there: str) -> bool:
 def wanted(leaf: Any, there: str) -> Any:
     """Returns the template by which orbax reads a leaf that was saved as `there`."""
     saved = of(there)
-    if _is_key(saved):
+    if is_key(saved):
         saved = jax.eval_shape(jax.random.key_data, saved)
     shape, dtype = np.shape(saved), np.dtype(_dtype(saved))
     sharding = _data_sharding(leaf)
@@ -127,7 +128,7 @@ def back(name: str, leaf: Any, there: str, array: Any) -> Any:
         return _number_type(leaf)(array.item())
     if there in _NUMBERS:
         array = _scalar(name, leaf, array)
-    if _is_key(leaf):
+    if is_key(leaf):
         key = jax.random.wrap_key_data(_placed(leaf, array), impl=_key_impl(leaf))
         sharding = _sharding(leaf)
         same = sharding is None or key.sharding == sharding
@@ -181,7 +182,7 @@ def _written(leaf):
     """Returns the array that holds a leaf's bits."""
     if _is_number(leaf):
         return np.array(leaf, np.dtype(_number_type(leaf)))
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.random.key_data(leaf)
     if _is_jax(leaf):
         return leaf
@@ -205,10 +206,6 @@ def _is_numpy(leaf):
     return isinstance(leaf, np.generic) or (
         not _is_jax(leaf) and hasattr(leaf, "__array__")
     )
-
-
-def _is_key(leaf):
-    return jnp.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
 
 
 def _dtype(leaf):
@@ -246,14 +243,14 @@ def _data_sharding(leaf):
     """Returns the sharding of a leaf's written array; a key's has one more axis."""
     sharding = _sharding(leaf)
     by_names = (jax.sharding.NamedSharding, jax.sharding.SingleDeviceSharding)
-    if sharding is None or not _is_key(leaf) or isinstance(sharding, by_names):
+    if sharding is None or not is_key(leaf) or isinstance(sharding, by_names):
         return sharding
     return jax.random.key_data(leaf).sharding
 
 
 def _data_zeros(leaf):
     """Returns zeros in the shape and type of a leaf's written array."""
-    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    data = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     return np.zeros(np.shape(data), _dtype(data))
 
 

@@ -6,7 +6,7 @@ from etils import epath
 
 from kd_heuristics.checkpoints import manifest
 from kd_heuristics.runtime import files, hosts
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 
 
 def steps(directory: files.AnyPath) -> list[int]:

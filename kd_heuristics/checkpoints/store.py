@@ -23,6 +23,7 @@ from kd_heuristics.checkpoints.places import (
     steps,
 )
 from kd_heuristics.runtime import files, hosts
+from kd_heuristics.runtime.errors import first_line
 
 PyTree = Any
 
@@ -81,7 +82,7 @@ def save(
             tidy(directory)
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {path.parent} "
-            f"({_first_line(error)}); the steps there stay: {steps(directory)}. "
+            f"({first_line(error)}); the steps there stay: {steps(directory)}. "
             "Make room, or see to the folder's permissions; the same run goes on from "
             "the newest of them"
         ) from error
@@ -161,6 +162,7 @@ def _replaced(path):
 
 
 def _remove(path):
+    """Deletes a step, and the copy that a killed save left of it."""
     if files.is_store(path):
         (path / manifest.FILE).unlink(missing_ok=True)
         _delete(path)
@@ -187,6 +189,7 @@ def tidy(directory: files.AnyPath) -> None:
 
 
 def _clear(folder: epath.Path) -> None:
+    """Deletes what killed saves left in a folder, and restores replaced steps."""
     if not folder.exists():
         return
     whole = [f"{step:08d}" for step in steps(folder)]
@@ -213,8 +216,3 @@ def _delete(path: epath.Path) -> None:
         path.unlink()
     elif path.exists():
         path.rmtree()
-
-
-def _first_line(error: Exception) -> str:
-    words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0] if words else 'no more is known'}"

@@ -27,9 +27,11 @@ Shell completion, for bash (or zsh, tcsh):
         ~/.local/share/bash-completion/completions/kd-heuristics
 """
 
+import contextlib
 import dis
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tyro
@@ -70,9 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(overview(), file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else USAGE)
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="kd-heuristics", args=words, description=__doc__
-        )
+        with _plain_warnings():
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="kd-heuristics", args=words, description=__doc__
+            )
     except (CheckpointError, RunError) as error:
         _fail(error, USAGE)
     except ValueError as error:
@@ -83,6 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show each warning as one line, without a place in the code, in the context."""
+    shown = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
 
 
 def overview() -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from kd_heuristics import checkpoints
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import files
+from kd_heuristics.runtime.leaves import is_key
 
 PyTree = Any
 
@@ -81,7 +82,7 @@ def read(place: Place) -> dict[str, np.ndarray]:
     return {
         name: np.asarray(leaf)
         for name, leaf in leaf_names.flat(tree).items()
-        if not _is_key(leaf)
+        if not is_key(leaf)
     }
 
 
@@ -134,12 +135,8 @@ def save(path: Path, tree: PyTree) -> None:
     Such files do not support bfloat16: it is stored as float32, and `network` casts it
     back.
     """
-    flat: dict[str, Any] = {
-        name: files.storable(np.asarray(leaf))
-        for name, leaf in leaf_names.flat(tree).items()
-    }
-    with files.whole(path) as partial, partial.open("wb") as stream:
-        np.savez(stream, **flat)
+    found = leaf_names.flat(tree).items()
+    files.write_arrays(path, {name: np.asarray(leaf) for name, leaf in found})
 
 
 def settings(path: Path) -> dict[str, Any]:
@@ -206,9 +203,7 @@ def _read_orbax(folder: Path) -> PyTree:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        # Open the file here, because np.load leaves a damaged one open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return files.read_arrays(path)
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(
             f"{path} is not a readable .npz of named arrays ({error}); write one with "
@@ -250,7 +245,3 @@ def _check(place, name, leaf, array, found):
         f"{place.text}: {name} is {list(array.shape)}, the model's {list(leaf.shape)}; "
         "are --model and --model-options those it was saved from?"
     )
-
-
-def _is_key(leaf):
-    return jax.numpy.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)

@@ -88,7 +88,7 @@ def connect(
             "b": b,
             "distance": float(curves.distance(first, last)),
             "paths": {
-                name: {key: points.summary(array) for key, array in values.items()}
+                name: {k: points.path_summary(array) for k, array in values.items()}
                 for name, values in found.items()
             },
         }
@@ -124,7 +124,7 @@ def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
             num_steps=steps,
             seed=seed,
             mesh=lab.mesh,
-            progress=advance,
+            logging=training.Logging(progress=advance),
         )
     return state.params
 

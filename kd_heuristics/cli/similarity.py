@@ -11,23 +11,14 @@ import numpy as np
 import tyro
 
 from kd_heuristics import similarity as tools
+from kd_heuristics import training
 from kd_heuristics.cli import output
 from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
 from kd_heuristics.runtime import parallel
+from kd_heuristics.similarity.measure import Name
 
-Name = Literal[
-    "svcca",
-    "cca",
-    "pwcca",
-    "cka",
-    "debiased_cka",
-    "google_cca",
-    "procrustes",
-    "knn",
-    "rsa",
-]
 # Of all activations of both networks, which a test and some measures hold at once.
 _MOST_BYTES = 2**31
 
@@ -133,7 +124,9 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
     features = []
     for key, (lab, variables) in zip("ab", sides, strict=True):
         bound = jax.tree_util.Partial(lab.classifier.features)
-        features.append(jax.tree_util.Partial(_Side(key), bound, *_trees(variables)))
+        features.append(
+            jax.tree_util.Partial(_Side(key), bound, *training.unpacked(variables))
+        )
     with warnings.catch_warnings():
         # The noise floor shows the saturation.
         warnings.simplefilter("ignore", tools.SaturationWarning)
@@ -162,9 +155,9 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
             f"activations of {len(images)} images take {size / 2**30:.1f} GiB: take "
             f"--conv mean, or --examples {_MOST_BYTES // (4 * numbers)}"
         )
-    parts: dict[str, list] = {}
+    trees, parts = training.unpacked(variables), dict[str, list]()
     for start in range(0, len(images), batch_size):
-        found = features(*_trees(variables), images[start : start + batch_size])
+        found = features(*trees, images[start : start + batch_size])
         for name in sorted(found):
             array = parallel.to_host(found[name])
             if name in means:
@@ -202,13 +195,8 @@ class _Side:
 def _shapes(lab: Lab, variables, images) -> dict[str, jax.ShapeDtypeStruct]:
     """The activations of one example, by layer, sorted; nothing is computed."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
-    features = lab.classifier.features
-    return dict(sorted(jax.eval_shape(features, *_trees(variables), one).items()))
-
-
-def _trees(variables):
-    """Returns the parameters and statistics of a network."""
-    return variables["params"], variables.get("batch_stats", {})
+    trees = training.unpacked(variables)
+    return dict(sorted(jax.eval_shape(lab.classifier.features, *trees, one).items()))
 
 
 def _tell(names, treatments, found) -> None:

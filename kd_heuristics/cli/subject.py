@@ -93,7 +93,7 @@ class Lab:
         """Returns `params -> batch_stats` by a training pass; None if no batch norm."""
         if not jax.tree.leaves(batch_stats):
             return None
-        return points.pooled(
+        return points.refit_pooled(
             _TrainPass(self.classifier), batch_stats, self.sets["train"]
         )
 
@@ -242,9 +242,8 @@ def _own_sets(path: Path) -> tuple[data.Dataset, data.Dataset]:
         f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")
     ]
     try:
-        # Open the file here, because np.load leaves a damaged one open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = [file[key] for key in keys]
+        found = files.read_arrays(path)
+        arrays = [found[key] for key in keys]
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise ValueError(
             f"--data {path} must be an .npz with {', '.join(keys)}: {error}"

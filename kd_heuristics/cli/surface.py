@@ -68,7 +68,7 @@ def surface(
     plane = landscape.plane(*params, axes="gram_schmidt")
     stats = variables[0].get("batch_stats", {})
     with output.folder(out) as folder:
-        xs, ys = _axes(np.asarray(plane.anchors), grid, margin)
+        xs, ys = landscape.grid(np.asarray(plane.anchors), grid, margin)
         found = _evaluate(lab, plane, xs, ys, stats, folder)
         anchors = np.asarray(plane.anchors)
         arrays: dict[str, Any] = {
@@ -104,13 +104,6 @@ def _off_the_middle(lab: Lab, a, b, seed):
         raise ValueError("the random direction vanishes; give a third network C")
     step = 0.5 * float(curves.distance(a, b)) / length
     return jax.tree.map(lambda x, d: x + step * d, middle, direction)
-
-
-def _axes(anchors, grid, margin):
-    """Returns the grid's coordinates, which cover the anchors with a margin."""
-    low, high = anchors.min(0), anchors.max(0)
-    low, high = low - margin * (high - low), high + margin * (high - low)
-    return tuple(np.linspace(*ends) for ends in zip(low, high, grid, strict=True))
 
 
 def _evaluate(lab: Lab, plane, xs, ys, stats, folder) -> surfaces.Surface:

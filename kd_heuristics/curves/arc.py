@@ -9,8 +9,8 @@ import numpy as np
 
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, weights
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type, widened
+from kd_heuristics.runtime.values import integer
 
 
 def length(curve: Curve, num: SupportsIndex = 1000) -> jax.Array:
@@ -91,6 +91,7 @@ def arc_integral(
 
 @jax.jit
 def _mean_over_arc(ts, values, grid, position):
+    """Returns the mean of values over arc length, by the trapezoidal rule."""
     ts = ts.astype(grid.dtype)
     steps = jnp.diff(jnp.interp(ts, grid, position))
     steps = jnp.where(steps.sum() <= 0, jnp.diff(ts), steps)  # NaN stays
@@ -110,6 +111,7 @@ def _arc(curve: Curve, pieces: SupportsIndex) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _positions(kind, num_points, pieces, leaves):
+    """Returns a grid of t and the length of the curve up to each."""
     # In the basis of the steps from point to point the curve has n - 1 coordinates, and
     # their Gram matrix gives all distances: each leaf is read once, whatever the grid.
     gram = _step_gram(num_points - 1, leaves)

@@ -176,6 +176,7 @@ def weights(kind: str, t: ArrayLike, num_points: int) -> jax.Array:
 
 
 def _chain_weights(t, num_points):
+    """Returns each point's weight in a polygonal chain at t."""
     # The segment is found first: the derivative of max(0, 1 - |x|) would be 0 or half
     # of a slope at its corners, where the ends of the curve lie.
     position = t * (num_points - 1)
@@ -187,6 +188,8 @@ def _chain_weights(t, num_points):
 
 
 def _bezier_weights(t, num_points):
+    """Returns each point's weight in a Bezier curve at t: Bernstein polynomials."""
+
     # Degree by degree: no power of 0, whose derivative would be NaN, and no binomial
     # coefficient, which would overflow. A loop, because XLA compiles a long chain of
     # pads for minutes.

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from kd_heuristics.curves import trees
 from kd_heuristics.curves.curve import Curve, bezier, polychain
 from kd_heuristics.pytrees import leaf_names
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type, widened
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 

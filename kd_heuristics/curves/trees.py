@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.leaves import key_data
 from kd_heuristics.runtime.precision import common_type, widened
 
 PyTree = Any
@@ -198,12 +199,12 @@ def _difference(a, b, constants) -> str | None:
 
 
 def _same(a, b) -> bool:
+    """Whether two leaves have equal values; True if jax traces one."""
     if a is b:
         return True
     if not hasattr(a, "dtype"):
         return bool(a == b)
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    a, b = key_data(a), key_data(b)
     try:
         return np.array_equal(np.asarray(a), np.asarray(b))
     except jax.errors.JAXTypeError:

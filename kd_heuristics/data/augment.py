@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from kd_heuristics.data import image_layout
 from kd_heuristics.data.dataset import Dataset
-from kd_heuristics.runtime import integers
+from kd_heuristics.runtime import values
 
 
 def augment(
@@ -71,7 +71,7 @@ def random_crop(
     >>> random_crop(image, jax.random.key(0), 1)[0, ..., 0].tolist()
     [[0, 0], [0, 7]]
     """
-    padding = integers.integer("padding", padding, 0, remedy="0 crops nothing")
+    padding = values.integer("padding", padding, 0, remedy="0 crops nothing")
     image_layout.check(images.shape)
     if padding == 0:
         return images

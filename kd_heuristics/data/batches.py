@@ -12,7 +12,7 @@ from jaxtyping import Array, Int32
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute
-from kd_heuristics.runtime import integers
+from kd_heuristics.runtime import values
 
 Batch = dict[str, jax.Array]
 
@@ -54,11 +54,11 @@ def train_batches(
     >>> train_batches(ten, 4)(0, 0)["images"].shape
     (4, 8, 8, 1)
     """
-    batch_size = integers.integer("batch_size", batch_size, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
     steps_per_epoch(len(dataset), batch_size)
     sample = _Sample(
         batch_size,
-        integers.integer("padding", padding, 0),
+        values.integer("padding", padding, 0),
         bool(flip),
         bool(index),
     )
@@ -76,7 +76,7 @@ class _Sample:
     index: bool
 
     def __call__(self, images, labels, seed, step) -> Batch:
-        seed = integers.seed(seed)
+        seed = values.seed(seed)
         chosen = batch_indices(seed, step, len(images), self.batch_size)
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
@@ -115,10 +115,10 @@ def batch_indices(
     >>> sorted(first + second)
     [0, 1, 2, 3]
     """
-    num_examples = integers.integer("num_examples", num_examples)
-    size = integers.integer("batch_size", batch_size, 1)
+    num_examples = values.integer("num_examples", num_examples)
+    size = values.integer("batch_size", batch_size, 1)
     epoch, batch = jnp.divmod(jnp.asarray(step), steps_per_epoch(num_examples, size))
-    key = jax.random.key(integers.seed(seed))
+    key = jax.random.key(values.seed(seed))
     key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
     places = batch.astype(jnp.int32) * size + jnp.arange(size, dtype=jnp.int32)
     return permute(key, places, num_examples)
@@ -133,8 +133,8 @@ def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> i
     >>> steps_per_epoch(50_000, 128)
     390
     """
-    num_examples = integers.integer("num_examples", num_examples)
-    batch_size = integers.integer("batch_size", batch_size, 1)
+    num_examples = values.integer("num_examples", num_examples)
+    batch_size = values.integer("batch_size", batch_size, 1)
     if batch_size > num_examples:
         raise ValueError(
             f"a batch of {batch_size} does not fit into a set of {num_examples} "
@@ -162,7 +162,7 @@ def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
     >>> eval_batches(three, 2)["mask"].tolist()
     [[True, True], [True, False]]
     """
-    batch_size = integers.integer("batch_size", batch_size, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
     n = len(dataset)
     num_batches = -(-n // batch_size)
 

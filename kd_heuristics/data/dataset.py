@@ -6,7 +6,7 @@ from typing import SupportsIndex
 import numpy as np
 
 from kd_heuristics.data import image_layout
-from kd_heuristics.runtime import integers
+from kd_heuristics.runtime import values
 
 UNLABELLED = -1
 
@@ -53,7 +53,7 @@ class Dataset:
         """
         if count is None:
             return self
-        count = integers.integer("count", count)
+        count = values.integer("count", count)
         if not 1 <= count <= len(self):
             raise ValueError(
                 f"{self._who} has {len(self)} examples, so 1..{len(self)} of them can "

@@ -12,6 +12,7 @@ from kd_heuristics.data import tfds
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.images import central_square, decode
 from kd_heuristics.data.prepared import SETS
+from kd_heuristics.runtime.errors import first_line
 
 # The largest set that is loaded into memory; use `data.stream` for larger sets.
 LARGEST_BYTES = 32 * 2**30
@@ -57,7 +58,7 @@ class Records:
         except Exception as error:
             self._check_file(index)
             raise BadRecordError(
-                f"{self.where(index)} cannot be used ({_first_line(error)})"
+                f"{self.where(index)} cannot be used ({first_line(error)})"
             ) from error
         if not 0 <= label < SETS[self.name].num_classes:
             raise BadRecordError(
@@ -197,8 +198,3 @@ def load(name: str, split: str, size: int) -> Dataset:
             pixels, labels[index] = records[index]
             images[index] = central_square(pixels, size)
     return Dataset(images, labels, SETS[name].num_classes, name)
-
-
-def _first_line(error: Exception) -> str:
-    """Formats an error's type and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -24,7 +24,7 @@ from kd_heuristics.data.batches import steps_per_epoch
 from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
-from kd_heuristics.runtime import integers, nearest, parallel
+from kd_heuristics.runtime import nearest, parallel, values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Stream:
 
     def __call__(self, step: SupportsIndex) -> dict[str, np.ndarray]:
         """Reads this process's rows of a step's batch on the host."""
-        step = integers.integer("step", step, 0)
+        step = values.integer("step", step, 0)
         batch = self.dataset(step, step + 1)[0]
         self._count_bad(step, batch, 0)
         return batch
@@ -145,7 +145,7 @@ class Stream:
         """Returns Grain's `MapDataset` of host batches; element 0 is `first_step`."""
         import grain
 
-        last_step = integers.LARGEST if last_step is None else last_step
+        last_step = values.LARGEST if last_step is None else last_step
         rows: Any = loading.Rows(
             self.num_examples,
             self.batch_size,
@@ -258,12 +258,12 @@ def stream(
     nearest.choose(name, SETS, "prepared dataset")
     nearest.choose(split, SETS[name].splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
-    seed = integers.integer("seed", seed)
-    if not 0 <= seed <= integers.LARGEST_SEED:
+    seed = values.integer("seed", seed)
+    if not 0 <= seed <= values.LARGEST_SEED:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
-    batch_size = integers.integer("batch_size", batch_size, 1)
-    workers = integers.integer("workers", workers, 0)
-    threads = integers.integer("threads", threads, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
+    workers = values.integer("workers", workers, 0)
+    threads = values.integer("threads", threads, 1)
     if not 0 <= bad_share <= 1:
         raise ValueError(f"bad_share must lie in [0, 1], got {bad_share}")
     if mesh is not None:

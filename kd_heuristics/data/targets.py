@@ -19,7 +19,7 @@ import numpy as np
 from kd_heuristics.data import rectangles
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.views import View
-from kd_heuristics.runtime import files, hosts, integers, parallel
+from kd_heuristics.runtime import files, hosts, parallel, values
 from kd_heuristics.runtime.compiled import as_partial
 
 
@@ -67,9 +67,9 @@ def ensemble_targets(
     Raises: TargetsError if the file is damaged or holds other targets; ValueError for
       numbers out of range.
     """
-    crops = integers.integer("crops", crops, 1)
-    batch_size = integers.integer("batch_size", batch_size, 1)
-    checked_seed = integers.seed(seed)
+    crops = values.integer("crops", crops, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
+    checked_seed = values.seed(seed)
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     teacher = _as_argument(teacher)
@@ -128,7 +128,10 @@ def stored(
 
 
 def _write(path, described, targets):
-    """Writes the file atomically, on a store or on disk."""
+    """Writes the file atomically, on a store or on disk.
+
+    Runs of several folders may share it and write at once, so each has a partial file.
+    """
     if files.is_store(path):
         with files.whole(path) as partial:
             _save(partial, described, targets)
@@ -162,12 +165,9 @@ def digest(*arrays: Any) -> str:
 def _read(path, described: Mapping[str, Any]) -> np.ndarray:
     """Reads the targets and checks their hash and description."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            targets, found, expected = (
-                file["targets"],
-                json.loads(str(file["described"])),
-                str(file["sha256"]),
-            )
+        arrays = files.read_arrays(path)
+        targets, expected = arrays["targets"], str(arrays["sha256"])
+        found = json.loads(str(arrays["described"]))
     # zipfile, zlib, json and NumPy have no common error for a damaged file.
     except Exception as error:
         raise TargetsError(

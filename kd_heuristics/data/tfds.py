@@ -10,6 +10,8 @@ import os
 
 from etils import epath
 
+from kd_heuristics.runtime.errors import first_line
+
 
 class MissingDatasetError(FileNotFoundError):
     """Reports a missing or unreadable set; the message has the remedy."""
@@ -29,7 +31,7 @@ def reading(name: str, directory: epath.Path):
     # tfds, array_record and Pillow have no common error for damaged files.
     except Exception as error:
         raise MissingDatasetError(
-            f"{name} in {directory} cannot be read ({_first_line(error)}); delete that "
+            f"{name} in {directory} cannot be read ({first_line(error)}); delete that "
             f"folder and prepare it again:\n{remedy(name)}"
         ) from error
 
@@ -89,8 +91,3 @@ def is_array_record(version: epath.Path) -> bool:
 def _version(path: epath.Path) -> tuple[int, ...]:
     """Parses a folder's version for sorting; -1 for parts that are not numbers."""
     return tuple(int(part) if part.isdigit() else -1 for part in path.name.split("."))
-
-
-def _first_line(error: Exception) -> str:
-    """Formats an error's type and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]

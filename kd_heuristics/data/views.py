@@ -31,7 +31,7 @@ from jaxtyping import Array, Float32, UInt8
 
 from kd_heuristics.data import image_layout, rectangles
 from kd_heuristics.data.mixup import mix, mixup_coefficient
-from kd_heuristics.runtime import integers, nearest
+from kd_heuristics.runtime import nearest, values
 
 # Each name maps to the teacher's rectangle, the student's, whether they share one, and
 # p of mixup's Beta(p, p), 0 for no mixup.
@@ -259,8 +259,8 @@ def create(
     rectangles.check(fraction, area, aspect)
     return View(
         name=name,
-        teacher_size=integers.integer("teacher_size", teacher_size, 1),
-        student_size=integers.integer("student_size", student_size, 1),
+        teacher_size=values.integer("teacher_size", teacher_size, 1),
+        student_size=values.integer("student_size", student_size, 1),
         flip=bool(flip),
         mixup=mixup,
         fraction=float(fraction),

@@ -1,6 +1,5 @@
 """Checks the arguments of this package's losses, with uniform messages."""
 
-import math
 from typing import Any
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from kd_heuristics.runtime import values
 from kd_heuristics.runtime.precision import common_type, widened
 
 
@@ -127,51 +127,14 @@ def integers(value: ArrayLike) -> jax.Array | None:
     return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
 
 
-def scalar(
-    name: str,
-    value: Any,
-    lowest: float,
-    remedy: str,
-    *,
-    strict: bool = False,
-    below: float = math.inf,
-) -> None:
-    """Checks the range of a concrete number; a traced one passes.
-
-    Args:
-      name: name of the argument, for the message.
-      value: a number or a scalar array.
-      lowest: smallest valid value, or, if `strict`, largest invalid value.
-      remedy: advice in the message.
-      strict: whether `lowest` itself is invalid.
-      below: smallest value that is too large.
-
-    Raises: ValueError if the value is not a scalar, not finite, or out of range.
-    """
-    if np.ndim(value):
-        raise ValueError(
-            f"{name} must be a scalar, got shape {np.shape(value)}; for a population "
-            "of values use jax.vmap"
-        )
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = float(value)
-    above = number > lowest if strict else number >= lowest
-    if not (above and number < below):
-        words = "above" if strict else "at least"
-        words = f"{words} {lowest:g}"
-        words += f" and below {below:g}" if math.isfinite(below) else " and finite"
-        raise ValueError(f"{name} must be {words}, got {number:g}; {remedy}")
-
-
 def temperature(value: Any) -> None:
     """Checks that a softmax temperature is positive and finite."""
-    scalar("temperature", value, 0.0, "1 is the plain softmax", strict=True)
+    values.require("temperature", value, 0, "1 is the plain softmax", strict=True)
 
 
 def weight(name: str, value: Any) -> None:
     """Checks that the weight of a term is finite and not negative."""
-    scalar(name, value, 0.0, "0 leaves the term out")
+    values.require(name, value, 0, "0 leaves the term out")
 
 
 def weighted(value: ArrayLike, term: jax.Array) -> jax.Array:

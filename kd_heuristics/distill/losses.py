@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kd_heuristics.distill import checks
+from kd_heuristics.runtime import values
 
 _LOWEST = -1e4  # softened: exp(_LOWEST) is 0 in float64 too
 
@@ -234,7 +235,7 @@ def hard_labels(
     """
     logits = checks.logits("student logits", student_logits)
     labels = checks.class_labels(labels, len(logits))
-    checks.scalar("smoothing", smoothing, 0.0, "0 smooths nothing", below=1.0)
+    values.require_share("smoothing", smoothing, "0 smooths nothing")
     logits, out = _masked(logits)
     log_q = jax.nn.log_softmax(logits, -1, where=~out)
     inside = (labels >= 0) & (labels < logits.shape[1])

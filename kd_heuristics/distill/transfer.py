@@ -69,15 +69,15 @@ def load_npz(path: files.AnyPath) -> dict[str, Any]:
     Raises: FileNotFoundError; ValueError if the file is not an `.npz` of arrays, or a
       name is both an array and a parent of others.
     """
-    with files.path(path).open("rb") as stream:
-        try:
-            with np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except Exception as error:
-            raise ValueError(
-                f"{path} is not an .npz file of plain arrays ({error}); write it with "
-                "transfer.save_npz or np.savez"
-            ) from error
+    try:
+        arrays = files.read_arrays(files.path(path))
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not an .npz file of plain arrays ({error}); write it with "
+            "transfer.save_npz or np.savez"
+        ) from error
     tree: dict[str, Any] = {}
     for name, value in arrays.items():
         *folders, last = name.split("/")
@@ -113,15 +113,7 @@ def save_npz(path: files.AnyPath, tree: PyTree) -> None:
     target = files.path(path)
     if target.suffix != ".npz":
         target = target.with_name(f"{target.name}.npz")
-    hosts.first(_write, target, arrays)
-
-
-def _write(target, arrays):
-    """Writes the arrays to an `.npz` file atomically."""
-    # Without allow_pickle=False, which NumPy 2.0 takes for an array; the types are
-    # already checked.
-    with files.whole(target) as partial, partial.open("wb") as stream:
-        np.savez(stream, **dict[str, Any](arrays))
+    hosts.first(files.write_arrays, target, arrays)
 
 
 def common_classes(

@@ -9,7 +9,8 @@ import optax
 from jax.typing import ArrayLike
 
 from kd_heuristics.freezing import leaves
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
+from kd_heuristics.schedules import counts
 
 PyTree = Any
 
@@ -135,10 +136,10 @@ def is_frozen(
     [False, True, True, False, False]
     """
     _check_numbers(until, start)
-    values.check_count(count)
+    counts.check_count(count)
     count = jnp.asarray(count)
-    active = until(count) if callable(until) else ~values.reached(count, until)
-    return jnp.asarray(active, bool) & values.reached(count, start)
+    active = until(count) if callable(until) else ~counts.reached(count, until)
+    return jnp.asarray(active, bool) & counts.reached(count, start)
 
 
 # What a leaf of the inner state is: shared by all parameters and times; the value of a
@@ -211,6 +212,7 @@ def _kind(node):
 
 
 def _restarted(state, roles):
+    """Returns the counters of a state that restart, by path."""
     found = jax.tree_util.tree_leaves_with_path(state)
     return {
         jax.tree_util.keystr(path): leaf

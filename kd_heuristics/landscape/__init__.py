@@ -12,6 +12,7 @@ either; `surfaces.evaluate` evaluates a whole grid and saves it chunk by chunk.
 
 from kd_heuristics.landscape.directions import normalize_direction, random_direction
 from kd_heuristics.landscape.filters import FilterAxes
+from kd_heuristics.landscape.grid import grid
 from kd_heuristics.landscape.plane import Plane, plane
 from kd_heuristics.landscape.span import Span, span
 from kd_heuristics.landscape.trajectory import Trajectory, trajectory
@@ -21,6 +22,7 @@ __all__ = [
     "Plane",
     "Span",
     "Trajectory",
+    "grid",
     "normalize_direction",
     "plane",
     "random_direction",

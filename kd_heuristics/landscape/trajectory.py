@@ -10,8 +10,8 @@ import numpy as np
 from kd_heuristics.curves import trees
 from kd_heuristics.landscape.gram import gram, rounding
 from kd_heuristics.landscape.span import Span, span
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 

@@ -13,7 +13,7 @@ from kd_heuristics.models.network import Network, from_linen
 from kd_heuristics.models.resnet import sections
 from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
-from kd_heuristics.runtime import integers, nearest
+from kd_heuristics.runtime import nearest, values
 
 __all__ = [
     "Network",
@@ -83,7 +83,7 @@ def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
     known = _options(name)
     for option in options:
         nearest.choose(option, known, f"option of {name}")
-    integers.integer("num_classes", num_classes, 2)
+    values.integer("num_classes", num_classes, 2)
     for option, (valid, words) in _RANGES.items():
         if option in options and not valid(options[option]):
             raise ValueError(f"{option} must be {words}, got {options[option]}")

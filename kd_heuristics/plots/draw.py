@@ -141,6 +141,7 @@ def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) ->
 
 
 def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:
+    """Set labels, scale, ticks and limits of an axis."""
     own = ax.xaxis if which == "x" else ax.yaxis
     own.set_label_text(axis.words)
     if axis.scale == "log":

@@ -73,6 +73,7 @@ def _one_of(hints: Any, value: Any, where: str) -> Any:
 
 
 def _dataclass(hint: Any, value: Any, where: str) -> Any:
+    """Returns a dataclass made of a stored dictionary of its fields."""
     if not isinstance(value, dict):
         raise FigureError(f"{where} is no {hint.__name__}")
     hints = typing.get_type_hints(hint)

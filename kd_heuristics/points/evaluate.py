@@ -19,8 +19,8 @@ from kd_heuristics.points.batches import stacked
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.runtime.compiled import as_partial, once
-from kd_heuristics.runtime.integers import integer
 from kd_heuristics.runtime.precision import common_type
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 Metric = Callable[[PyTree, PyTree, PyTree], dict[str, jax.Array]]
@@ -58,8 +58,9 @@ def evaluate(
       metric: `(params, batch_stats, batch) -> {name: float [batch]}`. An entry "mask"
         ([batch], true for examples that count) is left out of the result. A method or
         function that compares equal between calls compiles once.
-      refresh_stats: `params -> batch_stats`, called at every point: `exact`, `pooled`
-        or `cumulative`. Between two networks the statistics of neither are valid.
+      refresh_stats: `params -> batch_stats`, called at every point, for instance
+        `points.refit_exact(...)`. Between two networks the statistics of neither
+        are valid.
       chunk: points per device that are in memory at once under vmap; the program is
         compiled for that number. `None` takes 8, or fewer if there are fewer points. It
         has no effect on CPU, where points run one after another.
@@ -268,7 +269,7 @@ def missing_stats_named():
     except flax.errors.ScopeCollectionNotFound as error:
         raise ValueError(
             "the metric's model lacks a collection of variables; if it has batch "
-            "norm, give refresh_stats (points.exact, pooled or cumulative) or "
+            "norm, give refresh_stats (for instance points.refit_exact) or "
             f"batch_stats ({error})"
         ) from error
 

@@ -15,7 +15,7 @@ PyTree = Any
 
 
 def linen_moments(apply: Callable[[PyTree, PyTree, PyTree], Any]) -> Callable:
-    """Returns a function for the moments of batch-norm inputs, for `points.exact`.
+    """Returns a function for moments of batch-norm inputs; see `points.refit_exact`.
 
     A batch-norm layer is any module whose own part of "batch_stats" is "mean" and
     "var", such as `flax.linen.BatchNorm` and that of `models`. Its channels are the
@@ -77,7 +77,7 @@ def _check(layer, kwargs, found):
     if layer.path in found:
         raise ValueError(
             f"batch norm {name!r} is called twice, so its input has no single mean; "
-            "use points.pooled"
+            "use points.refit_pooled"
         )
 
 

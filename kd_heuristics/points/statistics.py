@@ -4,18 +4,19 @@ A network between two others has neither's statistics. Each function here gives
 `refresh(params) -> batch_stats` over a set, for `points.evaluate(refresh_stats=...)` or
 to be called (under `jax.jit`) on one network:
 
-    exact        the mean and the population variance over the whole set of what each
-                 layer really gets in evaluation mode: the statistics that one
-                 training-mode pass over the whole set as a single batch would see. As
-                 many passes as there are batch-norm layers, of bounded memory.
-    pooled       one training-mode pass: mean and population variance over the set, each
-                 batch's moments combined by the law of total variance. Exact for the
-                 first layer; later ones see inputs that were normalised by the batch's
-                 own statistics instead of the set's, a difference that falls with the
-                 batch size. One batch that holds the set makes it exact.
-    cumulative   one training-mode pass: the average of the batches' means and of their
-                 variances, which leaves out how far the batches' means lie apart. What
-                 Garipov et al. 2018 do (their variances are unbiased, PyTorch's).
+    refit_exact       population mean and variance of each layer's input in evaluation
+                      mode, over the whole set: the statistics that one training-mode
+                      pass over the set as a single batch would see. As many passes as
+                      there are batch-norm layers, of bounded memory.
+    refit_pooled      one training-mode pass: mean and population variance over the set,
+                      each batch's moments combined by the law of total variance. Exact
+                      for the first layer. Later ones see inputs normalised by the
+                      batch's own statistics, a difference that falls with the batch
+                      size. One batch that holds the set makes it exact.
+    refit_cumulative  one training-mode pass: the average of the batches' means and of
+                      their variances, without the spread of the batches' means. The
+                      method of Garipov et al. 2018 (whose variances are unbiased, as
+                      in PyTorch).
 
 `batch_stats` is any tree of arrays "mean" and "var", in pairs side by side, as Linen
 and NNX have them, or of Equinox's pairs; leaves that are not floating-point stay as
@@ -42,7 +43,7 @@ PyTree = Any
 Step = Callable[[PyTree, PyTree, PyTree], PyTree]
 
 
-def exact(
+def refit_exact(
     moments: Step, batch_stats: PyTree, batches: PyTree
 ) -> Callable[[PyTree], PyTree]:
     """Population statistics over the whole set, layer after layer.
@@ -69,14 +70,15 @@ def exact(
     ...     inputs = w * batch["x"]
     ...     return {"bn": {"mean": inputs.mean(), "var": inputs.var()}}
     >>> one = {"bn": {"mean": jnp.float32(0), "var": jnp.float32(1)}}
-    >>> found = exact(moments, one, {"x": jnp.array([[0.0, 2.0], [4.0, 6.0]])})(2.0)
+    >>> batches = {"x": jnp.array([[0.0, 2.0], [4.0, 6.0]])}
+    >>> found = refit_exact(moments, one, batches)(2.0)
     >>> float(found["bn"]["mean"]), float(found["bn"]["var"])
     (6.0, 20.0)
     """
     return _partial(_exact, moments, batch_stats, batches)
 
 
-def pooled(
+def refit_pooled(
     train: Step, batch_stats: PyTree, batches: PyTree
 ) -> Callable[[PyTree], PyTree]:
     """Population statistics over the set from one training-mode pass.
@@ -90,29 +92,29 @@ def pooled(
         the momentum). It is called with two values of old, 0 and a large one, which
         tell m: the batch's own moments come back whatever it is, to about
         6e-8 / (1 - m) in float32. Dropout and augmentation are the caller's.
-      batch_stats: as in `exact`.
-      batches: as in `exact`.
+      batch_stats: as in `refit_exact`.
+      batches: as in `refit_exact`.
 
-    Returns: as `exact`.
+    Returns: as `refit_exact`.
 
-    Raises: as `exact`.
+    Raises: as `refit_exact`.
     """
     return _partial(_pooled, train, batch_stats, batches)
 
 
-def cumulative(
+def refit_cumulative(
     train: Step, batch_stats: PyTree, batches: PyTree
 ) -> Callable[[PyTree], PyTree]:
     """Averages of the batches' means and variances, weighted by their examples.
 
     Args:
-      train: as in `pooled`.
-      batch_stats: as in `exact`.
-      batches: as in `exact`.
+      train: as in `refit_pooled`.
+      batch_stats: as in `refit_exact`.
+      batches: as in `refit_exact`.
 
-    Returns: as `exact`.
+    Returns: as `refit_exact`.
 
-    Raises: as `exact`.
+    Raises: as `refit_exact`.
     """
     return _partial(_cumulative, train, batch_stats, batches)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -15,7 +14,8 @@ from kd_heuristics import points, runs
 from kd_heuristics.points.evaluate import missing_stats_named
 from kd_heuristics.runtime import files, hosts, parallel
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.leaves import key_data
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 
@@ -148,7 +148,8 @@ class _Store:
         if str(arrays["fingerprint"]) != self.fingerprint:
             words = (
                 f"{self.path} holds a surface of another grid, or of other networks, "
-                "data, metric or statistics; it is recomputed and replaced"
+                "data, metric (model, options, pixels) or statistics; it is recomputed "
+                "and replaced"
             )
             if hosts.is_first():
                 warnings.warn(words, stacklevel=3)
@@ -217,7 +218,7 @@ def _fingerprint(params_at, xs, ys, sets, batch_stats, metric, refresh_stats) ->
     digest = hashlib.sha256(text.encode())
     tree = (xs, ys, corners, dict(sets), bound, constants)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = parallel.to_host(_key_data(leaf))
+        array = parallel.to_host(key_data(leaf))
         place = jax.tree_util.keystr(path)
         digest.update(f"{place} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -261,10 +262,3 @@ def _constants(jaxpr) -> Iterator[Any]:
 
 def _is_jaxpr(value) -> bool:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
-
-
-def _key_data(leaf):
-    """Returns the numbers of a typed key, and anything else unchanged."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.key_data(leaf)
-    return leaf

@@ -57,6 +57,7 @@ def leaf_kinds(tree: PyTree) -> list[LeafKind]:
 
 
 def _leaf_kind(keys, shape, module, field) -> LeafKind:
+    """Returns what a leaf is to its layer, by its module or its name."""
     if module is None:
         kind = _FLAX.get(keys[-1].split("/")[-1], OTHER) if keys else OTHER
         return LeafKind(keys, shape, kind)

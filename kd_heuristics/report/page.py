@@ -101,7 +101,8 @@ def _render(path: Any, title: str) -> _Part:
         return _part(section.read(path, title))
     except runs.RunError as error:
         failure = {"error": type(error).__name__, "message": str(error)}
-        run = section.Run(path.name, title, path, {"config": {}}, None, failure, {}, {})
+        known = {"config": {}, "format": runs.FORMAT}
+        run = section.Run(path.name, title, path, known, None, failure, {}, {})
         return _Part(run, section.html(run))
 
 

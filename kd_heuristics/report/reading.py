@@ -128,6 +128,7 @@ _ROW = _of(dict.fromkeys(("field", "paper", "source", "ours", "status"), _text))
 _FILES: dict[str, dict[str, Check]] = {
     "config.json": {
         "config": _mapping,
+        "format": _optional(_number),
         "question": _optional(_text),
         "paper_preset": _optional(_text),
         "deviations": _optional(_all(_pair)),

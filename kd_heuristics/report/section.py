@@ -74,6 +74,9 @@ def html(run: Run) -> str:
         f'<section id="{escape(run.title)}"><h2>{escape(run.title)}</h2>',
         f'<p class="question">{escape(run.described.get("question") or "")}</p>',
     ]
+    if there := runs.other_format(run.described):
+        words = f"The run folder has {escape(there)}, this version's is {runs.FORMAT}"
+        parts.append(f'<p class="bad">{words}: what it lacks is not shown.</p>')
     if run.error is not None:
         parts.append(failure(run.error))
     elif run.results is None:

@@ -16,10 +16,12 @@ from kd_heuristics.runs.claims import (
     summary,
 )
 from kd_heuristics.runs.folder import InUseError, RunFolder
-from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, RunError
+from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode
+from kd_heuristics.runs.place import FORMAT, RunError, other_format
 from kd_heuristics.runs.verdicts import verdict
 
 __all__ = [
+    "FORMAT",
     "Claim",
     "CodeChangedError",
     "InUseError",
@@ -28,6 +30,7 @@ __all__ = [
     "RunFolder",
     "judge",
     "judge_all",
+    "other_format",
     "summary",
     "verdict",
 ]

@@ -1,6 +1,7 @@
 """The run folder: the files that a study writes and reads again.
 
-    config.json        the study, its resolved preset, its claims, the strategies used
+    config.json        the format of the folder, the study, its resolved preset, its
+                       claims, the strategies used
     environment.json   an entry per invocation: versions, devices, commit, command, time
     metrics.jsonl      one line per log step
     checkpoints/       one folder per training, one checkpoint per step; NAME.code.json
@@ -12,7 +13,7 @@
     code.json          the code that made the results
     error.json         instead of results if the study failed
     figures/           png and pdf
-    .lock              names the owner while a run uses the folder
+    .lock, .lock-owner while a run uses the folder; the second names it
 
 Writes are atomic (temporary file, then rename): a kill leaves the old file or the new.
 
@@ -31,22 +32,16 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kd_heuristics.runs import code_identity, descriptions
+from kd_heuristics.runs import code_identity, descriptions, other_code, place
 from kd_heuristics.runs.descriptions import differences, identity, to_json
 from kd_heuristics.runs.environment import environment
-from kd_heuristics.runs.other_code import (
-    CodeChangedError,
-    OnOtherCode,
-    OtherCode,
-    RunError,
-)
+from kd_heuristics.runs.other_code import CodeChangedError, OnOtherCode, OtherCode
+from kd_heuristics.runs.place import RunError
 from kd_heuristics.runtime import files, hosts, locks, parallel
-from kd_heuristics.runtime.files import PREFIX, whole, write_text
+from kd_heuristics.runtime.files import PREFIX, write_text
 
 __all__ = ["CodeChangedError", "InUseError", "OnOtherCode", "RunError", "RunFolder"]
 
-_PROBE = ".writable"
-_STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
 _CODE = "__code__"  # key of the code in a stage's file
 
 
@@ -81,7 +76,7 @@ class RunFolder:
 
     def _enter(self, held: contextlib.ExitStack) -> None:
         """Create the folder and acquire its lock."""
-        self._make()
+        place.make(self.path)
         try:
             held.enter_context(locks.lock(self.path))
         except locks.LockedError as error:
@@ -108,18 +103,26 @@ class RunFolder:
             is kept; environment.json records what each invocation ran on.
 
         Raises:
-          RunError: the folder cannot be written, is not a run folder, or holds a run
-            of another description (the message lists the differences).
+          RunError: the folder cannot be written, is not a run folder, has another
+            format, or holds a run of another description (the message lists the
+            differences).
         """
-        hosts.first(self._open, to_json(described), extendable, free)
+        described = {"format": place.FORMAT} | to_json(described)
+        hosts.first(self._open, described, extendable, free)
 
     def _open(self, described, extendable, free) -> None:
-        self._make()
+        place.make(self.path)
         if (self.path / "config.json").exists():
             self._compare(described, extendable, free)
             return
         # Files left by a start that was killed or failed.
-        own = (locks.FILE, _PROBE, f"{PREFIX}config.json", "error.json")
+        own = (
+            locks.FILE,
+            locks.OWNER,
+            place.PROBE,
+            f"{PREFIX}config.json",
+            "error.json",
+        )
         # On a store an empty folder does not exist.
         there = self.path.iterdir() if self.path.exists() else ()
         others = sorted(p.name for p in there if p.name not in own)
@@ -130,28 +133,10 @@ class RunFolder:
             )
         self.write_json("config.json", described)
 
-    def _make(self) -> None:
-        """Create the folder and check that it can be written."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / _PROBE
-            probe.write_bytes(b"x")  # a full disk makes empty files
-            probe.unlink(missing_ok=True)  # another process probes too
-        except Exception as error:
-            if files.is_store(self.path):  # its clients raise their own errors
-                words, remedy = str(error), f"{_STORE}, or "
-            elif isinstance(error, OSError):
-                words, remedy = error.strerror, ""
-            else:
-                raise
-            raise RunError(
-                f"the run folder {self.path} cannot be written ({words}); {remedy}"
-                "choose another with --workdir"
-            ) from error
-
     def _compare(self, described, extendable, free) -> None:
         """Check a description against config.json; extend the run if allowed."""
         old = self.read_json("config.json")
+        place.check_format(self.path, old)
         found = [
             difference
             for difference in differences(identity(old), identity(described))
@@ -194,16 +179,21 @@ class RunFolder:
         """
         now = code_identity.modules(by)
         directory, record = self.checkpoints(name), f"checkpoints/{name}.code.json"
-        made_by: list[dict[str, str]] = []
-        if hosts.first(_has_steps, directory):
+        newest = hosts.first(_newest_step, directory)
+        stored: list[dict[str, Any]] = []
+        if newest >= 0:
             known = hosts.first((self.path / record).exists)
-            made_by = self.read_json(record) if known else [{}]
-            if not self._use(f"the checkpoints {directory}", made_by, now):
-                hosts.first(epath.Path(directory).rmtree)
-                made_by = []
-        if now not in made_by:
+            stored = self.read_json(record) if known else [{"after": -1, "code": {}}]
+        made_by = other_code.at_work(stored, newest)
+        codes = [entry["code"] for entry in made_by]
+        if codes and not self._use(f"the checkpoints {directory}", codes, now):
+            hosts.first(epath.Path(directory).rmtree)
+            made_by, newest = [], -1
+        if not made_by or made_by[-1]["code"] != now:
+            made_by.append({"after": newest, "code": now})
+        if made_by != stored:
             hosts.first(files.make_folder, self.path / "checkpoints")
-            self.write_json(record, [*made_by, now])
+            self.write_json(record, made_by)
         return directory
 
     def read_json(self, name: str) -> Any:
@@ -235,17 +225,12 @@ class RunFolder:
         bfloat16 and other types that NumPy's files do not support are stored as
         float32, see `files.storable`.
         """
-        arrays = {
-            key: files.storable(parallel.to_host(array))
-            for key, array in arrays.items()
-        }
+        arrays = {key: parallel.to_host(array) for key, array in arrays.items()}
         hosts.first(self._save_arrays, name, arrays)
 
     def _save_arrays(self, name, arrays):
-        target = self.path / name
-        files.make_folder(target.parent)
-        with whole(target) as partial, partial.open("wb") as file:
-            np.savez(file, **dict[str, Any](arrays))
+        files.make_folder((self.path / name).parent)
+        files.write_arrays(self.path / name, arrays)
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Returns the arrays of an ".npz" file of the folder, without unpickling.
@@ -257,11 +242,7 @@ class RunFolder:
 
     def _load_arrays(self, name):
         try:
-            with (
-                (self.path / name).open("rb") as stream,
-                np.load(stream, allow_pickle=False) as file,
-            ):
-                return {key: file[key] for key in file.files}
+            return files.read_arrays(self.path / name)
         except Exception as error:  # zipfile, zlib and numpy each raise their own
             raise RunError(
                 f"{self.path / name} cannot be read ({error}); remove it to have it "
@@ -355,9 +336,8 @@ class RunFolder:
         self.write_json("environment.json", record)
 
 
-def _has_steps(directory) -> bool:
-    """Whether a training has written a checkpoint."""
+def _newest_step(directory) -> int:
+    """Returns the newest step that a training has written, -1 if none."""
     folder = epath.Path(directory)
-    return folder.exists() and any(
-        path.name.isascii() and path.name.isdigit() for path in folder.iterdir()
-    )
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return max((int(x) for x in names if x.isascii() and x.isdigit()), default=-1)

@@ -1,16 +1,13 @@
 """What happens to stored results that other code made than the present one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from kd_heuristics.runs import code_identity
+from kd_heuristics.runs.place import RunError
 from kd_heuristics.runtime import nearest
 
 OnOtherCode = Literal["refuse", "recompute", "accept"]
-
-
-class RunError(Exception):
-    """A run folder that cannot be used as asked; the message says what helps."""
 
 
 class CodeChangedError(RunError):
@@ -61,3 +58,18 @@ class OtherCode:
             )
         self.accepted[what] = changed
         return True
+
+
+def at_work(entries: Sequence[dict[str, Any]], newest: int) -> list[dict[str, Any]]:
+    """Returns the entries of a training's record whose code has trained a step.
+
+    Args:
+      entries: the codes that trained it, in order; each took over "after" a step.
+      newest: the newest step; -1 if there is none.
+
+    >>> at_work([{"after": -1, "code": {}}, {"after": 9, "code": {}}], newest=9)
+    [{'after': -1, 'code': {}}]
+    """
+    ends = [*(entry["after"] for entry in entries[1:]), newest]
+    pairs = zip(entries, ends, strict=True) if entries else ()
+    return [entry for entry, end in pairs if entry["after"] < min(end, newest)]

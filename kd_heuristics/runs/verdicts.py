@@ -220,7 +220,7 @@ def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
     def excess(c):
         return _chance_of_passing(c, shares) - level
 
-    c = optimize.brentq(excess, 1.0, 6.0, xtol=1e-6)
+    c: Any = optimize.brentq(excess, 1.0, 6.0, xtol=1e-6)
     return [float(2 * stats.norm.sf(c / math.sqrt(share))) for share in shares]
 
 

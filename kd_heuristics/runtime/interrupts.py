@@ -126,6 +126,7 @@ def _nothing(number, frame):
 
 
 def _watch(read):
+    """Reads signals from a pipe; the second of them stops the process at once."""
     while numbers := os.read(read, 64):
         for number in numbers:
             if number not in SIGNALS:

@@ -1,7 +1,4 @@
-"""One run at a time in a run folder: a lock that its holder's death releases.
-
-An object store has no locks: see `lock` for what is done there.
-"""
+"""One run at a time in a folder: a lock that the death of its owner releases."""
 
 import contextlib
 import json
@@ -15,14 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from kd_heuristics.runtime import files
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one folder are not noticed there
-    fcntl = None
-
 FILE = ".lock"
+OWNER = ".lock-owner"  # beside it: Windows lets nobody read a locked file
 
 
 class LockedError(Exception):
@@ -31,45 +26,44 @@ class LockedError(Exception):
 
 @contextlib.contextmanager
 def lock(folder: Any) -> Iterator[None]:
-    """Holds `folder/.lock` while inside; the file goes at the end.
+    """Holds `folder/.lock` in the context, and deletes it at the end.
 
-    The operating system releases it when the process ends, however it ends, so a file
-    that a kill left behind locks nobody out. On a network file system that does not
-    pass on `flock` (most do), runs of other machines are not noticed; nor is anything
-    on Windows.
+    The operating system releases the lock when the process ends, however it ends, so a
+    file that a kill leaves behind locks nobody out. On a network file system that does
+    not pass on locks (most do), runs of other machines are not noticed.
 
-    On an object store ("gs://") the file only says who is inside. Two runs that start
-    within the same second may both come in, and a kill leaves the file behind, which
-    then locks everybody out until it is removed by hand; SIGTERM and errors remove it.
+    On an object store ("gs://") the file only names the owner. Two runs that start
+    within the same second may both enter, and a kill leaves the file behind, which then
+    locks everybody out until it is removed by hand; SIGTERM and errors remove it.
 
     Args:
       folder: a path as of `files.path`.
 
     Raises:
-      LockedError: another process is inside, or was and was killed.
+      LockedError: another process holds the lock, or did and was killed.
     """
     if files.is_store(folder):
         yield from _on_store(folder / FILE)
         return
-    if fcntl is None:
-        yield
-        return
-    path = folder / FILE
-    descriptor = _acquire(path)
+    held, owner = filelock.FileLock(folder / FILE, thread_local=False), folder / OWNER
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_holder()).encode(), 0)
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        raise LockedError(_words(_content(owner))) from None
+    try:
+        owner.write_text(json.dumps(_holder()), encoding="utf-8")
         yield
     finally:
-        try:
-            # While it is held: whoever opened it before sees that it is gone.
+        # While the lock is held: who opened the file before sees that it is gone, and
+        # makes another. Windows keeps an open file, which locks nobody out.
+        for path in (owner, folder / FILE):
             with contextlib.suppress(OSError):
                 path.unlink()
-        finally:
-            os.close(descriptor)
+        held.release()
 
 
 def _on_store(path) -> Iterator[None]:
+    """Writes a store's lock file; raises LockedError if another is there."""
     mine = json.dumps(_holder() | {"token": secrets.token_hex()}).encode()
     if not path.exists():
         path.write_bytes(mine)
@@ -85,32 +79,16 @@ def _on_store(path) -> Iterator[None]:
             path.unlink()
 
 
-def _acquire(path: Path) -> int:
-    assert fcntl is not None
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            words = _words(os.pread(descriptor, 1 << 16, 0))
-            os.close(descriptor)
-            raise LockedError(words) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if _is(path, descriptor):
-            return descriptor
-        os.close(descriptor)  # its holder has just left and taken the file away
-
-
-def _is(path, descriptor):
+def _content(owner: Path) -> bytes:
+    """Returns the contents of an owner's file, empty if it is missing."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+        return owner.read_bytes()
+    except OSError:
+        return b""
 
 
 def _holder() -> dict[str, object]:
+    """Returns what the lock says of this process."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -120,7 +98,7 @@ def _holder() -> dict[str, object]:
 
 
 def _words(content: bytes) -> str:
-    """Who holds it."""
+    """Describes the owner that a lock's file names."""
     try:
         holder = json.loads(content)
         return (

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.runtime import hosts
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.leaves import is_key
+from kd_heuristics.runtime.values import integer
 
 PyTree = Any
 P = jax.sharding.PartitionSpec
@@ -160,6 +161,7 @@ def to_host(tree: PyTree) -> PyTree:
 
 
 def _whole(leaf):
+    """Returns an array on the host, gathered from all processes."""
     if not isinstance(leaf, jax.Array):
         return np.asarray(leaf)
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
@@ -180,7 +182,7 @@ def _put_part(leaf, sharding):
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         data = _put_part(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     # device_put would compare the values of all processes, an exchange an array.

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
+from kd_heuristics.schedules import counts
 
 
 def cyclic(
@@ -34,12 +35,12 @@ def cyclic(
     values.finite("peak_value", peak_value, "give a rate")
     values.finite("low_value", low_value, "give a rate")
 
-    @values.elementwise
+    @counts.elementwise
     def schedule(count):
-        length = values.fit(period)
+        length = counts.fit(period)
         since = jnp.remainder(count, length)
         # Twice the distance to the nearer peak, as a difference: it cannot overflow.
         nearer = length - jnp.abs(since - (length - since))
-        return values.mix(peak_value, low_value, values.ratio(nearer, length))
+        return counts.mix(peak_value, low_value, counts.ratio(nearer, length))
 
     return schedule

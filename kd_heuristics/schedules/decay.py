@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
+from kd_heuristics.schedules import counts
 
 _RATE = "give a rate"
 
@@ -39,12 +40,12 @@ def step_decay(
     _check_factor(factor)
     _check_boundaries(boundaries)
 
-    @values.elementwise
+    @counts.elementwise
     def schedule(count):
         drops = jnp.int32(0)
         for boundary in boundaries:
-            drops = drops + values.reached(count, boundary).astype(jnp.int32)
-        return values.float32(init_value) * jax.lax.pow(values.float32(factor), drops)
+            drops = drops + counts.reached(count, boundary).astype(jnp.int32)
+        return counts.float32(init_value) * jax.lax.pow(counts.float32(factor), drops)
 
     return schedule
 
@@ -89,7 +90,7 @@ def cosine_decay(
     >>> [round(float(rate(step)), 4) for step in range(6)]
     [0.1, 0.0854, 0.05, 0.0146, 0.0, 0.0]
     """
-    return _decay(init_value, steps, end_value, values.half_cosine)
+    return _decay(init_value, steps, end_value, counts.half_cosine)
 
 
 def _decay(init_value, steps, end_value, weight):
@@ -98,12 +99,12 @@ def _decay(init_value, steps, end_value, weight):
     values.finite("init_value", init_value, _RATE)
     values.finite("end_value", end_value, _RATE)
 
-    @values.elementwise
+    @counts.elementwise
     def schedule(count):
         # Subtracted in the count's own type: exact for integers.
-        remaining = jnp.clip(values.fit(steps) - count, 0, values.fit(steps))
-        fraction = values.ratio(remaining, values.fit(steps))
-        return values.mix(end_value, init_value, weight(fraction))
+        remaining = jnp.clip(counts.fit(steps) - count, 0, counts.fit(steps))
+        fraction = counts.ratio(remaining, counts.fit(steps))
+        return counts.mix(end_value, init_value, weight(fraction))
 
     return schedule
 

@@ -2,7 +2,7 @@
 
 from jax.typing import ArrayLike
 
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
 
 
 def linear_scaling(

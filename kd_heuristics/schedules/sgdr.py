@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.runtime.integers import LARGEST
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
+from kd_heuristics.schedules import counts
 
 _MAX_CYCLES = 200_000  # mult = 1.0001 from period 1 on has 122,000 below 2^31
 _LONGEST = 2**31 - 128  # the largest float32 that is an int32
@@ -76,26 +76,26 @@ def sgdr(
         """The peak's share of the value; the end value has the rest."""
         remaining = jnp.maximum(length - elapsed, 0) if inclusive else length - elapsed
         if not warms_up:
-            return values.half_cosine(remaining / length)
-        steps = values.float32(warmup_steps)
+            return counts.half_cosine(remaining / length)
+        steps = counts.float32(warmup_steps)
         if not warmup_every_cycle:
             steps = jax.lax.select(cycle == 0, steps, jnp.float32(0))
         # Without warmup the quotient is not selected, but must stay finite.
         rising = elapsed / jnp.maximum(steps, 1e-6)
-        falling = values.half_cosine(remaining / (length - steps))
+        falling = counts.half_cosine(remaining / (length - steps))
         return jax.lax.select(elapsed < steps, rising, falling)
 
-    @values.elementwise
+    @counts.elementwise
     def schedule(count):
-        whole, part = values.split(count)
+        whole, part = counts.split(count)
         cycle, start, length = locate(whole)
-        elapsed = values.float32(whole - start)
+        elapsed = counts.float32(whole - start)
         if part is not None:
             elapsed = elapsed + part
-        peak = values.float32(peak_value)
+        peak = counts.float32(peak_value)
         if decays:
-            peak = peak * jax.lax.pow(values.float32(peak_decay), cycle)
-        return values.mix(end_value, peak, weight(cycle, elapsed, length))
+            peak = peak * jax.lax.pow(counts.float32(peak_decay), cycle)
+        return counts.mix(end_value, peak, weight(cycle, elapsed, length))
 
     return schedule
 
@@ -104,6 +104,7 @@ def sgdr_restarts(
     period: SupportsFloat,
     mult: SupportsFloat,
     until: SupportsFloat,
+    *,
     inclusive: bool = False,
 ) -> list[int]:
     """The counts in (0, until) at which `sgdr` starts a new cycle, ascending.
@@ -155,7 +156,7 @@ def _cycles(period: Any, mult: Any, extra: int) -> Iterator[tuple[int, int]]:
 def _locator(period: Any, mult: Any, extra: int):
     """A function of an int32 count: cycle, its start, its length T_i as a float32."""
     first, ratio = values.known(period), values.known(mult)
-    if ratio == 1 and (first is None or first < LARGEST):
+    if ratio == 1 and (first is None or first < values.LARGEST):
         return lambda whole: _equal_cycles(whole, period, extra)
     if first is None or ratio is None:
         return lambda whole: _added_cycles(whole, period, mult, extra)
@@ -172,9 +173,9 @@ def _locator(period: Any, mult: Any, extra: int):
 
 
 def _equal_cycles(whole, period, extra):
-    length = values.to_int32(values.rounded(jnp.maximum(values.fit(period), 1)))
+    length = counts.to_int32(counts.rounded(jnp.maximum(counts.fit(period), 1)))
     cycle = jax.lax.div(whole, length + extra)
-    return cycle, cycle * (length + extra), values.float32(length)
+    return cycle, cycle * (length + extra), counts.float32(length)
 
 
 def _tabled_cycles(whole, starts, lengths):
@@ -193,11 +194,11 @@ def _added_cycles(whole, period, mult, extra):
     length as a float32 is enough.
     """
     period, mult = jnp.maximum(period, 1), jnp.maximum(mult, 1)
-    nearest = values.rounded(period), values.rounded(mult)
+    nearest = counts.rounded(period), counts.rounded(mult)
     integral = _equal(nearest, (period, mult))
-    first, ratio = map(values.to_int32, nearest)
+    first, ratio = map(counts.to_int32, nearest)
     largest = jax.lax.div(jnp.int32(_LONGEST), ratio)
-    period, mult = values.float32(period), values.float32(mult)
+    period, mult = counts.float32(period), counts.float32(mult)
 
     def product(cycle):
         return period * jax.lax.pow(mult, cycle)
@@ -208,7 +209,7 @@ def _added_cycles(whole, period, mult, extra):
         )
         if integral is None:
             return multiplied
-        rounded = values.to_int32(values.rounded(product(cycle)))
+        rounded = counts.to_int32(counts.rounded(product(cycle)))
         return jax.lax.select(integral, multiplied, rounded)
 
     def span(length):
@@ -227,7 +228,7 @@ def _added_cycles(whole, period, mult, extra):
     skipped = jax.lax.select(mult == 1, jax.lax.div(whole, span(first)), jnp.int32(0))
     state = skipped, skipped * span(first), first
     cycle, start, length = jax.lax.while_loop(beyond, advance, state)
-    exact = values.float32(length)
+    exact = counts.float32(length)
     return cycle, start, jax.lax.select(length < _LONGEST, exact, product(cycle))
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from kd_heuristics.runtime.integers import LARGEST
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
+from kd_heuristics.schedules import counts
 
 
 def per_epoch(
@@ -28,18 +28,16 @@ def per_epoch(
     """
     values.require_schedule("schedule_of_epochs", schedule_of_epochs)
     remedy = "give the number of updates an epoch"
-    values.require("steps_per_epoch", steps_per_epoch, 1, remedy)
-    number = values.known(steps_per_epoch)
-    if number is not None and not (number == int(number) and number <= LARGEST):
-        words = "whole" if number != int(number) else "below 2^31"
-        raise ValueError(f"steps_per_epoch must be {words}, got {number}; {remedy}")
+    number = values.require_whole("steps_per_epoch", steps_per_epoch, 1, remedy)
+    if number is not None and number > values.LARGEST:
+        raise ValueError(f"steps_per_epoch must be below 2^31, got {number}; {remedy}")
 
-    @values.elementwise
+    @counts.elementwise
     def schedule(count):
-        whole, _ = values.split(count)
+        whole, _ = counts.split(count)
         steps = jnp.asarray(steps_per_epoch if number is None else int(number))
-        epoch = jax.lax.div(whole, values.to_int32(jnp.maximum(steps, 1)))
-        return values.float32(schedule_of_epochs(epoch))
+        epoch = jax.lax.div(whole, counts.to_int32(jnp.maximum(steps, 1)))
+        return counts.float32(schedule_of_epochs(epoch))
 
     return schedule
 
@@ -81,19 +79,18 @@ def warmup(
     [0.125, 0.25, 2.5, 2.5, 0.25]
     """
     values.require_schedule("schedule", schedule)
-    values.require("steps", steps, 0, "for no warmup use 0")
+    number = values.require("steps", steps, 0, "for no warmup use 0")
     values.finite("init_value", init_value, "give a rate")
-    number = values.known(steps)
     if number == 0:
         return schedule
-    if number is not None and number > LARGEST:
+    if number is not None and number > values.LARGEST:
         raise ValueError(
             f"steps must be below 2^31, got {number}; schedules count in int32"
         )
     if number is not None:
         steps = int(number) if number == int(number) else number
 
-    @values.elementwise
+    @counts.elementwise
     def warmed(count):
         # The schedule's own time never runs below 0, where it may be undefined.
         own = jnp.maximum(count - steps, 0) if shift else count
@@ -102,7 +99,7 @@ def warmup(
             last = last.astype(count.dtype)
         target = schedule(jnp.zeros_like(own) if shift else last)
         ahead = count + 1 if inclusive else count
-        line = values.mix(init_value, target, values.ratio(ahead, steps))
-        return jnp.where(count < steps, line, values.float32(schedule(own)))
+        line = counts.mix(init_value, target, counts.ratio(ahead, steps))
+        return jnp.where(count < steps, line, counts.float32(schedule(own)))
 
     return warmed

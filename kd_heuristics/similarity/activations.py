@@ -1,4 +1,4 @@
-"""Named activations of anyone's network."""
+"""Named activations of any network."""
 
 import dataclasses
 import sys
@@ -21,46 +21,46 @@ def capture(
     include: Callable[[str], bool] | None = None,
     **call_options: Any,
 ) -> Features:
-    """A function `images -> {name: activations}` of a network.
+    """A network as a function `images -> {name: activations}`.
 
     | model | variables | what is captured |
     |---|---|---|
-    | `models.create(...)` of ours | of `network.init` | `network.features` |
-    | a Flax Linen module | of `module.init` | the output of every submodule, and what
+    | `models.create(...)` of this package | from `network.init` | `network.features` |
+    | a Flax Linen module | from `module.init` | the output of every submodule, and what
       it `sow`s |
-    | a Flax NNX module | none: they are in the model | the same, where the installed
-      Flax has `nnx.capture` (0.12.1 and newer); older ones: what the model `sow`s as
+    | a Flax NNX module | none: the model holds them | the same, if the installed Flax
+      has `nnx.capture` (0.12.1 and newer); otherwise what the model `sow`s as
       `nnx.Intermediate` |
     | an Equinox module, which maps one example | its state, if its call takes one |
       the output of every submodule that is called |
     | a function `(variables, images) -> dict` | any pytree | what it returns |
     | a function `images -> dict` | none | what it returns |
 
-    Names of modules are numbered in the order in which the values are computed, and
-    zero-padded, so that the order survives jit, which sorts keys: "00_conv",
-    "07_block/dense", a second call of the same module as "08_block/dense#1". The
-    output of the network itself is "..._output". Of modules only floating-point arrays
-    [examples, ..., units] with at most two axes between are kept: what a scan or a vmap
-    over layers stacks in front of the examples is left out; give a function that takes
-    it apart. Evaluation mode only: put an NNX model into it before, give a Linen module
-    its option, an Equinox module `eqx.nn.inference_mode`.
+    Module names are numbered in the order of computation and zero-padded, so the order
+    survives jit, which sorts keys: "00_conv", "07_block/dense", and
+    "08_block/dense#1" for a second call of the same module. The network's own output is
+    "..._output". Modules yield only floating-point arrays [examples, ..., units] with
+    at most two axes between. What a scan or vmap over layers stacks in front of the
+    examples is dropped; give a function that takes it apart. Only evaluation mode is
+    supported: switch an NNX model first, pass a Linen module its option, and apply
+    `eqx.nn.inference_mode` to an Equinox module.
 
-    An Equinox module is called under `jax.vmap`, on images as its convolutions take
-    them, [examples, channels, h, w]; maps are returned with the channels last. A
-    submodule that the model itself calls under vmap, scan or jit is not captured; the
-    module around it is. What wraps a function, such as `eqx.filter_jit`, counts as one.
+    An Equinox module runs under `jax.vmap` on images as its convolutions take them,
+    [examples, channels, h, w]; maps are returned with channels last. A submodule that
+    the model calls under vmap, scan or jit is not captured, but the module around it
+    is. A wrapped function, such as `eqx.filter_jit` returns, counts as a function.
 
     Args:
       model: as in the table.
       variables: as in the table.
-      include: `name -> bool`, names without numbers; None: all.
-      **call_options: given to the call of a module, such as `train=False`.
+      include: `name -> bool` on names without numbers; `None` keeps all.
+      **call_options: passed to the call of a module, such as `train=False`.
 
-    Returns: the function; arrays bound in it are arguments of compiled calls
-    (`jax.tree_util.Partial`), so new values compile nothing anew.
+    Returns: the function. Arrays bound in it are arguments of compiled calls
+    (`jax.tree_util.Partial`), so new values need no compilation.
 
-    Raises: TypeError for a model of another kind; ValueError (when called) for a
-    function that returns no dictionary, and where nothing is captured.
+    Raises: TypeError for a model of another kind; ValueError (when called) if the
+    function returns no dictionary or nothing is captured.
 
     >>> features = capture(lambda w, x: {"hidden": x @ w}, jnp.ones((3, 2)))
     >>> features(jnp.ones((4, 3)))["hidden"].shape
@@ -114,7 +114,7 @@ class _Function:
 
 @dataclasses.dataclass(frozen=True)
 class _Numbered:
-    """What a function returns by names alone, in the order of the computation."""
+    """A function of named activations, numbered in the order of computation."""
 
     function: Callable[..., Mapping[str, jax.Array]]
     include: Callable[[str], bool] | None
@@ -125,6 +125,8 @@ class _Numbered:
 
 @dataclasses.dataclass(frozen=True)
 class _Linen:
+    """Outputs of a Flax Linen module's submodules."""
+
     module: Any
     include: Callable[[str], bool] | None
     options: tuple[tuple[str, Any], ...]
@@ -145,6 +147,8 @@ class _Linen:
 
 @dataclasses.dataclass(frozen=True)
 class _NNX:
+    """Outputs of a Flax NNX model's submodules."""
+
     graph: Any
     include: Callable[[str], bool] | None
     options: tuple[tuple[str, Any], ...]
@@ -166,7 +170,7 @@ class _NNX:
 
 
 def _flax_kind(model):
-    """What Flax calls the model; a model of a library not loaded is not of it."""
+    """Which Flax API the model is of, if Flax is loaded at all."""
     if "flax" not in sys.modules:
         return None
     from flax import linen, nnx
@@ -189,6 +193,7 @@ def _flat(tree, path=()):
 
 
 def _numbered(run, variables, images, include):
+    """The activations that `run` returns, numbered in the order of computation."""
     examples = jnp.shape(jax.tree.leaves(images)[0])[:1]
     found = run(variables, images)
     found = {k: v for k, v in found.items() if _is_activation(v, examples)}
@@ -199,7 +204,7 @@ def _numbered(run, variables, images, include):
 
 
 def _order(run, variables, images):
-    """The names, in the order in which their values are computed."""
+    """The names in the order in which their values are computed."""
     names: list[str] = []
 
     def listed(*args):
@@ -215,7 +220,7 @@ def _order(run, variables, images):
 
 
 def _times(jaxpr):
-    """When each output is computed: the number of its equation, and so on inside it.
+    """When each output is computed: the index of its equation, and those inside it.
 
     >>> _times(jax.make_jaxpr(lambda x: (jnp.sin(jnp.cos(x)), jnp.cos(x)))(1.0).jaxpr)
     [(1,), (2,)]
@@ -228,7 +233,7 @@ def _times(jaxpr):
             var: (index, *time)
             for var, time in zip(equation.outvars, within, strict=True)
         }
-    # Literals, which no equation makes, have no hash.
+    # Literals come from no equation and have no hash.
     return [
         made.get(out, ()) if type(out).__hash__ is not None else ()
         for out in jaxpr.outvars
@@ -236,7 +241,7 @@ def _times(jaxpr):
 
 
 def _inside(equation):
-    """The program that an equation (jit, remat, ...) runs, where its outputs are."""
+    """The program inside an equation (jit, remat, ...) that gives its outputs."""
     for value in equation.params.values():
         jaxpr = getattr(value, "jaxpr", value)
         outputs = getattr(jaxpr, "outvars", ())
@@ -246,16 +251,18 @@ def _inside(equation):
 
 
 def _chosen(found, include):
+    """The activations that `include` keeps; ValueError if there are none."""
     kept = {k: v for k, v in found.items() if include is None or include(k)}
     if not kept:
         raise ValueError(
             f"no activation was captured; there are {', '.join(found) or 'none'}. "
-            "Look at include=, or give a function that returns a dictionary"
+            "Check include=, or give a function that returns a dictionary"
         )
     return kept
 
 
 def _is_activation(value, examples):
+    """Whether it is floating-point [examples, ..., units]."""
     return (
         hasattr(value, "dtype")
         and 2 <= value.ndim <= 4

@@ -12,7 +12,7 @@ from kd_heuristics.pytrees import leaf_names
 
 PyTree = Any
 
-# Where jax is tracing: a value recorded elsewhere would leak out of its transformation.
+# The current trace: a value of another trace would leak out of its transformation.
 _home = (
     jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
 )
@@ -20,7 +20,7 @@ _trace = _home.get_opaque_trace_state
 
 
 def is_module(model: Any) -> bool:
-    """Whether it is an Equinox module of its own, not a wrapper around a function."""
+    """Whether it is an Equinox module, and not a wrapper around a function."""
     if "equinox" not in sys.modules:
         return False
     eqx = sys.modules["equinox"]
@@ -31,16 +31,16 @@ def is_module(model: Any) -> bool:
 class Submodules:
     """A function `((arrays, state), images) -> {"layers/0": [examples, ...]}`.
 
-    Equal ones (of modules that differ in arrays alone) compile once.
+    Modules that differ only in arrays give equal functions, which compile once.
     """
 
     def __init__(self, model: Any, options: tuple[tuple[str, Any], ...]):
-        """Of the module, called with these options."""
+        """Wrap the module, to be called with these options."""
         self._static = jax.tree.map(lambda x: None if _is_array(x) else x, model)
         self._options = options
 
     def arrays(self, model: Any) -> PyTree:
-        """What differs between models of one structure."""
+        """The arrays, in which models of one structure differ."""
         return jax.tree.map(lambda x: x if _is_array(x) else None, model)
 
     def __call__(self, variables, images):
@@ -77,7 +77,7 @@ class Submodules:
 
 
 def _recording(eqx, node, record, path):
-    """The same tree, in which every module inside records what its call returns."""
+    """A copy of the tree in which each inner module records its output."""
 
     def inside(where, child):
         return _recording(eqx, child, record, (*path, *where))
@@ -107,13 +107,13 @@ def _recording(eqx, node, record, path):
 
 
 def _named(eqx, found, name, kind, output):
-    """The arrays of one call by name, channels last; a second call is "name#1"."""
+    """Arrays of one call by name, channels last; a second call gives "name#1"."""
     parts = output if isinstance(output, tuple) else (output,)
     kept = [part for part in parts if not isinstance(part, eqx.nn.State)]
     out: dict[str, Any] = {}
     for leaf in filter(_is_array, jax.tree.leaves(kept)):
         count = sum(key.split("#")[0] == name for key in (*found, *out))
-        # An example's [c, h, w]; [c, length] of these, [tokens, units] of others.
+        # One example is [c, h, w], or [c, length] for these and [tokens, units] else.
         line = issubclass(kind, (eqx.nn.Conv, eqx.nn.ConvTranspose, eqx.nn.Pool))
         first = leaf.ndim == 3 or (leaf.ndim == 2 and line)
         value = jnp.moveaxis(leaf, 0, -1) if first else leaf

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import gammaln
 
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.similarity import layers
 from kd_heuristics.similarity.measure import Measure
 

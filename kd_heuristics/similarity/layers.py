@@ -1,6 +1,6 @@
 """Every layer against every layer in one compiled program.
 
-Each layer is prepared (whitened) once, whatever the number of its comparisons.
+Each layer is prepared (whitened) once, however often it is compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,8 @@ from typing import Any, SupportsFloat, SupportsIndex
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.similarity import (
-    calls,
-    checks,
-    comparing,
-    measures,
-    plan,
-    views,
-)
-from kd_heuristics.similarity.batching import mapped
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity import calls, comparing, factors, positions, slots
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
 Activations = Mapping[str, Any]
 
@@ -43,33 +35,33 @@ def matrix(
     """Similarity of every layer of one network to every layer of another.
 
     Entry [i, j] compares the i-th layer of `acts_a` with the j-th of `acts_b`, in the
-    order of the dictionaries (jit sorts the keys: number them, as
-    `network.features` does). All layers are whitened once and all pairs are compared
-    in one compiled program; pairs of equal shape run batched.
+    order of the dictionaries. (jit sorts the keys: number them, as `network.features`
+    does.) One compiled program whitens each layer once and compares all pairs; pairs of
+    equal shape run batched.
 
     Values are finite for dead, duplicate and constant units, low rank and more units
-    than examples; a constant layer has similarity 0 with everything. The map can be
+    than examples. A constant layer has similarity 0 with everything. The map can be
     jitted, vmapped and differentiated.
 
     Args:
       acts_a: layer name -> activations [examples, units],
         [examples, positions, channels] or [examples, h, w, channels]; or a sequence
-        of such dictionaries, one a checkpoint.
-      acts_b: as `acts_a`, on the same examples. None: `acts_a` against itself, which
-        costs half where the measure is symmetric.
+        of such dictionaries, one for each checkpoint.
+      acts_b: like `acts_a`, on the same examples. `None` compares `acts_a` with itself,
+        which costs half if the measure is symmetric.
       measure: "cca" (mean correlation over min(p, q)), "svcca", "pwcca" (asymmetric:
-        the weights are those of `acts_a`), "cka", "debiased_cka", "google_cca",
-        "procrustes", "knn" or "rsa"; see the functions. The last two hold an
-        n x n matrix a layer.
-      conv: what is compared of layers with positions. "dft": one comparison a
-        frequency, complex, averaged over the frequencies of the smaller map, to which
-        the larger one's are cropped. "positions": every position an example, the
-        larger map averaged down to the smaller. "mean": channel means. "auto": "dft"
-        of maps, "mean" of [examples, positions, channels], which are tokens more often
-        than a line of pixels; `treatments` says what each layer gets.
+        weighted by `acts_a`), "cka", "debiased_cka", "google_cca", "procrustes", "knn"
+        or "rsa"; see the functions. The last two hold an n x n matrix for each layer.
+      conv: what is compared of layers with positions. "dft" makes one complex
+        comparison for each frequency and averages over the frequencies of the smaller
+        map; the larger map's are cropped to these. "positions" makes every position an
+        example and averages the larger map down to the smaller. "mean" takes channel
+        means. "auto" is "dft" for maps and "mean" for [examples, positions, channels],
+        which are more often tokens than a line of pixels. `treatments` tells what each
+        layer gets.
       mirror: compute only j >= i and copy it below the diagonal, as the paper's
-        figures did. For equal numbers of layers. The result looks symmetric
-        whether or not the networks are.
+        figures did. Needs equal numbers of layers. The result looks symmetric even if
+        the networks are not.
       variance: for svcca.
       directions: for svcca.
       debiased: for cka.
@@ -77,19 +69,19 @@ def matrix(
       k: for knn.
       distance: for knn and rsa.
       correlation: for rsa.
-      mesh: devices that share the layers and pairs out, with the activations on all
-        of them (`parallel.replicate`); None: wherever these lie.
+      mesh: devices that share the layers and pairs; each needs all activations
+        (`parallel.replicate`). `None` leaves the arrays where they are.
 
-    Returns: float [layers_a, layers_b]; a sequence of checkpoints gives a leading
-    axis each: [checkpoints_a, checkpoints_b, layers_a, layers_b].
+    Returns: float [layers_a, layers_b]. Each sequence of checkpoints adds a leading
+    axis: [checkpoints_a, checkpoints_b, layers_a, layers_b].
 
     Raises:
       ValueError: an unknown measure or treatment; a layer that holds integers, has
-        fewer than two examples or another number than the others, or (where values
-        are known, so not under jit) NaN or infinity, with its name. Traced code
+        fewer than two examples or another number than the others, or holds NaN or
+        infinity. The message names the layer. Traced code cannot check values and
         returns NaN for the pairs of a layer that holds NaN or infinity.
 
-    Warns: `SaturationWarning` (not under jit) where the examples are too few.
+    Warns: `SaturationWarning` (not under jit) if the examples are too few.
 
     >>> key = jax.random.key(0)
     >>> x = jax.random.normal(key, (200, 4, 4, 3))
@@ -107,7 +99,7 @@ def matrix(
         distance=distance,
         correlation=correlation,
     )
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     checkpoints_a, named_a = _named("acts_a", acts_a)
     itself = acts_b is None or acts_b is acts_a
     checkpoints_b, named_b = checkpoints_a, None
@@ -125,24 +117,24 @@ def matrix(
 
 
 def treatments(acts: Activations, conv: str = "auto") -> dict[str, str]:
-    """What `conv` means for each layer: "dft", "positions", "mean"; "none" of units.
+    """What `conv` means for each layer: "dft", "positions", "mean"; "none" for units.
 
     Args:
-      acts: layer name -> activations, or shapes as of `jax.eval_shape`.
-      conv: as of `matrix`.
+      acts: layer name -> activations, or shapes from `jax.eval_shape`.
+      conv: as in `matrix`.
 
-    Raises: ValueError for an unknown treatment, and for layers as `matrix` does.
+    Raises: ValueError for an unknown treatment, and for bad layers as `matrix` does.
 
     >>> layers = {"conv": jnp.ones((9, 4, 4, 3)), "block": jnp.ones((9, 16, 8))}
     >>> treatments(layers | {"fc": jnp.ones((9, 10))})
     {'conv': 'dft', 'block': 'mean', 'fc': 'none'}
     """
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     out = {}
     for name, value in acts.items():
-        array = checks.as_array(f"acts[{name!r}]", value)
-        checks.check_layout(f"acts[{name!r}]", array)
-        out[name] = views.treatment(array.shape, conv)
+        array = calls.as_array(f"acts[{name!r}]", value)
+        calls.check_layout(f"acts[{name!r}]", array)
+        out[name] = positions.treatment(array.shape, conv)
     return out
 
 
@@ -151,38 +143,39 @@ def compare(
     conv: str,
     named_a: Activations,
     named_b: Activations | None,
-    pairs: plan.Pairs | None = None,
+    pairs: slots.Pairs | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
-    """The map of two sides, each a dictionary of activations, checked.
+    """Check two dictionaries of activations and compute their map.
 
     Args:
       kind: measure.
       conv: treatment of positions.
-      named_a: layers; the names are those that messages show.
-      named_b: layers under other names; None: the first side again.
-      pairs: layers to compare, as (a, b); the rest stays 0. None: all.
-      mesh: as of `matrix`.
+      named_a: layers under the names that messages show.
+      named_b: layers under other names; `None` takes the first side again.
+      pairs: layers to compare, as (a, b); others stay 0. `None` compares all.
+      mesh: as in `matrix`.
 
     Returns: float [layers_a, layers_b].
     """
-    every = checks.activations(dict(named_a) | dict(named_b or {}))
+    every = calls.activations(dict(named_a) | dict(named_b or {}))
     examples = len(next(iter(every.values())))
     if conv == "positions":
-        examples *= plan.fewest_positions(x.shape for x in every.values())
-    checks.enough_examples(kind, examples)
+        examples *= slots.fewest_positions(x.shape for x in every.values())
+    calls.enough_examples(kind, examples)
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     program = partial(_program, kind=kind, conv=conv, pairs=pairs, mesh=mesh)
     (value, report), known = calls.run(program, a, b)
     if known:
         names = list(named_a), list(named_a if named_b is None else named_b)
-        checks.look(jax.device_get(report), names, kind.saturates, 4)
+        calls.look(jax.device_get(report), names, kind.saturates, 4)
     return value
 
 
 @partial(jax.jit, static_argnames=("kind", "conv", "pairs", "mesh"))
 def _program(a, b, kind, conv, pairs, mesh=None):
+    """The map and its report, compiled for one measure and one set of shapes."""
     layout, stacks_a, stacks_b = prepared(a, b, kind, conv, pairs, mesh)
     return comparing.all_pairs(kind, layout, stacks_a, stacks_b, len(a[0]), mesh=mesh)
 
@@ -192,54 +185,53 @@ def prepared(
     b: Sequence[jax.Array] | None,
     kind: Measure,
     conv: str,
-    pairs: plan.Pairs | None = None,
+    pairs: slots.Pairs | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[plan.Plan, list[Layer], list[Layer]]:
-    """What is compared, and both sides' prepared layers (the same ones without b)."""
+) -> tuple[slots.Layout, list[PreparedLayer], list[PreparedLayer]]:
+    """The layout, and both sides' prepared layers (without b, the same twice)."""
     shapes_a = tuple(tuple(x.shape) for x in a)
     shapes_b = None if b is None else tuple(tuple(x.shape) for x in b)
-    layout = plan.make(shapes_a, shapes_b, conv, pairs)
-    stacks_a = stacks_b = _prepared(a, layout.side_a, kind, conv, mesh)
+    layout = slots.make(shapes_a, shapes_b, conv, pairs)
+    stacks_a = stacks_b = _prepared(a, layout.groups_a, kind, conv, mesh)
     if b is not None:
-        stacks_b = _prepared(b, layout.side_b, kind, conv, mesh)
+        stacks_b = _prepared(b, layout.groups_b, kind, conv, mesh)
     return layout, stacks_a, stacks_b
 
 
-def _prepared(arrays, side, kind, conv, mesh):
-    """The prepared layers, a stack for each group of slots."""
-    origins = [views.shift(x, conv) for x in arrays]
+def _prepared(arrays, groups, kind, conv, mesh):
+    """The prepared layers, one stack for each group of slots."""
+    origins = [positions.shift(x, conv) for x in arrays]
     shifted = [x - origin for x, origin in zip(arrays, origins, strict=True)]
     shapes = [tuple(x.shape) for x in arrays]
-    levels = [views.level(origin) for origin in origins]
-    norms = [views.norm(x, jnp.ones(len(x), levels[0].dtype)) for x in shifted]
+    levels = [positions.level(origin) for origin in origins]
+    norms = [positions.norm(x, jnp.ones(len(x), levels[0].dtype)) for x in shifted]
 
     def one(item):
-        return measures.prepare(kind, *item)
+        return factors.prepare(kind, *item)
 
     stacks = []
-    for members in side.groups:
-        chosen = [side.views[index] for index in members]
-        parts = [views.extract(view, shifted[view.layer], conv) for view in chosen]
-        noise = views.rounding(chosen, shapes, levels, norms, conv)
+    for group in groups:
+        parts = [positions.extract(v, shifted[v.layer], conv) for v in group.views]
+        noise = positions.rounding(group.views, shapes, levels, norms, conv)
         items = jnp.concatenate(parts), noise
         if kind.by_examples:
             shifts = [
-                views.of_shift(view, origins[view.layer], shapes[view.layer], conv)
-                for view in chosen
+                positions.of_shift(v, origins[v.layer], shapes[v.layer], conv)
+                for v in group.views
             ]
             items = *items, jnp.concatenate(shifts)
-        stack = mapped(one, items, parts[0][0].size, mesh=mesh)
+        stack = comparing.mapped(one, items, parts[0][0].size, mesh=mesh)
         if kind.by_examples:
-            # Layers side by side: what permutes the examples then moves short rows.
+            # With layers side by side, permuting the examples moves short rows.
             stack = stack._replace(factor=stack.factor[..., 0].T)
         stacks.append(stack)
     return stacks
 
 
 def _named(argument, acts):
-    """Number of checkpoints (None for one network) and all layers by name."""
+    """Number of checkpoints (`None` for a single network) and all layers by name."""
     if isinstance(acts, Mapping):
-        return None, _labelled(argument, acts)
+        return None, calls.labelled(argument, acts)
     if not isinstance(acts, Sequence) or not all(isinstance(a, Mapping) for a in acts):
         raise ValueError(
             f"{argument} must be a dictionary of activations, or a sequence of such "
@@ -254,18 +246,12 @@ def _named(argument, acts):
                 f"{argument}[{index}] has other layers than {argument}[0]: "
                 f"{list(one)} and {list(acts[0])}"
             )
-        out |= _labelled(f"{argument}[{index}]", one)
+        out |= calls.labelled(f"{argument}[{index}]", one)
     return len(acts), out
 
 
-def _labelled(argument, acts):
-    if not acts:
-        raise ValueError(f"{argument} holds no layer")
-    return {f"{argument}[{name!r}]": array for name, array in acts.items()}
-
-
 def _wanted(shape, half, mirror):
-    """Pairs of layers to compute, numbered over all checkpoints; None: all."""
+    """Pairs of layers to compute, numbered over all checkpoints; `None` for all."""
     rows, columns, layers_a, layers_b = shape
     if mirror:
         if layers_a != layers_b:
@@ -285,4 +271,5 @@ def _wanted(shape, half, mirror):
 
 
 def _mirrored(value):
+    """The upper triangle, copied below the diagonal."""
     return jnp.triu(value) + jnp.swapaxes(jnp.triu(value, 1), -1, -2)

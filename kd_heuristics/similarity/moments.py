@@ -1,9 +1,9 @@
-"""Centred moments of a batch, and how they move to another centre.
+"""Centred moments of a batch, and how to move them to another centre.
 
-All functions are of one slot (see `plan`). With u and v the centred examples of two
-layers, a pair of layers keeps sum u* v^T, and for debiased CKA also sum |v|^2 u,
-sum |u|^2 v and sum |u|^2 |v|^2, and of complex layers sum u v^T, without which the
-others do not move to another centre. A layer keeps its own.
+All functions treat one slot (see `slots`). Let u and v be the centred examples of two
+layers. A pair of layers keeps sum u* v^T. For debiased CKA it also keeps sum |v|^2 u,
+sum |u|^2 v and sum |u|^2 |v|^2. Complex layers then need sum u v^T to move the others
+to another centre. Each layer keeps the same moments with itself.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from kd_heuristics.similarity.algebra import adjoint, matmul, squares
 
 
 class Moments(NamedTuple):
-    """Of two layers, or of one with itself; all but the first for debiased CKA."""
+    """Moments of two layers, or of one with itself; debiased CKA needs all."""
 
     cross: jax.Array  # [p, q]
     third_a: Any = None  # [p]
@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 def centred(
     x: Inexact[Array, "m c"], weight: Float[Array, " m"]
 ) -> tuple[Inexact[Array, " c"], Inexact[Array, "m c"]]:
-    """Mean of the examples that count (weight 1, not 0), and these less the mean."""
+    """Mean of the examples of weight 1 (not 0), and these examples minus the mean."""
     total = jnp.maximum(jnp.sum(weight), 1)
     mean = jnp.sum(x * weight[:, None], axis=0) / total
     return mean, (x - mean[None, :]) * weight[:, None]
@@ -37,7 +37,7 @@ def centred(
 def of_batch(
     u: Inexact[Array, "m p"], v: Inexact[Array, "m q"], higher: bool
 ) -> Moments:
-    """Moments of centred examples; `higher`: all of them."""
+    """Moments of centred examples; `higher` computes all of them."""
     cross = matmul(adjoint(u), v)
     if not higher:
         return Moments(cross)
@@ -56,15 +56,15 @@ def moved(
     a: Inexact[Array, " p"],
     b: Inexact[Array, " q"],
 ) -> Moments:
-    """Moments of u + a and v + b, where u and v sum to zero.
+    """Moments of u + a and v + b for u and v that sum to zero.
 
     Args:
-      moments: those of u and v.
+      moments: moments of u and v.
       count: number of examples.
       trace_a: sum of |u|^2.
       trace_b: sum of |v|^2.
-      a: old mean less new mean of the first layer.
-      b: of the second.
+      a: old mean minus new mean of the first layer.
+      b: the same for the second layer.
     """
     cross = moments.cross + count * jnp.conj(a)[:, None] * b[None, :]
     if moments.fourth is None:

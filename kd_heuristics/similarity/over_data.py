@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from kd_heuristics.runtime import compiled, parallel
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.integers import integer
-from kd_heuristics.similarity import checks
+from kd_heuristics.runtime.values import integer
+from kd_heuristics.similarity import calls
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
@@ -29,26 +29,26 @@ def stream(
     debiased: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Accumulator:
-    """The accumulated moments of two networks over a data set on the device.
+    """Accumulate the moments of two networks over a data set on the device.
 
-    One compiled loop; the activations of one batch are in memory at a time. For data
-    that does not fit on the device call `Accumulator.update` with each batch; where
-    the moments do not fit, take `stream_matrix`.
+    One compiled loop holds the activations of one batch at a time. If the data do not
+    fit on the device, call `Accumulator.update` with each batch. If the moments do not
+    fit, take `stream_matrix`.
 
     Args:
-      features_a: `images -> {name: activations}`, as of `capture`.
-      features_b: the other network's; None: the first against itself.
-      images: array [examples, ...], or a pytree of such arrays, given to the functions
-        in batches as it is (scale uint8 images there).
-      batch_size: examples a step; each example counts exactly once.
+      features_a: `images -> {name: activations}`, for instance from `capture`.
+      features_b: the other network's; `None` compares the first with itself.
+      images: array [examples, ...] or a pytree of such arrays. The functions get
+        batches of it unchanged (scale uint8 images there).
+      batch_size: examples per step; each example counts exactly once.
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
-      mesh: devices that each batch is split over, with images and functions' arrays
-        on all of them (`parallel.replicate`); None: wherever the arrays lie.
+      mesh: devices that share each batch; each needs the images and the functions'
+        arrays (`parallel.replicate`). `None` leaves the arrays where they are.
 
     Returns: the accumulator; `.result(measure)` is the map.
 
-    Raises: ValueError for a batch_size under 1, and for images without examples or
+    Raises: ValueError for a batch_size below 1, and for images without examples or
     with unequal numbers of them.
 
     >>> x = jax.random.normal(jax.random.key(0), (50, 3))
@@ -76,10 +76,10 @@ def stream_matrix(
 ) -> jax.Array:
     """The map of two networks over a data set, in bounded memory.
 
-    `stream` holds the moments of all pairs of layers at once: of spectra 8.8 GB
-    for VGG-16 on 32 x 32 images against another, whatever the number of examples.
-    This takes as many layers at a time as `max_bytes` allow, with a pass over the
-    data and a compiled program for each block of the map.
+    `stream` holds the moments of all pairs of layers at once. For the spectra of two
+    VGG-16 on 32 x 32 images these take 8.8 GB, for any number of examples. This
+    function takes as many layers at a time as `max_bytes` allows. Each block of the map
+    costs a pass over the data and a compiled program.
 
     Args:
       features_a: as in `stream`.
@@ -88,14 +88,14 @@ def stream_matrix(
       measure: as in `matrix`.
       batch_size: as in `stream`.
       conv: as in `matrix`.
-      max_bytes: of the moments of one block; a block has at least one pair of layers.
-        In use at a time are about twice as many (1.5 times measured on CPU), and
-        some 4 times the activations of a batch.
-      mesh: as in `stream`; its devices then share the layers and pairs out.
+      max_bytes: size of one block's moments; a block has at least one pair of layers.
+        Peak memory is about twice this (1.5 times measured on CPU), plus about 4 times
+        the activations of a batch.
+      mesh: as in `stream`; its devices also share the layers and pairs.
       **options: `variance`, `directions`, `debiased`, `epsilon`, as in `matrix`.
 
-    Returns: float [layers_a, layers_b], in the order of the sorted names, which is
-    that of zero-padded numbers.
+    Returns: float [layers_a, layers_b], in the order of the sorted names, which
+    zero-padded numbers keep.
 
     Raises: ValueError, and warns, as `stream` and `matrix`.
 
@@ -126,13 +126,13 @@ def stream_matrices(
 ) -> dict[str, jax.Array]:
     """The maps of several measures from the same moments: `{measure: map}`.
 
-    The networks run once, whatever the number of measures; all else as `stream_matrix`.
+    The networks run once for any number of measures. Otherwise as `stream_matrix`.
     """
     batch_size = _checked(images, batch_size)
     max_bytes = integer("max_bytes", max_bytes)
     kinds = [Measure(name=measure, **options) for measure in measures]
     for kind in kinds:
-        checks.only_moments(kind)
+        calls.only_moments(kind)
     debiased = any(kind.debiased for kind in kinds)
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
     shapes = [_shapes(function, images) for function in functions]
@@ -163,6 +163,7 @@ def stream_matrices(
 
 @partial(compiled.jit, static_argnames=("size", "conv", "debiased", "mesh"))
 def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
+    """`stream` as one compiled loop over batches of `size` examples."""
     total = len(jax.tree.leaves(images)[0])
 
     def batch(start):
@@ -176,7 +177,7 @@ def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
         return features_a(part), None if features_b is None else features_b(part)
 
     def step(acc, index):
-        # The last batch starts early enough to be full; what was seen is masked.
+        # The last batch starts early enough to be full; a mask drops repeated examples.
         start = jnp.minimum(index * size, total - size)
         fresh = start + jnp.arange(size) >= index * size
         return acc.update(*both(start), fresh), None
@@ -187,7 +188,7 @@ def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
 
 @dataclasses.dataclass(frozen=True)
 class _Only:
-    """Some of the layers of a function; the rest is not computed when compiled."""
+    """Some layers of a function; compiled code does not compute the others."""
 
     names: tuple[str, ...]
 
@@ -197,7 +198,7 @@ class _Only:
 
 
 def _blocks(size, limit, rows, columns) -> Iterator[tuple[slice, slice]]:
-    """A map cut in halves until each block is within the limit, or one pair.
+    """Halve a map until each block is within the limit or a single pair.
 
     >>> blocks = _blocks(lambda r, c: r.stop - r.start, 2, slice(0, 3), slice(0, 1))
     >>> [(rows.start, rows.stop) for rows, _ in blocks]
@@ -217,7 +218,7 @@ def _blocks(size, limit, rows, columns) -> Iterator[tuple[slice, slice]]:
 
 
 def _shapes(features, images):
-    """Layer name -> shape for one example, sorted."""
+    """Layer name -> shape of one example, sorted by name."""
     one = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), images
     )
@@ -225,22 +226,23 @@ def _shapes(features, images):
 
 
 def _part(shapes, part):
+    """A slice of the layers."""
     return dict(list(shapes.items())[part])
 
 
 def _bytes(function, *arguments):
-    """What a function returns takes, without calling it."""
+    """Bytes of a function's result, without running it."""
     leaves = jax.eval_shape(lambda *args: jax.tree.leaves(function(*args)), *arguments)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _checked(images, batch_size) -> int:
-    """The batch size as an int; raises ValueError where it or the images are none."""
+    """The batch size as an int; raises ValueError for a bad size or bad images."""
     batch_size = integer("batch_size", batch_size, 1)
     counts = sorted({len(leaf) for leaf in jax.tree.leaves(images)})
     if len(counts) != 1 or counts[0] == 0:
         raise ValueError(
-            "images must be arrays [examples, ...] of one number of examples, at least "
-            f"1; got {counts or 'no array'}"
+            "images must be arrays [examples, ...] with equal numbers of examples, at "
+            f"least 1; got {counts or 'no array'}"
         )
     return batch_size

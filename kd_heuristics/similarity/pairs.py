@@ -1,18 +1,18 @@
 """Two layers against each other: one function for each measure.
 
-What holds for all of them:
+All of them share these rules:
 
-- Rows are examples, the same ones in both arrays. Units are centred (knn and rsa say
-  what they do).
-- float32, float64 or complex; half precision is computed as float32.
+- Rows are examples, the same ones in both arrays. Units are centred, except in knn and
+  rsa.
+- Inputs are float32, float64 or complex. Half precision is computed as float32.
 - Dead, duplicate, constant and linearly dependent units and more units than examples
   give a finite value in [0, 1] (debiased CKA and RSA: at most 1, possibly negative). A
-  constant layer has similarity 0 with everything, itself included.
+  constant layer has similarity 0 with everything, including itself.
 - They can be jitted, vmapped and differentiated. The derivative holds the rank fixed:
   absent directions get zero.
-- Calls with known values raise ValueError for NaN or infinity; traced ones return NaN.
-- `SaturationWarning` (calls with known values only) where the ranks add up to more than
-  the examples can tell apart: CCA is then 1 in part or altogether for any data.
+- Concrete calls raise ValueError for NaN or infinity. Traced ones return NaN.
+- Concrete calls give a `SaturationWarning` if the ranks add up to more than the
+  examples can tell apart. CCA is then partly or wholly 1 for any data.
 """
 
 from functools import partial
@@ -22,15 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.similarity import (
-    calls,
-    canonical,
-    checks,
-    comparing,
-    layers,
-    measures,
-    views,
-)
+from kd_heuristics.similarity import calls, comparing, factors, layers, positions
 from kd_heuristics.similarity.algebra import adjoint, matmul
 from kd_heuristics.similarity.measure import Measure
 
@@ -38,22 +30,22 @@ from kd_heuristics.similarity.measure import Measure
 def cca(x: Any, y: Any) -> jax.Array:
     """Canonical correlations of two layers (Hotelling 1936).
 
-    rho_i = i-th singular value of Q_x^H Q_y, with Q_x and Q_y orthonormal bases of
-    what the centred columns of `x` and `y` span.
+    rho_i = i-th singular value of Q_x^H Q_y, where Q_x and Q_y are orthonormal bases
+    of the spans of the centred columns of `x` and `y`.
 
-    Does not change under invertible affine maps of the units of either side. Each
-    unit is scaled to unit variance first, so that rank is judged apart from scales:
-    a direction is absent where its singular value is at most
-    max(4 eps max(p, sqrt(n)), 0.2 sqrt(eps)) of the largest (2e-4 in float32 at 512
-    units), or no larger than rounding of the input makes it.
+    Invariant to invertible affine maps of either side's units. Each unit is first
+    scaled to unit variance, so rank does not depend on scales. A direction is absent if
+    its singular value is at most max(4 eps max(p, sqrt(n)), 0.2 sqrt(eps)) of the
+    largest (2e-4 in float32 at 512 units), or no larger than the rounding error of the
+    input.
 
     Args:
       x: [examples, p].
       y: [examples, q].
 
     Returns: [min(p, q)], descending, in [0, 1]; 0 past the smaller rank. Sums of
-    correlations have exact derivatives, repeated correlations included; a single one
-    of a repeated group gets a one-sided one.
+    correlations have exact derivatives, even if correlations repeat. A single one of a
+    repeated group gets a one-sided derivative.
 
     Raises: ValueError, and warns, as the module says.
 
@@ -74,8 +66,9 @@ def svcca(
     """Mean canonical correlation of the leading directions (Raghu et al. 2017).
 
     Each layer is centred, not scaled, and reduced to the fewest principal directions
-    that hold the share `variance` of its variance; then CCA, and the mean over the
-    smaller number kept. Does not change under orthogonal maps and a common scale.
+    that hold the share `variance` of its variance. The value is the mean of their
+    canonical correlations over the smaller number kept. Invariant to orthogonal maps
+    and a common scale.
 
     Args:
       x: [examples, p].
@@ -83,8 +76,8 @@ def svcca(
       variance: share, in (0, 1]; 0.99 in the paper.
       directions: keep this many directions instead.
 
-    Returns: scalar in [0, 1]. Where the gap at the cut closes, the kept space, and
-    with it the value, has no derivative; a finite one is given.
+    Returns: scalar in [0, 1]. If the gap at the cut closes, the kept space and the
+    value have no derivative; a finite one is returned.
 
     Raises: ValueError, and warns, as the module says.
 
@@ -100,21 +93,21 @@ def svcca(
 def pwcca(x: Any, y: Any) -> jax.Array:
     """Projection-weighted CCA (Morcos et al. 2018, sec. 2).
 
-    sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|, with h_i the
-    canonical variates of `x` and x_j its centred units: a correlation counts by how
-    much of `x` its direction accounts for. i runs over the smaller rank.
+    sum_i alpha_i rho_i / sum_i alpha_i, alpha_i = sum_j |<h_i, x_j>|, where h_i are
+    the canonical variates of `x` and x_j its centred units. This weights a correlation
+    by how much of `x` its direction explains. i runs over the smaller rank.
 
-    Asymmetric: the weights are those of the first argument. Where correlations
-    repeat, the variates of the group are not unique, and neither is the value, unless
-    all correlations are equal.
+    Asymmetric: the first argument gives the weights. If correlations repeat, the
+    variates of the group are not unique. Neither is the value, unless all correlations
+    are equal.
 
-    google/svcca's code, which weighs by the narrower layer, gives values .03 to .07
-    away, for three reasons: its variates are projections without whitening, of
-    activations that are not centred, and for a narrower second layer of the first
-    layer's activations.
+    google/svcca's code weights by the narrower layer and differs by .03 to .07, for
+    three reasons. Its variates are projections without whitening. It does not centre
+    the activations. For a narrower second layer it projects the first layer's
+    activations.
 
     Args:
-      x: [examples, p], the layer that weighs.
+      x: [examples, p], the layer that gives the weights.
       y: [examples, q].
 
     Returns: scalar in [0, 1].
@@ -131,16 +124,16 @@ def pwcca(x: Any, y: Any) -> jax.Array:
 def cka(x: Any, y: Any, *, debiased: bool = False) -> jax.Array:
     """Linear centred kernel alignment (Kornblith et al. 2019, eq. 4).
 
-    ||x^H y||_F^2 / (||x^H x||_F ||y^H y||_F) of the centred layers. Does not change
-    under orthogonal maps and a common scale.
+    ||x^H y||_F^2 / (||x^H x||_F ||y^H y||_F) of the centred layers. Invariant to
+    orthogonal maps and a common scale.
 
     Args:
       x: [examples, p].
       y: [examples, q].
-      debiased: take the unbiased estimator of each of the three terms (Song et al.
-        2012; Nguyen et al. 2021), whose value for independent layers is 0 on average
-        however few the examples, and therefore negative at times. 0 where a layer's
-        own term is not positive. Needs 4 examples.
+      debiased: use the unbiased estimator of each of the three terms (Song et al.
+        2012; Nguyen et al. 2021). For independent layers its mean is 0 with any number
+        of examples, so it is sometimes negative. It is 0 if a layer's own term is not
+        positive. Needs 4 examples.
 
     Returns: scalar in [0, 1]; debiased: at most about 1.
 
@@ -154,17 +147,17 @@ def cka(x: Any, y: Any, *, debiased: bool = False) -> jax.Array:
 
 
 def google_cca(x: Any, y: Any, *, epsilon: SupportsFloat = 1e-6) -> jax.Array:
-    """What the `mean` of google/svcca is: for comparison with published figures.
+    """The `mean` of google/svcca, for comparison with published figures.
 
-    Its steps: covariances divided by their largest entry; units whose variance is
-    then under `epsilon` left out; `epsilon` added to the diagonals; correlations as
-    the singular values of C_xx^(-1/2) C_xy C_yy^(-1/2); their mean over the shortest
-    prefix that holds 98 % of their sum. The prefix lifts the value above a plain mean
-    (by 15 % for independent data), and `epsilon` shrinks directions that hold
-    little variance, so that the value depends on the units' scales.
+    It divides covariances by their largest entry, drops units whose variance is then
+    below `epsilon`, and adds `epsilon` to the diagonals. Correlations are the singular
+    values of C_xx^(-1/2) C_xy C_yy^(-1/2). The value is their mean over the shortest
+    prefix that holds 98 % of their sum. The prefix raises the value above a plain mean
+    (by 15 % for independent data). `epsilon` shrinks directions of little variance, so
+    the value depends on the units' scales.
 
-    Unlike the package it returns 0 for a constant layer, and does not raise at
-    epsilon = 0. In float32 directions near epsilon lose digits; compare in float64.
+    Unlike that package this returns 0 for a constant layer and does not raise at
+    epsilon = 0. In float32, directions near epsilon lose digits; compare in float64.
 
     Args:
       x: [examples, p].
@@ -185,15 +178,14 @@ def google_cca(x: Any, y: Any, *, epsilon: SupportsFloat = 1e-6) -> jax.Array:
 def procrustes(x: Any, y: Any) -> jax.Array:
     """Orthogonal Procrustes similarity (Ding et al. 2021, eq. 3, as a similarity).
 
-    ||x^H y||_* / (||x||_F ||y||_F) of the centred layers, with ||.||_* the sum of the
-    singular values: 1 less half the squared distance of the two layers, each scaled to
-    norm 1, after the best rotation of one onto the other. Does not change under
+    ||x^H y||_* / (||x||_F ||y||_F) of the centred layers, where ||.||_* is the sum of
+    the singular values. This is 1 minus half the squared distance between the layers,
+    each scaled to norm 1, after the best rotation of one onto the other. Invariant to
     orthogonal maps and a common scale.
 
     Args:
       x: [examples, p].
-      y: [examples, q]; of unequal widths, the narrower layer counts as one with
-        constant units beside its own.
+      y: [examples, q]; the narrower layer counts as if padded with constant units.
 
     Returns: scalar in [0, 1].
 
@@ -211,12 +203,12 @@ def knn(
 ) -> jax.Array:
     """Mutual k-nearest neighbours (Huh et al. 2024, sec. 2 and app. A).
 
-    Mean over the examples of |N_x(i) & N_y(i)| / k, with N_x(i) the k other examples
-    nearest to example i in `x`; of equally near ones the earlier count. Independent
-    layers have k / (n - 1) on average.
+    Mean over the examples of |N_x(i) & N_y(i)| / k, where N_x(i) are the k other
+    examples nearest to example i in `x`. Among equally near ones the earlier count.
+    Independent layers have k / (n - 1) on average.
 
-    Not centred: cosines are of the examples as they are. Memory is that of n x n
-    matrices. The derivative is 0.
+    Cosines are taken without centring. Memory is that of n x n matrices. The derivative
+    is 0.
 
     Args:
       x: [examples, p].
@@ -240,20 +232,19 @@ def rsa(
 ) -> jax.Array:
     """Representational similarity analysis (Kriegeskorte et al. 2008).
 
-    The correlation, over the pairs of examples, of their distance in `x` with that
-    in `y`.
+    The correlation between the distances of pairs of examples in `x` and in `y`.
 
-    Not centred: correlations of two examples are over their units as they are. Memory
-    is that of n x n matrices. The derivative is 0 with "spearman", whose ranks do not
-    move.
+    Units are not centred: two examples are correlated over their raw units. Memory is
+    that of n x n matrices. With "spearman" the derivative is 0, since ranks are
+    constant.
 
     Args:
       x: [examples, p].
       y: [examples, q].
-      correlation: of the distances: "spearman" (equal ones have the mean of their
+      correlation: between the distances: "spearman" (equal ones get the mean of their
         ranks) or "pearson".
-      distance: of two examples: "correlation" (1 less Pearson's, over their units; 1
-        where all units of one are equal) or "euclidean".
+      distance: between two examples: "correlation" (1 minus Pearson's over their units;
+        1 if all units of an example are equal) or "euclidean".
 
     Returns: scalar in [-1, 1].
 
@@ -270,16 +261,16 @@ def rsa(
 def dft_cca(x: Any, y: Any) -> jax.Array:
     """CCA of convolutional layers, frequency by frequency (Raghu et al. 2017, sec. 4).
 
-    The maps of each channel are Fourier transformed; at each frequency the complex
-    spectra, [examples, channels], are compared by CCA: the mean correlation over
-    min(channels). The larger map is cropped to the frequencies of the smaller one,
-    and the values are averaged over frequencies. (`matrix` does this for the other
-    measures.) Does not change when all maps of a side are moved around circularly.
+    The maps of each channel are Fourier transformed. At each frequency CCA compares the
+    complex spectra [examples, channels] and gives the mean correlation over
+    min(channels). The larger map is cropped to the frequencies of the smaller one, and
+    the values are averaged over frequencies. (`matrix` does this for other measures.)
+    Invariant to a circular shift of all maps of one side.
 
     Args:
       x: [examples, h, w, channels]; [examples, positions, channels] and
         [examples, units] count as maps of w = 1 and of one position.
-      y: as x, of any size and number of channels.
+      y: like x, of any size and number of channels.
 
     Returns: scalar in [0, 1].
 
@@ -293,18 +284,19 @@ def dft_cca(x: Any, y: Any) -> jax.Array:
 
 
 def _compared(kind: Measure, x, y, spectrum=False):
-    both = checks.activations({"x": x, "y": y})
+    """Check two layers and compare them; `spectrum` gives all correlations of CCA."""
+    both = calls.activations({"x": x, "y": y})
     for name, array in both.items():
         if array.ndim != 2:
             raise ValueError(
                 f"{name} has shape {tuple(array.shape)}, wanted [examples, units]; for "
                 "maps take dft_cca, or matrix with conv='positions' or 'mean'"
             )
-    checks.enough_examples(kind, len(both["x"]))
+    calls.enough_examples(kind, len(both["x"]))
     program = partial(_program, kind=kind, spectrum=spectrum)
     (value, report), known = calls.run(program, *both.values())
     if known:
-        checks.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
+        calls.look(jax.device_get(report), (["x"], ["y"]), kind.saturates, 4)
     return value
 
 
@@ -313,15 +305,16 @@ def _program(x, y, kind, spectrum):
     a, b = (_prepared(kind, array) for array in (x, y))
     cross = matmul(adjoint(a.factor), b.factor)
     if spectrum:
-        value = canonical.correlations(cross)
+        value = factors.correlations(cross)
         value = jnp.pad(value, (0, min(x.shape[1], y.shape[1]) - len(value)))
         value = jnp.where(a.finite & b.finite, value, jnp.nan)
     else:
-        value = measures.compare(kind, cross, a, b)
+        value = factors.compare(kind, cross, a, b)
     pair = np.zeros(1, int), np.zeros(1, int), a.rank[None], b.rank[None], len(x)
     return value, comparing.Report((a.finite[None], b.finite[None]), [pair])
 
 
 def _prepared(kind, x):
-    origin = views.shift(x, "mean")
-    return measures.prepare(kind, x - origin, views.level(origin), origin[0])
+    """One layer [examples, units] as a factor."""
+    origin = positions.shift(x, "mean")
+    return factors.prepare(kind, x - origin, positions.level(origin), origin[0])

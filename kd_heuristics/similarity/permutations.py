@@ -1,4 +1,4 @@
-"""Whether two layers share anything: the same measure of permuted examples."""
+"""Whether two layers share anything: the measure under permuted examples."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,29 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.similarity import (
     calls,
-    checks,
     comparing,
     floor,
     kernels,
     layers,
-    plan,
-    views,
+    positions,
+    slots,
 )
-from kd_heuristics.similarity.measure import Layer, Measure
+from kd_heuristics.similarity.measure import Measure, PreparedLayer
 
-# Elements of all n x n matrices that CKA may take instead of the layers: 1 GiB.
+# Elements of all n x n matrices that CKA may use instead of the layers: 1 GiB.
 _MOST_ELEMENTS = 2**28
 
 
 class Tested(NamedTuple):
-    """Of two layers scalars, of two networks [layers_a, layers_b]."""
+    """Scalars for two layers, [layers_a, layers_b] for two networks."""
 
     value: jax.Array  # the measure
     calibrated: jax.Array  # 0 at the mean of the null, 1 for identical layers
-    p_value: jax.Array  # of a map: corrected for the number of its pairs
+    p_value: jax.Array  # for a map, corrected for the number of its pairs
 
 
 def permutation_test(
@@ -44,40 +43,41 @@ def permutation_test(
     alpha: SupportsFloat = 0.05,
     **options: Any,
 ) -> Tested:
-    """A measure beside its null: what it gives where the layers share nothing.
+    """A measure beside its null, the value for layers that share nothing.
 
-    The null is the measure of `x` and of `y` with its examples permuted, which keeps
-    each layer's width, spectrum and the positions of each map, and removes what the
-    layers share. With v the value and v_i those of the permutations,
+    The null is the measure of `x` and of `y` with permuted examples. Permuting keeps
+    each layer's width, spectrum and map positions, and removes what the layers share.
+    With v the value and v_i those of the permutations,
 
       calibrated = (v - mean(v_i)) / (1 - mean(v_i))
       p_value    = (1 + #{v_i >= v}) / (1 + num_permutations)
 
     (Groeger et al. 2026, who subtract the null's upper quantile in place of its mean;
-    Phipson and Smyth 2010). Of a map, v is how many standard deviations of its pair's
-    null a value lies above the mean, and v_i the largest of all pairs: under p_value
-    <= alpha, the chance that any pair of unrelated layers is called related is alpha
-    (Westfall and Young 1993).
+    Phipson and Smyth 2010). For a map, v counts by how many standard deviations of its
+    pair's null a value exceeds the mean, and v_i is the largest over all pairs. Judging
+    by p_value <= alpha then calls any pair of unrelated layers related with probability
+    alpha (Westfall and Young 1993).
 
-    Each layer is decomposed once; a permutation costs the products, and for the
-    measures of the CCA family and procrustes the singular values of each pair.
+    Each layer is decomposed once. A permutation costs the products, and for the CCA
+    family and procrustes also the singular values of each pair.
 
-    Permutations suppose that the examples may be exchanged. Frames of one video or
-    tokens of one text may not: average them, or take one of each.
+    The test assumes exchangeable examples. Frames of one video or tokens of one text
+    are not: average them, or take one of each.
 
     Args:
-      x: [examples, units]; or a dictionary of layers as of `matrix`.
-      y: as x, of the same examples. None with a dictionary: x against itself.
-      measure: as of `matrix`; "debiased_cka" among them.
-      num_permutations: at least 1 / alpha - 1, or no p-value could be below alpha.
-      key: jax.random.key of the permutations.
-      conv: as of `matrix`, for layers with positions.
+      x: [examples, units]; or a dictionary of layers as in `matrix`.
+      y: like x, of the same examples. `None` compares a dictionary x with itself.
+      measure: as in `matrix`, including "debiased_cka".
+      num_permutations: at least 1 / alpha - 1, else no p-value could fall below alpha.
+      key: jax.random.key for the permutations.
+      conv: as in `matrix`, for layers with positions.
       alpha: level at which p-values will be judged.
-      **options: of the measure, as of `matrix`.
+      **options: options of the measure, as in `matrix`.
 
     Returns: (value, calibrated, p_value).
 
-    Raises: ValueError, as `matrix`; for too few permutations.
+    Raises: ValueError as `matrix` does, and for too few permutations; TypeError unless
+    x and y are both arrays or both dictionaries.
 
     >>> x, y = jax.random.normal(jax.random.key(0), (2, 100, 30))
     >>> same = permutation_test(x, x + y, key=jax.random.key(1))
@@ -96,44 +96,40 @@ def permutation_test(
             f"no p-value of num_permutations={num_permutations} can be below "
             f"alpha={alpha:g}: take at least {least}, better 10 times as many"
         )
-    views.check_treatment(conv)
+    positions.check_treatment(conv)
     several = isinstance(x, Mapping)
     if several != (isinstance(y, Mapping) or (several and y is None)):
         raise TypeError("x and y must both be arrays or both dictionaries of arrays")
-    named_a = _named("x", x)
-    named_b = None if y is None else _named("y", y)
-    every = checks.activations(named_a | (named_b or {}))
+    named_a = calls.labelled("x", x) if several else {"x": x}
+    named_b = None
+    if y is not None:
+        named_b = calls.labelled("y", y) if several else {"y": y}
+    every = calls.activations(named_a | (named_b or {}))
     a = [every[name] for name in named_a]
     b = None if named_b is None else [every[name] for name in named_b]
     of_examples = _fewer_operations(a, b or a, conv)
     kind = Measure(name=measure, of_examples=of_examples, **options)
     examples = len(a[0])
     if conv == "positions":
-        examples *= plan.fewest_positions(x.shape for x in every.values())
-    checks.enough_examples(kind, examples)
+        examples *= slots.fewest_positions(x.shape for x in every.values())
+    calls.enough_examples(kind, examples)
     program = partial(_program, count=num_permutations, kind=kind, conv=conv)
     (found, report), known = calls.run(program, a, b, key)
     if known:
         names = list(named_a), list(named_b or named_a)
-        checks.look(jax.device_get(report), names, False, 3)
+        calls.look(jax.device_get(report), names, False, 3)
     return found if several else Tested(*(part[0, 0] for part in found))
 
 
-def _named(argument, layers):
-    if not isinstance(layers, Mapping):
-        return {argument: layers}
-    if not layers:
-        raise ValueError(f"{argument} holds no layer")
-    return {f"{argument}[{name!r}]": array for name, array in layers.items()}
-
-
 def _fewer_operations(a, b, conv):
-    """Whether CKA of permuted n x n matrices costs less than of the layers.
+    """Whether CKA costs less for permuted n x n matrices than for permuted layers.
 
-    Of each second layer n^2 entries move, as slow as 100 operations of a product each;
-    else each pair costs a product of n p q.
+    Matrices move n^2 entries of each second layer, each as slow as 100 operations of a
+    product. Layers cost a product of n p q operations for each pair.
     """
-    if any(views.treatment(x.shape, conv) not in ("mean", "none") for x in (*a, *b)):
+    if any(
+        positions.treatment(x.shape, conv) not in ("mean", "none") for x in (*a, *b)
+    ):
         return False
     n = len(a[0])
     units = sum(x.shape[-1] for x in a) * sum(x.shape[-1] for x in b)
@@ -142,6 +138,7 @@ def _fewer_operations(a, b, conv):
 
 @partial(jax.jit, static_argnames=("count", "kind", "conv"))
 def _program(a, b, key, count, kind, conv):
+    """The tested map and its report; layers are prepared outside the permutations."""
     layout, stacks_a, stacks_b = layers.prepared(a, b, kind, conv)
     examples = len(a[0])
 
@@ -150,18 +147,20 @@ def _program(a, b, key, count, kind, conv):
 
     def one(key):
         order = jax.random.permutation(key, examples)
-        sizes = layout.side_b.multiplicity
-        groups = zip(stacks_b, sizes, strict=True)
-        return compare([_permuted(stack, order, n, kind) for stack, n in groups])[0]
+        groups = zip(stacks_b, layout.groups_b, strict=True)
+        stacks = [_permuted(s, order, g.multiplicity, kind) for s, g in groups]
+        return compare(stacks)[0]
 
     value, report = compare(stacks_b)
     null = jax.lax.map(one, jax.random.split(key, count))
     return _tested(value, null), report
 
 
-def _permuted(stack: Layer, order: jax.Array, positions: int, kind: Measure) -> Layer:
-    """A stack of layers, its examples in another order; their positions stay."""
-    rows = order[:, None] * positions + jnp.arange(positions)[None, :]
+def _permuted(
+    stack: PreparedLayer, order: jax.Array, multiplicity: int, kind: Measure
+) -> PreparedLayer:
+    """A stack of layers with its examples in another order; positions stay."""
+    rows = order[:, None] * multiplicity + jnp.arange(multiplicity)[None, :]
     rows = rows.reshape(-1)
     if kind.by_examples:
         return stack._replace(factor=kernels.permuted(stack.factor, rows))
@@ -170,12 +169,13 @@ def _permuted(stack: Layer, order: jax.Array, positions: int, kind: Measure) -> 
 
 
 def _tested(value, null) -> Tested:
+    """Calibrate a map by the maps under permutations [permutations, ...]."""
     eps = jnp.finfo(value.dtype).eps
     mean = jnp.mean(null, axis=0)
-    # Where all permutations give 1, so does the value, and it says nothing.
+    # If all permutations give 1, the value is 1 too and means nothing.
     mean = jnp.where(mean > 1 - 64 * eps, 1, mean)
     every = jnp.concatenate([value[None], null])
-    # Equal values differ by rounding, by more where the sums are long.
+    # Equal values differ by rounding, and by more for long sums.
     spread = jnp.maximum(jnp.std(every, axis=0), 32 * eps)
     score = (every - jnp.mean(every, axis=0)[None]) / spread[None]
     highest = jnp.max(jnp.where(jnp.isnan(score), -jnp.inf, score), axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Sequences of tokens as examples by units."""
+"""Token sequences as layers [rows, units]."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.runtime import compiled
-from kd_heuristics.similarity import calls, checks
-from kd_heuristics.similarity.measure import one_of
+from kd_heuristics.runtime import compiled, nearest
+from kd_heuristics.similarity import calls
 
 
 @calls.own_rules()
@@ -20,27 +19,26 @@ def tokens(
     take: str = "mean",
     heads: str = "together",
 ) -> dict[str, jax.Array]:
-    """Layers [examples, tokens, units] as [rows, units], which every measure takes.
+    """Turn layers [examples, tokens, units] into [rows, units] for any measure.
 
-    `matrix` takes means over tokens by itself (conv="auto"), but cannot know which are
-    padding, and with conv="dft" compares frequencies along the sequence.
+    `matrix` averages tokens by itself (conv="auto") but cannot tell which are padding.
+    With conv="dft" it compares frequencies along the sequence.
 
     Args:
       acts: layer name -> [examples, tokens, units] or [examples, tokens, heads, units].
-      mask: bool [examples, tokens], true where a token counts; None: everywhere.
-      take: "mean": a row for each example, the mean of its tokens. "each": a row for
-        each token that counts. The tokens of one example are not independent, and a
-        permutation test of such rows finds too much.
-      heads: "together": the units of all heads side by side. "apart": a layer for
-        each head, "name/0", "name/1".
+      mask: bool [examples, tokens], true for tokens that count; `None` counts all.
+      take: "mean" makes one row for each example, the mean of its tokens. "each" makes
+        one row for each token that counts. Tokens of one example are not independent,
+        so a permutation test of such rows rejects too often.
+      heads: "together" puts the units of all heads side by side. "apart" makes one
+        layer for each head: "name/0", "name/1".
 
     Returns: layer name -> float [rows, units].
 
     Raises:
-      ValueError: another number of axes; a mask of another shape than the tokens,
-        that leaves an example without tokens ("mean") or fewer than two tokens
-        ("each"); "each" with a mask that is traced, since the number of rows depends
-        on it.
+      ValueError: a wrong number of axes; a mask of another shape than the tokens; a
+        mask that leaves an example without tokens ("mean") or fewer than two tokens
+        ("each"); "each" with a traced mask, which would decide the number of rows.
 
     >>> x = jnp.arange(12.0).reshape(2, 3, 2)
     >>> mask = np.array([[True, True, False], [True, False, False]])
@@ -49,12 +47,12 @@ def tokens(
     >>> tokens({"h": x}, mask, take="each")["h"].shape
     (3, 2)
     """
-    one_of("take", take, ("mean", "each"))
-    one_of("heads", heads, ("together", "apart"))
+    nearest.choose(take, ("mean", "each"), "take")
+    nearest.choose(heads, ("together", "apart"), "heads")
     out = {}
     for name, value in acts.items():
         label = f"acts[{name!r}]"
-        array = checks.as_array(label, value)
+        array = calls.as_array(label, value)
         if array.ndim not in (3, 4):
             raise ValueError(
                 f"{label} has shape {tuple(array.shape)}; wanted [examples, tokens, "
@@ -74,9 +72,10 @@ def tokens(
 
 
 def _mask(label, mask, shape, take):
+    """The mask, checked against the tokens [examples, tokens] of a layer."""
     if mask is None:
         return np.ones(shape, bool)
-    mask = checks.as_array("mask", mask)
+    mask = calls.as_array("mask", mask)
     if tuple(mask.shape) != tuple(shape) or mask.dtype != bool:
         raise ValueError(
             f"mask is {mask.dtype} {tuple(mask.shape)}, {label} wants bool "
@@ -101,7 +100,8 @@ def _mask(label, mask, shape, take):
 
 
 def _mean(array, counts):
+    """Mean over the tokens that count."""
     weight = jnp.asarray(counts).reshape(*counts.shape, *[1] * (array.ndim - 2))
-    # Not by a product: what padding holds may be NaN.
+    # A product would spread NaN from padding.
     kept = jnp.where(weight, array, 0)
     return jnp.sum(kept, axis=1) / jnp.sum(weight, axis=1).astype(array.dtype)

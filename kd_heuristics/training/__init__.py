@@ -3,11 +3,13 @@
 from kd_heuristics.training import sinks
 from kd_heuristics.training.ema import ema, ema_params
 from kd_heuristics.training.evaluate import evaluate
-from kd_heuristics.training.fit import NonFiniteError, fit
+from kd_heuristics.training.fit import fit
+from kd_heuristics.training.loop import NonFiniteError
 from kd_heuristics.training.metrics import MetricsFile
 from kd_heuristics.training.objectives import (
     Classifier,
     cross_entropy_and_accuracy,
+    unpacked,
     with_stats,
 )
 from kd_heuristics.training.optimizers import (
@@ -18,18 +20,21 @@ from kd_heuristics.training.optimizers import (
     sgd,
     warmup_cosine,
 )
-from kd_heuristics.training.origin import ResumeWarning
 from kd_heuristics.training.population import (
     Member,
     evaluate_members,
     member,
     population,
 )
+from kd_heuristics.training.provenance import ResumeWarning
+from kd_heuristics.training.settings import Checkpoints, Logging
 from kd_heuristics.training.shampoo import scale_by_shampoo, shampoo
 from kd_heuristics.training.state import TrainState
 
 __all__ = [
+    "Checkpoints",
     "Classifier",
+    "Logging",
     "Member",
     "MetricsFile",
     "NonFiniteError",
@@ -51,6 +56,7 @@ __all__ = [
     "sgd",
     "shampoo",
     "sinks",
+    "unpacked",
     "warmup_cosine",
     "with_stats",
 ]

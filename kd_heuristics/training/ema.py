@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kd_heuristics.runtime import values
 from kd_heuristics.runtime.precision import common_type
-from kd_heuristics.schedules import values
 
 PyTree = Any
 

@@ -1,5 +1,6 @@
 """Gradient, statistics and metrics of an objective on one batch, whole or in parts."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,75 +9,39 @@ import jax.numpy as jnp
 from kd_heuristics import data
 from kd_heuristics.runtime import parallel
 from kd_heuristics.runtime.precision import common_type
-from kd_heuristics.training.metrics import check_names
-from kd_heuristics.training.outputs import VALUE, checked, to_be_summed
-
-
-def averaged(objective, batch_stats, batch, key, form, params, differentiate=True):
-    """Returns gradient, statistics and metrics of a batch, averaged over its parts.
-
-    Args:
-      objective: see `fit`.
-      batch_stats: running statistics before the batch.
-      batch: arrays with the examples along axis 0.
-      key: random key of the batch.
-      form: a `Form`.
-      params: parameters at which the objective is evaluated.
-      differentiate: `False` returns `()` in place of the gradient, at no cost.
-    """
-    part = functools.partial(
-        _part,
-        objective,
-        params,
-        mesh=form.batch_mesh if form.per_device else None,
-        differentiate=differentiate,
-    )
-    parts = form.micro_batches
-    if parts == 1:
-        return part(batch_stats, batch, key)
-
-    def body(carry, index_and_key):
-        index, key = index_and_key
-        mine = _every(parts, index, batch)
-        if form.batch_mesh is not None:
-            mine = parallel.constrain_batch(mine, form.batch_mesh)
-        gradient, batch_stats, values = part(carry[0], mine, key)
-        sums = jax.tree.map(
-            lambda total, own: total + own.astype(total.dtype),
-            carry[1],
-            (gradient, values),
-        )
-        return (batch_stats, sums), None
-
-    first = jax.eval_shape(part, batch_stats, _every(parts, 0, batch), key)
-    # In bfloat16 a sum of many parts would stop growing.
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, common_type(leaf.dtype, jnp.float32)),
-        (first[0], first[2]),
-    )
-    (batch_stats, sums), _ = jax.lax.scan(
-        body, (batch_stats, zeros), (jnp.arange(parts), jax.random.split(key, parts))
-    )
-    gradient, values = jax.tree.map(
-        lambda total, leaf: (total / parts).astype(leaf.dtype),
-        sums,
-        (first[0], first[2]),
-    )
-    return gradient, batch_stats, values
+from kd_heuristics.training.metrics import VALUE, check_names
+from kd_heuristics.training.objective_output import checked, to_be_summed
 
 
 # Jitted, so that the shape evaluation and the step share one trace of the objective.
-@functools.partial(jax.jit, static_argnames=("mesh", "differentiate"), inline=True)
-def _part(objective, params, batch_stats, batch, key, mesh, differentiate):
-    """Returns gradient, statistics and summable metrics of one micro-batch."""
-    own = functools.partial(_alone, differentiate)
-    if mesh is not None:
-        own = functools.partial(_per_device, mesh, own)
-    return own(objective, params, batch_stats, batch, key)
+@functools.partial(jax.jit, static_argnames=("options", "differentiate"), inline=True)
+def gradient_of(
+    objective, params, batch_stats, batch, key, options, differentiate=True
+):
+    """Returns gradient, statistics and summable metrics of a batch.
 
+    Args:
+      objective: see `fit`.
+      params: parameters at which the objective is evaluated.
+      batch_stats: running statistics before the batch.
+      batch: arrays with the examples along axis 0.
+      key: random key of the batch.
+      options: `StepOptions`, for the parts of a batch.
+      differentiate: `False` returns `()` in place of the gradient, at no cost.
+    """
+    given = objective, params, batch_stats, batch, key
 
-def _alone(differentiate, objective, params, batch_stats, batch, key):
-    """Evaluate and check the objective on a batch without splitting it."""
+    def part(**changed):
+        return functools.partial(
+            gradient_of,
+            options=dataclasses.replace(options, **changed),
+            differentiate=differentiate,
+        )
+
+    if options.micro_batches > 1:
+        return _over_micro_batches(part(micro_batches=1), options, *given)
+    if options.per_device:
+        return _per_device(part(mesh=None), options.batch_mesh, *given)
 
     def loss(params, batch_stats, batch, key):
         return checked(objective(params, batch_stats, batch, key), batch_stats)
@@ -93,7 +58,42 @@ def _alone(differentiate, objective, params, batch_stats, batch, key):
     return gradient, batch_stats, values
 
 
-def _per_device(mesh, function, objective, params, batch_stats, batch, key):
+def _over_micro_batches(part, options, objective, params, batch_stats, batch, key):
+    """Apply `part` to each micro-batch, one after the other; average the results."""
+    parts, mesh = options.micro_batches, options.batch_mesh
+
+    def body(carry, index_and_key):
+        index, key = index_and_key
+        mine = _every(parts, index, batch)
+        if mesh is not None:
+            mine = parallel.constrain_batch(mine, mesh)
+        gradient, batch_stats, values = part(objective, params, carry[0], mine, key)
+        sums = jax.tree.map(
+            lambda total, own: total + own.astype(total.dtype),
+            carry[1],
+            (gradient, values),
+        )
+        return (batch_stats, sums), None
+
+    mine = _every(parts, 0, batch)
+    first = jax.eval_shape(part, objective, params, batch_stats, mine, key)
+    # In bfloat16 a sum of many parts would stop growing.
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, common_type(leaf.dtype, jnp.float32)),
+        (first[0], first[2]),
+    )
+    (batch_stats, sums), _ = jax.lax.scan(
+        body, (batch_stats, zeros), (jnp.arange(parts), jax.random.split(key, parts))
+    )
+    gradient, values = jax.tree.map(
+        lambda total, leaf: (total / parts).astype(leaf.dtype),
+        sums,
+        (first[0], first[2]),
+    )
+    return gradient, batch_stats, values
+
+
+def _per_device(function, mesh, objective, params, batch_stats, batch, key):
     """Apply a function to each device's own examples; average over the devices."""
 
     def own(objective, params, batch_stats, batch, key):

@@ -7,10 +7,12 @@ from typing import Any, SupportsIndex
 
 from kd_heuristics import runs
 from kd_heuristics.runtime import files, hosts
-from kd_heuristics.runtime.integers import integer
+from kd_heuristics.runtime.values import integer
 from kd_heuristics.training import sinks as all_sinks
 
 _FIELDS = ("stage", "step")  # fields of every line
+# Summed with the metrics of the objective, which cannot use these names.
+VALUE, STEPS, SKIPPED = "objective value", "steps", "skipped_updates"
 
 
 class MetricsFile:

@@ -7,7 +7,8 @@ their values.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,11 @@ class Classifier:
         """Returns each layer's output on uint8 images, `{"00_conv": array, ...}`."""
         variables = with_stats(params, batch_stats)
         return self.network.features(variables, self.inputs(images))
+
+
+def unpacked(variables: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Returns a network's parameters and statistics; {} if it has none."""
+    return variables["params"], variables.get("batch_stats", {})
 
 
 def with_stats(params, batch_stats):

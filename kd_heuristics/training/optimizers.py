@@ -11,7 +11,7 @@ import optax
 
 from kd_heuristics import schedules
 from kd_heuristics.pytrees import leaf_kinds, leaf_names
-from kd_heuristics.schedules import values
+from kd_heuristics.runtime import values
 
 Number = Any  # a number or a scalar array, traced ones too
 Rate = Any  # a number or an `optax.Schedule`
@@ -24,12 +24,13 @@ def sgd(
     weight_decay: Number = 0.0,
     clip_norm: Number | None = None,
     *,
+    nesterov: bool = False,
     mask: Mask | None = None,
 ) -> optax.GradientTransformation:
     """SGD with momentum and coupled L2 decay, as in PyTorch.
 
     g = clip(dL/dw) + weight_decay * w for kernels; m = momentum * m + g;
-    w = w - learning_rate * m.
+    w = w - learning_rate * m, or w - learning_rate * (g + momentum * m) if `nesterov`.
 
     Args:
       learning_rate: a number or an `optax.Schedule` of the step.
@@ -38,6 +39,7 @@ def sgd(
         not decayed.
       clip_norm: largest global norm of the gradient, before decay; above 0. `None`
         disables clipping, and so does infinity for one member of a population.
+      nesterov: whether to use Nesterov momentum.
       mask: leaves to decay, as a tree of bools or a function of the parameters that
         returns one. `None` selects `kernels`.
 
@@ -53,7 +55,11 @@ def sgd(
     return optax.chain(
         *clipping(clip_norm),
         *([shrink] if _used(weight_decay) else []),
-        optax.sgd(learning_rate, momentum=momentum if _used(momentum) else None),
+        optax.sgd(
+            learning_rate,
+            momentum=momentum if _used(momentum) else None,
+            nesterov=nesterov,
+        ),
     )
 
 
@@ -61,8 +67,9 @@ def adam(
     learning_rate: Rate,
     schedule: optax.Schedule | None = None,
     weight_decay: Number = 0.0,
-    clip_norm: Number | None = 1.0,
+    clip_norm: Number | None = None,
     *,
+    nesterov: bool = False,
     moment_dtype: Any = None,
     mask: Mask | None = None,
 ) -> optax.GradientTransformation:
@@ -81,6 +88,8 @@ def adam(
       weight_decay: share of a kernel removed per step at the schedule's peak, on
         `kernels` only; not multiplied by the rate.
       clip_norm: largest global norm of the gradient, above 0; `None` disables clipping.
+        The paper uses 1.
+      nesterov: whether Adam's step looks ahead by its momentum, as `optax.nadam`.
       moment_dtype: type of the first moment; `None` keeps the parameters' type. The
         paper uses bfloat16.
       mask: leaves to decay, as in `sgd`.
@@ -89,14 +98,14 @@ def adam(
 
     Raises: see `sgd`.
 
-    >>> optimizer = adam(schedules.cosine_decay(0.1, steps=10), clip_norm=None)
+    >>> optimizer = adam(schedules.cosine_decay(0.1, steps=10))
     >>> updates, _ = optimizer.update(2.0, optimizer.init(1.0), 1.0)
     >>> round(float(updates), 4)
     -0.1
     """
     return optax.chain(
         *clipping(clip_norm),
-        optax.scale_by_adam(mu_dtype=moment_dtype),
+        optax.scale_by_adam(mu_dtype=moment_dtype, nesterov=nesterov),
         *decoupled(learning_rate, schedule, weight_decay, mask),
     )
 

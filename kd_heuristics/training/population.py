@@ -1,7 +1,7 @@
 """Populations: networks that differ in seed or numbers, trained in one program."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 import jax
@@ -13,13 +13,13 @@ from kd_heuristics import points
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
-from kd_heuristics.runtime.files import AnyPath
-from kd_heuristics.runtime.integers import integer
-from kd_heuristics.training.fit import train
-from kd_heuristics.training.form import Form, Recipe
-from kd_heuristics.training.log import Log, Plan
-from kd_heuristics.training.metrics import MetricsFile
-from kd_heuristics.training.origin import origin
+from kd_heuristics.runtime.leaves import described
+from kd_heuristics.runtime.values import LARGEST, integer
+from kd_heuristics.training.loop import train
+from kd_heuristics.training.provenance import provenance
+from kd_heuristics.training.recipe import Recipe, StepOptions
+from kd_heuristics.training.recorder import Recorder
+from kd_heuristics.training.settings import Checkpoints, Logging, with_old_keywords
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
@@ -39,7 +39,7 @@ class Member:
 
     objective: Callable
     params: PyTree
-    batch_stats: PyTree
+    batch_stats: PyTree = None
     optimizer: optax.GradientTransformation
     seed: SupportsIndex = 0
     stage: str = "train"
@@ -55,17 +55,11 @@ def population(
     mesh: jax.sharding.Mesh | None = None,
     spread: str = "examples",
     batch_norm: str = "global",
-    log_every_steps: SupportsIndex = 100,
     steps_per_call: SupportsIndex = 50,
-    evaluate: Callable[[TrainState], Mapping[str, np.ndarray]] | None = None,
-    metrics: MetricsFile | None = None,
-    directory: AnyPath | None = None,
-    keep_steps: Collection[SupportsIndex] = (),
-    keep_last: SupportsIndex = 2,
-    score: Callable[[Mapping[str, np.ndarray]], float] | None = None,
-    checkpoint_every_logs: SupportsIndex = 1,
     on_nonfinite: str = "raise",
-    progress: Callable[[int, float], None] | None = None,
+    logging: Logging | None = None,
+    checkpoints: Checkpoints | None = None,
+    **old: Any,
 ) -> TrainState:
     """Train all members in one program, each as `fit` would train it alone.
 
@@ -86,19 +80,12 @@ def population(
         members if the number of devices divides theirs; they all run at once under vmap
         without communication. The result is on all devices either way.
       batch_norm: as in `fit`.
-      log_every_steps: as in `fit`.
       steps_per_call: maximum steps of one member per compiled call; if members run one
         after the other, the maximum over all members together.
-      evaluate: `state -> {name: [members] or number}` for the stacked state;
-        `evaluate_members` covers the usual case.
-      metrics: metrics file; each member has its own lines, under its `stage`.
-      directory: checkpoint folder; checkpoints hold the stacked state.
-      keep_steps: as in `fit`.
-      keep_last: as in `fit`.
-      score: as in `fit`; takes the line's values as arrays [members].
-      checkpoint_every_logs: as in `fit`.
       on_nonfinite: as in `fit`; "record" does not affect the other members.
-      progress: as in `fit`; steps are counted over all members.
+      logging: as in `fit`.
+      checkpoints: as in `fit`; checkpoints hold the stacked state.
+      **old: as in `fit`; deprecated.
 
     Returns: the state after `num_steps`, with a leading axis [members] on all but the
       step; `member` extracts one.
@@ -114,7 +101,7 @@ def population(
     ...     return (w - batch) ** 2, ({}, {})
     >>> state = population(
     ...     [
-    ...         Member(objective=objective, params=jnp.float32(0), batch_stats={},
+    ...         Member(objective=objective, params=jnp.float32(0),
     ...                optimizer=bind(optax.sgd, rate), stage=f"rate {rate}")
     ...         for rate in (0.1, 0.5)
     ...     ],
@@ -123,6 +110,7 @@ def population(
     >>> state.params.tolist()
     [0.20000000298023224, 1.0]
     """
+    logging, checkpoints = with_old_keywords(logging, checkpoints, old)
     recipe, state = _stack(members)
     nearest.choose(spread, ("examples", "members"), "spread")
     if spread == "members" and at_once is not None:
@@ -137,22 +125,11 @@ def population(
     )
     if one_by_one:
         steps_per_call = -(-steps_per_call // len(members))
-    plan = Plan.of(
-        num_steps=num_steps,
-        log_every_steps=log_every_steps,
-        steps_per_call=steps_per_call,
-        metrics=metrics,
-        directory=directory,
-        keep_steps=keep_steps,
-        keep_last=keep_last,
-        score=score,
-        checkpoint_every_logs=checkpoint_every_logs,
-        on_nonfinite=on_nonfinite,
-    )
+    num_steps = integer("num_steps", num_steps, 1, LARGEST)
     stages = [member.stage for member in members]
-    if metrics is not None and len(set(stages)) < len(stages):
+    if logging.metrics is not None and len(set(stages)) < len(stages):
         raise ValueError(f"each member needs a stage name of its own, got {stages}")
-    form = Form(
+    options = StepOptions(
         members="map" if one_by_one else "vmap",
         at_once=at_once,
         micro_batches=integer("micro_batches", micro_batches, 1),
@@ -161,9 +138,9 @@ def population(
         spread=spread,
         batch_norm=batch_norm,
     )
-    origins = [origin(m.objective, m.optimizer, m.seed) for m in members]
-    log = Log(plan, stages, origins)
-    return train(recipe, state, batches, form, log, evaluate, progress)
+    origins = [provenance(m.objective, m.optimizer, m.seed) for m in members]
+    recorder = Recorder(num_steps, logging, checkpoints, stages, origins)
+    return train(recipe, state, batches, options, steps_per_call, recorder, logging)
 
 
 def member(state: TrainState, index: SupportsIndex) -> TrainState:
@@ -249,7 +226,7 @@ def _parts(member):
         "optimizer": recipe.update,
         "seed": recipe.seed,
         "params": member.params,
-        "batch_stats": member.batch_stats,
+        "batch_stats": {} if member.batch_stats is None else member.batch_stats,
         "optimizer state": member.optimizer.init(member.params),
     }
     return jax.tree.map(jnp.asarray, parts)
@@ -275,6 +252,6 @@ def _check_equal(first, other, index):
             if a.shape != b.shape or a.dtype != b.dtype:
                 raise ValueError(
                     f"members 0 and {index} differ in {name} {leaf}: "
-                    f"{a.dtype}{list(a.shape)} against {b.dtype}{list(b.shape)}; give "
+                    f"{described(a)} against {described(b)}; give "
                     "all members of a population equal shapes and types"
                 )

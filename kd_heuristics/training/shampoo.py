@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kd_heuristics.runtime import decompositions
+from kd_heuristics.runtime import decompositions, values
 from kd_heuristics.runtime.precision import common_type
-from kd_heuristics.schedules import values
 from kd_heuristics.training.optimizers import (
     Mask,
     Number,
@@ -49,7 +48,7 @@ def shampoo(
     learning_rate: Rate,
     schedule: optax.Schedule | None = None,
     weight_decay: Number = 0.0,
-    clip_norm: Number | None = 1.0,
+    clip_norm: Number | None = None,
     *,
     momentum: Number = 0.9,
     block_size: Number = 128,
@@ -251,10 +250,7 @@ def _join(blocks, shape):
 
 def _check(block_size, decay, epsilon, every_steps):
     """Raise ValueError if a known number is out of its range."""
-    for name, value in (("block_size", block_size), ("every_steps", every_steps)):
-        values.require(name, value, 1, "give a whole number")
-        number = values.known(value)
-        if number is not None and number != int(number):
-            raise ValueError(f"{name} must be whole, got {number}; round it")
+    values.require_whole("block_size", block_size, 1, "give a whole number")
+    values.require_whole("every_steps", every_steps, 1, "give a whole number")
     values.require_share("decay", decay, "0.99 is usual")
     values.require("epsilon", epsilon, 0, "1e-6 is usual", strict=True)

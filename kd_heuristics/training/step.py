@@ -10,17 +10,17 @@ import optax
 
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compiled, parallel
-from kd_heuristics.training.form import Form, Recipe
-from kd_heuristics.training.gradient import averaged
-from kd_heuristics.training.outputs import SKIPPED, VALUE
+from kd_heuristics.training.gradient import gradient_of
+from kd_heuristics.training.metrics import SKIPPED, VALUE
+from kd_heuristics.training.recipe import Recipe, StepOptions
 from kd_heuristics.training.state import TrainState
 
 PyTree = Any
 FINITE = -1  # stands for "no non-finite step"
 
 
-@functools.partial(compiled.jit, static_argnames="form", donate_argnames="state")
-def advance(recipe, state, batches, last_step, form, sums=None):
+@functools.partial(compiled.jit, static_argnames="options", donate_argnames="state")
+def advance(recipe, state, batches, last_step, options, sums=None):
     """Train until `last_step`.
 
     The bounds are arguments, so that intervals of any length share one program. `sums`
@@ -30,37 +30,39 @@ def advance(recipe, state, batches, last_step, form, sums=None):
       per member: the first non-finite step, or FINITE for none, and its index in
       `places`.
     """
-    if form.members == "one":
-        return _run(recipe, state, batches, last_step, form, sums)
+    if options.members == "one":
+        return _run(recipe, state, batches, last_step, options, sums)
 
     def member(leaves):
         recipe, params, batch_stats, opt_state, sums = leaves
         # All members share the step; unbatched, it stays a scalar loop bound
         # under vmap.
         alone = TrainState(state.step, params, batch_stats, opt_state)
-        return _run(recipe, alone, batches, last_step, form, sums)
+        return _run(recipe, alone, batches, last_step, options, sums)
 
     leaves = (recipe, state.params, state.batch_stats, state.opt_state, sums)
-    if form.members == "vmap" and form.at_once is None:
+    if options.members == "vmap" and options.at_once is None:
         state, sums, wrong = jax.vmap(member)(leaves)
-        if form.spread == "members" and form.mesh is not None:
-            state = parallel.constrain_batch(state, form.mesh)
+        if options.spread == "members" and options.mesh is not None:
+            state = parallel.constrain_batch(state, options.mesh)
     else:
-        size = form.at_once if form.members == "vmap" else None
+        size = options.at_once if options.members == "vmap" else None
         state, sums, wrong = jax.lax.map(member, leaves, batch_size=size)
     return dataclasses.replace(state, step=state.step[0]), sums, wrong
 
 
-def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
+def trace(
+    recipe: Recipe, state: TrainState, batches: Any, options: StepOptions
+) -> None:
     """Trace a step of one network, so that the objective fails before training.
 
     `advance` does not trace it again.
     """
-    if form.members != "one":
+    if options.members != "one":
         own = (recipe, state.params, state.batch_stats, state.opt_state)
         everywhere = None
-        if form.mesh is not None:
-            everywhere = jax.sharding.NamedSharding(form.mesh, parallel.P())
+        if options.mesh is not None:
+            everywhere = jax.sharding.NamedSharding(options.mesh, parallel.P())
         recipe, *own = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
                 leaf.shape[1:], leaf.dtype, sharding=everywhere
@@ -68,7 +70,7 @@ def trace(recipe: Recipe, state: TrainState, batches: Any, form: Form) -> None:
             own,
         )
         state = TrainState(state.step, *own)
-    _step.eval_shape(recipe, state, batches, form=form)
+    _step.eval_shape(recipe, state, batches, options=options)
 
 
 def places(state: TrainState) -> list[str]:
@@ -86,18 +88,18 @@ def places(state: TrainState) -> list[str]:
     ]
 
 
-def _run(recipe, state, batches, last_step, form, sums):
+def _run(recipe, state, batches, last_step, options, sums):
     """Run the steps of one network; see `advance`."""
 
     def body(carry):
         state, sums, wrong = carry
         now = state.step
-        state, values, found = _step(recipe, state, batches, form)
+        state, values, found = _step(recipe, state, batches, options)
         first = (wrong[0] == FINITE) & (found != FINITE)
         wrong = jnp.where(first, jnp.stack([now, found]), wrong)
         return state, jax.tree.map(jnp.add, sums, values), wrong
 
-    shapes = _step.eval_shape(recipe, state, batches, form=form)[1]
+    shapes = _step.eval_shape(recipe, state, batches, options=options)[1]
     if sums is None:
         sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     else:
@@ -107,7 +109,7 @@ def _run(recipe, state, batches, last_step, form, sums):
         body,
         (state, sums, jnp.full(2, FINITE, jnp.int32)),
     )
-    if form.on_nonfinite == "raise":
+    if options.on_nonfinite == "raise":
         # One check per call suffices: a non-finite parameter stays non-finite.
         own = [*jax.tree.leaves(state.params), *jax.tree.leaves(state.batch_stats)]
         found = _first_nonfinite(own)
@@ -132,20 +134,21 @@ def _first_nonfinite(leaves):
 
 
 # Jitted, so that `trace` and the loop trace it once.
-@functools.partial(jax.jit, static_argnames="form", inline=True)
-def _step(recipe, state, batches, form):
+@functools.partial(jax.jit, static_argnames="options", inline=True)
+def _step(recipe, state, batches, options):
     """Train one step; returns the new state, values to sum and non-finite place."""
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     batch = batches(recipe.seed, state.step)
-    if form.batch_mesh is not None:
-        batch = parallel.constrain_batch(batch, form.batch_mesh)
-    given = recipe.objective, state.batch_stats, batch, key, form
-    gradient, batch_stats, values = averaged(*given, state.params)
+    if options.batch_mesh is not None:
+        batch = parallel.constrain_batch(batch, options.batch_mesh)
+    rest = state.batch_stats, batch, key, options
+    gradient, batch_stats, values = gradient_of(recipe.objective, state.params, *rest)
 
     def value_fn(params, obj_fn=None):
         # Optax's line searches reject extra arguments that value_fn does not take.
         del obj_fn
-        return averaged(*given, params, differentiate=False)[2][VALUE]
+        found = gradient_of(recipe.objective, params, *rest, differentiate=False)
+        return found[2][VALUE]
 
     updates, opt_state = recipe.update(
         gradient,
@@ -161,10 +164,10 @@ def _step(recipe, state, batches, form):
     opt_state = jax.tree.map(_as_before, state.opt_state, opt_state)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, batch_stats, opt_state)
-    if form.on_nonfinite == "record":
+    if options.on_nonfinite == "record":
         return new, values, jnp.int32(FINITE)
     wrong = _first_nonfinite([values[VALUE], *jax.tree.leaves(gradient)])
-    if form.on_nonfinite == "skip":
+    if options.on_nonfinite == "skip":
         after = _first_nonfinite(jax.tree.leaves((params, batch_stats)))
         return *_unless((wrong != FINITE) | (after != FINITE), state, new, values), (
             jnp.int32(FINITE)

@@ -181,7 +181,7 @@ def widened(params):
 
 
 @pytest.mark.parametrize("mode", ["batch", "ema"])
-@pytest.mark.parametrize("pooled", [points.pooled, points.cumulative])
+@pytest.mark.parametrize("pooled", [points.refit_pooled, points.refit_cumulative])
 def test_statistics_of_equinox_are_estimated_anew(mode, pooled, nets, tmp_path):
     network, (variables, _) = equinox_ends(nets, mode, tmp_path)
     images = np.linspace(-1, 1, 192).reshape(1, 12, 4, 4, 1).astype(np.float32)

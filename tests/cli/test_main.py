@@ -39,7 +39,7 @@ def test_an_unknown_name_is_status_2_and_the_nearest(name, nearest, capsys):
 def test_prepare_passes_its_arguments_on(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
-        cli.sets, "prepare_set", lambda *arguments: calls.append(arguments)
+        cli.prepare, "prepare_set", lambda *arguments: calls.append(arguments)
     )
     cli.main(["prepare", "cifar10"])
     cli.main(["prepare", "cifar100", "--data-dir", str(tmp_path)])
@@ -50,9 +50,24 @@ def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
     def fail(*_):
         raise PrepareError("no such network")
 
-    monkeypatch.setattr(cli.sets, "prepare_set", fail)
+    monkeypatch.setattr(cli.prepare, "prepare_set", fail)
     assert run("prepare", "cifar10") == 1
     assert capsys.readouterr().err == "error: no such network\n"
+
+
+def test_a_warning_is_one_plain_line():
+    script = (
+        "import warnings\n"
+        "from kd_heuristics import cli\n"
+        "def warn():\n"
+        "    'Warn.'\n"
+        "    warnings.warn('the surface is another', stacklevel=1)\n"
+        "cli.COMMANDS['info'] = warn\n"
+        "cli.main(['info'])\n"
+    )
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stderr == "warning: the surface is another\n"
 
 
 def test_as_a_process():

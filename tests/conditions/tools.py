@@ -23,6 +23,7 @@ from kd_heuristics import (
     training,
 )
 from tests.conditions import worlds
+from tests.grouped import grouped
 
 RNG = np.random.RandomState(1)
 COUNTS = (0, 1, 3, 7, 12)
@@ -220,8 +221,8 @@ def metrics_at_points(world):
     line = curves.line(world.params(), world.params(1.0))
     ts = [r(0.0), r(0.5), r(1.0)]
     found = points.evaluate(line.at, ts, BATCHES, metric, chunk=i(2))
-    summary = points.summary(found["loss"], ts)
-    return found | summary | {"barrier": points.crossing(found["loss"])}
+    summary = points.path_summary(found["loss"], ts)
+    return found | summary | {"barrier": points.barrier(found["loss"])}
 
 
 @tool("numbers")
@@ -246,8 +247,8 @@ def statistics_at_points(world):
     line = curves.line(*map(jnp.asarray, kernels))
     found = {}
     for name, refresh in {
-        "pooled": points.pooled(train, stats, BATCHES),
-        "cumulative": points.cumulative(train, stats, BATCHES),
+        "pooled": points.refit_pooled(train, stats, BATCHES),
+        "cumulative": points.refit_cumulative(train, stats, BATCHES),
     }.items():
         found[name] = points.evaluate(
             line.at, [r(0.0), r(0.5)], BATCHES, value, refresh
@@ -384,7 +385,7 @@ def fit(world):
         "steps_per_call": i(2),
     }
     optimizer = training.ema(training.sgd(r(0.125), r(0.5)), r(0.5))
-    state = training.fit(objective, start, {}, optimizer, batch_of, **options)
+    state = training.fit(objective, start, {}, optimizer, batch_of, **grouped(options))
     values = training.evaluate(metric, state.params, {}, BATCHES)
     averaged = training.ema_params(state.opt_state)
     return numbered([state.params, state.step, values, averaged])

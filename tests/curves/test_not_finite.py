@@ -44,7 +44,7 @@ def test_arc_length_over_nan_is_nan(size, bad, kind, place):
     assert np.isnan(curves.uniform_t(curve, 4)).all()
     found = curves.arc_integral([0.0, 0.5, 1.0], [1.0, 2.0, 3.0], curve)
     assert np.isnan(found)
-    summary = points.summary([1.0, 2.0, 3.0], [0.0, 0.5, 1.0], curve)
+    summary = points.path_summary([1.0, 2.0, 3.0], [0.0, 0.5, 1.0], curve)
     assert np.isnan(summary["arc_integral"])
 
 
@@ -60,8 +60,8 @@ def test_an_infinite_point_leaves_no_equal_steps(size, kind):
 def test_a_barrier_over_nan_is_nan(place):
     values = [1.0, 2.0, 3.0, 1.0]
     values[place] = np.nan
-    assert np.isnan(points.crossing(values))
-    assert np.isnan(points.summary(values)["barrier"])
+    assert np.isnan(points.barrier(values))
+    assert np.isnan(points.path_summary(values)["barrier"])
 
 
 @pytest.mark.parametrize("decay", [np.nan, np.inf, -1.0])

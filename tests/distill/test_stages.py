@@ -109,7 +109,7 @@ def test_hints_train_the_student_below_its_guided_layer_alone(tmp_path):
         STUDENT["batch_stats"],
         OPTIMIZER,
         batches,
-        directory=tmp_path,
+        checkpoints=training.Checkpoints(directory=tmp_path),
     )
     run(num_steps=5)
     state = run(num_steps=30)  # resumed: the checkpoint holds the part alone

@@ -10,6 +10,7 @@ from kd_heuristics import curves, data, distill, models, points, similarity, tra
 from kd_heuristics.models import layers
 from kd_heuristics.models.normalization import BatchNorm
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 STEPS, LOG = 8, 4
 
@@ -51,9 +52,8 @@ def supervised(mesh, **options):
         OPTIMIZER,
         BATCHES,
         num_steps=STEPS,
-        log_every_steps=LOG,
         mesh=mesh,
-        **options,
+        **grouped(options, log_every_steps=LOG),
     )
 
 
@@ -111,7 +111,7 @@ def curve(mesh):
         [0.0, 0.25, 0.5, 1.0],
         batches,
         counted,
-        refresh_stats=points.exact(moments, stats, batches),
+        refresh_stats=points.refit_exact(moments, stats, batches),
     )
     shared_out = points.evaluate(
         curves.polychain([a, *bend, b]).at,

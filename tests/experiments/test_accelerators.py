@@ -94,7 +94,7 @@ def halves(features_a, features_b, images, measure, *, batch_size, **options):
 # It has hints, flow matrices and soft targets; the others take a minute together.
 @pytest.mark.parametrize("name", some_long(STEPS, "distillation".__ne__))
 def test_steps_of_a_study(name, monkeypatch, tmp_path):
-    module = sys.modules["kd_heuristics.training.fit"]
+    module = sys.modules["kd_heuristics.training.loop"]
     steps = Steps(module.advance)
     monkeypatch.setattr(module, "advance", steps)
     module = sys.modules["kd_heuristics.points.evaluate"]
@@ -103,7 +103,7 @@ def test_steps_of_a_study(name, monkeypatch, tmp_path):
     monkeypatch.setattr(similarity, "stream_matrix", halves)
     study = importlib.import_module(f"experiments.{name}.study").STUDY
     changed = {"dtype": "bfloat16", "batch_norm": "device"}
-    config = dataclasses.replace(study.presets["smoke"], **changed)
+    config = dataclasses.replace(study.presets["smoke"], **changed).resolved
     folder = runs.RunFolder(tmp_path)
     folder.open({"config": config})
     study.compute(config, folder, Silent())

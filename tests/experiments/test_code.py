@@ -31,8 +31,10 @@ def test_each_training_asks_for_its_folder_by_its_code(name):
     ]
     assert calls
     for call in calls:
-        given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-        assert given["directory"].startswith("self.folder.training(")
+        (saving,) = [k.value for k in call.keywords if k.arg == "checkpoints"]
+        assert ast.unparse(saving).startswith(
+            "training.Checkpoints(self.folder.training("
+        )
 
 
 @studies

@@ -2,17 +2,22 @@
 
 import dataclasses
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from experiments.common import launch, teaching
+from experiments.common.study import StudyRun
+from experiments.distillation import networks, students
 from experiments.distillation import study as distillation
 from experiments.distillation.claims import claims, deep, late_minus_early, papers_maps
 from experiments.distillation.config import PRESETS
-from experiments.distillation.lab import Laboratory, flow, last_map
+from experiments.distillation.networks import flow, last_map
+from experiments.distillation.results import statistics
 from kd_heuristics import models, runs, training
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
@@ -25,11 +30,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(folder):
-    return Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+def lesson(folder):
+    """The teachers and what they teach with, read from the run's checkpoints."""
+    run = StudyRun(SMOKE, runs.RunFolder(folder), Silent(), by=distillation.compute)
+    nets = networks.choose(SMOKE)
+    seeds = distillation.drawn(SMOKE)
+    return types.SimpleNamespace(
+        run=run,
+        nets=nets,
+        teachers=students.train_teachers(run, nets, seeds),
+        fresh={seed: nets.student.start(seed) for seed in seeds},
+    )
 
 
 def test_leaves_numbers_claims_and_figures(folder):
+    planned.check(distillation.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
     assert len(results["claims"]) == 5
@@ -83,14 +98,17 @@ def moved(before, after):
     }
 
 
-def test_hints_train_what_lies_below_the_guided_layer(lab):
+def test_hints_train_what_lies_below_the_guided_layer(lesson):
     """From the checkpoint: nothing is trained twice."""
-    start, after = lab.starts[0][0], lab._hinted()[0][0]
+    start, after = (
+        lesson.fresh[0][0],
+        students.train_hints(**vars(lesson))["hint", 0][0],
+    )
     assert moved(start, after) == {"conv_00", "conv_01"}
 
 
-def test_flow_matrices_only_decay_the_layers_above(lab):
-    start, after = lab.starts[0][0], lab._flowed()[0][0]
+def test_flow_matrices_only_decay_the_layers_above(lesson):
+    start, after = lesson.fresh[0][0], students.train_flows(**vars(lesson))["fsp", 0][0]
     assert moved(start, after) >= {"conv_00", "conv_01"}
     for name in ("fc_0", "fc_1", "fc_2"):
         ratio = after[name]["kernel"] / start[name]["kernel"]
@@ -99,18 +117,37 @@ def test_flow_matrices_only_decay_the_layers_above(lab):
         np.testing.assert_array_equal(after[name]["bias"], start[name]["bias"])
 
 
-def test_students_of_a_seed_learn_from_their_own_teacher(lab):
-    assert set(lab.teachers) == {0, 1}
-    assert lab.other(0) == 1
-    assert lab.other(1) == 0
-    own, other = (lab.teachers[seed]["params"]["fc_2"]["kernel"] for seed in (0, 1))
+def test_students_of_a_seed_learn_from_their_own_teacher(lesson, monkeypatch):
+    teachers = lesson.teachers
+    assert set(teachers) == {0, 1}
+    assert distillation.other(SMOKE, 0) == 1
+    assert distillation.other(SMOKE, 1) == 0
+    own, other = (teachers[seed]["params"]["fc_2"]["kernel"] for seed in (0, 1))
     assert not np.allclose(own, other)
     # The smoke preset's teacher has the student's form, but not its start.
-    assert not np.allclose(own, lab.starts[0][0]["fc_2"]["kernel"], atol=0.1)
-    own = lab.teacher(teaching.logits, 0).variables
-    np.testing.assert_array_equal(
-        own["params"]["fc_2"]["kernel"], lab.teachers[0]["params"]["fc_2"]["kernel"]
-    )
+    assert not np.allclose(own, lesson.fresh[0][0]["fc_2"]["kernel"], atol=0.1)
+    # What each population is given, by seed; nothing is trained.
+    given = {}
+
+    def population(self, name, members, *args, **options):
+        given.update({member.stage: member.objective for member in members})
+        raise StopIteration
+
+    monkeypatch.setattr(StudyRun, "population", population)
+    two = dataclasses.replace(lesson.run, config=dataclasses.replace(SMOKE, seeds=2))
+    for train in (
+        students.train_distilled,
+        students.train_hints,
+        students.train_flows,
+    ):
+        with pytest.raises(StopIteration):
+            train(**vars(lesson) | {"run": two})
+    assert len(given) == 2 * (len(SMOKE.temperatures) + 2)
+    for stage, objective in given.items():
+        seed = int(stage[-1])
+        kernel = teachers[seed]["params"]["fc_2"]["kernel"]
+        leaves = [leaf for leaf in jax.tree.leaves(objective) if leaf is kernel]
+        assert len(leaves) == 1, stage
 
 
 def test_statistics_follow_from_the_maps():
@@ -131,7 +168,7 @@ def test_statistics_follow_from_the_maps():
         "independent/test_accuracy": np.array([[0.1, 0.5], [0.1, 0.6]]),
         "soft-5/test_accuracy": np.array([[0.1, 0.6], [0.1, 0.8]]),
     }
-    found = list(distillation.statistics(config, arrays).values())
+    found = list(statistics(config, arrays).values())
     np.testing.assert_allclose(found[0], [0.1, 0.2])
     np.testing.assert_allclose(found[1], [0.075, 0.075])  # .3 in 2 of 8 cells
     np.testing.assert_allclose(found[2], [0.1, 0.1])  # late 2 of 6 cells, early 0
@@ -150,7 +187,7 @@ def test_the_papers_maps_say_what_the_paper_reports():
     # Read off the drawing of the difference itself, to the width of its colours.
     np.testing.assert_allclose(change.max(), 0.113, atol=1e-3)
     values = [claim.paper for claim in claims(SMOKE)]
-    np.testing.assert_allclose(values[0], 0.0217)
+    np.testing.assert_allclose(values[0], 2.17)
     assert values[1] > 0.01
     assert values[2] > 0.01
 
@@ -197,4 +234,4 @@ def test_presets_have_layers_to_compare(name):
 def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
     with pytest.raises(ValueError, match="two ReLUs with 6 channels"):
-        Laboratory(config, runs.RunFolder(folder), Silent())
+        distillation.compute(config, runs.RunFolder(folder), Silent())

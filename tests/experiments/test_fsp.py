@@ -7,17 +7,22 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common import launch
+from experiments.common import launch, teaching
+from experiments.common.study import StudyRun
+from experiments.fsp import lessons
 from experiments.fsp import nets as single
 from experiments.fsp import study as fsp
 from experiments.fsp import tasks as parts
 from experiments.fsp.claims import claims, papers_table
 from experiments.fsp.config import PRESETS
-from experiments.fsp.lab import Laboratory
+from experiments.fsp.results import share_of_steps
+from experiments.fsp.rows import FAST, HINTS, SMALL
+from experiments.fsp.rows import TRANSFER as TRANSFER_ROWS
 from kd_heuristics import runs
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
-SMOKE = PRESETS["smoke"]
+SMOKE = PRESETS["smoke"].resolved
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +31,30 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(folder):
-    """All of it trained: rows are read from the checkpoints."""
-    return Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+def tasks():
+    return parts.make(SMOKE)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tasks):
+    """The nets of all stages, read from the checkpoints."""
+    run = StudyRun(SMOKE, runs.RunFolder(folder), Silent(), by=fsp.compute)
+    return fsp.train_all(run, tasks, ordered(SMOKE, run.seeds))
+
+
+def stages_of(config):
+    """The stages of the first seed by name."""
+    return {stage.name: stage for stage in plan(config, [0])}
 
 
 def test_leaves_tables_claims_and_figures(folder):
+    planned.check(fsp.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
-    assert tuple(results["fast"]) == tuple(fsp.FAST)
-    assert tuple(results["small"]) == tuple(fsp.SMALL)
+    assert tuple(results["fast"]) == tuple(FAST)
+    assert tuple(results["small"]) == tuple(SMALL)
     assert results["transfer"] == {}
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 7
+    assert len(results["claims"]) == 8 + 3
     assert set(results["paper"]) == {"table1", "table3", "table5"}
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"figure3.png", "tables.png"}
@@ -49,7 +66,7 @@ def test_iterations_are_counted_as_the_paper_counts_them():
     for preset in ("cifar10", "cifar100"):
         config = PRESETS[preset]
         table = papers_table(config.paper_tables[0])
-        for arm in set(table) & set(fsp.FAST):
+        for arm in set(table) & set(FAST):
             assert config.iterations(arm) == table[arm]["iterations"], (preset, arm)
 
 
@@ -61,7 +78,7 @@ def steps_of(folder):
 def test_phases_have_their_lengths(folder):
     last = steps_of(folder)
     full, fast = SMOKE.teacher_phase.steps, SMOKE.fast_phase.steps
-    short = {*fsp.FAST} - {"teacher"}
+    short = {*FAST} - {"teacher"}
     for arm in SMOKE.arms:
         assert last[f"{arm}-seed0-net0"] == (fast if arm in short else full)
     assert last["student-stage-seed0-net0"] == SMOKE.fsp_phase.steps
@@ -76,30 +93,33 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
-def test_hints_leave_the_layers_above_alone(lab):
-    start = lab.starts("small_fitnet", [(0, 0)])[0, 0][0]
-    after = lab.hinted("small_fitnet")[0, 0][0]
+def test_hints_leave_the_layers_above_alone(tasks, trained):
+    start, _ = tasks["all", "small"].start(0)
+    after = trained["small_fitnet-stage"][0, 0][0]
     moved = {name for name in start if not same(start[name], after[name])}
     assert {"block_2_0", "fc"}.isdisjoint(moved)
     assert {"conv", "block_0_0", "block_1_0"} <= moved
 
 
-def test_three_hints_reach_the_last_section(lab):
+def test_three_hints_reach_the_last_section(tasks, trained):
     """And the single one is the middle section's."""
-    shapes = lab.shapes["large"]
+    teacher = tasks["all", "large"]
+    shapes = teaching.shapes(teacher.classifier, teacher.train.images)
     assert single.guides(shapes, 1) == (single.guides(shapes, 3)[1],)
-    start = lab.starts("fitnet_3_hints", [(0, 0)])[0, 0][0]
-    after = lab.hinted("fitnet_3_hints")[0, 0][0]
+    start, _ = teacher.start(0)
+    after = trained["fitnet_3_hints-stage"][0, 0][0]
     moved = {name for name in start if not same(start[name], after[name])}
     assert moved == set(start) - {"fc"}
     with pytest.raises(ValueError, match="2 hints"):
         single.guides(shapes, 2)
 
 
-def test_shuffled_nets_have_targets_of_their_own(lab):
+def test_shuffled_nets_have_targets_of_their_own(tasks):
+    teacher = tasks["all", "large"]
+    shapes = teaching.shapes(teacher.classifier, teacher.train.images)
     pairs = [("03_relu", "10_block")]
-    plain = lab.orders(pairs, None)
-    one, two = (lab.orders(pairs, (0, net)) for net in (0, 1))
+    plain = lessons.orders(shapes, pairs, None)
+    one, two = (lessons.orders(shapes, pairs, (0, net)) for net in (0, 1))
     np.testing.assert_array_equal(plain[0][0], np.arange(4))
     assert not same(one, two)
     for rows, columns in (*one, *two):
@@ -121,14 +141,60 @@ def test_the_transfer_has_disjoint_classes():
     np.testing.assert_array_equal(target.labels, labels - 5)
 
 
-def test_a_tuned_teacher_starts_with_all_but_the_last_layer(tmp_path):
-    lab = Laboratory(TRANSFER, runs.RunFolder(tmp_path), Silent())
-    before = lab.task_of("transfer_source").start(7)
-    lab._rows["transfer_source"] = {(0, 0): before}
-    start, batch_stats = lab._before("transfer_teacher")[0, 0]
+def test_a_tuned_teacher_starts_with_all_but_the_last_layer():
+    tasks = parts.make(TRANSFER)
+    before = tasks["source", "large"].start(7)
+    trained = {"transfer_source": {(0, 0): before}}
+    stage = stages_of(TRANSFER)["transfer_teacher"]
+    found = lessons.begin(TRANSFER, tasks["target", "large"], stage, trained)
+    start, batch_stats = found[0, 0]
     assert same(batch_stats, before[1])
     differing = {name for name in start if not same(start[name], before[0][name])}
     assert differing == {"fc"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_stage_comes_after_those_that_it_needs(name):
+    """A teacher has the classes of its students and the large form; steps add up."""
+    config = PRESETS[name]
+    stages = plan(config, range(2))
+    assert [stage.name for stage in stages if stage.is_last] == list(config.arms)
+    done = {}
+    for stage in stages:
+        assert stage.name not in done
+        if stage.start != "fresh":
+            before = done[stage.start]
+            assert stage.fresh_head == (before.part != stage.part)
+            assert before.size == stage.size
+            assert {(seed, 0) for seed, _ in stage.nets} <= {*before.nets}
+        if stage.teacher is not None:
+            teacher = done[stage.teacher]
+            assert (teacher.part, teacher.size) == (stage.part, "large")
+        done[stage.name] = stage
+    for arm in config.arms:
+        own = [done[arm]]
+        if config.rows[arm].start in (*HINTS, "flow", "shuffled"):
+            own.append(done[own[0].start])
+            assert own[1].lesson == config.rows[arm].start
+        steps = sum(len(stage.nets) * stage.phase.steps for stage in own)
+        assert steps == 2 * config.iterations(arm)
+
+
+def test_a_net_goes_on_from_its_own_or_its_seeds_only_one(tasks):
+    config = dataclasses.replace(SMOKE, nets=2)
+    stages = stages_of(config)
+    nets = {net: tasks["all", "large"].start(net[1]) for net in [(0, 0), (0, 1)]}
+    one = {(0, 0): nets[0, 0]}
+    for name, before, expected in (
+        ("teacher_more", nets, nets),
+        ("shuffled", nets, nets),
+        ("student", one, {(0, 0): nets[0, 0], (0, 1): nets[0, 0]}),
+    ):
+        stage = stages[name]
+        trained = {stage.start: before}
+        found = lessons.begin(config, tasks["all", "large"], stage, trained)
+        assert found.keys() == expected.keys()
+        assert all(found[net] is expected[net] for net in found), name
 
 
 def test_the_ensemble_votes_by_mean_probabilities():
@@ -143,7 +209,7 @@ def test_the_ensemble_votes_by_mean_probabilities():
 def test_share_of_steps():
     steps = np.array([10, 20, 30, 40])
     loss = np.array([[4.0, 2.0, 1.0, 1.0], [4.0, 4.0, 4.0, 3.0]])
-    found = fsp.share_of_steps(steps, loss, np.array([2.0, 1.0]))
+    found = share_of_steps(steps, loss, np.array([2.0, 1.0]))
     np.testing.assert_array_equal(found, [0.5, 1.0])
 
 
@@ -152,7 +218,7 @@ def test_the_transfer_end_to_end(tmp_path):
     config = dataclasses.replace(TRANSFER, small=False)
     folder = launch.run(fsp.STUDY, config, tmp_path / "fsp")
     results = json.loads((folder / "results.json").read_text())
-    assert tuple(results["transfer"]) == tuple(fsp.TRANSFER)
+    assert tuple(results["transfer"]) == tuple(TRANSFER_ROWS)
     assert len(results["claims"]) == 6
     last = steps_of(folder)
     assert last["transfer_source-seed0-net0"] == config.teacher_phase.steps
@@ -161,7 +227,7 @@ def test_the_transfer_end_to_end(tmp_path):
 
 
 CUB = dataclasses.replace(
-    PRESETS["cub"],
+    PRESETS["cub"].resolved,
     dataset="digits_photo",
     image_size=16,
     train_examples=32,
@@ -204,11 +270,13 @@ def test_the_birds_teacher_starts_with_the_files_weights(tmp_path):
     np.savez(path, **arrays)
     config = dataclasses.replace(CUB, source_weights=str(path))
     assert tuple(config.rows)[:2] == ("transfer_teacher", "transfer_teacher_scratch")
-    lab = Laboratory(config, runs.RunFolder(tmp_path), Silent())
-    start, stats = lab._before("transfer_teacher")[0, 0]
+    tasks = parts.make(config)
+    stage = stages_of(config)["transfer_teacher"]
+    found = lessons.begin(config, tasks["target", "large"], stage, {})
+    start, stats = found[0, 0]
     assert same(stats, batch_stats)
     assert {n for n in start if not same(start[n], params[n])} == {"fc"}
-    mean = lab.task_of("transfer_fsp").classifier.mean
+    mean = tasks["target", "small"].classifier.mean
     np.testing.assert_allclose(mean, [123.675, 116.28, 103.53])
 
 
@@ -228,15 +296,16 @@ def torchvisions(layers):
 
 def test_claims_carry_the_papers_numbers():
     found = {claim.statistic: claim.paper for claim in claims(PRESETS["cifar10"])}
-    assert found["student minus teacher"] == 0.0039
-    assert found["small_fsp minus small"] == 0.0079
+    assert found["student minus teacher"] == 0.39
+    assert found["small_fsp minus small"] == 0.79
     found = {claim.statistic: claim.paper for claim in claims(PRESETS["cifar100"])}
-    assert found["small_fsp minus small_fitnet"] == 0.0205
+    assert found["small_fsp minus small_fitnet"] == 2.05
     assert found["shuffled ensemble minus student ensemble"] is None
-    assert found["transfer_fsp minus transfer_scratch"] == 0.2653
+    # Table 5 is of birds and of a teacher with weights of ImageNet.
+    assert found["transfer_fsp minus transfer_scratch"] is None
     alone = dataclasses.replace(SMOKE, small=False, transfer=False)
-    assert len(claims(alone)) == 4
-    assert alone.arms == tuple(fsp.FAST)
+    assert len(claims(alone)) == 8
+    assert alone.arms == tuple(FAST)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from experiments.common import launch
-from experiments.funmatch import lessons
+from experiments.common.study import StudyRun
+from experiments.funmatch import lessons, materials, students
 from experiments.funmatch import study as funmatch
 from experiments.funmatch.arms import ARMS, Setting
-from experiments.funmatch.claims import against, claims, patience
+from experiments.funmatch.claims import claims, statistics
 from experiments.funmatch.config import PRESETS, name
-from experiments.funmatch.lab import Laboratory
+from experiments.funmatch.teachers import Teachers
 from kd_heuristics import data, distill, models, runs, training
 from tests.data import prepared_fixture
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 SMOKE = PRESETS["smoke"]
@@ -35,9 +37,11 @@ def folder(tmp_path_factory):
 
 
 def test_leaves_numbers_claims_and_figures(folder):
+    planned.check(funmatch.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert [claim["paper"] for claim in results["claims"]] == [0.0188]
+    keys = [claim["key"] for claim in results["claims"]]
+    assert {"patience/mix", "patience/teacher", "patience/fix/cc"} <= {*keys}
     assert set(results["arms"]) == set(SMOKE.arms)
     for arm, lengths in results["arms"].items():
         assert list(lengths) == ["2", "4"], arm
@@ -63,24 +67,30 @@ def test_a_finished_run_is_not_trained_again(folder):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """Every arm, with teachers that know nothing and stored targets of none."""
-    path = tmp_path_factory.mktemp("lab")
-    lab = Laboratory(EVERY, runs.RunFolder(path), Silent())
-    lab.teacher, lab.second_teacher = (
-        training.with_stats(*lab.start("teacher", seed, size))
+def its():
+    """Sets and networks of every arm."""
+    return materials.make(EVERY)
+
+
+@pytest.fixture
+def lesson_of(its, tmp_path, monkeypatch):
+    """The objectives of teachers that know nothing, with stored targets of zeros."""
+    first, second = (
+        training.with_stats(*its.start("teacher", seed, size))
         for seed, size in ((1, EVERY.teacher_size), (2, EVERY.student_size))
     )
-    lab.pretrained = lab.start("student", 3, EVERY.student_size)
-    lab.targets = lambda arm, setting: jnp.zeros((64, 10))
-    return lab
+    pretrained = its.start("student", 3, EVERY.student_size)
+    taught_by = Teachers(first=first, second=second, pretrained=pretrained)
+    monkeypatch.setattr(students, "targets", lambda *_: jnp.zeros((64, 10)))
+    run = StudyRun(EVERY, runs.RunFolder(tmp_path), Silent(), by=funmatch.compute)
+    return lambda arm, setting: students.lesson(run, its, taught_by, arm, setting)
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, lab):
+def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, its, lesson_of):
     one = ARMS[arm]
-    objective = lab.objective(one, EVERY.settings[0])
-    params, batch_stats = lab.start(one.family, 0, lab.size(one))
+    objective = lesson_of(one, EVERY.settings[0])
+    params, batch_stats = its.start(one.family, 0, students.student_size(EVERY, one))
     batch = {"images": jnp.zeros((4, 32, 32, 3), jnp.uint8), "index": jnp.arange(4)}
     if one.labels:
         batch["labels"] = jnp.arange(4)
@@ -96,19 +106,20 @@ def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, lab):
             jax.eval_shape(objective, params, batch_stats, batch, jax.random.key(0))
 
 
-def test_arms_differ_in_what_their_names_say(lab):
+def test_arms_differ_in_what_their_names_say(its):
     setting = EVERY.settings[0]
     crops = {
-        arm: lab.crops(ARMS[arm], setting) for arm in ("fix/ic_ens", "fix/ic_ens_equal")
+        arm: students.crops(EVERY, ARMS[arm], setting)
+        for arm in ("fix/ic_ens", "fix/ic_ens_equal")
     }
     assert crops == {"fix/ic_ens": 2, "fix/ic_ens_equal": setting.epochs}
-    forwards = {arm: lab.forwards(ARMS[arm], setting) for arm in ARMS}
+    forwards = {arm: students.teacher_forwards(its, ARMS[arm], setting) for arm in ARMS}
     assert forwards["fix/ic_ens_equal"] == forwards["same/ic"] == 128
     assert forwards["ensemble"] == 256
     assert forwards["labels+mixup"] == 0
-    assert lab.size(ARMS["full_size"]) == EVERY.teacher_size
-    assert lab.sets.others is not None
-    assert (lab.sets.others.labels == data.UNLABELLED).all()
+    assert students.student_size(EVERY, ARMS["full_size"]) == EVERY.teacher_size
+    assert its.sets.others is not None
+    assert (its.sets.others.labels == data.UNLABELLED).all()
 
 
 CLASSIFIER = training.Classifier(
@@ -188,19 +199,35 @@ def test_statistics_are_of_the_longest_training():
         for setting in config.settings:
             values = np.full(3, 0.1 * place + 0.001 * setting.epochs)
             arrays[f"{name(arm, setting.epochs)}/test_accuracy"] = values
-    found = funmatch.statistics(config, arrays)
-    np.testing.assert_allclose(found[against("same/ic", "fix/cc")], 0.2)
-    np.testing.assert_allclose(found[patience("mix")], 0.12)
-    for claim in claims(config):
-        assert claim.statistic in found
+            arrays[f"{name(arm, setting.epochs)}/test_kl"] = 1 - values
+    found = statistics(config, arrays, 0.5)
+    np.testing.assert_allclose(found["longest/same/ic/fix/cc"], 20)
+    np.testing.assert_allclose(found["distance/same/ic/fix/cc"], 0.2)
+    np.testing.assert_allclose(found["patience/mix"], 12)
+    np.testing.assert_allclose(found["patience/teacher"], 100 * (0.3 + 0.128 - 0.5))
+    assert {*found} == {claim.key for claim in claims(config)}
+
+
+def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
+    config = dataclasses.replace(PRESETS["digits"], other_arms=("others",)).resolved
+    arrays = {
+        f"{name(arm, setting.epochs)}/{metric}": np.arange(seeds, dtype=float)
+        for arm in config.arms
+        for setting, seeds in config.plan(arm)
+        for metric in ("test_accuracy", "test_kl")
+    }
+    found = statistics(config, arrays, 0.5)
+    assert found["others/mix/others"].tolist() == [0.0]
+    assert len(found["patience/mix"]) == 3
 
 
 def test_claims_carry_the_papers_numbers():
-    found = {claim.statistic: claim.paper for claim in claims(PRESETS["digits"])}
-    assert found[against("same/ic", "fix/cc")] == 0.0402
-    assert found[against("mix", "same/ic")] == 0.006
-    assert found[against("ind/ic", "fix/cc")] is None
-    assert found[patience("mix")] == 0.0188
+    found = {claim.key: claim.paper for claim in claims(PRESETS["digits"].resolved)}
+    assert found["longest/same/ic/fix/cc"] == 4.02
+    assert found["longest/mix/same/ic"] == 0.6
+    assert found["longest/ind/ic/fix/cc"] is None
+    assert found["patience/mix"] == 1.88
+    assert found["patience/fix/cc"] == 1.16
 
 
 def test_the_papers_presets_have_its_table():
@@ -231,17 +258,35 @@ def test_bad_config(changes, words):
         dataclasses.replace(EVERY, **changes)
 
 
-def test_a_warmup_longer_than_the_training_is_refused(tmp_path):
-    config = dataclasses.replace(SMOKE, warmup_steps=4)
-    with pytest.raises(ValueError, match=r"0\.\.3 for a training of 4 steps, got 4"):
-        Laboratory(config, runs.RunFolder(tmp_path), Silent())
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"warmup_steps": 4}, r"0\.\.3 for a training of 4 steps, got 4"),
+        # The teacher's training may be the shortest.
+        ({"warmup_steps": 2}, r"0\.\.1 for a training of 2 steps, got 2"),
+    ],
+)
+def test_a_warmup_longer_than_a_training_is_refused(changes, words, tmp_path):
+    config = dataclasses.replace(SMOKE, **changes)
+    with pytest.raises(ValueError, match=words):
+        funmatch.compute(config, runs.RunFolder(tmp_path), Silent())
+    assert not list(tmp_path.iterdir())
 
 
-def test_missing_weights_say_where_they_are(tmp_path):
-    config = dataclasses.replace(SMOKE, teacher_weights=str(tmp_path / "none.npz"))
-    lab = Laboratory(config, runs.RunFolder(tmp_path), Silent())
+@pytest.mark.parametrize(
+    ("field", "arms"),
+    [
+        ("teacher_weights", ()),
+        ("second_weights", ("ensemble",)),
+        ("student_weights", ("pretrained",)),
+    ],
+)
+def test_missing_weights_are_found_before_anything_is_trained(field, arms, tmp_path):
+    weights = {field: str(tmp_path / "none.npz")}
+    config = dataclasses.replace(SMOKE, other_arms=arms, **weights)
     with pytest.raises(runs.RunError, match=r"none\.npz are not there; download"):
-        _ = lab.teacher
+        funmatch.compute(config, runs.RunFolder(tmp_path), Silent())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long

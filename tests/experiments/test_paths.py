@@ -119,10 +119,10 @@ def test_nothing_to_refresh_without_batch_norm():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"epochs": 0}, "at least 1 epoch, got 0"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"rate": 0.0}, "positive, got 0"),
-        ({"bend_decay": -1.0}, "negative, got -1"),
-        ({"path_decay": -1.0}, "negative, got -1"),
+        ({"bend_decay": -1.0}, "bend_decay must be at least 0, got -1"),
+        ({"path_decay": -1.0}, "path_decay must be at least 0, got -1"),
         ({"num_t": 0}, "at least 1, got 0"),
     ],
 )

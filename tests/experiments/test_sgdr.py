@@ -21,6 +21,7 @@ from experiments.common.study import StudyRun
 from experiments.sgdr import study as sgdr
 from experiments.sgdr.iterates import Iterates
 from kd_heuristics import checkpoints, report, runs, training
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -35,6 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_leaves_what_the_run_folder_promises(folder):
+    planned.check(sgdr.STUDY, folder, sgdr.PRESETS["smoke"])
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "config.json",
@@ -64,7 +66,7 @@ def test_every_number_has_its_seeds(folder):
 
 
 def test_paths_end_at_the_networks_own_loss(folder):
-    config = sgdr.PRESETS["smoke"]
+    config = sgdr.PRESETS["smoke"].resolved
     run = StudyRun(config, runs.RunFolder(folder), Silent(), by=sgdr.compute)
     its = task.make(config)
     nets = Iterates(run, its)
@@ -252,10 +254,12 @@ def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_pat
     copy = tmp_path / "smoke" / "sgdr"
     shutil.copytree(folder, copy)
     record = copy / "checkpoints" / "train.code.json"
-    (code,) = json.loads(record.read_text())
+    (entry,) = json.loads(record.read_text())
+    code = entry["code"]
     assert {"experiments.sgdr.study", "kd_heuristics.training.step"} <= {*code}
     assert not any(".plots" in name or ".report" in name for name in code)
-    record.write_text(json.dumps([code | {"kd_heuristics.points.moments": "old"}]))
+    entry["code"] = code | {"kd_heuristics.points.moments": "old"}
+    record.write_text(json.dumps([entry]))
     with pytest.raises(
         runs.CodeChangedError, match=r"differ: \S*points\.moments\. Add"
     ):

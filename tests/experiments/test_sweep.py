@@ -56,7 +56,9 @@ def test_a_job_that_other_code_did_is_not_taken_for_done(tmp_path):
     record.write_text(json.dumps(code | {"experiments.common.task": "before a mend"}))
     again = make(tmp_path, count=2, failing=None)
     assert [again.state(index) for index in (0, 1)] == ["done", "outdated"]
-    with pytest.raises(runs.CodeChangedError, match=r"differ: experiments\.task\."):
+    with pytest.raises(
+        runs.CodeChangedError, match=r"differ: experiments\.common\.task\."
+    ):
         again.run(1)
     gathered = again.gather()
     assert gathered["count"] == {"done": 1, "outdated": 1}

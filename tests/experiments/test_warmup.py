@@ -1,6 +1,7 @@
 """The warmup study: the paper's rates, what each arm freezes, results and figures."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -9,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.common import figures, launch
+from experiments.common import figures, launch, maps
+from experiments.common.study import StudyRun
 from experiments.warmup import layers
 from experiments.warmup import study as warmup
 from experiments.warmup.claims import claims
 from experiments.warmup.config import ARMS
 from kd_heuristics import runs
+from tests.experiments import planned
 from tests.experiments.silent import Silent
 
-SMOKE = warmup.PRESETS["smoke"]
+SMOKE = warmup.PRESETS["smoke"].resolved
 STEPS = 10  # an epoch of CIFAR-10 at batch 5000
 
 
@@ -28,15 +31,24 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(folder):
-    return warmup.Laboratory(SMOKE, runs.RunFolder(folder), Silent())
+def tasks():
+    return warmup.make_tasks(SMOKE)
+
+
+@pytest.fixture(scope="module")
+def variables(folder, tasks):
+    """`(arm, step) -> variables` of the first seed."""
+    run = StudyRun(SMOKE, runs.RunFolder(folder), Silent(), by=warmup.compute)
+    nets = warmup.networks(run, tasks["large"])
+    return lambda arm, step: nets[warmup.group_of(arm)].at((arm, 0), step)
 
 
 def test_leaves_numbers_claims_and_figures(folder):
+    planned.check(warmup.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(ARMS)
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 6
+    assert len(results["claims"]) == 7
     names = {path.name for path in (folder / "figures").glob("*.png")}
     assert names == {"figure4.png", "figure5.png", "controls.png"}
 
@@ -138,10 +150,11 @@ def test_rates_of_the_other_arms():
     assert alone["fc"][0] == config.rates("warmup", STEPS)["fc"][0]
 
 
-def frozen_layers(lab, arm):
+def frozen_layers(variables, tasks, arm):
     """Layers whose parameters are bit for bit those of the start after the warmup."""
     before, after = (
-        lab.variables(arm, 0, step)["params"] for step in (0, lab.warmup_steps)
+        variables(arm, step)["params"]
+        for step in (0, warmup.warmup_steps(SMOKE, tasks))
     )
     return {
         name
@@ -155,19 +168,24 @@ def frozen_layers(lab, arm):
     }
 
 
-def test_each_arm_freezes_its_own_layers(lab):
-    names = set(lab.starts[0][0])
+def test_each_arm_freezes_its_own_layers(folder, variables, tasks):
+    params = tasks["large"].start(0)[0]
+    names = set(params)
     fc = {name for name in names if name.startswith("fc")}
-    assert frozen_layers(lab, "freeze_fc") == fc
-    assert frozen_layers(lab, "freeze_conv") == names - fc
-    assert frozen_layers(lab, "freeze_random") == lab.chosen
+    chosen = layers.random_layers(params, SMOKE.first_seed)
+    results = json.loads((folder / "results.json").read_text())
+    assert results["frozen_at_random"]["layers"] == sorted(chosen)
+    assert frozen_layers(variables, tasks, "freeze_fc") == fc
+    assert frozen_layers(variables, tasks, "freeze_conv") == names - fc
+    assert frozen_layers(variables, tasks, "freeze_random") == chosen
     for arm in ("small", "large", "warmup", "clip"):
-        assert frozen_layers(lab, arm) == set()
+        assert frozen_layers(variables, tasks, arm) == set()
 
 
-def test_frozen_layers_move_after_the_warmup(lab):
-    last = lab.variables("freeze_fc", 0, lab.last_step("large"))["params"]
-    middle = lab.variables("freeze_fc", 0, lab.warmup_steps)["params"]
+def test_frozen_layers_move_after_the_warmup(variables, tasks):
+    steps = SMOKE.epochs * tasks["large"].steps_per_epoch
+    last = variables("freeze_fc", steps)["params"]
+    middle = variables("freeze_fc", warmup.warmup_steps(SMOKE, tasks))["params"]
     for name in ("fc_0", "fc_2"):
         assert not np.array_equal(last[name]["kernel"], middle[name]["kernel"])
 
@@ -187,25 +205,27 @@ def test_random_layers_hold_about_as_much_as_the_stack():
     assert layers.random_layers({"fc": big["fc"], "b": big["b"]}, 0) == {"b"}
 
 
-def test_arms_of_a_seed_start_from_the_same_network(lab):
-    first = lab.variables("large", 0, 0)["params"]
+def test_arms_of_a_seed_start_from_the_same_network(variables):
+    first = variables("large", 0)["params"]
     for arm in ("warmup", "small"):
-        other = lab.variables(arm, 0, 0)["params"]
+        other = variables(arm, 0)["params"]
         jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
-def test_a_diverging_arm_has_an_empty_map(lab):
-    good = lab.variables("large", 0, 0)
+def test_a_diverging_arm_has_an_empty_map(variables, tasks):
+    good = variables("large", 0)
     bad = jax.tree.map(lambda leaf: leaf * jnp.nan, good)
-    found = lab.map(good, bad)
+    its = tasks["large"]
+    measured = functools.partial(maps.of_task, SMOKE, its, maps.images(SMOKE, its))
+    found = measured(good, bad)
     assert len(found) == 5  # the study's measure, and four beside it
     assert all(np.isnan(values).all() for values in found.values())
-    assert all(np.isfinite(values).all() for values in lab.map(good, good).values())
+    assert all(np.isfinite(values).all() for values in measured(good, good).values())
 
 
 def test_claims_only_of_the_arms_that_run():
     config = dataclasses.replace(SMOKE, arms=("large", "warmup"))
-    assert len(claims(config)) == 3
+    assert len(claims(config)) == 4
 
 
 @pytest.mark.parametrize(

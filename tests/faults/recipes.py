@@ -21,6 +21,7 @@ from experiments.common import launch
 from experiments.common.study import Study
 from kd_heuristics import curves, data, distill, freezing, schedules, training
 from tests.data import prepared_fixture
+from tests.grouped import grouped
 
 STEPS = 8
 SET = data.load("digits", "train").take(48)
@@ -140,7 +141,9 @@ class Run:
     def fit(self, name, objective, optimizer, begin=None, batches=BATCHES, **more):
         params, batch_stats = start(0) if begin is None else begin
         own = self.options(name, stage=name, **more)
-        return training.fit(objective, params, batch_stats, optimizer, batches, **own)
+        return training.fit(
+            objective, params, batch_stats, optimizer, batches, **grouped(own)
+        )
 
 
 def by_schedule(schedule, run):
@@ -261,7 +264,7 @@ def population(run):
         for seed, rate in ((0, 0.1), (1, 0.01))
     ]
     return training.population(
-        members, BATCHES, **run.options("train", keep_steps=[0, 4])
+        members, BATCHES, **grouped(run.options("train", keep_steps=[0, 4]))
     )
 
 

@@ -149,7 +149,7 @@ def test_points(mode, dtype, method):
     step = moments if method == "exact" else train
     with MODES[mode]():
         batches = {"x": jnp.asarray(x), "mask": jnp.asarray(mask)}
-        refresh = getattr(points, method)(step, stats, batches)
+        refresh = getattr(points, f"refit_{method}")(step, stats, batches)
         found = jax.tree.map(np.asarray, refresh(a))["bn"]
         plain = points.evaluate(curves.line(a, b).at, TS, batches, metric)
         refreshed = points.evaluate(curves.line(a, b).at, TS, batches, metric, refresh)

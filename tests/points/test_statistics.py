@@ -109,8 +109,8 @@ def oracle(params, method, size=8):
 
 def refresher(method, batches=BATCHES):
     if method == "exact":
-        return points.exact(points.linen_moments(apply), STATS, batches)
-    return getattr(points, method)(train, STATS, batches)
+        return points.refit_exact(points.linen_moments(apply), STATS, batches)
+    return getattr(points, f"refit_{method}")(train, STATS, batches)
 
 
 METHODS = ("exact", "pooled", "cumulative")
@@ -139,9 +139,9 @@ def test_statistics_in_half_precision_are_computed_in_float32(method, dtype):
         return jax.tree.map(lambda x, like: x.astype(like.dtype), new, batch_stats)
 
     if method == "exact":
-        found = points.exact(points.linen_moments(apply), half, BATCHES)(A)
+        found = points.refit_exact(points.linen_moments(apply), half, BATCHES)(A)
     else:
-        found = getattr(points, method)(kept, half, BATCHES)(A)
+        found = getattr(points, f"refit_{method}")(kept, half, BATCHES)(A)
     for path, leaf in jax.tree_util.tree_leaves_with_path(oracle(A, method)):
         own = found[path[0].key][path[1].key]
         assert own.dtype == dtype
@@ -193,7 +193,7 @@ def test_large_means_keep_their_variance():
 
     x = 3000 + np.random.RandomState(2).normal(size=(300, 5)).astype(np.float32)
     stats = {"mean": jnp.float32(0), "var": jnp.float32(1)}
-    found = points.exact(moments, stats, {"x": jnp.asarray(x)})(jnp.float32(1))
+    found = points.refit_exact(moments, stats, {"x": jnp.asarray(x)})(jnp.float32(1))
     # A difference of mean squares would have nothing left: 3000^2 * 6e-8 = 0.5. The
     # means are known to 1e-4 each, and enter the variance by their differences.
     np.testing.assert_allclose(found["var"], x.var(dtype=np.float64), rtol=1e-3)
@@ -208,7 +208,7 @@ def test_other_leaves_stay_and_an_overflow_is_kept():
 
     stats = {"mean": jnp.zeros(()), "var": jnp.ones(()), "count": jnp.int32(7)}
     batches = {"x": jnp.arange(6.0).reshape(3, 2)}
-    refresh = jax.jit(points.pooled(train_with_counter, stats, batches))
+    refresh = jax.jit(points.refit_pooled(train_with_counter, stats, batches))
     found = refresh(jnp.float32(2))
     assert found["count"] == 7
     np.testing.assert_allclose(found["mean"], 5, rtol=1e-6)
@@ -232,23 +232,23 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: points.pooled(train, {}, BATCHES), "no statistics"),
+        (lambda: points.refit_pooled(train, {}, BATCHES), "no statistics"),
         (
-            lambda: points.pooled(train, {"bn": {"mean": jnp.ones(2)}}, BATCHES),
+            lambda: points.refit_pooled(train, {"bn": {"mean": jnp.ones(2)}}, BATCHES),
             'named "mean" and "var" in pairs, got \'bn/mean\'',
         ),
         (
-            lambda: points.exact(train, {"scale": jnp.ones(2)}, BATCHES),
+            lambda: points.refit_exact(train, {"scale": jnp.ones(2)}, BATCHES),
             "got 'scale'",
         ),
         (
-            lambda: points.pooled(
+            lambda: points.refit_pooled(
                 train, STATS, BATCHES | {"mask": jnp.zeros((3, 8), bool)}
             ),
             "no example",
         ),
         (
-            lambda: points.pooled(lambda *_: STATS["one"], STATS, BATCHES)(A),
+            lambda: points.refit_pooled(lambda *_: STATS["one"], STATS, BATCHES)(A),
             "a tree like batch_stats",
         ),
         (
@@ -263,7 +263,7 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
             "give refresh_stats .* or batch_stats .*one",
         ),
         (
-            lambda: points.exact(
+            lambda: points.refit_exact(
                 points.linen_moments(jax.jit(lambda p, *_: p["Dense_0"]["bias"])),
                 STATS,
                 BATCHES,
@@ -271,7 +271,7 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
             "no layer of batch_stats ran",
         ),
         (
-            lambda: points.exact(points.linen_moments(train), STATS, BATCHES)(A),
+            lambda: points.refit_exact(points.linen_moments(train), STATS, BATCHES)(A),
             "'one' is in training mode",
         ),
     ],

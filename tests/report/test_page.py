@@ -56,6 +56,19 @@ def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     assert [page.count(f'<section id="{n}"') for n in ("done", "failed")] == [1, 1]
 
 
+@pytest.mark.parametrize(("found", "words"), [(None, "no format"), (1, "format 1")])
+def test_a_folder_of_another_format_is_said_to_be_and_shown(tmp_path, found, words):
+    done = folder(tmp_path, "done")
+    done.write_json("results.json", {"claims": [report.judge(CLAIM, [1.0, 1.1, 0.9])]})
+    assert "format" not in report.write(tmp_path).read_text().partition("<main>")[2]
+    described = done.read_json("config.json") | {"format": found}
+    done.write_json("config.json", described)
+    page = report.write(tmp_path).read_text()
+    assert f"The run folder has {words}, this version's is {runs.FORMAT}" in page
+    assert '<span class="badge good">reproduced</span>' in page
+    assert "why &amp; how?" in page
+
+
 def test_a_still_image_has_the_pixels_of_the_figure(tmp_path):
     run = folder(tmp_path, "done")
     run.write_json("results.json", {"claims": []})

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kd_heuristics import similarity
+from kd_heuristics.similarity.factors import compare, prepare_moments
 from kd_heuristics.similarity.measure import Measure
-from kd_heuristics.similarity.measures import compare, prepare_moments
 from tests.modes import enable_x64
 from tests.similarity.table import related, smooth, with_derivatives
 

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kd_heuristics import similarity
 from kd_heuristics.runtime import parallel
-from kd_heuristics.similarity import batching, plan, views
+from kd_heuristics.similarity import comparing, positions, slots
 from tests.similarity import oracles
 
 N = 60
@@ -160,14 +160,15 @@ def test_many_shapes_in_one_program():
 
 def test_each_layer_is_prepared_once_and_equal_shapes_together():
     shapes = tuple((1, 512) for _ in range(16))
-    layout = plan.make(shapes, shapes[:9], "dft")
+    layout = slots.make(shapes, shapes[:9], "dft")
     # 16 + 9 layers in one stack a side, 144 pairs in one.
-    assert [len(layout.side_a.layers(0)), len(layout.side_b.layers(0))] == [16, 9]
+    (one,), (other,) = layout.groups_a, layout.groups_b
+    assert [len(one.layers), len(other.layers)] == [16, 9]
     assert [len(group.slot_a) for group in layout.pair_groups] == [16 * 9]
-    maps = plan.make(((1, 4, 4, 8), (1, 2, 2, 8)), None, "dft")
+    maps = slots.make(((1, 4, 4, 8), (1, 2, 2, 8)), None, "dft")
     # The larger map's spectrum serves at the smaller one's frequencies too.
-    large, small = (set(views.half_spectrum((k, k))) for k in (4, 2))
-    assert len(maps.side_a.layers(0)) == len(large | small) + len(small)
+    large, small = (set(positions.half_spectrum((k, k))) for k in (4, 2))
+    assert len(maps.groups_a[0].layers) == len(large | small) + len(small)
 
 
 def test_mirrored_upper_triangle_is_an_option():
@@ -253,7 +254,7 @@ def test_each_device_has_its_part_of_the_layers(count, part):
     found = jax.jit(lambda items: parallel.by_parts(counted, items, mesh))(items)
     np.testing.assert_array_equal(found, 3 + np.arange(count))
     assert parts == [part]
-    mapped = batching.mapped(function, items, 2**22, mesh=parallel.mesh(4))
+    mapped = comparing.mapped(function, items, 2**22, mesh=parallel.mesh(4))
     np.testing.assert_array_equal(mapped, 3 + np.arange(count))
 
 
@@ -279,9 +280,9 @@ def test_messages_name_the_layer():
         similarity.matrix([])
     with pytest.raises(ValueError, match="acts_a holds no layer"):
         similarity.matrix({}, Q)
-    with pytest.raises(ValueError, match="'ckaa': did you mean 'cka'"):
+    with pytest.raises(ValueError, match="'ckaa'; did you mean 'cka'"):
         similarity.matrix(P, Q, "ckaa")
-    with pytest.raises(ValueError, match="'position': did you mean 'positions'"):
+    with pytest.raises(ValueError, match="'position'; did you mean 'positions'"):
         similarity.matrix(P, Q, "cca", "position")
 
 

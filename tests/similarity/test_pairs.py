@@ -167,9 +167,9 @@ def test_values_that_are_not_finite_are_named(measure, bad):
         (lambda: similarity.cka(GOOD[:3], GOOD[:3], debiased=True), "at least 4"),
         (lambda: similarity.knn(GOOD, GOOD, 40), "k=40 and 40 examples.* at most k=39"),
         (lambda: similarity.knn(GOOD, GOOD, 0), "k must be at least 1, got 0"),
-        (lambda: similarity.knn(GOOD, GOOD, distance="l1"), "one of cosine, euclidean"),
-        (lambda: similarity.rsa(GOOD, GOOD, distance="cosine"), "one of correlation"),
-        (lambda: similarity.rsa(GOOD, GOOD, correlation="t"), "one of spearman"),
+        (lambda: similarity.knn(GOOD, GOOD, distance="l1"), "alid: cosine, euclidean"),
+        (lambda: similarity.rsa(GOOD, GOOD, distance="cosine"), "alid: correlation"),
+        (lambda: similarity.rsa(GOOD, GOOD, correlation="t"), "alid: spearman"),
         (
             lambda: similarity.Accumulator.init(GOOD, GOOD).result("knn"),
             "knn compares all examples.*take matrix",
@@ -179,6 +179,7 @@ def test_values_that_are_not_finite_are_named(measure, bad):
             "rsa compares all examples.*take matrix",
         ),
         (lambda: similarity.noise_floor(40, 3, 3, measure="procrustes"), "shuffled"),
+        (lambda: similarity.matrix({"a": GOOD}, measure="dft_cca"), "conv='dft'"),
     ],
 )
 def test_bad_options_are_named(call, message):

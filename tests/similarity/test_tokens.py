@@ -46,8 +46,8 @@ def test_heads_apart_are_layers_and_the_default_is_all_tokens():
         (MASK.astype(int), {}, r"mask is int64 .* wants bool"),
         (MASK & (np.arange(30) != 3)[:, None], {}, "no token of example 3 .*0 more"),
         (np.zeros((30, 5), bool), {"take": "each"}, "mask leaves 0 tokens"),
-        (MASK, {"take": "all"}, "take must be one of mean, each, got 'all'"),
-        (MASK, {"heads": "mean"}, "heads must be one of together, apart"),
+        (MASK, {"take": "all"}, "unknown take 'all'.*alid: mean, each"),
+        (MASK, {"heads": "mean"}, "unknown heads 'mean'.*alid: together, apart"),
     ],
 )
 def test_bad_masks_are_named(mask, options, message):

@@ -12,6 +12,7 @@ from kd_heuristics import checkpoints, data, models, training
 from kd_heuristics.models import layers
 from kd_heuristics.models.normalization import BatchNorm
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 
 class ConvNet(nn.Module):
@@ -55,7 +56,7 @@ def train(num_devices, micro_batches=1):
         num_steps=4,
         micro_batches=micro_batches,
         mesh=None if num_devices is None else parallel.mesh(num_devices),
-        progress=lambda steps, loss: losses.append(loss),
+        logging=training.Logging(progress=lambda steps, loss: losses.append(loss)),
     )
     return state, losses[0]
 
@@ -166,7 +167,12 @@ def test_what_does_not_divide_is_refused(options, words):
         options = options | {"mesh": parallel.mesh(options["mesh"])}
     with pytest.raises(ValueError, match=words):
         training.fit(
-            CLASSIFIER.supervised, *start(), OPTIMIZER, BATCHES, num_steps=1, **options
+            CLASSIFIER.supervised,
+            *start(),
+            OPTIMIZER,
+            BATCHES,
+            num_steps=1,
+            **grouped(options),
         )
 
 
@@ -211,7 +217,12 @@ def test_statistics_of_each_device_are_those_of_parts_of_a_batch():
     )
     found = [
         training.fit(
-            classifier.supervised, *start(), OPTIMIZER, BATCHES, num_steps=4, **options
+            classifier.supervised,
+            *start(),
+            OPTIMIZER,
+            BATCHES,
+            num_steps=4,
+            **grouped(options),
         )
         for classifier, options in (
             (ghost, {}),
@@ -239,7 +250,7 @@ def test_each_device_draws_for_itself():
         num_steps=1,
         mesh=parallel.mesh(4),
         batch_norm="device",
-        progress=lambda steps, loss: means.append(loss),
+        logging=training.Logging(progress=lambda steps, loss: means.append(loss)),
     )
     key = jax.random.fold_in(jax.random.key(0), 0)
     keys = [jax.random.fold_in(key, device) for device in range(4)]
@@ -271,8 +282,7 @@ def test_batches_and_metrics_may_hold_python_numbers(tmp_path, options):
         UNDECAYED,
         lambda seed, step: {"x": jnp.ones(8), "scale": 0.25},
         num_steps=2,
-        metrics=metrics,
-        **options,
+        **grouped(options, metrics=metrics),
     )
     (line,) = metrics.read()
     assert (line["scale"], line["weight"], line["half"]) == (0.25, 2.0, 0.5)

@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics import freezing, training
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 DATA = np.random.RandomState(0).normal(size=(6, 8, 3)).astype(np.float32)
 STEPS = 4
@@ -129,7 +130,7 @@ def test_the_value_is_that_of_the_whole_batch(name, form):
     """Means of equal parts are those of the whole."""
     options = FORMS[form] | {"num_steps": STEPS}
     make = OPTIMIZERS[name]
-    state = training.fit(objective, start(), {}, make(), batches, **options)
+    state = training.fit(objective, start(), {}, make(), batches, **grouped(options))
     assert_equal(state.params, by_hand(make))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from kd_heuristics import checkpoints, training
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 DATA = np.random.RandomState(0).normal(size=(12, 3)).astype(np.float32)
 
@@ -36,7 +37,7 @@ def start():
 
 def fit(**options):
     options = {"num_steps": 20, "seed": 3, "log_every_steps": 5} | options
-    return training.fit(objective, *start(), OPTIMIZER, BATCHES, **options)
+    return training.fit(objective, *start(), OPTIMIZER, BATCHES, **grouped(options))
 
 
 def test_equals_sgd_by_hand(tmp_path):
@@ -224,7 +225,14 @@ def test_a_metric_that_would_hide_a_field_of_the_line_is_refused(tmp_path, name)
 
     words = f"a metric cannot be named '{name}'"
     with pytest.raises(ValueError, match=words):
-        training.fit(named, *start(), OPTIMIZER, BATCHES, num_steps=2, metrics=file)
+        training.fit(
+            named,
+            *start(),
+            OPTIMIZER,
+            BATCHES,
+            num_steps=2,
+            logging=training.Logging(metrics=file),
+        )
     assert not file.path.exists()
     if name == "steps":  # an evaluation's is in nobody's way
         fit(num_steps=1, evaluate=lambda state: {name: 0.5}, metrics=file)
@@ -249,7 +257,7 @@ def test_narrow_metrics_are_summed_in_float32(tmp_path):
     metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
     start = jnp.float32(0), {}, optax.sgd(0.0)
     options = {"num_steps": 300, "log_every_steps": 300, "steps_per_call": 300}
-    training.fit(narrow, *start, BATCHES, metrics=metrics, **options)
+    training.fit(narrow, *start, BATCHES, **grouped(options, metrics=metrics))
     (line,) = metrics.read("train")
     assert line["one"] == 1  # in bfloat16, 256 and 1 are 256
 
@@ -280,9 +288,9 @@ def test_an_objective_is_traced_once(form):
     if form in ("one by one", "two at once", "all at once", "members"):
         names = "objective", "params", "batch_stats", "optimizer"
         member = training.Member(**dict(zip(names, own, strict=True)))
-        training.population([member] * 4, read, **options)
+        training.population([member] * 4, read, **grouped(options))
     else:
-        training.fit(*own, read, **options)
+        training.fit(*own, read, **grouped(options))
     assert len(traces) == 1
 
 

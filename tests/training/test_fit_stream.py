@@ -9,6 +9,7 @@ import pytest
 from kd_heuristics import data, training
 from kd_heuristics.runtime import parallel
 from tests.data import prepared_fixture as fixture
+from tests.grouped import grouped
 
 VIEW = data.views.create("mix", teacher_size=4)
 OPTIMIZER = optax.sgd(1e-6)
@@ -45,8 +46,7 @@ def fit(batches, num_steps=STEPS, **options):
         num_steps=num_steps,
         seed=1,
         steps_per_call=3,
-        log_every_steps=5,
-        **options,
+        **grouped(options, log_every_steps=5),
     ).params
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from kd_heuristics import checkpoints, training
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 TYPES = {
     "int8": np.int8,
@@ -29,7 +30,7 @@ COUNTS = {
     "steps_per_call": 100,
     "micro_batches": 2,
     "keep_last": 1,
-    "checkpoint_every_logs": 2,
+    "save_every_logs": 2,
     "seed": 5,
 }
 
@@ -60,7 +61,7 @@ def trained(folder, counts, keep_steps, at_once=None):
         "keep_steps": keep_steps,
     }
     if at_once is None:
-        state = training.fit(**OWN, batches=batches, **options, **counts)
+        state = training.fit(batches=batches, **grouped(OWN, options, counts))
     else:
         counts = dict(counts)
         seed = counts.pop("seed")
@@ -69,7 +70,7 @@ def trained(folder, counts, keep_steps, at_once=None):
             for own, stage in ((seed, "a"), (0, "b"))
         ]
         state = training.population(
-            members, batches, at_once=at_once, **options, **counts
+            members, batches, at_once=at_once, **grouped(options, counts)
         )
     lines = (folder / "metrics.jsonl").read_text()
     return (
@@ -130,6 +131,7 @@ import numpy as np
 import optax
 from kd_heuristics import training
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 def objective(params, batch_stats, batch, key):
     raise AssertionError("it was traced")
@@ -146,12 +148,12 @@ def refused(name, call):
         said.setdefault(name, []).append(str(error))
 
 def fit(batches=max, seed=0, **options):
-    training.fit(**own, batches=batches, seed=seed, directory=folder,
-                 **{"num_steps": 2} | options)
+    training.fit(**own, batches=batches, seed=seed,
+                 **grouped({"num_steps": 2}, options, directory=folder))
 
 def population(batches=max, seed=0, **options):
     training.population([training.Member(**own, seed=seed)], batches,
-                        directory=folder, **{"num_steps": 2} | options)
+                        **grouped({"num_steps": 2}, options, directory=folder))
 
 for value in (2.0, "2", np.float32(2), np.array([2]), np.array(2.5)):
     for name in names:

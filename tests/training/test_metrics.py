@@ -8,6 +8,7 @@ import pytest
 
 from kd_heuristics import training
 from kd_heuristics.runtime import parallel
+from tests.grouped import grouped
 
 STEPS, BATCH = 10, 8
 RNG = np.random.RandomState(0)
@@ -48,7 +49,7 @@ def constant(tables):
 def fit(file, tables, **options):
     arguments = objective, jnp.float32(1), {}, optax.sgd(0.1)
     read = jax.tree_util.Partial(batches, tables)
-    training.fit(*arguments, read, num_steps=STEPS, metrics=file, **options)
+    training.fit(*arguments, read, num_steps=STEPS, **grouped(options, metrics=file))
     return file.read("train")[-1]
 
 
@@ -60,7 +61,9 @@ def population(file, tables, **options):
         for stage in "ab"
     ]
     read = jax.tree_util.Partial(batches, tables)
-    training.population(members, read, num_steps=STEPS, metrics=file, **options)
+    training.population(
+        members, read, num_steps=STEPS, **grouped(options, metrics=file)
+    )
     lines = [file.read(stage)[-1] for stage in "ab"]
     assert all(lines[0][name] == lines[1][name] for name in VALUES)
     return lines[0]
@@ -216,9 +219,9 @@ def test_what_an_objective_may_not_return(tmp_path, case, trains):
     }
     members = [training.Member(**own, stage=stage) for stage in "ab"]
     call = {
-        "fit": lambda: training.fit(**own, **options),
-        "population": lambda: training.population(members, **options),
-        "micro-batches": lambda: training.fit(**own, **options, micro_batches=2),
+        "fit": lambda: training.fit(**grouped(own, options)),
+        "population": lambda: training.population(members, **grouped(options)),
+        "micro-batches": lambda: training.fit(micro_batches=2, **grouped(own, options)),
     }[trains]
     with pytest.raises(error, match=words):
         call()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import checkpoints, training
+from tests.grouped import grouped
 
 STEPS = 8
 OPTIMIZER = training.sgd(0.1, 0.9)
@@ -39,7 +40,9 @@ def fit(places, **options):
         {"mean": jnp.float32(0)},
         OPTIMIZER,
         jax.tree_util.Partial(batches, jnp.asarray(places)),
-        **{"num_steps": STEPS, "log_every_steps": 2, "steps_per_call": 50} | options,
+        **grouped(
+            {"num_steps": STEPS, "log_every_steps": 2, "steps_per_call": 50} | options
+        ),
     )
 
 
@@ -151,10 +154,13 @@ def test_members_are_stopped_and_skipped_each_for_itself(tmp_path, at_once):
     with pytest.raises(
         training.NonFiniteError, match=r"member 1: .* of b/kernel .* 5;"
     ):
-        training.population(members, steps_of, **options)
+        training.population(members, steps_of, **grouped(options))
     metrics = training.MetricsFile(tmp_path / "metrics.jsonl")
     state = training.population(
-        members, steps_of, on_nonfinite="skip", metrics=metrics, **options
+        members,
+        steps_of,
+        on_nonfinite="skip",
+        **grouped(options, metrics=metrics),
     )
     assert np.isfinite(state.params["a"]).all()
     counts = [line["skipped_updates"] for line in metrics.read()]

@@ -88,13 +88,13 @@ def test_adam_equals_numpy():
         return w
 
     schedule = training.warmup_cosine(STEPS, WARMUP)
-    found, _ = trajectory(training.adam(RATE, schedule, DECAY))
+    found, _ = trajectory(training.adam(RATE, schedule, DECAY, 1.0))
     close(found, jax.tree_util.tree_map_with_path(leaf, doubles(PARAMS)))
 
 
 def test_adamw_is_the_same_with_the_decay_over_the_rate():
     schedule = training.warmup_cosine(STEPS, WARMUP)
-    ours, _ = trajectory(training.adam(RATE, schedule, DECAY))
+    ours, _ = trajectory(training.adam(RATE, schedule, DECAY, 1.0))
     adamw = optax.adamw(
         lambda step: RATE * schedule(step),
         weight_decay=DECAY / RATE,
@@ -118,15 +118,58 @@ def test_adamw_is_the_same_with_the_decay_over_the_rate():
 
 def test_the_first_moment_may_be_bfloat16():
     schedule = training.warmup_cosine(STEPS, WARMUP)
-    exact, _ = trajectory(training.adam(RATE, schedule, DECAY))
+    exact, _ = trajectory(training.adam(RATE, schedule, DECAY, 1.0))
     rounded, state = trajectory(
-        training.adam(RATE, schedule, DECAY, moment_dtype=jnp.bfloat16)
+        training.adam(RATE, schedule, DECAY, 1.0, moment_dtype=jnp.bfloat16)
     )
     adam = state[1]
     assert {leaf.dtype.name for leaf in jax.tree.leaves(adam.mu)} == {"bfloat16"}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(adam.nu)} == {"float32"}
     # bfloat16 keeps 8 bits: six steps of at most 0.01 each, to 2^-8 of them
     close(rounded, exact, atol=6 * RATE * 2**-8)
+
+
+@pytest.mark.parametrize("make", [training.sgd, training.adam, training.shampoo])
+def test_nothing_is_clipped_unless_asked(make):
+    large = {"kernel": 1e3 * jnp.eye(2)}
+    states = [one.init(large) for one in (make(0.5), make(0.5, clip_norm=1.0))]
+    # An optimiser that clips has a state of its own for it.
+    assert len(states[0]) == len(states[1]) - 1
+
+
+def test_nesterov_momentum_of_sgd_equals_numpy():
+    def leaf(path, w):
+        m = np.zeros_like(w)
+        for step in range(STEPS):
+            g = doubles(gradients(step))
+            for key in path:
+                g = g[key.key]
+            m = 0.5 * m + g
+            w = w - RATE * (g + 0.5 * m)
+        return w
+
+    found, _ = trajectory(training.sgd(RATE, 0.5, nesterov=True))
+    close(found, jax.tree_util.tree_map_with_path(leaf, doubles(PARAMS)))
+
+
+def test_nesterov_momentum_of_adam_equals_numpy():
+    """Dozat 2016, whose step has the next momentum and this gradient in it."""
+
+    def leaf(path, w):
+        m, v = np.zeros_like(w), np.zeros_like(w)
+        for step in range(STEPS):
+            g = doubles(gradients(step))
+            for key in path:
+                g = g[key.key]
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            ahead = 0.9 * m / (1 - 0.9 ** (step + 2)) + 0.1 * g / (
+                1 - 0.9 ** (step + 1)
+            )
+            w = w - RATE * ahead / (np.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-8)
+        return w
+
+    found, _ = trajectory(training.adam(RATE, nesterov=True))
+    close(found, jax.tree_util.tree_map_with_path(leaf, doubles(PARAMS)))
 
 
 def test_members_differ_in_their_numbers():
@@ -241,7 +284,7 @@ def test_shampoo_descends_with_decay_and_schedule():
     gradient = clipped(0)
     gradient = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), gradient)
     a, _ = direction.update(gradient, direction.init(PARAMS))
-    optimizer = training.shampoo(RATE, None, DECAY, momentum=0.5)
+    optimizer = training.shampoo(RATE, None, DECAY, 1.0, momentum=0.5)
     updates, _ = optimizer.update(gradients(0), optimizer.init(PARAMS), PARAMS)
 
     def expected(path, w, a):

@@ -12,6 +12,7 @@ import pytest
 
 from kd_heuristics import checkpoints, data, models, similarity, training
 from kd_heuristics.runtime import compilation, parallel
+from tests.grouped import grouped
 
 RNG = np.random.RandomState(0)
 SET = data.Dataset(
@@ -105,7 +106,9 @@ def single(index):
 
 
 def train(**options):
-    return training.population(MEMBERS, BATCHES, num_steps=NUM_STEPS, **options)
+    return training.population(
+        MEMBERS, BATCHES, num_steps=NUM_STEPS, **grouped(options)
+    )
 
 
 def assert_members_equal_singles(state, rtol):
@@ -260,7 +263,9 @@ def test_equal_stage_names_are_refused(tmp_path):
             [MEMBERS[0], MEMBERS[0]],
             BATCHES,
             num_steps=1,
-            metrics=training.MetricsFile(tmp_path / "m.jsonl"),
+            logging=training.Logging(
+                metrics=training.MetricsFile(tmp_path / "m.jsonl")
+            ),
         )
 
 
@@ -279,7 +284,11 @@ def test_a_diverging_member_is_recorded_and_leaves_the_others_alone(tmp_path):
         training.population(wild, BATCHES, num_steps=NUM_STEPS)
     file = training.MetricsFile(tmp_path / "m.jsonl")
     state = training.population(
-        wild, BATCHES, num_steps=NUM_STEPS, on_nonfinite="record", metrics=file
+        wild,
+        BATCHES,
+        num_steps=NUM_STEPS,
+        on_nonfinite="record",
+        logging=training.Logging(metrics=file),
     )
     assert file.read("wild")[-1]["loss"] is None
     assert file.read("member 0")[-1]["loss"] is not None
@@ -294,9 +303,9 @@ def test_members_that_cannot_be_shared_out_are_refused():
     mesh = parallel.mesh(2)
     shared = {"num_steps": 1, "mesh": mesh, "spread": "members"}
     with pytest.raises(ValueError, match="3 members cannot be shared out among 2"):
-        training.population([MEMBERS[0]] * 3, BATCHES, **shared)
+        training.population([MEMBERS[0]] * 3, BATCHES, **grouped(shared))
     with pytest.raises(ValueError, match="all members run at once, got at_once=1"):
-        training.population(MEMBERS[:2], BATCHES, at_once=1, **shared)
+        training.population(MEMBERS[:2], BATCHES, at_once=1, **grouped(shared))
     with pytest.raises(ValueError, match="did you mean 'members'"):
         training.population(MEMBERS[:2], BATCHES, num_steps=1, spread="member")
 
@@ -309,7 +318,7 @@ def test_evaluations_are_of_each_member_or_a_number(shape):
             MEMBERS[:2],
             BATCHES,
             num_steps=1,
-            evaluate=lambda state: {"top": np.ones(shape)},
+            logging=training.Logging(evaluate=lambda state: {"top": np.ones(shape)}),
         )
 
 

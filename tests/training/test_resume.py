@@ -13,6 +13,7 @@ import pytest
 
 from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.runtime import interrupts
+from tests.grouped import grouped
 
 OPTIMIZER = training.sgd(0.05, 0.9)
 
@@ -40,14 +41,16 @@ def fit(folder, **options):
         {"count": jnp.int32(0)},
         OPTIMIZER,
         batches,
-        directory=folder / "checkpoints",
-        **{
-            "metrics": training.MetricsFile(folder / "metrics.jsonl"),
-            "num_steps": 20,
-            "log_every_steps": 5,
-            "keep_steps": [0, 5],
-        }
-        | options,
+        **grouped(
+            {
+                "metrics": training.MetricsFile(folder / "metrics.jsonl"),
+                "num_steps": 20,
+                "log_every_steps": 5,
+                "keep_steps": [0, 5],
+            }
+            | options,
+            directory=folder / "checkpoints",
+        ),
     )
 
 
@@ -170,7 +173,7 @@ def test_lost_lines_are_refused(tmp_path, whole):
 @pytest.mark.parametrize("every", [1, 3])
 def test_asked_to_stop_it_saves_within_a_call(tmp_path, stop, every):
     """Lines that are means over calls before and after are the same to the bit."""
-    options = {"steps_per_call": 2, "checkpoint_every_logs": every, "keep_last": 9}
+    options = {"steps_per_call": 2, "save_every_logs": every, "keep_last": 9}
     reference = fit(tmp_path / "whole", **options)
 
     def ask(steps, loss, seen=[0]):  # noqa: B006 - a fresh list a test
@@ -246,7 +249,7 @@ def members(folder, seeds=(0, 1), **options):
     file = training.MetricsFile(folder / "metrics.jsonl")
     directory = folder / "checkpoints"
     return training.population(
-        own, batches, metrics=file, directory=directory, **options
+        own, batches, **grouped(options, metrics=file, directory=directory)
     )
 
 
@@ -358,7 +361,7 @@ def test_another_seed_or_rate_is_said(tmp_path, case):
         }
         options = {"num_steps": num_steps, "log_every_steps": 2, "stage": "own"}
         own |= {"batches": batches, "directory": tmp_path} | options | changed
-        return training.fit(**own)
+        return training.fit(**grouped(own))
 
     first, second, words = OTHERS[case]
     train(2, **first)

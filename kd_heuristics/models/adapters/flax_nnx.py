@@ -11,6 +11,7 @@ from kd_heuristics.models.adapters.functions import as_logits
 from kd_heuristics.models.adapters.naming import Naming
 from kd_heuristics.models.network import Network, check_images
 from kd_heuristics.runtime.compiled import once
+from kd_heuristics.runtime.leaves import is_key
 from kd_heuristics.similarity import capture
 
 
@@ -157,7 +158,7 @@ def _reseeded(streams, key):
     counter = itertools.count()
 
     def fresh(leaf):
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if not is_key(leaf):
             return jnp.zeros(leaf.shape, leaf.dtype)  # draws so far
         own = jax.random.fold_in(key, next(counter))
         return jax.random.split(own, leaf.shape) if leaf.shape else own

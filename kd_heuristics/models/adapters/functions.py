@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_heuristics.models.network import Network
+from kd_heuristics.runtime.leaves import described
 
 PyTree = Any
 
@@ -84,7 +85,7 @@ def as_logits(name: str, logits: Any, images: jax.Array) -> jax.Array:
     elif len(shape) != 2 or shape[0] != images.shape[0]:
         found = str(list(shape))
     elif not jnp.issubdtype(logits.dtype, jnp.floating):
-        found = f"{logits.dtype}{list(shape)}"
+        found = described(logits)
     else:
         return logits.astype(jnp.float32)
     raise ValueError(

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kd_heuristics.runs.code_identity import places, syntax
 from kd_heuristics.runs.code_identity.syntax import Source
 
@@ -99,6 +101,8 @@ def _defining(thing, waiting: list) -> Iterator[Source]:
     name = thing.__module__
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
+    if file is not None and not Path(file).is_file():
+        file = None  # a script from standard input
     if name == "__main__":  # python -m experiments.sgdr, or python mine.py
         spec = getattr(module, "__spec__", None)
         name = spec.name if spec else Path(file).stem if file else name
@@ -110,21 +114,51 @@ def _defining(thing, waiting: list) -> Iterator[Source]:
 
 
 def _in_notebook(thing, waiting: list) -> Source:
-    """A function or class that a notebook or a prompt defines."""
+    """Reads a function or class that a notebook, a prompt or standard input defines.
+
+    Its digest covers the plain values that it takes from outside: defaults, and globals
+    that are numbers, text or tuples of these.
+    """
     name = f"__main__.{thing.__qualname__}"
-    names = getattr(thing, "__globals__", {})
+    names = vars(sys.modules["__main__"]) | getattr(thing, "__globals__", {})
+    methods = vars(thing).values() if inspect.isclass(thing) else [thing]
+    functions = [f for f in map(inspect.unwrap, methods) if inspect.isfunction(f)]
+    outside: list[Any] = [(f.__defaults__, f.__kwdefaults__) for f in functions]
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     except (OSError, TypeError, SyntaxError):  # typed at a prompt
-        code = getattr(thing, "__code__", None)
-        words = repr((code.co_code, code.co_names)) if code else name
-        digest = hashlib.sha256(words.encode()).hexdigest()
-        return Source(name, False, digest, (), {})
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        codes = [code for f in functions for code in _codes(f.__code__)]
+        tree = ast.Module([], [])
+        used = {used for code in codes for used in code.co_names}
+        outside += [(code.co_code, code.co_names, code.co_consts) for code in codes]
     values = {key: names[key] for key in sorted(used & {*names})}
     imported = {k: v.__name__ for k, v in values.items() if inspect.ismodule(v)}
     waiting += [v for k, v in values.items() if k not in imported and callable(v)]
-    return syntax.read(name, tree, False, imported)
+    source = syntax.read(name, tree, False, imported)
+    words = f"{source.digest} {_plain(outside)} {_plain(values)}"
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()
+    return dataclasses.replace(source, digest=digest)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yields the code of a function and of those defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _plain(value: Any) -> str:
+    """Returns numbers and text as words, also those in collections; "" for others."""
+    if isinstance(value, Mapping):
+        return str([(key, _plain(item)) for key, item in value.items()])
+    if isinstance(value, frozenset):
+        return str(sorted(map(_plain, value)))
+    if isinstance(value, list | tuple):
+        return str([_plain(item) for item in value])
+    plain = bool | int | float | complex | str | bytes | np.generic | type(None)
+    return repr(value) if isinstance(value, plain) else ""
 
 
 def _resolve(path: str) -> str | None:

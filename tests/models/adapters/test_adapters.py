@@ -25,7 +25,7 @@ def trained(request, tmp_path_factory):
         cases.batches,
         num_steps=cases.STEPS,
         seed=cases.SEED,
-        directory=directory,
+        checkpoints=training.Checkpoints(directory=directory),
     )
     return case, classifier, variables, state, directory
 

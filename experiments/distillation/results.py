@@ -1,0 +1,112 @@
+"""Numbers and verdicts of a run of the distillation study."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from experiments.common import maps
+from experiments.common.study import looks
+from experiments.distillation.claims import claims, deep, late_minus_early
+from experiments.distillation.config import Config
+from experiments.distillation.networks import Networks
+from kd_heuristics.runs import judge_all, summary
+
+
+def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
+    """Returns the numbers with seeds and spread, and the verdicts on the claims."""
+    per_layer = {
+        kind: {
+            words: {
+                layer: summary(rows)
+                for layer, rows in zip(nets.layers, values.mean(1).T, strict=True)
+            }
+            for words, values in (("absolute", np.abs(change)), ("signed", change))
+        }
+        for kind, change in changes(config, arrays).items()
+    }
+    return {
+        "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
+        "final_test_accuracy": {
+            arm: summary(arrays[f"{arm}/test_accuracy"][:, -1])
+            for arm in ("teacher", *config.arms)
+        },
+        "pairs": {
+            "hint": [nets.guided, nets.hint],
+            **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
+        },
+        "change_of_similarity": per_layer,
+        "similarities_by_measure": maps.by_measure(
+            functools.partial(similarities, config, arrays), config.measure
+        ),
+        "claims": judge_all(
+            claims(config), statistics(config, arrays), looks=looks(config)
+        ),
+    }
+
+
+def compared(config: Config) -> tuple[str, ...]:
+    """Names of the maps: the arms, then the nulls."""
+    second = "second/distilled", "second/independent"
+    return *config.arms, "other_independent", *second
+
+
+def changes(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Computes signed differences of maps, [seeds, teacher layers, student layers]."""
+    independent = arrays["map/independent"]
+    arms = {
+        arm: arrays[f"map/{arm}"] - independent
+        for arm in config.arms
+        if arm != "independent"
+    }
+    return arms | {
+        # A student shares its start and batches with the independent one of its seed.
+        # The null shares neither; compare it with "unpaired", which shares neither too.
+        "null": arrays["map/other_independent"] - independent,
+        "unpaired": arrays["map/other_independent"] - arrays[f"map/{config.distilled}"],
+        "second teacher": arrays["map/second/distilled"]
+        - arrays["map/second/independent"],
+    }
+
+
+def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
+    """Computes the statistics of the claims, one value per seed."""
+    final = {
+        arm: arrays[f"{arm}/test_accuracy"][:, -1]
+        for arm in ("independent", config.distilled)
+    }
+    return {
+        "accuracy, distilled minus independent": (
+            100 * (final[config.distilled] - final["independent"])
+        ),
+        **similarities(config, arrays),
+    }
+
+
+def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
+    """Computes the statistics of the maps whose names end in `kind`."""
+    seen = {f"map/{name}": arrays[f"map/{name}{kind}"] for name in compared(config)}
+    found = changes(config, seen)
+    fc = deep(list(arrays["layers"]))
+    change = found[config.distilled]
+
+    def size(values, columns):
+        return np.abs(values)[..., columns].mean((1, 2))
+
+    def signed(values):
+        return values[..., fc].mean((1, 2))
+
+    return {
+        "change of FC layers minus change of convolutions": (
+            size(change, fc) - size(change, ~fc)
+        ),
+        "FC layers: change towards late minus towards early layers": late_minus_early(
+            change[..., fc]
+        ),
+        "FC layers: distance to another start, distilled minus independent": (
+            size(found["unpaired"], fc) - size(found["null"], fc)
+        ),
+        "FC layers: change towards the teacher minus towards another": (
+            signed(change) - signed(found["second teacher"])
+        ),
+    }

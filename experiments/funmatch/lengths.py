@@ -1,0 +1,47 @@
+"""How many steps each training of a FunMatch run takes."""
+
+from experiments.funmatch.config import Config, name
+from kd_heuristics import data, training
+
+
+def steps(config: Config, epochs: int, num_examples: int) -> int:
+    """The steps of some epochs of a set."""
+    return epochs * data.steps_per_epoch(num_examples, config.batch_size)
+
+
+def trainings(
+    config: Config, num_examples: int, teacher_examples: int
+) -> dict[str, tuple[int, int]]:
+    """Steps and seeds of each training, `{stage: (steps, seeds)}`, students first.
+
+    Args:
+      config: of the study.
+      num_examples: training images of the students.
+      teacher_examples: training images of the networks that learn from labels.
+    """
+    found = {
+        name(arm, setting.epochs): (steps(config, setting.epochs, num_examples), seeds)
+        for arm in config.arms
+        for setting, seeds in config.plan(arm)
+    }
+    on_labels = {
+        "teacher": config.teacher_weights is None,
+        "second-teacher": "ensemble" in config.arms and config.second_weights is None,
+        "pretraining": "pretrained" in config.arms and config.student_weights is None,
+    }
+    for stage, trained in on_labels.items():
+        if trained:
+            found[stage] = steps(config, config.teacher_epochs, teacher_examples), 1
+    return found
+
+
+def check(config: Config, num_examples: int, teacher_examples: int) -> None:
+    """Raises ValueError if the warmup does not fit into each training."""
+    for length, _ in trainings(config, num_examples, teacher_examples).values():
+        training.warmup_cosine(length, config.warmup_steps)
+
+
+def total(config: Config, num_examples: int, teacher_examples: int) -> int:
+    """The steps of all trainings and seeds, the length of the bar."""
+    lengths = trainings(config, num_examples, teacher_examples)
+    return sum(length * seeds for length, seeds in lengths.values())

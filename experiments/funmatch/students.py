@@ -1,0 +1,172 @@
+"""Trains the students of the FunMatch study."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.common.study import StudyRun
+from experiments.funmatch import lessons, optimizers, sets
+from experiments.funmatch.arms import ARMS, Arm, Setting
+from experiments.funmatch.config import Config, name
+from experiments.funmatch.held import HeldOut
+from experiments.funmatch.materials import Materials
+from experiments.funmatch.teachers import Teachers
+from kd_heuristics import data, distill, training
+
+
+def train_students(
+    run: StudyRun,
+    its: Materials,
+    taught_by: Teachers,
+    held: HeldOut,
+    arm_name: str,
+    setting: Setting,
+    seeds: int,
+) -> dict[str, np.ndarray]:
+    """Trains an arm at one length and evaluates it; `{"mix@8/kl": [seeds, points]}`."""
+    config, arm = run.config, ARMS[arm_name]
+    stage, steps = name(arm_name, setting.epochs), its.steps(setting.epochs)
+    objective = lesson(run, its, taught_by, arm, setting)
+    run.progress.stage(stage)
+    drawn = range(config.first_seed, config.first_seed + seeds)
+    members = []
+    for seed in drawn:
+        start = (
+            taught_by.pretrained
+            if arm.init == "pretrained"
+            else its.start(arm.family, seed, student_size(config, arm))
+        )
+        assert start is not None, f"{arm_name} has no pretrained student"
+        members.append(
+            training.Member(
+                objective=objective,
+                params=start[0],
+                batch_stats=start[1],
+                optimizer=optimizers.create(
+                    config, arm.optimizer, setting.rate, setting.decay, steps
+                ),
+                seed=seed,
+                stage=f"{stage}-seed{seed}",
+            )
+        )
+    measure = functools.partial(
+        held.metrics, its.classifiers[arm.family], student_size(config, arm)
+    )
+    whose = "train" if arm.images == "own" else "others"
+    state = run.population(
+        stage,
+        members,
+        its.sets.batches(whose, view(its, arm), config.first_seed),
+        num_steps=steps,
+        log_every_steps=max(1, steps // config.points),
+        evaluate=functools.partial(measure, "validation"),
+        **its.training_options,
+    )
+    found = logged(run, [member.stage for member in members])
+    found = found | measure("test", state) | {"step": found["step"][0].astype(int)}
+    return {f"{stage}/{key}": value for key, value in found.items()}
+
+
+def logged(run: StudyRun, stages: list[str]) -> dict[str, np.ndarray]:
+    """All metrics that some trainings logged, `{name: float [stages, points]}`."""
+    lines = [run.metrics.read(stage) for stage in stages]
+    return {
+        key: np.array([[row[key] for row in own] for own in lines], np.float64)
+        for key in lines[0][0]
+        if key != "stage"
+    }
+
+
+def student_size(config: Config, arm: Arm) -> int:
+    """Pixels a side of what the student sees."""
+    return config.teacher_size if arm.full_size else config.student_size
+
+
+def view(its: Materials, arm: Arm) -> data.views.View:
+    """Which pixels teacher and student of an arm see."""
+    return its.view(
+        arm.view,
+        teacher_size=its.config.teacher_size,
+        student_size=student_size(its.config, arm),
+        mixup=arm.mixup,
+    )
+
+
+def lesson(
+    run: StudyRun, its: Materials, taught_by: Teachers, arm: Arm, setting: Setting
+) -> Any:
+    """What a student of an arm minimises."""
+    student, seen = its.classifiers[arm.family], view(its, arm)
+    if arm.labels:
+        return lessons.Labels(student, seen)
+    return jax.tree_util.Partial(
+        lessons.Matching(student, seen),
+        jnp.float32(setting.temperature),
+        teacher_of(run, its, taught_by, arm, setting),
+    )
+
+
+def teacher_of(
+    run: StudyRun, its: Materials, taught_by: Teachers, arm: Arm, setting: Setting
+) -> distill.Teacher:
+    """An arm's teacher, as a function of what its view shows."""
+    network = its.classifiers["teacher"]
+    # A stream cuts what a fixed teacher sees, which is the same at every step.
+    online = its.config.streamed and arm.view != "fix/ic_ens"
+    if arm.view.startswith("fix/") and not online:
+        of_pixels = distill.Teacher(lessons.Looks(network), taught_by.first)
+        return distill.stored(targets(run, its, of_pixels, arm, setting))
+    own = distill.Teacher(lessons.Sees(network), taught_by.first)
+    if not arm.ensemble:
+        return own
+    other = distill.Teacher(lessons.Sees(network, "student"), taught_by.second)
+    return distill.mean_of_logits([own, other])
+
+
+def targets(
+    run: StudyRun, its: Materials, teacher: distill.Teacher, arm: Arm, setting: Setting
+) -> Any:
+    """Stored logits [n, classes] of the training images."""
+    config, train = its.config, its.sets.in_memory()
+    if arm.view == "fix/ic_ens":
+        count = crops(config, arm, setting)
+        run.progress.stage(f"targets of {count} crops an image")
+        file = f"targets-{count}-{setting.temperature:g}.npz"
+        return data.ensemble_targets(
+            teacher,
+            train,
+            view(its, arm),
+            crops=count,
+            temperature=setting.temperature,
+            batch_size=config.eval_batch_size,
+            path=run.folder.path / "stages" / file,
+        )
+    return sets.logits(
+        teacher,
+        train,
+        config.eval_batch_size,
+        config.teacher_size,
+        config.fraction,
+        "whole" if arm.view == "fix/rs" else "central",
+        its.mesh,
+    )
+
+
+def crops(config: Config, arm: Arm, setting: Setting) -> int:
+    """Crops over which an arm's stored targets are averaged."""
+    return setting.epochs if arm.equal_forwards else config.ensemble_crops
+
+
+def teacher_forwards(its: Materials, arm: Arm, setting: Setting) -> int:
+    """How many images the teachers of one student see, in all."""
+    config = its.config
+    if arm.labels:
+        return 0
+    if arm.view == "fix/ic_ens":
+        return crops(config, arm, setting) * its.sets.num_examples
+    if arm.view.startswith("fix/") and not config.streamed:
+        return its.sets.num_examples
+    return its.steps(setting.epochs) * config.batch_size * (1 + arm.ensemble)

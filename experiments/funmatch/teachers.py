@@ -1,0 +1,131 @@
+"""Trains or loads the teachers of a FunMatch run, and the pretrained student."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from experiments.common.study import StudyRun
+from experiments.funmatch import lengths, lessons, optimizers
+from experiments.funmatch.config import Config
+from experiments.funmatch.materials import Materials
+from kd_heuristics import distill, runs, training
+from kd_heuristics.models import bit_weights
+from kd_heuristics.runtime import files
+
+PyTree = Any
+SEED = 10_000  # added to a seed: no teacher shares a student's start or batches
+DECAY = 1e-4  # of kernels, in training on labels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Teachers:
+    """Trained networks that the students need.
+
+    Attributes:
+      first: variables of the teacher.
+      second: variables of the ensemble's other teacher; None if no arm needs it.
+      pretrained: parameters and statistics at which the arm "pretrained" starts; None
+        if it does not run.
+    """
+
+    first: PyTree
+    second: PyTree | None
+    pretrained: tuple[PyTree, PyTree] | None
+
+
+def check_files(config: Config) -> None:
+    """Raises RunError if weights that the arms need are missing."""
+    needed = [config.teacher_weights]
+    if "ensemble" in config.arms:
+        needed.append(config.second_weights)
+    if "pretrained" in config.arms:
+        needed.append(config.student_weights)
+    for path in needed:
+        if path is not None and not files.path(path).exists():
+            raise runs.RunError(
+                f"the weights {path} are not there; download the file from "
+                "gs://bit_models, or give another path in the preset's fields"
+            )
+
+
+def prepare(run: StudyRun, its: Materials) -> Teachers:
+    """Loads or trains the networks that the arms of the config need."""
+    config = run.config
+    first = load_or_train(
+        run, its, "teacher", config.teacher_weights, config.teacher_size
+    )
+    second = pretrained = None
+    if "ensemble" in config.arms:
+        second = load_or_train(
+            run, its, "second-teacher", config.second_weights, config.student_size
+        )
+    if "pretrained" in config.arms:
+        variables = load_or_train(
+            run, its, "pretraining", config.student_weights, config.student_size
+        )
+        pretrained = variables["params"], variables.get("batch_stats", {})
+    return Teachers(first=first, second=second, pretrained=pretrained)
+
+
+def load_or_train(
+    run: StudyRun, its: Materials, stage: str, path: str | None, size: int
+) -> PyTree:
+    """Variables from a file, or from training on labels if there is no path."""
+    family = "student" if stage == "pretraining" else "teacher"
+    if path is None:
+        return train_on_labels(run, its, stage, family, size)
+    # A pretrained student keeps its new head: the file's classes are others.
+    return load(its, path, family, size, "keep" if family == "student" else "load")
+
+
+def train_on_labels(
+    run: StudyRun, its: Materials, stage: str, family: str, size: int
+) -> PyTree:
+    """Variables of a network trained on the labels of all training images."""
+    config = run.config
+    run.progress.stage(f"training {stage}")
+    seed = SEED + config.first_seed
+    view = its.view(config.teacher_view, teacher_size=size)
+    params, batch_stats = its.start(family, seed, size)
+    steps = lengths.steps(config, config.teacher_epochs, its.sets.teacher_examples)
+    state = training.fit(
+        lessons.Labels(its.classifiers[family], view),
+        params,
+        batch_stats,
+        optimizers.create(config, "adam", config.teacher_rate, DECAY, steps),
+        its.sets.batches("whole", view, seed),
+        num_steps=steps,
+        seed=seed,
+        log_every_steps=max(1, steps // config.points),
+        stage=stage,
+        metrics=run.metrics,
+        directory=run.folder.training(stage, run.by),
+        batch_norm=config.batch_norm,
+        on_nonfinite=config.on_nonfinite,
+        progress=run.progress.advance,
+        **its.training_options,
+    )
+    variables = training.with_stats(state.params, state.batch_stats)
+    # Other runs, for example those of a sweep, read it with --teacher-weights.
+    distill.transfer.save_npz(run.folder.checkpoints(f"{stage}.npz"), variables)
+    return variables
+
+
+def load(its: Materials, path: str, family: str, size: int, head: str) -> PyTree:
+    """Variables from a released file, or from one that `train_on_labels` wrote.
+
+    Raises:
+      RunError: the head is to be loaded, and the file's classes are others.
+    """
+    variables = training.with_stats(*its.start(family, 0, size))
+    with np.load(files.path(path), allow_pickle=False) as file:
+        released = "params/fc/kernel" not in file
+    if released:
+        return bit_weights.load(path, variables, head)  # pyrefly: ignore
+    tree, kept = distill.transfer.adapt(variables, distill.transfer.load_npz(path))
+    if kept and head == "load":
+        raise runs.RunError(
+            f"the weights {path} are of other classes: {', '.join(kept)}"
+        )
+    return tree

@@ -1,0 +1,90 @@
+"""The numbers of a run of the warmup study, and the verdicts."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.common import maps
+from experiments.common.study import looks
+from experiments.warmup.claims import claims, difference
+from experiments.warmup.config import Config
+from experiments.warmup.layers import in_fc, kernels, random_layers
+from kd_heuristics.runs import judge_all, summary
+
+Numbers = dict[str, np.ndarray]
+
+
+def results(
+    config: Config, arrays: Mapping[str, Any], seeds: list[int], params: Any
+) -> dict[str, Any]:
+    """The numbers of the study, each with its seeds and spread, and the verdicts.
+
+    `params` are the initial ones of the first seed.
+    """
+    accuracy = {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
+    early = config.warmup_epochs - 1
+    numbers: dict[str, Numbers] = {
+        "early accuracy": {arm: values[:, early] for arm, values in accuracy.items()},
+        "final accuracy": {arm: values[:, -1] for arm, values in accuracy.items()},
+        "FC similarity": _similarities(config, arrays, "_fc"),
+        "convolution similarity": _similarities(config, arrays, "_conv"),
+    }
+    statistics = {}
+    for name, values in numbers.items():
+        scale = 100 if name.endswith("accuracy") else 1  # shares, and points
+        found = _differences(name, values)
+        statistics |= {key: scale * value for key, value in found.items()}
+    return {
+        "seeds": seeds,
+        "arms": {
+            arm: {name: summary(values[arm]) for name, values in numbers.items()}
+            for arm in config.arms
+        },
+        "frozen_at_random": _frozen_at_random(config, params),
+        "similarities_by_measure": maps.by_measure(
+            lambda kind: _differences(
+                "FC similarity", _similarities(config, arrays, "_fc", kind)
+            ),
+            config.measure,
+        ),
+        "claims": judge_all(claims(config), statistics, looks=looks(config)),
+    }
+
+
+def _similarities(
+    config: Config, arrays: Mapping[str, Any], ending: str, kind: str = ""
+) -> Numbers:
+    """Mean similarity of layers before and after the warmup, by arm.
+
+    `ending` of their names chooses the layers; `kind` is a suffix of the maps' names,
+    as in `maps.by_measure`.
+    """
+    of = [i for i, name in enumerate(arrays["layers"]) if name.endswith(ending)]
+    return {
+        arm: np.diagonal(maps_of_arm, axis1=1, axis2=2)[:, of].mean(1)
+        for arm in config.arms
+        for maps_of_arm in [arrays[f"{arm}/similarity{kind}"]]
+    }
+
+
+def _differences(name: str, values: Numbers) -> Numbers:
+    """The differences of a number between all pairs of arms, [seeds] each."""
+    return {
+        difference(name, a, b): values[a] - values[b]
+        for a, b in itertools.permutations(values, 2)
+    }
+
+
+def _frozen_at_random(config: Config, params: Any) -> dict[str, Any]:
+    """The layers of the arm "freeze_random", and their size beside the FC stack's."""
+    chosen = random_layers(params, config.first_seed)
+    sizes = {layer: kernel.size for layer, kernel in kernels(params).items()}
+    return {
+        "layers": sorted(chosen),
+        "parameters": {
+            "fc": sum(size for layer, size in sizes.items() if in_fc(layer)),
+            "random": sum(size for layer, size in sizes.items() if layer in chosen),
+        },
+    }
