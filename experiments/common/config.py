@@ -1,11 +1,19 @@
 """What the configs of all studies have."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
+import jax
+
 from experiments.common import fields
-from kd_heuristics import data, models
+from kd_heuristics import data, models, training
 from kd_heuristics.runtime import nearest
+
+
+def every_leaf(params: Any) -> Any:
+    """A tree of the form of `params` that is true everywhere."""
+    return jax.tree.map(lambda _: True, params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,8 @@ class Common:
     """Examples of a training step."""
     eval_batch_size: fields.Count = 500
     """Examples at a time in evaluation."""
+    decayed: Literal["all", "kernels"] = "kernels"
+    """Parameters that weight decay acts on: all, or kernels alone."""
     smallest_effect: fields.Positive = 0.005
     """Smallest difference that counts, of accuracy and of similarity."""
     members_at_once: fields.Count | None = None
@@ -70,6 +80,11 @@ class Common:
     def resolved(self) -> Any:
         """The config with the fields that follow from others; what a study sees."""
         return fields.resolved(self)
+
+    @property
+    def decay_mask(self) -> Callable[[Any], Any]:
+        """Selects the leaves that weight decay acts on, as optax takes it."""
+        return training.kernels if self.decayed == "kernels" else every_leaf
 
     @property
     def how(self) -> dict[str, Any]:

@@ -55,8 +55,8 @@ class Config(common.WithVgg):
     # Its sums over units are large at the start.
     first_stage_clip_norm: fields.Positive = 1.0
     """Largest global norm of the gradient in the first stage."""
-    measure: Literal["svcca", "cca", "pwcca", "cka", "debiased_cka", "google_cca"] = (
-        "svcca"
+    measure: Literal["google_cca", "svcca", "cca", "pwcca", "cka", "debiased_cka"] = (
+        "google_cca"
     )
     """Measure of similarity."""
     # The paper's own map differs by 0.005 to 0.04 in the layers it speaks of.

@@ -15,15 +15,21 @@ def sgd(config: Config) -> Callable:
 
     def make(rates, weight_decay, clip_norm):
         rate = functools.partial(operator.getitem, rates)
-        return training.sgd(rate, config.momentum, weight_decay, clip_norm)
+        return training.sgd(
+            rate, config.momentum, weight_decay, clip_norm, mask=config.decay_mask
+        )
 
     return make
 
 
-def adam(rates, weight_decay, clip_norm):
-    """Adam of mode B: clips gradients, then adds the decay of kernels, as in `sgd`."""
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
-        optax.add_decayed_weights(weight_decay, mask=training.kernels),
-        optax.adam(functools.partial(operator.getitem, rates)),
-    )
+def adam(config: Config) -> Callable:
+    """Adam of mode B: clips gradients, then adds the decay, as in `sgd`."""
+
+    def make(rates, weight_decay, clip_norm):
+        return optax.chain(
+            optax.clip_by_global_norm(clip_norm),
+            optax.add_decayed_weights(weight_decay, mask=config.decay_mask),
+            optax.adam(functools.partial(operator.getitem, rates)),
+        )
+
+    return make

@@ -94,7 +94,7 @@ def train(
     config, its, trained = run.config, tasks[group], members(run, group)
     names = dict.fromkeys(mode for mode, _ in trained)
     run.progress.stage(f"training modes {', '.join(names)}")
-    make = optimizers.adam if group == "adam" else optimizers.sgd(config)
+    make = (optimizers.adam if group == "adam" else optimizers.sgd)(config)
     population = []
     for mode, seed in trained:
         params, batch_stats = start(config, its, mode, seed)

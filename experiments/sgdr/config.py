@@ -14,8 +14,9 @@ ARMS = ("sgdr", "step", "cosine")
 Pair = tuple[fields.Natural, fields.Natural]
 Pairs = tuple[Pair, ...]
 Side = Annotated[int, Ge(2)]
-# Rate, drops and length are open in the paper: its author's later code has these.
-_PAPER_CHAIN = paths.Chain(epochs=101, rate=0.1, drops_epochs=(45 / 101, 80 / 101))
+# Rate and length are open in the paper: its author's later code has these. The drops
+# in that code never act.
+_PAPER_CHAIN = paths.Chain(epochs=101, rate=0.1, drops_epochs=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class Config(common.WithVgg):
     restarts: Literal["epoch", "step"] = "epoch"
     """When the rate is set: "step" restarts exactly, "epoch" sets it once an epoch.
     With "epoch", as in the paper, each cycle also holds its end value for one."""
+    # On biases and batch norm too, as in the code of the paper's first author.
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters that weight decay acts on: all, or kernels alone."""
     drops_epochs: fields.Drops = (0.3, 0.75)
     """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
@@ -120,6 +124,20 @@ class Config(common.WithVgg):
             "map_pairs": fields.given(self.map_pairs, compared),
         }
 
+    @property
+    def last_minimum(self) -> int:
+        """The epoch, from 0, at the end of which SGDR's rate was last at its lowest.
+
+        Accuracies are compared there: amid a cycle the rate is high.
+        """
+        restarts = schedules.sgdr_restarts(
+            self.resolved.period_epochs,
+            self.mult,
+            self.epochs + 1,
+            inclusive=self.restarts == "epoch",
+        )
+        return max((r - 1 for r in restarts), default=self.epochs - 1)
+
     def pairs(self, arm: str) -> tuple[Pair, ...]:
         """The pairs of an arm; the cosine's have SGDR's epochs."""
         config = self.resolved
@@ -129,8 +147,13 @@ class Config(common.WithVgg):
         """The learning rate of an arm, a function of the step."""
         config = self.resolved
         steps = self.epochs * steps_per_epoch
-        if arm == "cosine":
+        if arm == "cosine" and self.restarts == "step":
             return schedules.cosine_decay(self.peak_rate, steps, self.end_rate)
+        if arm == "cosine":
+            whole = schedules.cosine_decay(
+                self.peak_rate, self.epochs - 1, self.end_rate
+            )
+            return schedules.per_epoch(whole, steps_per_epoch)
         if arm == "step":
             drops = [epoch * steps_per_epoch for epoch in config.drops_epochs]
             return schedules.step_decay(self.peak_rate, drops, self.drop_factor)
@@ -154,6 +177,7 @@ _SMALL = Config(
     width=0.125,
     classifier_width=64,
     dropout_rate=0.0,
+    decayed="kernels",
     batch_size=32,
     peak_rate=0.02,
     clip_norm=1.0,

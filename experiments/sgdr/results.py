@@ -24,7 +24,8 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         {"arm": arm, "epochs": [*pair]} | {key: summary(v) for key, v in row.items()}
         for (arm, pair), row in rows.items()
     ]
-    final = {arm: arrays[f"{arm}/test_accuracy"][:, -1] for arm in ARMS}
+    at = config.last_minimum
+    final = {arm: arrays[f"{arm}/test_accuracy"][:, at] for arm in ARMS}
     similarities = functools.partial(_similarities, arrays)
     statistics = {
         **_barriers(config, rows),
@@ -35,6 +36,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
     }
     return {
         "seeds": seeds,
+        "accuracy_after_epoch": at,
         "final_test_accuracy": {arm: summary(value) for arm, value in final.items()},
         "pairs": pairs,
         "similarities": {k: summary(v) for k, v in similarities().items()},

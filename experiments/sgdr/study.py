@@ -96,6 +96,7 @@ def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray
             config.momentum,
             config.weight_decay,
             config.clip_norm,
+            mask=config.decay_mask,
         )
 
     def test(state):

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import optax
 
 from experiments.common import config as common
 from experiments.common import fields
 from kd_heuristics import schedules
 from kd_heuristics.runtime import nearest
 
+STAIRS = 20  # with fewer epochs of warmup the rate is set every step, not every epoch
 NEVER = 2**30  # a step that no run reaches
 
 
@@ -75,6 +77,9 @@ class Config(common.WithVgg):
     To extend a finished run, also give its warmup_epochs and drops_epochs."""
     warmup_epochs: fields.Length = 1 / 15
     """Epochs of the warmup. A float is a share of `epochs`."""
+    # On biases and batch norm too, as in the code of the paper's first author.
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters that weight decay acts on: all, or kernels alone."""
     init_rate: fields.NotNegative = 0.0005
     """Learning rate at which the warmup starts."""
     drops_epochs: fields.Drops = (0.2, 0.4, 0.5)
@@ -120,9 +125,14 @@ class Config(common.WithVgg):
         )
         count = np.arange(self.epochs * steps_per_epoch)
         table = {
-            kind: np.asarray(schedules.per_epoch(by_epoch, steps_per_epoch)(count))
+            kind: np.array(schedules.per_epoch(by_epoch, steps_per_epoch)(count))
             for kind, by_epoch in (("warm", warm), ("plain", drops))
         }
+        if config.warmup_epochs < STAIRS:
+            steps = config.warmup_epochs * steps_per_epoch
+            target = optax.constant_schedule(drops(config.warmup_epochs))
+            line = schedules.warmup(target, steps, self.init_rate, inclusive=True)
+            table["warm"][:steps] = np.asarray(line(count[:steps]))
         return {
             "fc": table["plain" if arm.warmup == "none" else "warm"],
             "rest": table["warm" if arm.warmup == "all" else "plain"],
@@ -143,6 +153,7 @@ _SMALL = Config(
     width=0.125,
     classifier_width=64,
     dropout_rate=0.0,
+    decayed="kernels",
     batch_size=200,
     rate=0.2,
     small_batch_size=40,

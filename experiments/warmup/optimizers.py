@@ -9,7 +9,7 @@ import optax
 
 from experiments.warmup.config import ARMS, NEVER, Config
 from experiments.warmup.layers import in_convolutions, in_fc, layer_of
-from kd_heuristics import freezing, training
+from kd_heuristics import freezing
 from kd_heuristics.pytrees import leaf_names
 
 
@@ -24,7 +24,7 @@ def shared(chosen: frozenset[str], config: Config) -> Callable:
     def make(rates, clip_norm, starts, length):
         optimizer = optax.chain(
             optax.clip_by_global_norm(clip_norm),
-            optax.add_decayed_weights(config.weight_decay, mask=training.kernels),
+            optax.add_decayed_weights(config.weight_decay, mask=config.decay_mask),
             optax.multi_transform(
                 {
                     group: optax.sgd(

@@ -60,10 +60,7 @@ def empty(
         tuple(jnp.zeros(shift.shape, dtype) for shift in shifts),
         tuple(jnp.zeros(shape[-1], dtype) for shape in shapes),
         tuple(means),
-        tuple(
-            _zeros(len(mean), mean.shape[1], mean.shape[1], mean.dtype, higher)
-            for mean in means
-        ),
+        tuple(_zeros(len(x), x.shape[1], x.shape[1], x.dtype, higher) for x in means),
     )
 
 
