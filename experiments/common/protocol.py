@@ -211,11 +211,8 @@ GOTMARE = {
     "dropout_rate": Entry(OPEN, "section 2.1 names the layers", "the usual rate"),
     "batch_size": Entry(100, "section 2.1"),
     "momentum": Entry(0.9, "section 2.1"),
-    "weight_decay": Entry(
-        "0.0005, on all parameters",
-        "section 2.1; author's later code",
-        "here on the kernels alone",
-    ),
+    "weight_decay": Entry(0.0005, "section 2.1"),
+    "decayed": Entry("all", "author's later code"),
     "clip_norm": Entry(None, "not mentioned"),
 }
 # Of those that compare layers.

@@ -19,11 +19,7 @@ _VGG = {
     "drop_factor": Entry(0.1, "section 4"),
     "epochs": Entry(300, "read off Figure 4"),
     "momentum": Entry(0.9, "section 4"),
-    "weight_decay": Entry(
-        "0.0005, on all parameters",
-        "author's later code",
-        "here on the kernels alone",
-    ),
+    "weight_decay": Entry(0.0005, "author's later code"),
     "arms": Entry(
         ("small", "large", "warmup", "freeze_fc"),
         "Figure 4",
