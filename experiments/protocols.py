@@ -25,9 +25,9 @@ and how the two stand.
 - **not of the paper**: the field concerns our runs alone (seeds, devices, evaluation).
 
 "Author's later code" is public code of a paper's author, not that of the original runs;
-"code" in FunMatch's tables is what its authors released. Values that were read off a
-figure are marked so. `python -m experiments.protocols` writes this page from the presets
-and each study's `protocol.py`. A run's page shows the same table for its own preset.
+"code" in FunMatch's tables is what its authors released. Values read off a figure are
+marked so. `python -m experiments.protocols` writes this page from the presets and each
+study's `protocol.py`. A run's page shows the same table for its own preset.
 """
 
 

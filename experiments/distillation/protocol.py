@@ -10,7 +10,7 @@ ENTRIES = {
     "teacher": Entry(
         "vgg16, one for all students",
         "section 5; one teacher inferred",
-        "a teacher for each seed: the spread includes the teacher's",
+        "a teacher for each seed, so that the spread includes its own",
     ),
     "teacher_width": Entry(1.0, "section 5"),
     "model": Entry("shallow", "section 5"),

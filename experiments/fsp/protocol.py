@@ -42,7 +42,7 @@ _CIFAR10 = {
     "transfer": Entry(
         False, "table 5 is of CUB alone", "half of the classes stand in for ImageNet"
     ),
-    "input_batch_norm": Entry(True, "section 4, Figure 3"),
+    "input_batch_norm": Entry(True, "section 4"),
     "transfer_phase.steps": Entry(30_000, "section 4.3"),
     "transfer_phase.rate": Entry(0.1, "section 4.3"),
     "transfer_phase.drops": Entry((10_000, 20_000), "section 4.3"),
@@ -58,13 +58,13 @@ _CIFAR10 = {
 _CIFAR100 = {
     **_CIFAR10,
     "dataset": Entry("cifar100", "tables 2 and 4"),
-    "padding": Entry(0, "section 4.1.2: no augmentation"),
+    "padding": Entry(0, "section 4.1: no augmentation"),
     "nets": Entry(3, "table 2"),
     "teacher": Entry("resnet32", "tables 2 and 4"),
     "model": Entry("resnet14", "table 4"),
-    "width": Entry(4.0, "section 4.1.2: 4 times the channels of the CIFAR-10 net"),
-    "fsp_phase.steps": Entry(32_000, "section 4.1.2"),
-    "fsp_phase.drops": Entry((16_000, 24_000), "section 4.1.2"),
+    "width": Entry(4.0, "section 4.1: 4 times the channels of the CIFAR-10 net"),
+    "fsp_phase.steps": Entry(32_000, "section 4.1"),
+    "fsp_phase.drops": Entry((16_000, 24_000), "section 4.1"),
     "paper_tables": Entry("table2, table4", "section 4", _CIFAR10["paper_tables"].why),
 }
 _UNUSED = [  # by table 5 with a teacher of ImageNet

@@ -6,10 +6,10 @@ _VGG = {
     **GOTMARE,
     **MAPS,
     **ours("clip_norm"),  # of the arm "clip", which is ours
-    "batch_norm": Entry("global", "section 4: batch norm sees the whole batch"),
+    "batch_norm": Entry("global", "section 4, inferred: true batches of 5000"),
     "model": Entry("vgg11_bn", "section 4"),
     "batch_size": Entry(5000, "section 4"),
-    "micro_batches": Entry(1, "section 4: batch norm sees the whole batch"),
+    "micro_batches": Entry(1, "section 4, inferred: true batches of 5000"),
     "rate": Entry(2.5, "section 4"),
     "small_batch_size": Entry(100, "section 4"),
     "small_rate": Entry(0.05, "section 4"),
