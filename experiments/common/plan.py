@@ -94,10 +94,13 @@ class Plan:
     Attributes:
       sets: name and side of each set of images; None is the set's own side.
       trainings: in order.
+      streamed: whether training images are read while training, so that only held-out
+        ones are in memory.
     """
 
     sets: tuple[tuple[str, int | None], ...]
     trainings: tuple[Training, ...]
+    streamed: bool = False
 
     @property
     def steps(self) -> int:
@@ -117,8 +120,10 @@ class Plan:
         Gradients count as one more tree of parameters; activations do not count.
         """
         images = sum(
-            sum(found.examples.values()) * math.prod(found.shape)
+            count * math.prod(found.shape)
             for found in (data.describe(name, size) for name, size in self.sets)
+            for split, count in found.examples.items()
+            if not (self.streamed and split == "train")
         )
         states = [
             its.state_bytes + 4 * its.members * its.network.parameters

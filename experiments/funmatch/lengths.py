@@ -1,12 +1,18 @@
-"""How many steps each training of a FunMatch run takes."""
+"""How many steps each training of a FunMatch run takes.
+
+As in big_vision, the authors' trainer: epochs * examples / batch size, rounded to the
+nearest. An epoch's incomplete batch takes its other examples from the next epoch.
+"""
 
 from experiments.funmatch.config import Config, name
 from kd_heuristics import data, training
 
+REMAINDER = "carry"
+
 
 def steps(config: Config, epochs: int, num_examples: int) -> int:
     """The steps of some epochs of a set."""
-    return epochs * data.steps_per_epoch(num_examples, config.batch_size)
+    return data.num_steps(epochs, num_examples, config.batch_size, REMAINDER)
 
 
 def trainings(

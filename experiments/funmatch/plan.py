@@ -54,6 +54,7 @@ def plan(config: Config) -> Plan:
     return Plan(
         sets=((config.dataset, config.stored_size), *others),
         trainings=tuple(trainings),
+        streamed=config.streamed,
     )
 
 

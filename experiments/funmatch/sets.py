@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.funmatch.config import Config
+from experiments.funmatch.lengths import REMAINDER
 from kd_heuristics import data
 from kd_heuristics.data.views import View
 from kd_heuristics.runtime import compiled, parallel
@@ -77,7 +78,10 @@ class Sets:
             name = self._config.others if other else self._config.dataset
             return self._stream(name, view, seed)
         return data.train_batches(
-            getattr(self, whose), self._config.batch_size, index=True
+            getattr(self, whose),
+            self._config.batch_size,
+            index=True,
+            remainder=REMAINDER,
         )
 
     def in_memory(self) -> data.Dataset:
@@ -96,6 +100,7 @@ class Sets:
             view=view,
             workers=config.workers,
             on_bad=config.on_bad,
+            remainder=REMAINDER,
             mesh=self._mesh,
         )
 

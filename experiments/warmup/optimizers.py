@@ -9,7 +9,7 @@ import optax
 
 from experiments.warmup.config import ARMS, NEVER, Config
 from experiments.warmup.layers import in_convolutions, in_fc, layer_of
-from kd_heuristics import freezing
+from kd_heuristics import freezing, training
 from kd_heuristics.pytrees import leaf_names
 
 

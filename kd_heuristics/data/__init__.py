@@ -25,6 +25,7 @@ from kd_heuristics.data.augment import (
 from kd_heuristics.data.batches import (
     batch_indices,
     eval_batches,
+    num_steps,
     steps_per_epoch,
     train_batches,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "load",
     "names",
     "normalize",
+    "num_steps",
     "random_crop",
     "random_flip",
     "steps_per_epoch",

@@ -1,6 +1,8 @@
 """Batches as a pure function of seed and step: no iterator whose state gets lost."""
 
 import dataclasses
+import fractions
+import operator
 from collections.abc import Callable
 from typing import SupportsIndex
 
@@ -12,9 +14,13 @@ from jaxtyping import Array, Int32
 from kd_heuristics.data.augment import augment
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.order import permute
-from kd_heuristics.runtime import values
+from kd_heuristics.runtime import nearest, values
 
 Batch = dict[str, jax.Array]
+
+# What happens to examples that do not fill the last batch of an epoch: see
+# `batch_indices`.
+REMAINDERS = ("drop", "carry")
 
 # What the keys of a seed are for. Folded in where others fold in steps, which are below
 # 2^31: no key of ours equals a key that a trainer derives from the same seed.
@@ -28,6 +34,7 @@ def train_batches(
     padding: SupportsIndex = 0,
     flip: bool = False,
     index: bool = False,
+    remainder: str = "drop",
 ) -> Callable[..., Batch]:
     """The endless stream of training batches of a set, `(seed, step) -> batch`.
 
@@ -46,9 +53,10 @@ def train_batches(
       flip: mirrors each image with probability one half.
       index: batches also hold "index", int32 [b]: the examples' places in the set, for
         targets that were stored (`ensemble_targets`, `distill.store`).
+      remainder: "drop" or "carry", see `batch_indices`.
 
     Raises:
-      ValueError: the batch is empty or larger than the set.
+      ValueError: the batch is empty or larger than the set; an unknown remainder.
 
     >>> ten = Dataset(np.zeros((10, 8, 8, 1), np.uint8), np.zeros(10, np.int32), 2)
     >>> train_batches(ten, 4)(0, 0)["images"].shape
@@ -61,6 +69,7 @@ def train_batches(
         values.integer("padding", padding, 0),
         bool(flip),
         bool(index),
+        check_remainder(remainder),
     )
     arrays = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
     return jax.tree_util.Partial(sample, *arrays)
@@ -74,10 +83,11 @@ class _Sample:
     padding: int
     flip: bool
     index: bool
+    remainder: str
 
     def __call__(self, images, labels, seed, step) -> Batch:
         seed = values.seed(seed)
-        chosen = batch_indices(seed, step, len(images), self.batch_size)
+        chosen = batch_indices(seed, step, len(images), self.batch_size, self.remainder)
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
         )
@@ -95,33 +105,73 @@ def batch_indices(
     step: SupportsIndex | jax.Array,
     num_examples: SupportsIndex,
     batch_size: SupportsIndex,
+    remainder: str = "drop",
 ) -> Int32[Array, " b"]:
     """Which examples batch `step` holds: int32 [batch_size].
 
-    Each epoch of num_examples // batch_size steps has a fresh permutation
-    (`order.permute`), of the key of the seed with the epoch's number folded in; the
-    examples of the last, incomplete batch are left out of that epoch.
+    Each epoch has a fresh permutation (`order.permute`), of the key of the seed with
+    the epoch's number folded in. If batch_size divides num_examples, both remainders
+    give the same batches.
 
     Args:
       seed: an integer of at most 32 bits.
       step: steps since the start, from 0.
       num_examples: of the set.
       batch_size: examples a batch.
+      remainder: what happens to examples that do not fill the last batch of an epoch.
+        "drop" leaves them out of that epoch, which has num_examples // batch_size
+        steps. "carry" puts them into a batch with the first examples of the next
+        epoch, as big_vision does (Beyer et al. 2022): it repeats the set before it
+        batches. Over whole epochs each example is then seen equally often, and a batch
+        can hold an example twice only if it spans the end of an epoch.
 
     Raises:
-      ValueError: the batch is empty or larger than the set.
+      ValueError: the batch is empty or larger than the set; an unknown remainder.
 
     >>> first, second = (batch_indices(0, step, 4, 2).tolist() for step in (0, 1))
     >>> sorted(first + second)
     [0, 1, 2, 3]
+    >>> two = [i for step in range(4) for i in batch_indices(0, step, 6, 3, "carry")]
+    >>> sorted(map(int, two))
+    [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     """
     num_examples = values.integer("num_examples", num_examples)
     size = values.integer("batch_size", batch_size, 1)
-    epoch, batch = jnp.divmod(jnp.asarray(step), steps_per_epoch(num_examples, size))
-    key = jax.random.key(values.seed(seed))
-    key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
-    places = batch.astype(jnp.int32) * size + jnp.arange(size, dtype=jnp.int32)
-    return permute(key, places, num_examples)
+    steps = steps_per_epoch(num_examples, size)
+    key = jax.random.fold_in(jax.random.key(values.seed(seed)), _ORDER)
+
+    def of_epoch(epoch, places):
+        return permute(jax.random.fold_in(key, epoch), places, num_examples)
+
+    rows = jnp.arange(size, dtype=jnp.int32)
+    if check_remainder(remainder) == "drop" or num_examples % size == 0:
+        epoch, batch = jnp.divmod(jnp.asarray(step), steps)
+        return of_epoch(epoch, batch.astype(jnp.int32) * size + rows)
+    epoch, first = _position(step, size, num_examples)
+    over = first + rows >= num_examples
+    places = jnp.where(over, first + rows - num_examples, first + rows)
+    # A batch spans at most two epochs, because it is no larger than the set.
+    return jnp.where(over, of_epoch(epoch + 1, places), of_epoch(epoch, places))
+
+
+def _position(step, size: int, num_examples: int) -> tuple[jax.Array, jax.Array]:
+    """Epoch and place of the first example of a step whose batches are contiguous.
+
+    divmod(step * size, num_examples) by long multiplication: the product may exceed 32
+    bits (ImageNet at 9,600 epochs has 12 billion examples).
+    """
+    whole, part = jnp.divmod(jnp.asarray(step).astype(jnp.uint32), num_examples)
+    epoch = place = jnp.zeros_like(part)
+    for bit in f"{size:b}":
+        carried, place = jnp.divmod(2 * place + int(bit) * part, num_examples)
+        epoch = 2 * epoch + int(bit) * whole + carried
+    return epoch, place.astype(jnp.int32)
+
+
+def check_remainder(remainder: str) -> str:
+    """Returns a known remainder; raises ValueError for another one."""
+    nearest.choose(remainder, REMAINDERS, "remainder")
+    return remainder
 
 
 def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> int:
@@ -141,6 +191,37 @@ def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> i
             f"examples; choose a batch_size of at most {num_examples}"
         )
     return num_examples // batch_size
+
+
+def num_steps(
+    epochs: SupportsIndex,
+    num_examples: SupportsIndex,
+    batch_size: SupportsIndex,
+    remainder: str = "drop",
+) -> int:
+    """Steps of a training of some epochs.
+
+    "drop": epochs * (num_examples // batch_size). "carry": epochs * num_examples /
+    batch_size, rounded to the nearest integer, of two to the even one.
+
+    Args:
+      epochs: passes over the set, at least 0.
+      num_examples: of the set.
+      batch_size: examples a batch.
+      remainder: see `batch_indices`.
+
+    Raises:
+      ValueError: the batch is empty or larger than the set; an unknown remainder.
+
+    >>> num_steps(1_000, 1_020, 512), num_steps(1_000, 1_020, 512, "carry")
+    (1000, 1992)
+    """
+    epochs = values.integer("epochs", epochs, 0)
+    whole = steps_per_epoch(num_examples, batch_size)
+    if check_remainder(remainder) == "drop":
+        return epochs * whole
+    num_examples, size = operator.index(num_examples), operator.index(batch_size)
+    return round(fractions.Fraction(epochs * num_examples, size))
 
 
 def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:

@@ -35,6 +35,7 @@ class Rows:
       batch_size: examples per step, over all processes.
       seed: seed of the order.
       rows: selected rows of each batch.
+      remainder: "drop" or "carry", see `batches.batch_indices`.
       first_step: step of element 0.
       last_step: step before which the source ends (exclusive).
     """
@@ -43,6 +44,7 @@ class Rows:
     batch_size: int
     seed: int
     rows: tuple[int, ...]
+    remainder: str
     first_step: int
     last_step: int
 
@@ -52,11 +54,13 @@ class Rows:
     def __getitem__(self, element: int) -> tuple[int, int]:
         step, row = divmod(int(element), len(self.rows))
         step, row = self.first_step + step, self.rows[row]
-        steps = steps_per_epoch(self.num_examples, self.batch_size)
-        epoch, batch = divmod(step, steps)
-        within = batch * self.batch_size + row
-        number = self._order[epoch * self.num_examples + within]
-        return step * self.batch_size + row, int(number)
+        position = step * self.batch_size + row
+        shuffled = position  # position in the repeated, shuffled set
+        if self.remainder == "drop":
+            steps = steps_per_epoch(self.num_examples, self.batch_size)
+            left_out = self.num_examples - steps * self.batch_size
+            shuffled += step // steps * left_out
+        return position, int(self._order[shuffled])
 
     @functools.cached_property
     def _order(self) -> Any:

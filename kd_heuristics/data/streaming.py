@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.data import loading
-from kd_heuristics.data.batches import steps_per_epoch
+from kd_heuristics.data.batches import check_remainder, steps_per_epoch
 from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
@@ -44,6 +44,7 @@ class Stream:
       threads: number of reading threads if there are no workers.
       on_bad: "stop" or "skip".
       bad_share: with "skip", the largest share of an epoch's examples to substitute.
+      remainder: "drop" or "carry", see `data.batch_indices`.
       mesh: devices over which batches are split.
     """
 
@@ -56,6 +57,7 @@ class Stream:
     threads: int
     on_bad: str
     bad_share: float
+    remainder: str
     mesh: jax.sharding.Mesh | None
 
     @property
@@ -151,6 +153,7 @@ class Stream:
             self.batch_size,
             self.seed,
             self.rows,
+            self.remainder,
             first_step,
             last_step,
         )
@@ -177,17 +180,33 @@ class Stream:
 
     def _count_bad(self, step: int, batch: dict[str, np.ndarray], before: int) -> int:
         """Counts this epoch's bad records so far; raises if they are too many."""
-        bad = int(batch["substituted"].sum())
-        bad += before if step % self.steps_per_epoch else 0
-        read = self.steps_per_epoch * len(self.rows)
-        if bad > self.bad_share * read:
-            raise BadRecordError(
-                f"{bad} of the {read} examples that an epoch reads from "
-                f"{self.records.name} {self.records.split} cannot be used, more than "
-                f"bad_share={self.bad_share:g} permits (step {step}); prepare the set "
-                "again, or raise bad_share"
-            )
+        bad, substituted = before, batch["substituted"]
+        epochs, read = self._epochs(step), self._read_per_epoch
+        last = self._epochs(step - 1)[-1] if step else epochs[0]
+        for epoch in np.unique(epochs):
+            bad = bad if epoch == last else 0
+            bad += int(substituted[epochs == epoch].sum())
+            if bad > self.bad_share * read:
+                raise BadRecordError(
+                    f"{bad} of the {read} examples that an epoch reads from "
+                    f"{self.records.name} {self.records.split} cannot be used, more "
+                    f"than bad_share={self.bad_share:g} permits (step {step}); prepare "
+                    "the set again, or raise bad_share"
+                )
         return bad
+
+    def _epochs(self, step: int) -> np.ndarray:
+        """The epoch of each row that this process reads in a step."""
+        if self.remainder == "drop":
+            return np.full(len(self.rows), step // self.steps_per_epoch)
+        return (step * self.batch_size + np.array(self.rows)) // self.num_examples
+
+    @property
+    def _read_per_epoch(self) -> int:
+        """Examples that this process reads in an epoch; rounded if they vary."""
+        if self.remainder == "drop":
+            return self.steps_per_epoch * len(self.rows)
+        return round(self.num_examples * len(self.rows) / self.batch_size)
 
     @property
     def _read(self) -> Any:
@@ -209,14 +228,16 @@ def stream(
     threads: SupportsIndex = 4,
     on_bad: str = "stop",
     bad_share: float = 0.01,
+    remainder: str = "drop",
     mesh: jax.sharding.Mesh | None = None,
     process_index: int | None = None,
     process_count: int | None = None,
 ) -> Stream:
     """Streams endless, shuffled training batches of a prepared set.
 
-    Each epoch has a new order and visits every example once, except those of the last,
-    incomplete batch. A batch holds, for this process's b examples,
+    Each epoch has a new order and visits every example once. With remainder="drop" it
+    leaves out those of the last, incomplete batch. A batch holds, for this process's b
+    examples,
 
     - "student" uint8 [b, student_size, student_size, 3], cropped from the original, and
       "student_box" float32 [b, 4], its rectangle in the original's pixels;
@@ -243,6 +264,9 @@ def stream(
         file that is missing or cannot be opened always stops.
       bad_share: with "skip", the largest share of an epoch's examples whose records may
         be bad, in [0, 1]; one more raises BadRecordError.
+      remainder: "drop" leaves out the examples of an epoch's last, incomplete batch;
+        "carry" batches them with the first ones of the next epoch, as in
+        `data.batch_indices`.
       mesh: devices over which batches are split, from `parallel.mesh`; `None` uses the
         default device.
       process_index: index of this process; `None` asks JAX.
@@ -258,6 +282,7 @@ def stream(
     nearest.choose(name, SETS, "prepared dataset")
     nearest.choose(split, SETS[name].splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
+    check_remainder(remainder)
     seed = values.integer("seed", seed)
     if not 0 <= seed <= values.LARGEST_SEED:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
@@ -282,6 +307,7 @@ def stream(
         threads=threads,
         on_bad=on_bad,
         bad_share=bad_share,
+        remainder=remainder,
         mesh=mesh,
     )
 

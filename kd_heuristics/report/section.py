@@ -53,19 +53,28 @@ def read(path: Any, title: str) -> Run:
     """
     folder = runs.RunFolder(path)
     error = reading.checked(folder, "error.json")
-    results = reading.checked(folder, "results.json")
-    if error is not None:
-        results = None
+    described = reading.checked(folder, "config.json") or {"config": {}}
+    results = None if error is not None else _results(folder, described)
     return Run(
         name=path.name,
         title=title,
         path=path,
-        described=reading.checked(folder, "config.json") or {"config": {}},
+        described=described,
         results=results,
         error=error,
         record=reading.checked(folder, "environment.json") or {},
         figures=_read_figures(path / "figures"),
     )
+
+
+def _results(folder: runs.RunFolder, described: dict[str, Any]) -> dict | None:
+    """Returns a folder's results; without claims if another version's differ."""
+    try:
+        return reading.checked(folder, "results.json")
+    except runs.RunError:
+        if runs.other_format(described) is None:
+            raise
+        return {}
 
 
 def html(run: Run) -> str:

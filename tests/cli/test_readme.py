@@ -55,6 +55,8 @@ def test_a_study_and_its_preset_exist(command):
     words = shlex.split(command.replace(" | ", "|"))
     if words[2].endswith(".NAME"):
         return
+    if "--preset" not in words:
+        return
     if words[2] == "experiments.reproduce":
         studies = importlib.import_module(words[2]).STUDIES
     else:

@@ -361,9 +361,11 @@ def images(world):
             batch,
             data.eval_batches(dataset, i(8)),
             data.batch_indices(i(0), i(2), i(20), i(6)),
+            data.batch_indices(i(0), i(3), i(20), i(6), "carry"),
             data.augment(batch["images"], key, padding=i(1), flip=True),
             data.normalize(batch["images"], mean, std),
             data.steps_per_epoch(i(20), i(6)),
+            data.num_steps(i(3), i(20), i(6), "carry"),
         ]
     )
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_heuristics import data
+from kd_heuristics.data import order
 
 
 def numbered(count, side=4):
@@ -17,11 +18,11 @@ def numbered(count, side=4):
     return data.Dataset(images.copy(), np.arange(count, dtype=np.int32), count)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def indices_of(seed, steps, num_examples, batch_size):
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def indices_of(seed, steps, num_examples, batch_size, remainder="drop"):
     """Indices of several steps, [steps, batch_size]."""
     return jax.vmap(
-        lambda step: data.batch_indices(seed, step, num_examples, batch_size)
+        lambda step: data.batch_indices(seed, step, num_examples, batch_size, remainder)
     )(steps)
 
 
@@ -74,11 +75,94 @@ def test_the_first_indices_stay_what_they_are():
     assert later.tolist() == [7755, 37380, 34142, 49429, 16841, 13390, 43273, 22305]
 
 
-def test_batches_hold_the_examples_of_their_indices():
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    sizes=st.sampled_from([(1, 1), (7, 7), (7, 6), (12, 5), (40, 12), (17, 2)]),
+    epochs=st.integers(1, 6),
+    seed=st.integers(-(2**31), 2**31 - 1),
+)
+def test_carried_batches_are_those_of_the_repeated_set(sizes, epochs, seed):
+    """The oracle repeats the shuffled set and then cuts it into batches."""
+    num_examples, batch_size = sizes
+    steps = jnp.arange(40)
+    found = np.asarray(indices_of(seed, steps, *sizes, "carry"))
+    flat = found.reshape(-1)
+    last = epochs * num_examples
+    if last <= len(flat):
+        counts = np.bincount(flat[:last], minlength=num_examples)
+        np.testing.assert_array_equal(counts, epochs)
+    for start in range(0, len(flat) - num_examples + 1, num_examples):
+        epoch = flat[start : start + num_examples]
+        assert sorted(epoch) == list(range(num_examples))
+        # The order of the epoch is the one that batches of all examples have.
+        whole = indices_of(
+            seed, jnp.array([start // num_examples]), num_examples, num_examples
+        )
+        np.testing.assert_array_equal(epoch, whole[0])
+    for step, batch in enumerate(found):
+        first, end = step * batch_size, (step + 1) * batch_size - 1
+        if first // num_examples == end // num_examples:
+            assert len({*batch.tolist()}) == batch_size
+    if num_examples % batch_size == 0:
+        np.testing.assert_array_equal(found, indices_of(seed, steps, *sizes))
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    sizes=st.sampled_from([(1_255_544, 4096), (1020, 512), (45_000, 511)]),
+    step=st.integers(0, 2**31 - 1),
+    seed=st.integers(0, 9),
+)
+def test_late_steps_do_not_overflow(sizes, step, seed):
+    """Python's integers say where a step begins, far beyond 2^31 examples too."""
+    num_examples, batch_size = sizes
+    epoch, place = divmod(step * batch_size, num_examples)
+    places = place + np.arange(batch_size)
+    key = jax.random.fold_in(jax.random.key(seed), np.uint32(2**32 - 1))
+    one, two = (
+        order.permute(
+            jax.random.fold_in(key, number), jnp.int32(places) % num_examples, sizes[0]
+        )
+        for number in (epoch, epoch + 1)
+    )
+    expected = np.where(places < num_examples, one, two)
+    (found,) = indices_of(seed, jnp.array([step]), *sizes, "carry")
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "num_examples", "batch_size", "expected"),
+    [
+        # The step counts of the paper's training lengths.
+        (1_000, 1_020, 512, 1_992),
+        (10_000, 1_020, 512, 19_922),
+        (100_000, 1_020, 512, 199_219),
+        (1_000_000, 1_020, 512, 1_992_188),
+        (300, 3_312, 512, 1_941),
+        (1_000, 3_312, 512, 6_469),
+        (3_000, 3_312, 512, 19_406),
+        (10_000, 3_312, 512, 64_688),
+        (30_000, 3_312, 512, 194_062),  # 194,062.5
+        (100, 68_175, 512, 13_315),
+        (300, 1_255_544, 4_096, 91_959),
+        (0, 10, 3, 0),
+        (1, 10, 4, 2),  # 2.5, to the even one
+    ],
+)
+def test_carried_epochs_are_rounded_to_the_nearest_step(
+    epochs, num_examples, batch_size, expected
+):
+    assert data.num_steps(epochs, num_examples, batch_size, "carry") == expected
+    dropped = data.num_steps(epochs, num_examples, batch_size)
+    assert dropped == epochs * (num_examples // batch_size)
+
+
+@pytest.mark.parametrize("remainder", ["drop", "carry"])
+def test_batches_hold_the_examples_of_their_indices(remainder):
     dataset = numbered(30)
-    batches = data.train_batches(dataset, 7)
-    for seed, step in ((0, 0), (0, 5), (3, 1234)):
-        indices = np.asarray(indices_of(seed, jnp.array([step]), 30, 7))[0]
+    batches = data.train_batches(dataset, 7, remainder=remainder)
+    for seed, step in ((0, 0), (0, 4), (0, 5), (3, 1234)):
+        indices = np.asarray(indices_of(seed, jnp.array([step]), 30, 7, remainder))[0]
         batch = call(batches, seed, step)
         np.testing.assert_array_equal(batch["images"], dataset.images[indices])
         np.testing.assert_array_equal(batch["labels"], dataset.labels[indices])
@@ -176,6 +260,15 @@ def test_steps_per_epoch(num_examples, batch_size, expected):
     [
         (lambda: data.train_batches(numbered(3), 4), "batch of 4 .* set of 3"),
         (lambda: data.batch_indices(0, 0, 3, 4), "batch of 4 .* set of 3"),
+        (lambda: data.batch_indices(0, 0, 3, 4, "carry"), "batch of 4 .* set of 3"),
+        (lambda: data.num_steps(1, 3, 4, "carry"), "batch of 4 .* set of 3"),
+        (lambda: data.num_steps(-1, 3, 2), "epochs must be at least 0, got -1"),
+        (lambda: data.num_steps(1, 3, 2, "cary"), "remainder 'cary'.* 'carry'"),
+        (lambda: data.batch_indices(0, 0, 3, 2, "keep"), "remainder 'keep'"),
+        (
+            lambda: data.train_batches(numbered(3), 2, remainder="keep"),
+            "remainder 'keep'",
+        ),
         (lambda: data.steps_per_epoch(3, 0), "at least 1, got 0"),
         (lambda: data.eval_batches(numbered(3), 0), "at least 1, got 0"),
         (

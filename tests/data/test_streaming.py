@@ -73,6 +73,31 @@ def test_an_incomplete_batch_is_left_out():
         assert len(set(found.tolist())) == 18
 
 
+@pytest.mark.parametrize("batch_size", [6, 22, COUNT])
+def test_carried_batches_see_each_example_once_an_epoch(batch_size):
+    stream = make(batch_size=batch_size, remainder="carry")
+    whole = make(batch_size=COUNT)
+    flat = indices(stream, range(-(-3 * COUNT // batch_size)))
+    for epoch in range(3):
+        found = flat[epoch * COUNT : (epoch + 1) * COUNT]
+        assert sorted(found) == list(range(COUNT))
+        # The order of the epoch is the one that batches of all examples have.
+        np.testing.assert_array_equal(found, whole(epoch)["index"])
+
+
+def test_carried_batches_resume_and_are_split_over_processes():
+    whole = make(remainder="carry")
+    again = list(make(remainder="carry").batches(2, 6))
+    for step, found in again:
+        assert_equal(found, whole(step))
+        parts = [
+            make(remainder="carry", process_index=index, process_count=2)(step)
+            for index in range(2)
+        ]
+        joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        assert_equal(joined, whole(step))
+
+
 def test_neighbouring_seeds_share_no_epoch():
     orders = [
         tuple(indices(make(batch_size=COUNT, seed=seed), [epoch]).tolist())
@@ -279,6 +304,17 @@ def test_more_bad_records_than_are_permitted_stop(workers, damaged):
     list(make(batch_size=10, on_bad="skip", bad_share=0.05).batches(0, 12))
 
 
+def test_carried_batches_count_bad_records_by_epoch(damaged):
+    """Two of 40 are bad; batches of 15 span the ends of epochs."""
+    options = {"batch_size": 15, "on_bad": "skip", "remainder": "carry"}
+    with pytest.raises(
+        data.BadRecordError, match=r"2 of the 40 .* bad_share=0\.04 permits"
+    ):
+        list(make(bad_share=0.04, **options).batches(0, 24))
+    for _ in make(bad_share=0.05, **options).batches(0, 240):  # 90 epochs
+        pass
+
+
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
 def test_a_missing_file_stops_whatever_is_done_with_bad_records(on_bad, damaged):
     file = sorted(damaged.glob("*train*"))[1]
@@ -310,6 +346,7 @@ def test_a_set_without_a_good_record_ends(tmp_path, monkeypatch):
         ({"batch_size": 24}, "batch of 24 .* set of 23"),
         ({"seed": -1}, "seed .* got -1"),
         ({"workers": -1}, "workers must be at least 0"),
+        ({"remainder": "keep"}, "remainder 'keep'"),
         ({"on_bad": "ignore"}, "answer to a bad record 'ignore'"),
         ({"on_bad": "skip", "bad_share": 1.5}, r"bad_share must lie in \[0, 1\]"),
         ({"on_bad": "skip", "bad_share": float("nan")}, "bad_share must lie .* nan"),

@@ -10,9 +10,9 @@ import pytest
 
 from experiments.common import launch
 from experiments.common.study import StudyRun
-from experiments.funmatch import lessons, materials, students
+from experiments.funmatch import lengths, lessons, materials, students
 from experiments.funmatch import study as funmatch
-from experiments.funmatch.arms import ARMS, Setting
+from experiments.funmatch.arms import ARMS, Grid, Setting
 from experiments.funmatch.claims import claims, statistics
 from experiments.funmatch.config import PRESETS, name
 from experiments.funmatch.teachers import Teachers
@@ -43,9 +43,9 @@ def test_leaves_numbers_claims_and_figures(folder):
     keys = [claim["key"] for claim in results["claims"]]
     assert {"patience/mix", "patience/teacher", "patience/fix/cc"} <= {*keys}
     assert set(results["arms"]) == set(SMOKE.arms)
-    for arm, lengths in results["arms"].items():
-        assert list(lengths) == ["2", "4"], arm
-        for epochs, found in lengths.items():
+    for arm, trained in results["arms"].items():
+        assert list(trained) == ["2", "4"], arm
+        for epochs, found in trained.items():
             assert found["steps"] == 2 * int(epochs)  # 64 images by 32
             assert found["seeds"] == [0]
             keys = {f"test_{key}" for key in HELD} | {"validation_accuracy"}
@@ -240,6 +240,72 @@ def test_the_papers_presets_have_its_table():
     assert len(funmatch.jobs(dataclasses.replace(flowers, other_arms=()))) == 4 * 4 * 80
 
 
+# Training images of each set, as `data.load` documents them.
+NUM_EXAMPLES = {
+    "digits_photo": 4_788,
+    "cifar10_holdout": 45_000,
+    "oxford_flowers102": 1_020,
+    "oxford_iiit_pet": 3_312,
+    "food101": 68_175,
+    "sun397": 76_128,
+    "imagenet2012": 1_255_544,
+}
+
+
+def counted(config):
+    """Training images of students and teachers at true numbers."""
+    count = NUM_EXAMPLES[config.dataset]
+    return [
+        count if most is None else min(most, count)
+        for most in (config.train_examples, config.teacher_examples)
+    ]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_and_length_of_its_sweep_can_make_its_schedules(preset):
+    """One rate, decay and temperature: a length depends on none of them."""
+    one = Grid(rates=(0.01,), decays=(1e-4,), temperatures=(1.0,))
+    config = dataclasses.replace(PRESETS[preset], grid=one)
+    lengths.check(config, *counted(config))
+    for job in funmatch.jobs(config):
+        lengths.check(job.config, *counted(job.config))
+
+
+def test_every_job_of_the_grid_of_flowers_can_make_its_schedule():
+    config = dataclasses.replace(PRESETS["flowers"], other_arms=())
+    jobs = funmatch.jobs(config)
+    assert len(jobs) == 1280
+    for job in jobs:
+        lengths.check(job.config, *counted(job.config))
+
+
+def test_students_and_teachers_have_the_steps_of_the_authors_trainer():
+    flowers = PRESETS["flowers"]
+    found = lengths.trainings(flowers, *counted(flowers))
+    steps = [found[name("mix", s.epochs)][0] for s in flowers.settings]
+    assert steps == [1_992, 19_922, 199_219, 1_992_188]
+    digits = PRESETS["digits"]
+    found = lengths.trainings(digits, *counted(digits))
+    assert found["teacher"] == (1_796, 1)  # 12 * 4788 / 32 = 1795.5
+    assert found["pretraining"] == (1_796, 1)
+    assert found[name("mix", 128)] == (2_048, 3)
+    imagenet = PRESETS["imagenet"]
+    found = lengths.trainings(imagenet, *counted(imagenet))
+    assert found[name("mix", 300)] == (91_959, 1)
+    assert not {"teacher", "pretraining"} & {*found}  # their weights are released
+
+
+def test_a_run_sees_each_image_equally_often(tmp_path):
+    """40 images by 32: the five batches of four epochs span the ends of three."""
+    changes = {"train_examples": 40, "teacher_examples": 40, "teacher_epochs": 4}
+    config = dataclasses.replace(SMOKE, **changes)
+    its = materials.make(config)
+    assert its.steps(4) == 5
+    batches = its.sets.batches("train", students.view(its, ARMS["mix"]), 0)
+    seen = np.concatenate([batches(0, step)["index"] for step in range(its.steps(4))])
+    np.testing.assert_array_equal(np.bincount(seen), np.full(40, 4))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -322,9 +388,9 @@ def test_a_set_of_the_paper_end_to_end(tmp_path, monkeypatch):
     folder = launch.run(funmatch.STUDY, config, tmp_path / "funmatch")
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(config.arms)
-    assert results["arms"]["mix"]["4"]["steps"] == 8  # 20 images by 8
+    assert results["arms"]["mix"]["4"]["steps"] == 10  # 4 * 20 images by 8
     # A stream cuts what a fixed teacher sees, who then looks at every step.
-    assert results["arms"]["fix/cc"]["4"]["teacher_forwards"] == 64
-    for lengths in results["arms"].values():
-        for found in lengths.values():
+    assert results["arms"]["fix/cc"]["4"]["teacher_forwards"] == 80
+    for trained in results["arms"].values():
+        for found in trained.values():
             assert np.isfinite(found["test_kl"]["values"]).all()

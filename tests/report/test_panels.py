@@ -107,7 +107,8 @@ def test_a_run_of_an_earlier_version_keeps_its_still_images(tmp_path):
     text = report.write(tmp_path).read_text()
     assert 'class="with-live"' not in text
     assert text.count('class="still"') == 3
-    assert "results.json is damaged, or no run wrote it" in text
+    assert "no format, this version's is" in text
+    assert "it rises" not in text
 
 
 def test_a_damaged_figure_is_said_to_be_and_hides_nothing(tmp_path):
