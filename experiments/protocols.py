@@ -60,7 +60,7 @@ def tables(study: Study) -> dict[str, list[Row]]:
 def _section(study: Study) -> str:
     """A study: its first preset in full, what differs in the others, and ours."""
     (first, rows), *others = tables(study).items()
-    parts = [f"\n## {study.name}\n\n{study.paper}. {study.question}\n"]
+    parts = [f"## {study.name}\n\n{study.paper}. {study.question}\n"]
     parts.append(f"### `{first}`\n\n{_rows(rows)}")
     for name, other in others:
         changed = [row for row in other if row not in rows]

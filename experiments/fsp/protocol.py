@@ -67,11 +67,9 @@ _CIFAR100 = {
     "fsp_phase.drops": Entry((16_000, 24_000), "section 4.1"),
     "paper_tables": Entry("table2, table4", "section 4", _CIFAR10["paper_tables"].why),
 }
-_UNUSED = [  # by table 5 with a teacher of ImageNet
-    "nets",
-    *(name for name in _CIFAR10 if name.startswith(("teacher_phase", "fast_phase"))),
-    *(name for name in _CIFAR10 if name.startswith("fsp_phase")),
-]
+_PHASES = ("teacher_phase", "fast_phase", "fsp_phase")
+# By table 5 with a teacher of ImageNet.
+_UNUSED = ["nets", *(name for name in _CIFAR10 if name.startswith(_PHASES))]
 _CUB = {
     **_CIFAR10,
     **ours(*_UNUSED),

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.common.protocol import COMMON, OPEN, Entry, ours
+from experiments.common.protocol import COMMON, OPEN, OURS, Entry, ours
 
 _OURS = [
     "streamed",
@@ -58,14 +58,14 @@ def _small(
       others: sets whose images section 3.8 teaches it on.
     """
     unrelated = Entry(
-        " and ".join(others) or "-", "section 3.8, Figure 6", "a run takes one of them"
+        " and ".join(others), "section 3.8, Figure 6", "a run takes one of them"
     )
     return {
         **_ALL,
         **ours("student_weights", "family"),
         **_settings(settings, "table 4"),
         "dataset": Entry(name, "table 4"),
-        **({"others": unrelated} if others else ours("others")),
+        "others": unrelated if others else Entry(OURS),
         "stored_size": Entry(160, "code: resized to 160 before a crop"),
         "teacher_weights": Entry(f"weights/{weights}.npz", "released with the code"),
         "teacher_size": Entry(128, "text"),
@@ -167,7 +167,7 @@ PROTOCOL = {
             "temperature": (2.0, 5.0, 10.0, 2.0, 2.0),
             "paper": (82.75, 88.01, 90.08, 90.98, 91.06),
         },
-        ours("other_epochs")["other_epochs"],
+        Entry(OURS),
         ("food101", "imagenet2012"),
     ),
     "food": _small(
@@ -180,7 +180,7 @@ PROTOCOL = {
             "temperature": (10.0, 10.0, 5.0),
             "paper": (83.29, 86.64, 87.20),
         },
-        ours("other_epochs")["other_epochs"],
+        Entry(OURS),
     ),
     "sun": _small(
         "sun397",
@@ -192,7 +192,7 @@ PROTOCOL = {
             "temperature": (10.0, 10.0, 10.0),
             "paper": (68.28, 73.46, 74.26),
         },
-        ours("other_epochs")["other_epochs"],
+        Entry(OURS),
         ("food101", "imagenet2012"),
     ),
     "imagenet": _imagenet(
@@ -211,7 +211,9 @@ PROTOCOL = {
     "imagenet_384": _imagenet(
         (300, 1_200, 4_800, 9_600),
         (80.46, 81.82, 82.33, 82.64),
-        stored_size=Entry(OPEN, "section 3.3", "a central crop leaves about 384"),
+        stored_size=Entry(
+            OPEN, "section 3.3", "its central crop has about the teacher's size"
+        ),
         teacher_size=Entry(384, "section 3.3"),
         teacher_weights=Entry("weights/R152x2_T_384.npz", "released with the code"),
         second_weights=Entry("weights/R152x2_T_224.npz", "section 3.6"),

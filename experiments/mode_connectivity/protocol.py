@@ -20,7 +20,7 @@ ENTRIES = {
     "large_batch_size": Entry(
         "4000, 13 steps an epoch",
         "section 2.1, mode A; steps inferred",
-        "the last, smaller batch is dropped, which leaves 12 steps",
+        "the last, smaller batch is dropped: a step less an epoch",
     ),
     "large_batch_rate": Entry(0.05, "section 2.1: mode A changes the batch alone"),
     "adam_rate": Entry(OPEN, "section 2.1, mode B", "Adam's usual rate"),

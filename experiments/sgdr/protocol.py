@@ -36,7 +36,7 @@ ENTRIES = {
     "plane_iterates": Entry(
         (80, 90, 100, 110, 130),
         "Figure 3",
-        "40, 50 and 60 lie between the ends of the second plane",
+        "the first ones lie between the ends of the second plane",
     ),
     "plane_grid": Entry((72, 90), "read off Figure 3, about"),
     "plane_margin": Entry(
