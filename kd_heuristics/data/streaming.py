@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.data import loading
+from kd_heuristics.data import loading, rows
 from kd_heuristics.data.batches import check_remainder, steps_per_epoch
 from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
@@ -148,7 +148,7 @@ class Stream:
         import grain
 
         last_step = values.LARGEST if last_step is None else last_step
-        rows: Any = loading.Rows(
+        selected: Any = loading.Rows(
             self.num_examples,
             self.batch_size,
             self.seed,
@@ -158,7 +158,7 @@ class Stream:
             last_step,
         )
         load = loading.Load(self.records, self.view, self.seed, self.on_bad == "skip")
-        return grain.MapDataset.source(rows).map(load).batch(len(self.rows))
+        return grain.MapDataset.source(selected).map(load).batch(len(self.rows))
 
     def place(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts a host's batch on its devices without waiting for them."""
@@ -292,9 +292,9 @@ def stream(
     if not 0 <= bad_share <= 1:
         raise ValueError(f"bad_share must lie in [0, 1], got {bad_share}")
     if mesh is not None:
-        rows = _rows_of_mesh(mesh, batch_size)
+        own = rows.of_mesh(mesh, batch_size)
     else:
-        rows = _rows_of_process(batch_size, process_index, process_count)
+        own = rows.of_process(batch_size, process_index, process_count)
     records = Records(name, split)
     steps_per_epoch(len(records), batch_size)
     return Stream(
@@ -302,7 +302,7 @@ def stream(
         batch_size=batch_size,
         seed=seed,
         view=view,
-        rows=rows,
+        rows=own,
         workers=workers,
         threads=threads,
         on_bad=on_bad,
@@ -341,30 +341,3 @@ def _in_workers(dataset, workers):
 def _of_window(stacked, first, seed, step):
     """Selects a step's batch of a window; the seed is ignored."""
     return jax.tree.map(lambda leaf: leaf[step - first], stacked)
-
-
-def _rows_of_process(batch_size, process_index, process_count) -> tuple[int, ...]:
-    """Selects consecutive rows, so that the whole batch is the same for any count."""
-    index = jax.process_index() if process_index is None else process_index
-    count = jax.process_count() if process_count is None else process_count
-    if not 0 <= index < count:
-        raise ValueError(f"process_index must lie in 0..{count - 1}, got {index}")
-    if batch_size % count:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be split over {count} processes; choose a "
-            f"multiple of {count}"
-        )
-    rows = batch_size // count
-    return tuple(range(index * rows, (index + 1) * rows))
-
-
-def _rows_of_mesh(mesh, batch_size) -> tuple[int, ...]:
-    """Selects the rows that the devices of this process hold."""
-    parallel.check_divides(batch_size, mesh)
-    parts: Any = parallel.batch_sharding(mesh).addressable_devices_indices_map(
-        (batch_size,)
-    )
-    rows: set[int] = set()
-    for (part,) in parts.values():
-        rows.update(range(batch_size)[part])
-    return tuple(sorted(rows))
