@@ -32,6 +32,7 @@ FLOORS: tuple[set[str], ...] = (
     {"kd_heuristics.cli", "experiments.common"},
     {f"experiments.{room}" for room in ROOMS},
     {"experiments.benchmarks", "experiments.reproduce"},
+    {"experiments.protocols"},
 )
 
 
@@ -112,6 +113,7 @@ FILES = {
     "config.py",
     "figures.py",
     "paper",
+    "protocol.py",
     "study.py",
 }
 

@@ -1,12 +1,11 @@
 """Runs a study in its run folder."""
 
 import contextlib
-import dataclasses
 import time
 import traceback
 from typing import Any
 
-from experiments.common import fields, progress
+from experiments.common import fields, progress, protocol
 from experiments.common.figures import draw
 from experiments.common.study import Study
 from kd_heuristics import checkpoints, data, runs, training
@@ -59,12 +58,11 @@ def run(
 
 
 def _run(study, config, folder):
-    paper = fields.resolved(study.presets[study.paper_preset])
     described = {
         **study.opening,
         "config": config,
         "claims": study.claims(config),
-        "deviations": deviations(config, paper),
+        **_beside_the_paper(study, config),
         "strategies": parallel.strategies(),
     }
     folder.open(described, study.extendable, FREE)
@@ -92,6 +90,18 @@ def _run(study, config, folder):
         print(f"{study.name}: {count}")
 
 
+def _beside_the_paper(study: Study, config: Any) -> dict[str, Any]:
+    """What config.json has of the paper's preset and values."""
+    name = study.leans_on(config)
+    preset = fields.resolved(study.presets[name])
+    rows = protocol.table(config, study.protocol.get(name, {}), preset)
+    return {
+        "paper_preset": name,
+        "deviations": protocol.deviations(config, preset),
+        "protocol": [row for row in rows if row.status != protocol.OURS],
+    }
+
+
 def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
     """What became infinite or NaN in a run, for its results.
 
@@ -112,13 +122,6 @@ def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:
         "skipped_updates": skipped,
         "first_nonfinite_step": first,
     }
-
-
-def deviations(config: Any, paper: Any) -> dict[str, tuple[Any, Any]]:
-    """The fields in which a config differs from the paper's: (this, the paper's)."""
-    names = [field.name for field in dataclasses.fields(config)]
-    pairs = {name: (getattr(config, name), getattr(paper, name)) for name in names}
-    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}
 
 
 def describe(error: Exception) -> dict[str, str]:

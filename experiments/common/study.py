@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.common import fields
 from experiments.common.plan import Plan
+from experiments.common.protocol import Entries, deviations
 from experiments.common.task import Task
 from kd_heuristics import checkpoints, runs, training
 from kd_heuristics.plots import Figure
@@ -53,7 +54,8 @@ class Study:
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
       plan: `config -> Plan`, what a run trains; needs neither data nor devices.
-      paper_preset: the preset with the paper's own values.
+      protocol: `{preset: entries}` of the paper's own presets, see `protocol.Entry`.
+      paper_preset: the one of them that presets of ours lean on.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
       scores: `results -> (validation score, what to report)` of a finished job.
       extendable: fields of the config that may grow in a run folder: no step that was
@@ -75,6 +77,7 @@ class Study:
     figure: str = ""
     subject: str = ""
     plan: Callable[[Any], Plan] = _no_plan
+    protocol: Mapping[str, Entries] = dataclasses.field(default_factory=dict)
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
@@ -93,6 +96,16 @@ class Study:
         for name in names:
             if not any(rules.covers(name, key) for key in keys):
                 nearest.choose(name, keys, f"claim, which {owner} names:")
+
+    def leans_on(self, config: Any) -> str:
+        """The paper's preset that a resolved config is made from, or leans on.
+
+        The closest preset, by the number of fields that differ, is the one that flags
+        or a sweep changed; if that is ours it leans on `paper_preset`.
+        """
+        presets = {name: fields.resolved(own) for name, own in self.presets.items()}
+        closest = min(presets, key=lambda name: len(deviations(config, presets[name])))
+        return closest if closest in self.protocol else self.paper_preset
 
     @property
     def opening(self) -> dict[str, Any]:

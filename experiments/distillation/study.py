@@ -31,6 +31,7 @@ from experiments.distillation.claims import claims
 from experiments.distillation.config import PRESETS, Config
 from experiments.distillation.networks import Networks
 from experiments.distillation.plan import plan
+from experiments.distillation.protocol import PROTOCOL
 from experiments.distillation.results import compared, results
 from experiments.distillation.students import (
     FIRST_STAGES,
@@ -151,6 +152,7 @@ STUDY = Study(
     figure="figure6",
     subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

@@ -28,6 +28,7 @@ from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lessons import Starts
 from experiments.fsp.nets import Net, probabilities, stage_name, vote
 from experiments.fsp.plan import plan
+from experiments.fsp.protocol import PROTOCOL
 from experiments.fsp.results import results
 from experiments.fsp.rows import FAST
 from experiments.fsp.stages import Stage, ordered
@@ -111,6 +112,7 @@ STUDY = Study(
     figure="tables",
     subject="{teacher} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

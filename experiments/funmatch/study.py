@@ -37,6 +37,7 @@ from experiments.funmatch.arms import ARMS, Setting
 from experiments.funmatch.claims import claims
 from experiments.funmatch.config import PRESETS, Config, name
 from experiments.funmatch.plan import plan
+from experiments.funmatch.protocol import PROTOCOL
 from experiments.funmatch.results import results
 from experiments.funmatch.students import train_students
 from kd_heuristics import distill
@@ -104,6 +105,8 @@ STUDY = Study(
     figure="patience",
     subject="{teacher} teaches {model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
+    paper_preset="flowers",
     compute=compute,
     figures=figures.figures,
     claims=claims,

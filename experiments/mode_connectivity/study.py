@@ -32,6 +32,7 @@ from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import KINDS, MODES, PRESETS, Config, Group
 from experiments.mode_connectivity.networks import FORMS, Networks, fits, members
 from experiments.mode_connectivity.plan import plan
+from experiments.mode_connectivity.protocol import PROTOCOL
 from experiments.mode_connectivity.results import results
 from kd_heuristics import curves, data, training
 
@@ -247,6 +248,7 @@ STUDY = Study(
     figure="figure1",
     subject="{model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

@@ -33,6 +33,7 @@ from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, PRESETS, Config, Pair
 from experiments.sgdr.iterates import Iterates
 from experiments.sgdr.plan import plan
+from experiments.sgdr.protocol import PROTOCOL
 from experiments.sgdr.results import results
 from kd_heuristics import curves, training
 
@@ -256,6 +257,7 @@ STUDY = Study(
     figure="figure2",
     subject="{model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

@@ -31,6 +31,7 @@ from experiments.warmup.claims import claims
 from experiments.warmup.config import ARMS, PRESETS, Config
 from experiments.warmup.layers import kernels, random_layers, relative_change
 from experiments.warmup.plan import plan
+from experiments.warmup.protocol import PROTOCOL
 from experiments.warmup.results import results
 from kd_heuristics import training
 
@@ -204,6 +205,7 @@ STUDY = Study(
     figure="figure4",
     subject="{model} on {dataset}",
     presets=PRESETS,
+    protocol=PROTOCOL,
     compute=compute,
     figures=figures.figures,
     claims=claims,

@@ -124,12 +124,15 @@ _OPENING = {  # fields of a configuration with a card at the top of the page
     **dict.fromkeys(("headline", "paper", "figure"), _text),
     "answers": _list(_text),
 }
+_ROW = _of(dict.fromkeys(("field", "paper", "source", "ours", "status"), _text))
 _FILES: dict[str, dict[str, Check]] = {
     "config.json": {
         "config": _mapping,
         "format": _optional(_number),
         "question": _optional(_text),
+        "paper_preset": _optional(_text),
         "deviations": _optional(_all(_pair)),
+        "protocol": _optional(_list(_ROW)),
     },
     "results.json": {
         "claims": _optional(_list(_CLAIM)),

@@ -93,8 +93,9 @@ def html(run: Run) -> str:
     else:
         parts.append(findings.claims_tables(run.claims, run.title))
         parts += [figure(run, name) for name in figures(run)]
-    parts += [_deviations(run.described), _environment(run.record)]
-    parts.append(details("Protocol: every field of the preset", _preset(run)))
+    parts += [_protocol(run.described), _deviations(run.described)]
+    parts += [_environment(run.record)]
+    parts.append(details("Preset: every field", _preset(run)))
     return "\n".join([*parts, "</section>"])
 
 
@@ -181,6 +182,18 @@ def _tables(found: Figure) -> str:
     return f'<div class="side">{"".join(parts)}</div>' if parts else ""
 
 
+def _protocol(described: dict[str, Any]) -> str:
+    """Returns a table of the paper's values, the run's, and why they differ."""
+    rows = described.get("protocol")
+    if not rows:
+        return ""
+    names = ("field", "paper", "source", "ours", "status")
+    cells = [[escape(row[name]) for name in names] for row in rows]
+    head = ("field", "paper's value", "source", "this run", "status")
+    words = "Protocol: the paper's value, ours, and why they differ"
+    return details(words, table(head, cells, "Protocol"))
+
+
 def _deviations(described: dict[str, Any]) -> str:
     """Returns a table of the fields that differ from the paper's preset."""
     changes = described.get("deviations")
@@ -192,7 +205,9 @@ def _deviations(described: dict[str, Any]) -> str:
     ]
     head = ("field", "this run", "paper's preset")
     body = table(head, rows, "Deviations")
-    return details(f"Deviations: {len(rows)} fields differ from the paper's", body)
+    preset = described.get("paper_preset") or ""
+    words = f"Deviations: {len(rows)} fields differ from the paper's preset {preset}"
+    return details(words.strip(), body)
 
 
 def _preset(run: Run) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import pathlib
 import re
 
@@ -10,6 +11,7 @@ import pytest
 
 from experiments import reproduce
 from experiments.common import launch
+from experiments.common.protocol import Entry
 from experiments.common.study import Study
 from kd_heuristics import plots, report
 
@@ -67,6 +69,28 @@ def test_runs_draws_and_reports(tmp_path):
     alt = "A line of slope 2, study slopes. it rises: reproduced (here 2 nats)."
     assert f'alt="{alt}"' in page
     assert "1 claim: 1 reproduced; 3 seeds." in page
+
+
+def test_the_protocol_is_written_and_shown(tmp_path):
+    entries = {
+        "seeds": Entry(3, "table 1"),
+        "slope": Entry(2.5, "figure 1", "<b>a steeper one</b>"),
+    }
+    study = dataclasses.replace(STUDY, protocol={"cifar10": entries})
+    folder = launch.run(study, Config(slope=3.0), tmp_path / "slopes")
+    written = json.loads((folder / "config.json").read_text())
+    assert written["paper_preset"] == "cifar10"
+    assert written["deviations"] == {}
+    assert [row["status"] for row in written["protocol"]] == [
+        "same",
+        "differs: <b>a steeper one</b>",
+    ]
+    page = report.write(tmp_path).read_text()
+    assert "<summary>Protocol: the paper&#x27;s value, ours, and why they" in page
+    assert (
+        "<td>slope</td><td>2.5</td><td>figure 1</td><td>3.0</td>"
+        "<td>differs: &lt;b&gt;a steeper one&lt;/b&gt;</td>"
+    ) in page
 
 
 def changed(**fields):

@@ -96,6 +96,27 @@ def test_a_claim_of_another_form_is_named(tmp_path, name, value):
     assert damaged == (1 if any(value == good for good in fine.get(name, ())) else 2)
 
 
+PROTOCOL = ("field", "paper", "source", "ours", "status")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        3,
+        {},
+        ["epochs"],
+        [dict.fromkeys(PROTOCOL, 1)],
+        [dict.fromkeys(PROTOCOL[1:], "x")],
+    ],
+)
+def test_a_protocol_of_another_form_is_named(tmp_path, rows):
+    write(tmp_path / "a", {"config": {}, "protocol": rows}, {"claims": []})
+    write(tmp_path / "b", {"config": {}, "protocol": []}, {"claims": []})
+    page = report.write(tmp_path).read_text(encoding="utf-8")
+    words = "config.json is damaged, or no run wrote it: &#x27;protocol&#x27;"
+    assert page.count(words) == 1
+
+
 def test_half_a_surrogate_is_shown(tmp_path):
     write(tmp_path / "a", {"question": "\ud800?", "config": {"x": "\udfff"}})
     assert '<p class="question">??</p>' in report.write(tmp_path).read_text("utf-8")
@@ -106,7 +127,9 @@ def test_every_string_is_escaped(tmp_path):
         "study": NASTY,
         "question": NASTY,
         "config": {NASTY: NASTY, "list": [NASTY, {NASTY: NASTY}]},
+        "paper_preset": NASTY,
         "deviations": {NASTY: [NASTY, {NASTY: NASTY}]},
+        "protocol": [dict.fromkeys(PROTOCOL, NASTY)],
     }
     entry = {
         "command": NASTY,

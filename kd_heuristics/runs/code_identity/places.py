@@ -7,7 +7,16 @@ import sysconfig
 from pathlib import Path
 
 # Parts of a module's name in the project's packages.
-_SHOW = {"plots", "report", "figures", "charts", "cli", "launch", "progress"}
+_SHOW = {
+    "plots",
+    "report",
+    "figures",
+    "charts",
+    "cli",
+    "launch",
+    "progress",
+    "protocol",
+}
 # Names of `kd_heuristics.runs`: claims are read and judged after the numbers exist.
 _CLAIMS = {"claims", "verdicts", "verdict", "Claim", "judge", "judge_all", "summary"}
 _PROJECT = ("kd_heuristics", "experiments")

@@ -1,0 +1,229 @@
+"""What the paper has for each field of FunMatch, for each of its sets.
+
+"Code" is the authors' released code, big_vision.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.common.protocol import COMMON, OPEN, OURS, Entry, ours
+
+_OURS = [
+    "streamed",
+    "held_examples",
+    "workers",
+    "on_bad",
+    "teacher_examples",
+    "teacher_epochs",
+    "teacher_rate",
+    "teacher_view",
+    "points",
+]
+_ALL = {
+    **COMMON,
+    **ours(*_OURS),
+    "seeds": Entry(1, "table 4"),
+    "test_split": Entry("test", "table 4"),
+    "train_examples": Entry(None, "text"),
+    "teacher": Entry("bit_r152x2", "text"),
+    "teacher_width": Entry(1.0, "text"),
+    "model": Entry("bit_r50x1", "text"),
+    "width": Entry(1.0, "text"),
+    "second_weights": Entry(None, "table 4: one teacher"),
+    "decayed": Entry("kernels", "code"),
+    "clip_norm": Entry(1.0, "code"),
+    "moment_dtype": Entry("bfloat16", "code"),
+    "sgd_rate_factor": Entry(OPEN, "section 3.9", "a usual ratio"),
+    "sgd_momentum": Entry(OPEN, "section 3.9", "the usual momentum"),
+    "shampoo_rate_factor": Entry(OPEN, "section 3.4", "Adam's rate"),
+    "ensemble_crops": Entry(1000, "text"),
+    "flip": Entry(True, "code"),
+    "smallest_area": Entry(0.05, "code"),
+}
+
+
+def _small(
+    name: str,
+    weights: str,
+    settings: Mapping[str, tuple],
+    other_epochs: Entry,
+    others: tuple[str, ...] = (),
+) -> dict[str, Entry]:
+    """The entries of a small set.
+
+    Args:
+      name: of the set.
+      weights: file of its teacher.
+      settings: its columns of table 4.
+      other_epochs: of the arms that run at one length.
+      others: sets whose images section 3.8 teaches it on.
+    """
+    unrelated = Entry(
+        " and ".join(others), "section 3.8, Figure 6", "a run takes one of them"
+    )
+    return {
+        **_ALL,
+        **ours("student_weights", "family"),
+        **_settings(settings, "table 4"),
+        "dataset": Entry(name, "table 4"),
+        "others": unrelated if others else Entry(OURS),
+        "stored_size": Entry(160, "code: resized to 160 before a crop"),
+        "teacher_weights": Entry(f"weights/{weights}.npz", "released with the code"),
+        "teacher_size": Entry(128, "text"),
+        "student_size": Entry(128, "text"),
+        "batch_size": Entry(512, "text"),
+        "main": Entry(
+            "every variant of Figure 3",
+            "text",
+            "the other variants run at one length each",
+        ),
+        "other_arms": Entry(
+            "none at one length",
+            "text",
+            "the variants outside the main arms, and arms of ImageNet",
+        ),
+        "other_epochs": other_epochs,
+        "warmup_steps": Entry(1500, "code"),
+        "fraction": Entry(128 / 160, "code"),
+        "grid.rates": Entry((0.0003, 0.001, 0.003, 0.01), "text"),
+        "grid.decays": Entry((1e-5, 3e-5, 1e-4, 3e-4, 1e-3), "text"),
+        "grid.temperatures": Entry((1.0, 2.0, 5.0, 10.0), "text"),
+    }
+
+
+def _settings(columns: Mapping[str, tuple], source: str) -> dict[str, Entry]:
+    """The entries of the lengths, by column; accuracies in per cent."""
+    accuracies = tuple(round(value / 100, 4) for value in columns["paper"])
+    found: dict[str, Any] = {**columns, "paper": accuracies}
+    return {f"settings.{name}": Entry(found[name], source) for name in found}
+
+
+def _imagenet(epochs: tuple, accuracies: tuple, **changes: Entry) -> dict[str, Entry]:
+    """The entries of a row of table 3, all lengths with the released setting."""
+    size = len(epochs)
+    rows = {"epochs": epochs, "paper": accuracies}
+    setting = {"rate": (0.03,) * size, "decay": (3e-4,) * size}
+    why = "the small sets'; the released rate lies outside"
+    return {
+        **_ALL,
+        **ours("others", "other_epochs"),
+        **_settings(rows, "table 3"),
+        **{f"settings.{k}": Entry(v, "code") for k, v in setting.items()},
+        "settings.temperature": Entry((1.0,) * size, "code"),
+        "dataset": Entry("imagenet2012", "table 3"),
+        "stored_size": Entry(256, "code: resized to 256 before a central crop"),
+        "teacher_weights": Entry("weights/R152x2_T_224.npz", "released with the code"),
+        "teacher_size": Entry(224, "text"),
+        "student_size": Entry(224, "text"),
+        "student_weights": Entry("weights/BiT-M-R50x1.npz", "section 3.5"),
+        "family": Entry(
+            "mobilenet_v3_large, and small",
+            "section 3.6, table 3",
+            "the small one is not run",
+        ),
+        "batch_size": Entry(4096, "code"),
+        "main": Entry(
+            ("fix/cc", "same/ic", "mix"), "table 3", "independent crops at every length"
+        ),
+        "other_arms": Entry(
+            "rows of table 3, at several lengths",
+            "table 3",
+            "one length each; those of fix/ic_ens need images in memory",
+        ),
+        "warmup_steps": Entry(
+            "5000, with Shampoo 1800",
+            "code; appendix D",
+            "Shampoo has the warmup of Adam",
+        ),
+        "fraction": Entry(224 / 256, "code"),
+        "grid.rates": Entry(OPEN, "code has one setting", why),
+        "grid.decays": Entry(OPEN, "code has one setting", why),
+        "grid.temperatures": Entry(OPEN, "code has one setting", why),
+        **changes,
+    }
+
+
+_ADAM = Entry(5000, "code")
+_NONE = Entry((), "section 3.3")
+PROTOCOL = {
+    "flowers": _small(
+        "oxford_flowers102",
+        "R152x2_T_flowers128",
+        {
+            "epochs": (1_000, 10_000, 100_000, 1_000_000),
+            "rate": (0.003, 0.003, 0.001, 0.0003),
+            "decay": (1e-3, 3e-4, 1e-4, 1e-5),
+            "temperature": (10.0, 10.0, 1.0, 1.0),
+            "paper": (77.51, 92.83, 95.54, 96.93),
+        },
+        Entry(10_000, "Figure 3"),
+    ),
+    "pets": _small(
+        "oxford_iiit_pet",
+        "R152x2_T_pet128",
+        {
+            "epochs": (300, 1_000, 3_000, 10_000, 30_000),
+            "rate": (0.01, 0.01, 0.003, 0.001, 0.003),
+            "decay": (1e-5, 1e-3, 3e-4, 1e-4, 1e-5),
+            "temperature": (2.0, 5.0, 10.0, 2.0, 2.0),
+            "paper": (82.75, 88.01, 90.08, 90.98, 91.06),
+        },
+        Entry(OURS),
+        ("food101", "imagenet2012"),
+    ),
+    "food": _small(
+        "food101",
+        "R152x2_T_food128",
+        {
+            "epochs": (100, 1_000, 3_000),
+            "rate": (0.01, 0.001, 0.01),
+            "decay": (1e-3, 3e-4, 1e-4),
+            "temperature": (10.0, 10.0, 5.0),
+            "paper": (83.29, 86.64, 87.20),
+        },
+        Entry(OURS),
+    ),
+    "sun": _small(
+        "sun397",
+        "R152x2_T_sun128",
+        {
+            "epochs": (100, 1_000, 3_000),
+            "rate": (0.01, 0.003, 0.01),
+            "decay": (1e-3, 1e-4, 3e-5),
+            "temperature": (10.0, 10.0, 10.0),
+            "paper": (68.28, 73.46, 74.26),
+        },
+        Entry(OURS),
+        ("food101", "imagenet2012"),
+    ),
+    "imagenet": _imagenet(
+        (30, 90, 300, 600, 1_200, 4_800, 9_600),
+        (73.89, 78.00, 80.30, 81.17, 81.54, 82.18, 82.31),
+    ),
+    "imagenet_160": _imagenet(
+        (30, 90, 300, 600, 1_200, 9_600),
+        (70.22, 75.34, 78.17, 79.07, 79.61, 80.49),
+        student_size=Entry(160, "section 3.3"),
+        main=Entry(("same/ic", "mix"), "table 3"),
+        other_arms=_NONE,
+        warmup_steps=_ADAM,
+        **ours("student_weights", "family"),
+    ),
+    "imagenet_384": _imagenet(
+        (300, 1_200, 4_800, 9_600),
+        (80.46, 81.82, 82.33, 82.64),
+        stored_size=Entry(
+            OPEN, "section 3.3", "its central crop has about the teacher's size"
+        ),
+        teacher_size=Entry(384, "section 3.3"),
+        teacher_weights=Entry("weights/R152x2_T_384.npz", "released with the code"),
+        second_weights=Entry("weights/R152x2_T_224.npz", "section 3.6"),
+        main=Entry(("mix",), "table 3"),
+        other_arms=Entry(("ensemble",), "section 3.6, table 3"),
+        other_epochs=Entry(
+            "1200, 4800 and 9600", "table 3", "the longest, the paper's best"
+        ),
+        warmup_steps=_ADAM,
+        **ours("student_weights", "family"),
+    ),
+}
