@@ -35,6 +35,8 @@ _ALL = {
     "moment_dtype": Entry("bfloat16", "code"),
     "sgd_rate_factor": Entry(OPEN, "section 3.9", "a usual ratio"),
     "sgd_momentum": Entry(OPEN, "section 3.9", "the usual momentum"),
+    "shampoo_warmup_steps": Entry(1800, "appendix D"),
+    "shampoo_decay": Entry(3.75e-4, "appendix D"),
     "shampoo_rate_factor": Entry(OPEN, "section 3.4", "Adam's rate"),
     "ensemble_crops": Entry(1000, "text"),
     "flip": Entry(True, "code"),
