@@ -74,7 +74,7 @@ def test_others_that_are_not_reached_are_said(monkeypatch, capsys):
 
 
 def test_a_sweep_is_of_one_process_each(monkeypatch, capsys):
-    study = dataclasses.replace(sgdr.STUDY, has_sweep=True)
+    study = dataclasses.replace(sgdr.STUDY, jobs=lambda config: [])
     assert stopped(monkeypatch, "auto", study, "--sweep", "list") == launch.USAGE
     assert "leave out --distributed, got 'auto'" in capsys.readouterr().err
 

@@ -86,9 +86,10 @@ def test_a_bug_in_drawing_is_no_damaged_figure(tmp_path, monkeypatch, kind):
 def test_a_claim_of_another_form_is_named(tmp_path, name, value):
     fine = {"paper": (None, 3), "interval": (None,), "words": (NASTY,)}
     fine |= {"values": ([3, 4, 5],)}
-    write(tmp_path / "a", {"config": {}}, {"claims": [claim("x") | {name: value}]})
+    config = {"config": {}, "format": runs.FORMAT}
+    write(tmp_path / "a", config, {"claims": [claim("x") | {name: value}]})
     missing = {key: part for key, part in claim("x").items() if key != name}
-    write(tmp_path / "b", {"config": {}}, {"claims": [missing]})
+    write(tmp_path / "b", config, {"claims": [missing]})
     page = report.write(tmp_path).read_text(encoding="utf-8")
     damaged = page.count(
         "results.json is damaged, or no run wrote it: &#x27;claims&#x27;"
