@@ -83,8 +83,8 @@ def save(
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {path.parent} "
             f"({first_line(error)}); the steps there stay: {steps(directory)}. "
-            "Make room, or see to the folder's permissions; the same run goes on from "
-            "the newest of them"
+            "Make room, or check the folder's permissions; the same run then resumes "
+            "from the newest of them"
         ) from error
 
 

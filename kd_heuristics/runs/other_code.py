@@ -52,9 +52,9 @@ class OtherCode:
         if self.rule == "refuse":
             raise CodeChangedError(
                 f"other code than the present made {what}. The modules that differ: "
-                f"{', '.join(changed)}. Add --recompute to compute anew what other "
-                "code made, or --accept-code to go on with it, which the report will "
-                "say, or choose another folder with --workdir"
+                f"{', '.join(changed)}. Add --recompute to recompute what other code "
+                "made, or --accept-code to use it (the report will note this), or "
+                "choose another folder with --workdir"
             )
         self.accepted[what] = changed
         return True

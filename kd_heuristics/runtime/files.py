@@ -110,7 +110,7 @@ def writing(path: AnyPath) -> Iterator[None]:
     except OSError as error:
         raise WriteError(
             f"{path} could not be written ({error.strerror or error}); make room, or "
-            "see to the folder's permissions: the same command goes on where it was"
+            "check the folder's permissions, then give the same command to resume"
         ) from error
 
 

@@ -51,15 +51,14 @@ def start(where: str) -> None:
         jax.distributed.initialize(**given)
     except ValueError as error:
         raise ValueError(
-            f"no cluster was found ({error}): give the processes by hand, "
-            "--distributed HOST:PORT,COUNT,INDEX, say 10.0.0.1:8476,2,0 in the first "
-            "of two"
+            f"no cluster was found ({error}); name the processes with --distributed "
+            "HOST:PORT,COUNT,INDEX, for example 10.0.0.1:8476,2,0 in the first of two"
         ) from error
     except RuntimeError as error:
         words = str(error).strip().splitlines()[0]
         raise HostError(
             f"the processes did not come together ({words}); start each of them once, "
-            "with the same address and number, and let process 0 be reached there"
+            "with the same address and count, and check that process 0 is reachable"
         ) from error
     _connect()
 
