@@ -178,5 +178,4 @@ def temperatures(config: dict, arrays: Arrays) -> Figure:
         ),
     ]
     size = {"width": 9.5, "height": 3.6}
-    caption = "Accuracy and changed layers at each temperature"
-    return Figure("Temperatures", caption, panels, ["accuracy"], **size)
+    return Figure("Temperatures", "Temperatures", panels, ["accuracy"], **size)
