@@ -122,6 +122,7 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def _bounds(rule):
+    """Returns the bounds that a constraint sets, by name."""
     bounds = {name: getattr(rule, name, None) for name in _BOUNDS}
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
@@ -133,6 +134,7 @@ def _holds(value: Any, rule: Any) -> bool:
 
 
 def _words(rule: Any) -> str:
+    """Describes a constraint in words: "be in [0, 1)"."""
     if isinstance(rule, Predicate):
         return rule.func.__name__
     bounds = _bounds(rule)

@@ -74,6 +74,7 @@ def similarity_map(name: str) -> SimilarityMap:
 
 
 def _column(cells: list[str]) -> np.ndarray:
+    """Converts a column to float64 if all its cells are numbers."""
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:

@@ -80,6 +80,7 @@ class Chain:
         )
 
     def _loss(self, at_once: bool, kind: str = "polychain") -> curves.CurveLoss:
+        """Makes the curve's loss, with its points all at once or in turn."""
         return curves.CurveLoss(
             kind=kind,
             num_t=self.num_t,

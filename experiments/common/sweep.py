@@ -86,6 +86,7 @@ class Sweep:
 
     @functools.cached_property
     def _code(self) -> dict[str, str]:
+        """The present code of the study."""
         return code_identity.modules(self.study.compute)
 
     def _age(self, folder: Path) -> str:

@@ -218,6 +218,7 @@ _IMAGENET: dict[str, Any] = {
 
 
 def _settings(*epochs: int, rate: float, decay: float, temperature: float):
+    """Makes settings of these lengths, with the same hyperparameters."""
     return tuple(
         Setting(epochs=n, rate=rate, decay=decay, temperature=temperature)
         for n in epochs

@@ -47,6 +47,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _own(arm: str) -> tuple[str, str]:
+    """Returns the name and color of an arm."""
     return WORDS[arm], COLORS.get(arm, style.GREY)
 
 
@@ -83,6 +84,7 @@ def _teacher(results: dict, **axis: Any) -> Reference:
 
 
 def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
+    """Makes a series of values against epochs for each main arm."""
     found = []
     for arm in config["main"]:
         lengths = results["arms"][arm]

@@ -135,6 +135,7 @@ def looks(
 
 @functools.partial(compiled.jit, static_argnames=("size", "fraction", "kind"))
 def _looked(images, size, fraction, kind):
+    """Crops batches of images as networks see them in evaluation."""
     return jax.lax.map(
         lambda batch: data.views.look(batch, size, kind, fraction), images
     )

@@ -51,6 +51,7 @@ def _segment(pair: str, metric: str, arrays: Arrays) -> Series:
 
 
 def _scaled(values: Any, metric: str) -> Any:
+    """Converts accuracies to per cent; leaves losses unchanged."""
     return 100 * values if metric.endswith("accuracy") else values
 
 
@@ -75,6 +76,7 @@ def along(name: str, pairs: Sequence[str], config: dict, arrays: Arrays) -> Figu
 
 
 def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
+    """Makes the paper's curves of a pair, one for each epoch of fitting."""
     found = paper.table(f"mode_connectivity/{table}")
     columns = [name for name in found if name[0] == "0"]
     return [
@@ -172,6 +174,7 @@ def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
 
 def _papers_worst(pair: str, hidden: bool) -> Series:
+    """Makes the paper's worst point of a pair against epochs of fitting."""
     found = paper.table("mode_connectivity/fig1_val_acc")
     rows = found["curve"] == pair
     columns = [values[rows] for name, values in found.items() if name[0] == "0"]

@@ -29,6 +29,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
 
 
 def _barriers(config):
+    """Claims about barriers, basins and fitted chains."""
     for arm, words in (
         ("sgdr", "SGDR crosses a barrier"),
         ("step", "step decay crosses no barrier"),
@@ -73,6 +74,7 @@ def _barriers(config):
 
 
 def _bend(config):
+    """Claims about the bend and the middle of the last pair's segment."""
     a, b = last_pair(config.pairs("sgdr"))
     yield Claim(
         key="bend/train-loss",
@@ -108,6 +110,7 @@ def _bend(config):
 
 
 def _similarities(config):
+    """Claims about the layers that restarts change (Figure 14)."""
     papers = papers_similarities()
     for key, words in (
         (

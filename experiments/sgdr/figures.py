@@ -78,6 +78,7 @@ def figure2(config: dict, arrays: Arrays) -> Figure:
 
 
 def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
+    """Plots train loss along an arm's paths, and along the paper's."""
     series = [*_along(arm, config, arrays, "train_loss", 1)]
     own: dict[str, Any] = {"paper": True, "hidden": config["dataset"] != "cifar10"}
     table = paper.table("sgdr/fig2cd_train_loss")

@@ -68,6 +68,7 @@ def evaluate(
 
 
 def _iterates(plane, networks) -> dict[str, np.ndarray]:
+    """Projects networks onto a plane; returns points and distances."""
     found = {
         method: np.array(
             [[float(x) for x in plane.project(w, method)] for w in networks]

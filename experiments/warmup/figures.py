@@ -50,6 +50,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _arms(config: dict, *names: str) -> list[str]:
+    """Returns those of the named arms that the run has."""
     return [name for name in names if name in config["arms"]]
 
 

@@ -63,6 +63,7 @@ def checked_notes(notes: Any) -> Any:
 
 
 def _plain(value):
+    """Converts a NumPy or JAX value to Python's, for JSON."""
     if hasattr(value, "tolist"):  # of NumPy or JAX
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} is none")
@@ -150,6 +151,7 @@ def _sum_of(body: Mapping[str, Any]) -> str:
 
 
 def _files(path: epath.Path) -> Iterator[epath.Path]:
+    """Yields the files below a folder, except those of file managers."""
     for entry in path.iterdir():
         if entry.is_dir():
             yield from _files(entry)

@@ -157,6 +157,7 @@ def _finish(saving, path, step, leaves, score, notes):
 
 
 def _replaced(path):
+    """Returns the place of a step's old checkpoint while it is replaced."""
     return path.parent / f"{_REPLACED}{path.name}"
 
 

@@ -197,6 +197,7 @@ def _values(node: PyTree, mask: PyTree) -> list[str] | None:
 
 
 def _children(node) -> list[tuple]:
+    """Returns the children of a node, with their paths."""
     return jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
 
 

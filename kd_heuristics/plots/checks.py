@@ -24,6 +24,7 @@ def floats(owner: Any, name: str, what: str) -> np.ndarray:
 
 
 def array(values: Any, what: str) -> np.ndarray:
+    """Converts values to a float64 array; FigureError if it cannot."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError) as error:

@@ -34,6 +34,7 @@ def now(function: Callable, *arguments: Any) -> Any:
 
 @functools.cache
 def _blas() -> threadpoolctl.ThreadpoolController:
+    """Returns the controller of the threads of SciPy's LAPACK."""
     import scipy.linalg  # noqa: F401 - only libraries that are loaded are found
 
     return threadpoolctl.ThreadpoolController()

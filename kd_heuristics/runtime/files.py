@@ -84,6 +84,7 @@ def whole(path: AnyPath) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _sent(target) -> Iterator[Path]:
+    """Yields a local temporary path, and uploads it to a store at the end."""
     with tempfile.TemporaryDirectory() as folder, writing(target):
         partial = Path(folder) / (PREFIX + target.name)
         yield partial

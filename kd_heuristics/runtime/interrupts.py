@@ -104,6 +104,7 @@ def _after_fork():
 
 
 def _in_child():
+    """Gives a forked child its earlier handlers back."""
     if _watching():
         signal.set_wakeup_fd(-1)
         _restore()

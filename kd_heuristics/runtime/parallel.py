@@ -175,6 +175,7 @@ def _whole(leaf):
 
 
 def _put(tree, sharding):
+    """Puts a tree on devices with a sharding, in every process."""
     if hosts.count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda leaf: _put_part(leaf, sharding), tree)
