@@ -64,9 +64,9 @@ def checked_notes(notes: Any) -> Any:
 
 def _plain(value):
     """Converts a NumPy or JAX value to Python's, for JSON."""
-    if hasattr(value, "tolist"):  # of NumPy or JAX
+    if hasattr(value, "tolist"):  # a value of NumPy or JAX
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is none")
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 def read(path: epath.Path, step: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from kd_heuristics.runtime import files
 
 FORMAT = 2  # incremented when the contents of a run folder's files change
 PROBE = ".writable"
-_STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
+_STORE = 'check pip install "kd_heuristics[gcs]", credentials and permissions'
 
 
 class RunError(Exception):
