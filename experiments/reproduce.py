@@ -2,8 +2,8 @@
 
 Command: python -m experiments.reproduce --preset demo | digits | cifar10 | smoke
 
-A study that fails is shown in the report with its error; the others still run, and the
-exit status is 1. The same command again goes on where it was interrupted.
+If a study fails, the report shows its error, the other studies still run, and the exit
+status is 1. The same command resumes an interrupted run.
 """
 
 import dataclasses
@@ -42,9 +42,9 @@ class Arguments:
     preset: str = "demo"
     """smoke | demo | digits | cifar10"""
     workdir: str | Path = "runs"
-    """holds <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
+    """folder for <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
     seeds: int | None = None
-    """number of seeds; None: the preset's"""
+    """number of seeds; None uses the preset's"""
     distributed: Annotated[str | None, tyro.conf.arg(help=_DISTRIBUTED)] = None
     plan: launch.Plan = False
     recompute: launch.Recompute = False
@@ -52,7 +52,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> int:
-    """Runs the studies; the number of those that failed."""
+    """Runs the studies; returns the number of failures."""
     root = files.path(arguments.workdir) / arguments.preset
     on_other_code = launch.rule(arguments.recompute, arguments.accept_code)
     failed = 0
@@ -75,7 +75,7 @@ def run(arguments: Arguments) -> int:
 
 
 def show_plans(preset: str) -> None:
-    """Prints what each study of a preset would train, and a line for every preset."""
+    """Prints each study's trainings for a preset, and one line for every preset."""
     for study in STUDIES:
         launch.show_plan(study, f"{study.name} {preset}", study.presets[preset])
     plan.table_of_presets(
@@ -88,7 +88,7 @@ def show_plans(preset: str) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     with launch.usage_errors():
         arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
         launch.rule(arguments.recompute, arguments.accept_code)

@@ -1,1 +1,1 @@
-"""Measured against the systems that one would take instead, in one run."""
+"""Benchmarks against alternative systems, measured in the same run."""

@@ -1,7 +1,7 @@
-"""Stand-ins for two packages that a bare machine lacks, so that nothing is installed.
+"""Stand-ins for two packages, so that benchmarks run on a machine without them.
 
 `jaxtyping` only annotates shapes, and `threadpoolctl` limits LAPACK's threads on a CPU:
-without either, our functions compute the same. Only benchmarks may do this.
+our functions compute the same without them. Only benchmarks may do this.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def fill() -> list[str]:
-    """Puts stand-ins in place of those that are missing; their names."""
+    """Installs stand-ins for missing packages; returns their names."""
     missing = [name for name in _STAND_INS if importlib.util.find_spec(name) is None]
     for name in missing:
         sys.modules[name] = _STAND_INS[name]()
@@ -20,17 +20,17 @@ def fill() -> list[str]:
 
 
 class _Annotation:
-    """In place of a type: `Float[Array, "batch"]` is anything."""
+    """Stands for a type: `Float[Array, "batch"]` is anything."""
 
     def __class_getitem__(cls, _):
         return Any
 
 
 class _Controller:
-    """In place of the control over threads: it limits none."""
+    """Stands for the controller of threads, and limits none."""
 
     def limit(self, **_):
-        """A context that does nothing."""
+        """Returns a context that does nothing."""
         return contextlib.nullcontext()
 
 

@@ -1,14 +1,14 @@
-"""Does a permutation test keep its level, find what is there, and how long it takes.
+"""Level, power and time of permutation tests.
 
     python -m experiments.benchmarks.calibration
     python -m experiments.benchmarks.calibration --parts alarms --measures cca svcca
 
-False alarms: shares of draws of independent noise with p <= .05, and their standard
-error at 5 % (with 1,000 draws 3.5 to 6.5 % is the aim). Found: shares of draws in which
-two layers share 10 directions. Seconds of 200 permutations: a pair of 1,000 x 256, and
-a map of 16 x 16 such layers for measures that need no decomposition a permutation;
-compiled before. Measures that do need one get fewer draws of noise. A line is printed
-as soon as it is known, and a part or a measure can be run by itself.
+False alarms: share of draws of independent noise with p <= .05, with the standard error
+at 5 % (the aim with 1,000 draws is 3.5 to 6.5 %). Found: share of draws with p <= .05
+in which two layers share 10 directions. Seconds of 200 permutations, after compiling: a
+pair of 1,000 x 256, and a map of 16 x 16 such layers for measures without a
+decomposition per permutation. The other measures get fewer draws of noise. Each line is
+printed as soon as it is known, and a part or a measure can be run by itself.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ import numpy as np
 from kd_heuristics import similarity
 from kd_heuristics.similarity.measure import NAMES
 
-# With a decomposition for each permutation.
+# Measures with a decomposition for each permutation.
 DECOMPOSED = ("cca", "svcca", "pwcca", "google_cca", "procrustes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is drawn, and what is timed."""
+    """Numbers of draws, and what to time."""
 
     examples: int = 500
     units: int = 64
     draws: int = 1000  # of noise
     draws_decomposed: int = 200  # of noise, for measures that decompose
     planted: int = 100  # draws with a signal
-    signal: float = 0.5  # its deviation a unit, beside noise of deviation 1
+    signal: float = 0.5  # its deviation per unit; the noise has deviation 1
     permutations: int = 200
     measures: tuple[str, ...] = NAMES
     parts: tuple[Literal["alarms", "found", "times"], ...] = (
@@ -50,13 +50,13 @@ class Config:
 def layers(
     key: jax.Array, config: Config, signal: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Two layers of noise; with a signal, 10 directions are the same in both."""
+    """Draws two layers of noise; with a signal, they share 10 directions."""
     latent, *keys = jax.random.split(key, 5)
     shared = jax.random.normal(latent, (config.examples, 10))
     size = config.examples, config.units
 
     def layer(noise, mix):
-        # Of variance 1 a unit.
+        # Variance 1 per unit.
         spread = jax.random.normal(mix, (10, config.units)) / 10**0.5
         return jax.random.normal(noise, size) + signal * shared @ spread
 
@@ -64,19 +64,19 @@ def layers(
 
 
 def rejected(config: Config, measure: str, count: int, signal: float) -> float:
-    """Share of the draws with p <= .05."""
+    """Returns the share of draws with p <= .05."""
     keys = jax.random.split(jax.random.key(0), count)
     p = []
     for key in keys:
         x, y = layers(key, config, signal)
         test = similarity.permutation_test(x, y, measure, config.permutations, key=key)
         p.append(float(test.p_value))
-    # Of 19 permutations the least p is 0.05, in float32 above that of float64.
+    # The smallest p of 19 permutations is 0.05, larger in float32 than in float64.
     return float(np.mean(np.array(p) <= 0.05 + 1e-6))
 
 
 def seconds(config: Config, measure: str, count: int) -> float:
-    """Of one test of count x count layers of 1,000 x 256, after a first."""
+    """Times one test of count x count layers of 1,000 x 256, after a first."""
     rng = np.random.default_rng(0)
     a, b = (
         {
@@ -95,7 +95,7 @@ def seconds(config: Config, measure: str, count: int) -> float:
 
 
 def row(config: Config, measure: str) -> list[str]:
-    """Cells of the table: what `parts` leaves out is empty."""
+    """Returns the cells of a row; those that `parts` omits are empty."""
     decomposed = measure in DECOMPOSED
     cells = [measure, "", "", "", ""]
     if "alarms" in config.parts:

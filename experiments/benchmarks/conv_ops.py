@@ -1,12 +1,12 @@
-"""Where a training step's time goes: one convolution's three operations, by shape.
+"""Time of a convolution's three operations in a training step, by shape.
 
     python -m experiments.benchmarks.conv_ops [--batch 128] [--repeats 9]
 
-Needs the extra `[bench]` (PyTorch). About two minutes on 2 cores; RESULTS.md beside
-this file has the last table. Ours are the forward pass, the gradient in the input and
-that in the kernel, compiled one by one with the options of `training.fit`. PyTorch has
-both gradients in one backward pass (channels last), so the columns to compare are the
-totals. All take turns; milliseconds are medians.
+Needs the extra `[bench]` (PyTorch). Takes about two minutes on 2 cores; RESULTS.md in
+this folder has the last table. Ours are the forward pass, the gradient in the input and
+that in the kernel, compiled separately with the options of `training.fit`. PyTorch
+computes both gradients in one backward pass (channels last), so compare the totals. All
+take turns; milliseconds are medians.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from experiments.benchmarks.train_step import describe, take_turns
 from kd_heuristics.models import conv
 from kd_heuristics.runtime.compiled import jit
 
-# pixels a side, channels in, channels out, stride: of the VGGs, at full and at quarter
-# width, and of the ResNets
+# (pixels a side, channels in, channels out, stride) in the VGGs, at full and quarter
+# width, and in the ResNets.
 SHAPES = (
     (32, 3, 64, 1),
     (32, 3, 16, 1),
@@ -42,7 +42,7 @@ SHAPES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """How much, and how often."""
+    """Sizes and repeats."""
 
     batch: int = 128
     repeats: int = 9
@@ -56,7 +56,7 @@ HEADER = (
 
 
 def convolve(x, kernel, stride):
-    """3x3, padded by one pixel, as in all the networks."""
+    """Convolves 3x3, padded by one pixel, as all the networks do."""
     return conv.conv_general_dilated(
         x,
         kernel,
@@ -67,7 +67,7 @@ def convolve(x, kernel, stride):
 
 
 def contenders(config: Config, torch, side, channels, features, stride):
-    """What takes turns, by name, and the number of multiply-adds of a forward pass."""
+    """Returns the contenders by name, and the multiply-adds of a forward pass."""
     random = np.random.default_rng(0)
     x = random.normal(size=(config.batch, side, side, channels)).astype(np.float32)
     kernel = random.normal(size=(3, 3, channels, features)).astype(np.float32)
@@ -97,7 +97,7 @@ def contenders(config: Config, torch, side, channels, features, stride):
 
 
 def main(config: Config) -> None:
-    """Measures, and prints a table in Markdown."""
+    """Measures and prints a Markdown table."""
     try:
         import torch
     except ImportError as error:

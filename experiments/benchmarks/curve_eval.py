@@ -1,26 +1,26 @@
-"""How long, and how much memory, many points of a curve take to evaluate.
+"""Time and memory of evaluating many points of a curve.
 
     python -m experiments.benchmarks.curve_eval [--width 0.25] [--points 61] ...
 
-At each point of a segment between two batch-norm networks: a pass over the training set
-that re-estimates the statistics (cumulative averages, as Garipov et al. 2018), and a
-pass over the test set for loss and accuracy. Each contender has a process of its own
-and both cores; they take turns, so that a slow minute of the machine slows all.
+Each point of a segment between two batch-norm networks takes a pass over the training
+set that re-estimates the statistics (cumulative averages, as Garipov et al. 2018), and
+a pass over the test set for loss and accuracy. Each contender has its own process and
+both cores; they take turns, so that a slow minute of the machine slows all.
 
     ours      points.evaluate
     loop      the same two passes of one point as one jitted program, in a Python loop
     torch     PyTorch eager, channels last, inference mode, point by point; its threads
               wait passively, without which it is 10 times slower on a shared machine
-    ours, 8   ours with 8 points, for its memory
+    ours, 8   ours with 8 points, to measure its memory
 
-Seconds are medians of the turns (least to most); CPU seconds, the median of what all
-threads used, bear a busy machine better. Peak memory is that of the resident set while
-a contender runs, compilation left out; it needs Linux. PyTorch's running variances are
+Seconds are medians over turns (minimum to maximum). CPU seconds, the median of the time
+of all threads, depend less on other load. Peak memory is that of the resident set while
+a contender runs, without compilation; it needs Linux. PyTorch's running variances are
 unbiased, ours are not, so losses agree to a per cent only.
 
-Needs the extra `[bench]` (PyTorch). The defaults, vgg16_bn at a quarter of its width,
-61 points, two passes over 128 images a point, take about two minutes; RESULTS.md beside
-this file has the last table.
+Needs the extra `[bench]` (PyTorch). The defaults, quarter-width vgg16_bn, 61 points,
+two passes over 128 images per point, take about two minutes; RESULTS.md in this folder
+has the last table.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is evaluated, and how often."""
+    """Sizes and repeats."""
 
     model: str = "vgg16_bn"
     width: float = 0.25
@@ -47,7 +47,7 @@ class Config:
     examples: int = 128  # of each set
     batch_size: int = 128
     repeats: int = 3  # after a short run that compiles
-    threads: int = 2  # PyTorch's; JAX takes all cores
+    threads: int = 2  # for PyTorch; JAX uses all cores
     dtype: str = "float32"
 
 
@@ -91,12 +91,12 @@ class Turn:
 
 
 class _Worker:
-    """A contender's process, which runs when told to."""
+    """Process of a contender, which runs on request."""
 
     def __init__(self, spawn, make, config, path):
         self.pipe, other = spawn.Pipe()
         arguments = (other, make, config, path)
-        # A daemon: it ends with the benchmark, however that ends.
+        # A daemon ends with the benchmark, however that ends.
         self.process = spawn.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
 
@@ -139,7 +139,7 @@ def _peak_mb() -> float:
 
 
 def _prepare(config, path):
-    """Two networks at random, and the images, as NumPy arrays in a file."""
+    """Writes two random networks and the images as NumPy arrays to a file."""
     from kd_heuristics import data
 
     sets = {
@@ -150,11 +150,11 @@ def _prepare(config, path):
 
 
 def arrays_of(config: Config, sets: dict[str, Any]) -> dict[str, Any]:
-    """What the contenders work on: two networks at random, the sets' pixels and labels.
+    """Makes the contenders' inputs: two random networks, the sets' pixels and labels.
 
     Args:
-      config: says which network.
-      sets: "train" and "test", `data.Dataset` of 10 classes.
+      config: names the network.
+      sets: "train" and "test", each a `data.Dataset` with 10 classes.
     """
     import jax
     import jax.numpy as jnp
@@ -189,7 +189,7 @@ def _network(config):
 
 
 def ours(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
-    """`ts -> losses` of `points.evaluate`, and the versions."""
+    """Returns `ts -> losses` by `points.evaluate`, and the versions."""
     from kd_heuristics import points
 
     curve, test, metric, refresh, versions = _jax_parts(config, arrays)
@@ -202,7 +202,7 @@ def ours(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
 
 
 def loop(config: Config, arrays: dict[str, np.ndarray]) -> tuple[Any, str]:
-    """What one would write by hand: a jitted point, called point after point."""
+    """Returns a hand-written version: a jitted function called point by point."""
     import jax
 
     from kd_heuristics.runtime import compiled
@@ -246,7 +246,7 @@ def _jax_parts(config, arrays):
 
 
 def _tree(arrays, prefix):
-    """A nested dictionary of the arrays whose names begin so."""
+    """Returns the arrays whose names have the prefix, as a nested dictionary."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         if name.startswith(prefix):
@@ -263,7 +263,7 @@ def _torch(config, arrays):
 
     torch.set_num_threads(config.threads)
     ends = [_torch_weights(arrays, f"{end}/params/") for end in (0, 1)]
-    # Loading keeps the memory format of what it is loaded into.
+    # Loading weights keeps the model's memory format.
     network: Any = _torch_vgg(ends[0])
     network = network.to(memory_format=torch.channels_last)
     sets = {name: _torch_set(arrays, name) for name in ("train", "test")}
@@ -293,7 +293,7 @@ def _torch(config, arrays):
 
 
 def _torch_weights(arrays, prefix):
-    """Our VGG's parameters by the names and axes of `_torch_vgg`."""
+    """Converts our VGG's parameters to the names and axes of `_torch_vgg`."""
     import torch
 
     weights = {}
@@ -310,7 +310,7 @@ def _torch_weights(arrays, prefix):
 
 
 def _torch_vgg(weights):
-    """The same network; `momentum=None` is PyTorch's cumulative average."""
+    """Builds the same network; `momentum=None` is PyTorch's cumulative average."""
     import collections
 
     from torch import nn
@@ -373,6 +373,6 @@ def _times(turns):
 
 
 if __name__ == "__main__":
-    import tyro  # which `gpu` does without
+    import tyro  # here, because `gpu` runs without it
 
     main(tyro.cli(Config))

@@ -2,12 +2,11 @@
 
     python -m experiments.benchmarks.gpu [--device cpu] [--seconds 540] [--quick] ...
 
-Needs a checkout of this repository, jax for the device, flax, optax and PyTorch; a row
-without PyTorch where that is missing is not measured. It prints Markdown tables for
-RESULTS.md beside this file, the rows as they come:
+Needs a checkout of this repository, jax for the device, flax, optax and PyTorch. It
+prints the rows of Markdown tables for RESULTS.md in this folder as they are measured:
 
     networks     a training step and inference, as `train_step`, against PyTorch with
-                 torch.compile (eager where that fails, which a line says)
+                 torch.compile (eager if that fails, as a line then reports)
     curve        61 points of a curve, as `curve_eval`, against a jitted point called 61
                  times
     map          16 x 16 layers by `similarity.matrix`, against `similarity.cca` called
@@ -15,9 +14,9 @@ RESULTS.md beside this file, the rows as they come:
     population   8 networks, as `population`, against one after the other
     strategies   vmap, map and loop, which `parallel.strategies` chooses from
 
-A row is begun only while there is time for as long a one as the last of its table; what
-is left out is said at the end, and `--only strategies` and the like measures it alone.
-`--device cpu --quick` runs everything in miniature: its numbers mean nothing.
+A row starts only if there is time for one as long as the last of its table. Skipped
+rows are listed at the end; `--only strategies` and the like measures them alone.
+`--device cpu --quick` runs everything in miniature; its numbers mean nothing.
 """
 
 import argparse
@@ -35,22 +34,23 @@ import numpy as np
 from experiments.benchmarks import bare
 
 TABLES = ("networks", "curve", "map", "population", "strategies")
-_GUESS = 60.0  # seconds, of a table's first row
+_GUESS = 60.0  # seconds that a table's first row may take
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much each table has.
+    """Sizes of the tables.
 
     Attributes:
-      networks: rows of the first table, of `train_step.CASES`; the aims' first.
-      batch: images a step.
-      turn: seconds of a turn, of which each contender has `repeats`.
-      repeats: turns.
+      networks: rows of the first table, from `train_step.CASES`, most wanted first.
+      batch: images per step.
+      turn: seconds of a turn.
+      repeats: turns of each contender.
       curve, points, examples: network, points, and images of each of the two sets.
-      layers, units, activations, pairs: of the map; pairs that run one by one.
-      members, steps: of the population, and of each member a turn.
-      widths: of the networks whose strategies are compared.
+      layers, units, activations, pairs: sizes of the map, and pairs that run one by
+        one.
+      members, steps: members of the population, and steps of each member per turn.
+      widths: widths of the networks whose strategies are compared.
     """
 
     networks: tuple[str, ...]
@@ -105,7 +105,7 @@ TINY = {"width": 0.05, "classifier_width": 8}
 
 
 class Budget:
-    """The time that is left, and what was dropped for want of it."""
+    """Time left, and rows that were dropped for lack of it."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -114,7 +114,7 @@ class Budget:
         self.dropped: list[str] = []
 
     def row(self, table: str, name: str, measure: Callable[[], Any]) -> Any:
-        """What the function returns; None where a row as long would take too long."""
+        """Calls `measure`; returns None if a row as long as the last does not fit."""
         start = self._clock()
         if start + self._longest.get(table, _GUESS) > self._end:
             self.dropped.append(f"{table}: {name}")
@@ -125,7 +125,7 @@ class Budget:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures, and prints."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.gpu")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--seconds", type=float, default=540.0)
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     own = parser.parse_args(arguments)
     if own.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
-    # PyTorch needs memory of the same GPU.
+    # PyTorch needs memory on the same GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     missing = bare.fill()
     import jax
@@ -157,14 +157,14 @@ def main(arguments: list[str] | None = None) -> None:
             for cells in budget.row(table, name, measure) or ():
                 print("| " + " | ".join(cells) + " |", flush=True)
     if budget.dropped:
-        print(f"\nDropped for want of time: {'; '.join(budget.dropped)}.")
+        print(f"\nDropped for lack of time: {'; '.join(budget.dropped)}.")
 
 
 Rows = Iterator[tuple[str, Callable[[], list[list[str]]]]]
 
 
 class Bench:
-    """The tables on one device."""
+    """Tables measured on one device."""
 
     def __init__(self, own: argparse.Namespace, sizes: Sizes):
         self.own, self.sizes = own, sizes
@@ -175,7 +175,7 @@ class Bench:
         }
 
     def head(self, missing: list[str]) -> str:
-        """Date, command, versions, devices."""
+        """Returns date, command, versions and devices."""
         import jax
 
         from experiments.benchmarks import torch_models
@@ -193,7 +193,7 @@ class Bench:
         )
 
     def tables(self) -> Iterator[tuple[str, str, Rows]]:
-        """Each table's name, header and rows; a row is a name and what measures it."""
+        """Yields name, header and rows of tables; a row is a name and a function."""
         from experiments.benchmarks import train_step
 
         yield "networks", train_step.HEADER[0], self.networks()
@@ -206,7 +206,7 @@ class Bench:
         yield "strategies", header, self.strategies()
 
     def networks(self) -> Rows:
-        """A network a row."""
+        """Yields a row for each network."""
         from experiments.benchmarks import torch_models, train_step
 
         train_step.CASES["tiny"] = ("vgg11", TINY)
@@ -225,7 +225,7 @@ class Bench:
 
     @functools.cache  # noqa: B019 - of the only bench of the process
     def _curve(self, width):
-        """Points of a curve, what it works on (noise), and our losses of points."""
+        """Returns points of a curve, its inputs (noise), and our losses at points."""
         from experiments.benchmarks import curve_eval
         from kd_heuristics import data
 
@@ -254,7 +254,7 @@ class Bench:
         return np.linspace(0, 1, config.points), (config, arrays), ours
 
     def curve(self) -> list[list[str]]:
-        """All points by our tool against a program of one point, called for each."""
+        """Compares our tool on all points with a program of one point, called often."""
         from experiments.benchmarks import curve_eval
 
         ts, parts, ours = self._curve(self.sizes.widths[0])
@@ -263,7 +263,7 @@ class Bench:
         return [["one by one", *self._against(runs)]]
 
     def _against(self, runs, scale=1.0):
-        """Seconds of the first, of the second times `scale`, and their ratio."""
+        """Returns seconds of the first, seconds of the second times `scale`, ratio."""
         from experiments.benchmarks.train_step import ratio, take_turns
 
         first, second = take_turns(runs, self.sizes.repeats).values()
@@ -272,7 +272,7 @@ class Bench:
         return [*middle, ratio(second, first)]
 
     def map(self) -> list[list[str]]:
-        """A map of mean CCA against pairs on the device, and on the host."""
+        """Compares a map of mean CCA with pairs on the device, and on the host."""
         import jax
 
         from experiments.benchmarks import similarity as benchmark
@@ -292,7 +292,7 @@ class Bench:
         )
         networks = first, second
         pairs = benchmark.some_pairs(config)
-        # What a program of ours would have at hand, for both of ours.
+        # Both of ours start from arrays on the device, as in our programs.
         here: Any = jax.device_put(networks)
         a, b = (list(network.values()) for network in here)
         others = {
@@ -310,7 +310,7 @@ class Bench:
 
     @functools.cache  # noqa: B019 - of the only bench of the process
     def _population(self, width):
-        """Config of `population`, and our forms of it."""
+        """Returns the config of `population`, and our forms of it."""
         from experiments.benchmarks import population
 
         config = population.Config(
@@ -326,7 +326,7 @@ class Bench:
         return config, population.ours(config)
 
     def population(self) -> list[list[str]]:
-        """Networks at once, in turn, and PyTorch's in turn."""
+        """Compares networks at once, in turn, and PyTorch's in turn."""
         from experiments.benchmarks import population, torch_models
 
         config, forms = self._population(self.sizes.widths[0])
@@ -336,7 +336,7 @@ class Bench:
         return [[name, *row] for row in rows]
 
     def strategies(self) -> Rows:
-        """The forms of a repeated computation, by width."""
+        """Yields the strategies of repeated computations, by width."""
         for width in self.sizes.widths:
             yield (
                 f"population, width {width}",

@@ -1,19 +1,19 @@
-"""A population of networks in one program, against as many trainings in turn.
+"""A population of networks in one program, against separate trainings in turn.
 
     python -m experiments.benchmarks.population [--model vgg11] [--members 8] ...
 
-Needs the extra `[bench]` (PyTorch). Under a minute on 2 cores; RESULTS.md beside this
-file has the last table.
+Needs the extra `[bench]` (PyTorch). Takes under a minute on 2 cores; RESULTS.md in this
+folder has the last table.
 
     vmap      training.population, all members at once
     map       the same, one member after the other inside the program
     loop      training.fit for each member in turn; the program is compiled once
-    PyTorch   one network takes the steps of all, which costs what one network after
-              another does; with the settings of `train_step`
+    PyTorch   one network takes the steps of all, which costs the same as one network
+              after another; with the settings of `train_step`
 
-Each member takes so many steps of SGD with momentum on batches that stay in memory, in
-an order of its own. A turn is the whole call: stacking the members, all their steps,
-waiting for the end. Images a second are of all members together.
+Each member takes `steps` steps of SGD with momentum on batches that stay in memory, in
+its own order. A turn is the whole call: stacking the members, all their steps, and
+waiting for the end. Images per second count all members together.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from kd_heuristics import models, training
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is trained, and how often."""
+    """Networks, sizes and repeats."""
 
     model: str = "vgg11"
     width: float = 0.25
@@ -45,12 +45,12 @@ class Config:
     forms: tuple[str, ...] = ("map", "loop")  # of ours: vmap, map, loop
     dtype: str = "float32"
     device: str = "cpu"  # where PyTorch runs
-    compile: str | None = None  # mode of torch.compile; None: eager
-    processor_time: bool = False  # as of `train_step.Config`
+    compile: str | None = None  # mode of torch.compile; None runs eagerly
+    processor_time: bool = False  # as in `train_step.Config`
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of the network."""
+        """Returns options of the network."""
         own = {"width": self.width}
         if self.classifier_width is not None:
             own["classifier_width"] = self.classifier_width
@@ -58,14 +58,14 @@ class Config:
 
 
 def images_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Noise [batch, 32, 32, 3], and labels."""
+    """Returns noise [batch, 32, 32, 3], and labels."""
     random = np.random.default_rng(0)
     images = random.normal(size=(config.batch, 32, 32, 3)).astype(np.float32)
     return images, random.integers(0, 10, config.batch).astype(np.int32)
 
 
 def ours(config: Config) -> dict[str, Callable[[], Any]]:
-    """The forms of ours, by name; a call is a turn, and returns the networks."""
+    """Returns our forms by name; a call is a turn, and returns the networks."""
     images, labels = map(jnp.asarray, images_of(config))
     network = models.create(config.model, 10, **config.options, dtype=config.dtype)
     classifier = training.Classifier(network, (0.0,) * 3, (1.0,) * 3)
@@ -73,7 +73,7 @@ def ours(config: Config) -> dict[str, Callable[[], Any]]:
     optimizer = training.sgd(0.01, momentum=0.9)
     members = members_of(classifier, images[:1], optimizer, config.members)
     steps = config.steps
-    # One compiled call a training: steps_per_call is of all members together.
+    # One compiled call per training; steps_per_call counts all members together.
     shared = {"num_steps": steps, "steps_per_call": steps * config.members}
 
     def together(at_once):
@@ -99,7 +99,7 @@ def ours(config: Config) -> dict[str, Callable[[], Any]]:
 def members_of(
     classifier: training.Classifier, example: Any, optimizer: Any, count: int
 ) -> list[training.Member]:
-    """Supervised members of seeds 0, 1, ...; `example` is one image, [1, h, w, c]."""
+    """Makes supervised members for seeds 0, 1, ...; `example` is [1, h, w, c]."""
     members = []
     for seed in range(count):
         variables = classifier.network.init(jax.random.key(seed), example)
@@ -116,12 +116,12 @@ def members_of(
 
 
 def _batch(batch, seed, step):
-    """The batch in an order of the seed and the step."""
+    """Permutes the batch by seed and step."""
     return jax.tree.map(lambda x: jnp.roll(x, 7 * seed + step, 0), batch)
 
 
 def rival(config: Config, torch_models: Any) -> tuple[Callable[[], None], str]:
-    """A turn of PyTorch: one network takes all members' steps; and how it runs."""
+    """Returns a turn of PyTorch, with all members' steps, and a note on how it runs."""
     half = config.dtype == "bfloat16"
     settings = torch_models.Settings(config.device, half, config.compile)
     data = images_of(config)
@@ -138,11 +138,11 @@ def rival(config: Config, torch_models: Any) -> tuple[Callable[[], None], str]:
 def measure(
     config: Config, own: dict[str, Callable[[], Any]], torch_models: Any
 ) -> list[list[str]]:
-    """A row for each contender: name, images a second, against the first of ours.
+    """Returns a row for each contender: name, images per second, ratio to our first.
 
     Args:
-      config: of all.
-      own: of `ours`, or some of them.
+      config: config of all contenders.
+      own: forms from `ours`, or some of them.
       torch_models: the module.
     """
     theirs, how = rival(config, torch_models)
@@ -157,7 +157,7 @@ def measure(
 
 
 def main(config: Config) -> None:
-    """Measures, and prints a table in Markdown."""
+    """Measures and prints a Markdown table."""
     from experiments.benchmarks import torch_models
 
     print(describe("population", torch_models.torch))
@@ -168,6 +168,6 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    import tyro  # which `gpu` does without
+    import tyro  # here, because `gpu` runs without it
 
     main(tyro.cli(Config))

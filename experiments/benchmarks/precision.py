@@ -1,10 +1,10 @@
-"""Whether computing in bfloat16 costs accuracy: the same trainings in both types.
+"""Accuracy lost by computing in bfloat16: the same trainings in both types.
 
     python -m experiments.benchmarks.precision [--dataset digits] [--model resnet8] ...
 
 Each seed trains the same network on the same batches in float32 and in bfloat16
-(activations; parameters, statistics and losses are float32 in both). The differences
-of a seed stand beside the spread over seeds. RESULTS.md has the last table.
+(activations; parameters, statistics and losses are float32 in both). The table shows
+the differences within seeds beside the spread over seeds. RESULTS.md has the last one.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is trained."""
+    """Networks, sizes and seeds."""
 
     dataset: str = "digits"
     model: str = "resnet8"
@@ -34,7 +34,7 @@ class Config:
 
 
 def accuracies(config: Config, dtype: str) -> np.ndarray:
-    """Test accuracy of each seed, [seeds]."""
+    """Returns the test accuracy of each seed, [seeds]."""
     train, test = (data.load(config.dataset, name) for name in ("train", "test"))
     train = train.take(config.train_examples)
     network = models.create(
@@ -57,7 +57,7 @@ def accuracies(config: Config, dtype: str) -> np.ndarray:
 
 
 def main(config: Config) -> None:
-    """Trains, and prints a table in Markdown."""
+    """Trains and prints a Markdown table."""
     print(
         f"{config}\n\n| computed in | test accuracy of each seed, % | mean | spread |"
     )

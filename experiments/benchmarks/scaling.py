@@ -1,20 +1,20 @@
-"""How the cost grows with the work: one figure.
+"""Growth of the cost with the work, as one figure.
 
     python -m experiments.benchmarks.scaling [--figure scaling.png] [--width 0.25] ...
 
-About three minutes on 2 cores; RESULTS.md beside this file says what the last figure,
-docs/scaling.png, was made with. Its panels:
+Takes about three minutes on 2 cores; RESULTS.md in this folder lists the settings of
+the last figure, docs/scaling.png. Its panels show, against the number of:
 
-    batch      images a second of a training step and of inference
-    points     seconds for so many points of a curve (statistics and loss of each)
-    layers     seconds and memory of a map of as many layers by as many
-    units      the same, of layers with so many units
-    devices    milliseconds of a training step of one batch split over so many devices
+    batch      images per step: images per second of a training step and of inference
+    points     points of a curve: seconds (statistics and loss of each)
+    layers     layers of both networks: seconds and memory of their map
+    units      units of each layer: seconds and memory of a map
+    devices    devices that share a batch: milliseconds of a training step
 
 Each value is the median of the turns after one that compiles. Memory is the growth of
-the process's peak during a map, and needs Linux and a CPU. Every number of devices has
-a process of its own; on CPU the devices are virtual, share the same cores, and show the
-overhead of splitting only, which the figure says.
+the process's peak during a map, and needs Linux and a CPU. Each number of devices has
+its own process; on CPU the devices are virtual and share the same cores, so they show
+the overhead of splitting only, as the figure notes.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from kd_heuristics.runtime import parallel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What grows, and how far."""
+    """Sizes to vary, and fixed ones."""
 
     figure: Path = Path("scaling.png")
     model: str = "vgg11"
@@ -51,18 +51,18 @@ class Config:
     points: tuple[int, ...] = (1, 2, 4, 8, 16, 31, 61)
     layers: tuple[int, ...] = (2, 4, 8, 16)
     units: tuple[int, ...] = (32, 64, 128, 256, 512)
-    fixed_layers: int = 4  # where units grow
-    fixed_units: int = 128  # where layers grow
+    fixed_layers: int = 4  # while units vary
+    fixed_units: int = 128  # while layers vary
     activations: int = 2000
     devices: tuple[int, ...] = (1, 2, 4, 8)
-    batch: int = 128  # of the curve's sets, and what devices share
-    steps: int = 8  # a turn
+    batch: int = 128  # for the curve's sets, and for the devices to share
+    steps: int = 8  # per turn
     repeats: int = 3
-    processor_time: bool = False  # as of `train_step.Config`
+    processor_time: bool = False  # as in `train_step.Config`
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of the networks."""
+        """Returns options of the networks."""
         return {"width": self.width, "classifier_width": self.classifier_width}
 
 
@@ -89,7 +89,7 @@ def main(config: Config) -> None:
 
 
 def words(config: Config) -> str:
-    """What the figure is of, in a line."""
+    """Describes the figure in one line."""
     clock = "the processor's time of all threads" if config.processor_time else "time"
     return (
         f"{config.model}, width {config.width:g}; maps of {config.fixed_layers} layers "
@@ -98,7 +98,7 @@ def words(config: Config) -> str:
 
 
 def measure(config: Config, panels: Sequence[str] | None = None) -> Found:
-    """`{panel: {"x": [...], what: [...]}}`, of all panels or of some."""
+    """Measures `{panel: {"x": [...], what: [...]}}` for all panels or some."""
     rows = [(layers, config.fixed_units) for layers in config.layers]
     columns = [(config.fixed_layers, units) for units in config.units]
     ways = {
@@ -112,7 +112,7 @@ def measure(config: Config, panels: Sequence[str] | None = None) -> Found:
 
 
 def _median(run: Callable[[], Any], config: Config) -> float:
-    """Seconds of a turn, after one that compiles."""
+    """Returns the median seconds of turns, after one that compiles."""
     turns = train_step.take_turns({"": run}, config.repeats, _clock(config))
     return statistics.median(turns[""])
 
@@ -158,7 +158,7 @@ def _over_points(config):
 
 
 def _maps(sizes, grows, config):
-    """Of maps of (layers, units), the one at index `grows` being the x axis."""
+    """Measures maps of (layers, units); index `grows` of these is the x axis."""
     found: dict[str, list[float]] = {"x": [], "seconds": [], "memory, MB": []}
     for size in sizes:
         own = similarity.Config(
@@ -190,7 +190,7 @@ def _over_devices(config):
     spawn = multiprocessing.get_context("spawn")
     times = []
     for count in counts:
-        # A process's number of virtual devices is settled when jax starts.
+        # A process's number of virtual devices is fixed when jax starts.
         with (
             _environment("JAX_NUM_CPU_DEVICES", str(count)),
             spawn.Pool(1) as process,
@@ -201,7 +201,7 @@ def _over_devices(config):
 
 
 def step_seconds(config: Config, devices: int) -> float:
-    """Seconds a training step takes with its batch split over so many devices."""
+    """Returns the seconds of a training step with its batch split over devices."""
     network = models.create(config.model, 10, **config.options)
     classifier = training.Classifier(network, (127.0,) * 3, (64.0,) * 3)
     images, labels = _noise(config.batch)
@@ -227,7 +227,7 @@ def step_seconds(config: Config, devices: int) -> float:
         return clock() - start
 
     train(1)  # compiles
-    # What a call costs whatever its steps is taken away.
+    # Subtract the fixed cost of a call.
     times = [train(1 + config.steps) - train(1) for _ in range(config.repeats)]
     return statistics.median(times) / config.steps
 
@@ -258,7 +258,7 @@ _TITLES = {
 
 
 def draw(found: Found, target: Path, heading: str = "") -> None:
-    """Draws the panels; grey lines grow in proportion to x, or to its square."""
+    """Draws the panels; grey lines grow in proportion to x or its square."""
     with style.context():
         figure, axes = style.panels(2, 3, width=9.0, height=2.8)
         places = dict(
@@ -284,7 +284,7 @@ def draw(found: Found, target: Path, heading: str = "") -> None:
             values = np.asarray(columns["memory, MB"])
             memory.plot(
                 columns["x"],
-                np.where(values > 0, values, np.nan),  # too little to see
+                np.where(values > 0, values, np.nan),  # 0 if too small to measure
                 "o-",
                 ms=3,
                 color=color,
@@ -301,7 +301,7 @@ def draw(found: Found, target: Path, heading: str = "") -> None:
 
 
 def _lines(panel, columns):
-    """Of a panel: all but its x axis, and memory, which has a panel of its own."""
+    """Returns a panel's lines, without x and memory, which has its own panel."""
     return [(n, v) for n, v in columns.items() if n not in ("x", "memory, MB")]
 
 
@@ -313,7 +313,7 @@ def _scales(ax, x):
 
 
 def _slope(ax, power):
-    """A grey line through the last point of the panel, of what grows like x**power."""
+    """Draws a grey line that grows like x**power through the panel's last point."""
     line = ax.get_lines()[0]
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
     label = "in proportion" if power == 1 else f"like x{'²' if power == 2 else ''}"

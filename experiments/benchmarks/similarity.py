@@ -1,22 +1,22 @@
-"""How long, and how much memory, a map of all layers against all layers takes.
+"""Time and memory of a map of all layers against all layers.
 
     python -m experiments.benchmarks.similarity [--layers 16] [--units 512] ...
 
-Needs the extra `[bench]` (cca-zoo). About a quarter of an hour on 2 cores; RESULTS.md
-beside this file has the last table.
+Needs the extra `[bench]` (cca-zoo). Takes about a quarter of an hour on 2 cores;
+RESULTS.md in this folder has the last table.
 
     ours      similarity.matrix: each layer is whitened once, all pairs in one program
-    NumPy     pair after pair by the published steps of google/svcca; for svcca, first
-              the singular value decomposition of each layer that its tutorial has
-    cca-zoo   pair after pair, CCA(n_components=units).fit(pair).score(pair)
+    NumPy     pair by pair by the published steps of google/svcca; for svcca, first the
+              singular value decomposition of each layer, as in its tutorial
+    cca-zoo   pair by pair, CCA(n_components=units).fit(pair).score(pair)
 
 All get the same float32 activations of two networks. NumPy's covariances are float64,
-as the reference's are. NumPy and cca-zoo run some pairs drawn at random; their seconds
-are those times all pairs over these. Each contender has a process of its own and all
-cores, and they take turns, so that a slow minute of the machine slows all. Seconds are
-medians of the turns (least to most); CPU seconds, the median of what all threads used,
-bear a busy machine better. Peak memory is that of the resident set during the turn
-beyond what the process held before, activations included there; it needs Linux.
+as in the reference. NumPy and cca-zoo run some pairs drawn at random; their seconds are
+scaled to all pairs. Each contender has its own process and all cores; they take turns,
+so that a slow minute of the machine slows all. Seconds are medians over turns (minimum
+to maximum). CPU seconds, the median of the time of all threads, depend less on other
+load. Peak memory is the growth of the resident set during the turn, beyond what the
+process held before, including the activations; it needs Linux.
 """
 
 import contextlib
@@ -36,12 +36,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is compared, and how often."""
+    """Sizes and repeats."""
 
     layers: int = 16  # of each of two networks
     units: int = 512
     examples: int = 10_000
-    pairs: int = 8  # that the rivals run
+    pairs: int = 8  # for the rivals
     repeats: int = 3  # after a first turn, which compiles
 
 
@@ -79,7 +79,7 @@ def main(config: Config) -> None:
 
 
 def some_pairs(config: Config) -> Pairs:
-    """The pairs of layers that the rivals compare."""
+    """Draws the pairs of layers that the rivals compare."""
     rng = np.random.default_rng(1)
     every = [(i, j) for i in range(config.layers) for j in range(config.layers)]
     chosen = rng.choice(len(every), min(config.pairs, len(every)), replace=False)
@@ -87,10 +87,10 @@ def some_pairs(config: Config) -> Pairs:
 
 
 def layers(config: Config) -> list[np.ndarray]:
-    """Activations of one network after the other, float32 [examples, units].
+    """Makes activations of both networks in turn, float32 [examples, units].
 
-    A quarter of the directions is shared by all layers; the variances of the
-    directions fall as a power of their rank, as those of trained networks do.
+    All layers share a quarter of their directions. The variances of the directions fall
+    as a power of their rank, as in trained networks.
     """
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((config.examples, config.units // 4))
@@ -105,21 +105,21 @@ def layers(config: Config) -> list[np.ndarray]:
 
 
 def ours(networks: Networks, _: Pairs, measure: str) -> np.ndarray:
-    """The whole map, [layers, layers]."""
+    """Computes the whole map, [layers, layers]."""
     from kd_heuristics import similarity
 
     return np.asarray(similarity.matrix(*networks, measure))
 
 
 def numpy_pairs(networks: Networks, pairs: Pairs, measure: str) -> np.ndarray:
-    """Similarities of the pairs by the published steps, [pairs]."""
+    """Computes similarities of the pairs by the published steps, [pairs]."""
     a, b = (list(network.values()) for network in networks)
     reduce: Callable = leading if measure == "svcca" else np.asarray
     return np.array([mean_correlation(reduce(a[i]), reduce(b[j])) for i, j in pairs])
 
 
 def zoo_pairs(networks: Networks, pairs: Pairs, measure: str) -> np.ndarray:
-    """Similarities of the pairs by cca-zoo, [pairs]; of measures it has cca."""
+    """Computes similarities of the pairs by cca-zoo, [pairs]; it has only cca."""
     from cca_zoo.linear import CCA
 
     if measure != "cca":
@@ -134,7 +134,7 @@ def zoo_pairs(networks: Networks, pairs: Pairs, measure: str) -> np.ndarray:
 
 
 def mean_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean canonical correlation of [examples, units] by covariances and roots."""
+    """Computes the mean canonical correlation by covariances and their roots."""
     both = np.cov(x, y, rowvar=False)
     p = x.shape[1]
     xx, yy, xy = both[:p, :p], both[p:, p:], both[:p, p:]
@@ -146,13 +146,13 @@ def mean_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def root(matrix: np.ndarray) -> np.ndarray:
-    """The root of a symmetric positive definite matrix."""
+    """Returns the square root of a symmetric positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(values)) @ vectors.T
 
 
 def leading(x: np.ndarray, variance: float = 0.99) -> np.ndarray:
-    """The leading directions of a layer that hold the share of its variance."""
+    """Projects a layer onto leading directions that hold a share of its variance."""
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     count = int(np.argmax(np.cumsum(s**2) >= variance * np.sum(s**2))) + 1
     return u[:, :count] * s[:count]
@@ -171,7 +171,7 @@ CONTENDERS: dict[str, tuple[Callable[..., np.ndarray], str, str]] = {
 def table(
     config: Config, pairs: Pairs, first: dict[str, Turn], turns: dict[str, list[Turn]]
 ) -> str:
-    """The table of RESULTS.md."""
+    """Returns the table for RESULTS.md."""
     lines = [
         "| measure, contender | seconds for the map | CPU seconds | against ours | "
         "memory (MB) | first turn (s) | values apart |",
@@ -201,12 +201,12 @@ def table(
 
 
 class _Worker:
-    """A contender's process, which runs when told to."""
+    """Process of a contender, which runs on request."""
 
     def __init__(self, spawn, name, folder, pairs):
         self.pipe, other = spawn.Pipe()
         arguments = (other, name, Path(folder) / "networks.npz", pairs)
-        # A daemon: it ends with the benchmark, however that ends.
+        # A daemon ends with the benchmark, however that ends.
         self.process = spawn.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
 
@@ -242,23 +242,23 @@ def _serve(pipe, name, path, pairs):
 
 
 def forget_peak() -> None:
-    """From here on, the peak of this process's memory counts anew.
+    """Resets the peak of this process's memory.
 
-    What was freed is given back first: what uses it again would not count else.
+    Freed memory is returned to the system first; otherwise its reuse would not count.
     """
-    with contextlib.suppress(OSError, AttributeError):  # of glibc
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident(name: str) -> float:
-    """Memory of the process in MB: "VmRSS" now, "VmHWM" at its peak."""
+    """Returns the process's memory in MB: "VmRSS" now, "VmHWM" at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
-    import tyro  # which `gpu` does without
+    import tyro  # here, because `gpu` runs without it
 
     main(tyro.cli(Config))

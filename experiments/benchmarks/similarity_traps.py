@@ -1,8 +1,8 @@
-"""The figures of the guide "Is my SVCCA trustworthy?", one for each trap.
+"""Figures of the guide "Is my SVCCA trustworthy?", one for each trap.
 
     python -m experiments.benchmarks.similarity_traps --out docs/guides
 
-Synthetic layers whose relation is known: that is the point. Two minutes on 2 cores.
+The layers are synthetic, so that their relation is known. Takes two minutes on 2 cores.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ PERMUTATIONS = 39
 
 
 def noise(seed: int, examples: int, units: int) -> np.ndarray:
-    """A layer that has nothing in common with one of another seed."""
+    """Makes a layer that is unrelated to one of another seed."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((examples, units)).astype(np.float32)
 
 
 def width(axes: Axes) -> None:
-    """Independent noise, wider and wider: raw values rise, calibrated ones do not."""
+    """Independent noise of growing width: raw values rise, calibrated ones do not."""
     units = [8, 16, 32, 64, 128, 256]
     for color, measure in enumerate(("cka", "svcca", "procrustes")):
         pairs = [(noise(1, 500, p), noise(2, 500, p)) for p in units]
@@ -52,19 +52,19 @@ def width(axes: Axes) -> None:
 
 
 def examples(axes: Axes) -> None:
-    """The same two unrelated layers, seen by more and more examples."""
+    """The same two unrelated layers on more and more examples."""
     counts = [40, 80, 160, 320, 640, 1280, 2560]
     x, y = noise(1, counts[-1], 64), noise(2, counts[-1], 64)
     for measure in ("svcca", "cka", "debiased_cka"):
         values = [value(x[:n], y[:n], measure) for n in counts]
         axes.plot(counts, values, marker="o", ms=3, label=measure)
     axes.axvline(128, color="0.6", lw=0.8)
-    axes.set(xscale="log", xlabel="examples (line: as many as units of both)")
+    axes.set(xscale="log", xlabel="examples (line: the units of both layers)")
     axes.set(title="64 units of noise against 64")
 
 
 def dominance(axes: Axes) -> None:
-    """One shared direction of growing variance, 63 that share nothing."""
+    """One shared direction of growing variance beside 63 unrelated ones."""
     sizes = [1, 3, 10, 30, 100]
     shared = noise(3, 1000, 1)
     for measure in ("cka", "svcca", "cca", "knn"):
@@ -74,12 +74,12 @@ def dominance(axes: Axes) -> None:
             x[:, :1], y[:, :1] = size * shared, size * shared
             values.append(value(x, y, measure))
         axes.plot(sizes, values, marker="o", ms=3, label=measure)
-    axes.set(xscale="log", xlabel="deviation of the one shared unit of 64")
+    axes.set(xscale="log", xlabel="deviation of the one shared unit out of 64")
     axes.set(title="One loud direction")
 
 
 def weak(axes: Axes) -> None:
-    """The leading directions are shared; weaker and weaker noise is beside them."""
+    """Shared leading directions beside weaker and weaker noise."""
     sizes = [1, 0.3, 0.1, 0.03, 0.01]
     shared = noise(3, 1000, 16)
     for measure in ("cca", "svcca", "cka", "procrustes"):
@@ -98,7 +98,7 @@ def weak(axes: Axes) -> None:
 
 
 def search(axes: Axes) -> None:
-    """The best match among many unrelated layers: calibrated for one pair, for all."""
+    """The best match among unrelated layers, calibrated for one pair and for all."""
     counts = [1, 2, 4, 8]
     best, single, every = [], [], []
     for count in counts:
@@ -115,15 +115,15 @@ def search(axes: Axes) -> None:
         single.append(float(alone.p_value))
     pairs = np.square(counts)
     axes.plot(pairs, best, marker="o", ms=3, label="best debiased_cka")
-    axes.plot(pairs, single, marker="o", ms=3, label="its p, as if chosen before")
-    axes.plot(pairs, every, marker="o", ms=3, label="its p, of the whole map")
+    axes.plot(pairs, single, marker="o", ms=3, label="its p as a single pair")
+    axes.plot(pairs, every, marker="o", ms=3, label="its p for the whole map")
     axes.axhline(0.05, color="0.6", lw=0.8)
-    axes.set(xscale="log", xlabel="pairs of unrelated layers, the best shown")
+    axes.set(xscale="log", xlabel="pairs of unrelated layers (the best is shown)")
     axes.set(title="Looking until something matches", ylabel="similarity, p-value")
 
 
 def positions(axes: Axes) -> None:
-    """Smooth maps of unrelated networks, positions as examples."""
+    """Smooth maps of unrelated networks, with positions as examples."""
     sides = [1, 2, 4, 8, 16]
     null, truth = [], []
     for side in sides:
@@ -141,11 +141,11 @@ def positions(axes: Axes) -> None:
     axes.plot(area, truth, marker="o", ms=3, label="cca of unrelated maps")
     axes.plot(area, null, marker="o", ms=3, label="floor for independent rows")
     axes.set(xscale="log", xlabel="positions of a map, of which 4 differ")
-    axes.set(title="Neighbouring positions are no new examples")
+    axes.set(title="Neighbouring positions are not new examples")
 
 
 def value(x: np.ndarray, y: np.ndarray, measure: str) -> float:
-    """The measure of two layers."""
+    """Computes the measure of two layers."""
     return float(similarity.matrix({"x": x}, {"y": y}, measure)[0, 0])
 
 

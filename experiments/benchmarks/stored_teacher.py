@@ -1,12 +1,12 @@
-"""A step of FSP's first stage, its teacher running or its matrices stored.
+"""A step of FSP's first stage, with a running teacher or stored matrices.
 
     python -m experiments.benchmarks.stored_teacher [--repeats 5]
 
-The same step twice, in turns: the flow matrices of the teacher are computed from each
-batch, or looked up by the examples' places (`distill.store`). Batches change from step
-to step: of a single one XLA would compute the teacher's once, outside the loop. Yim et
-al. 2017 have 35 s against 19 s for a number of steps, 1.8 times (section 4.1).
-RESULTS.md beside this file has the last table.
+Both take turns: the flow matrices of the teacher are computed from each batch, or
+looked up by the examples' indices (`distill.store`). Batches change from step to step;
+for a single one, XLA would compute the teacher's matrices once, outside the loop. Yim
+et al. 2017 report 35 s against 19 s for a number of steps, 1.8 times (section 4.1).
+RESULTS.md in this folder has the last table.
 """
 
 import dataclasses
@@ -31,19 +31,19 @@ from kd_heuristics.runtime.compiled import jit
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is measured, and how often."""
+    """Networks, sizes and repeats."""
 
     pairs: tuple[str, ...] = ("resnet26 resnet8", "resnet14 resnet14")
     width: float = 1.0
     batch: int = 32
-    batches: int = 4  # that the steps go through in turn
+    batches: int = 4  # through which the steps cycle
     size: int = 32  # pixels a side
     repeats: int = 5
-    seconds: float = 1.0  # a turn takes about so long
+    seconds: float = 1.0  # approximate length of a turn
 
 
 class Stage:
-    """A student, a teacher and some batches; `steps(teacher, number)` trains."""
+    """A student, a teacher and some batches."""
 
     def __init__(self, config: Config, teacher: str, student: str):
         random = np.random.default_rng(0)
@@ -76,7 +76,7 @@ class Stage:
         self._state = params, stats, self._optimizer.init(params)
 
     def steps(self, teacher: distill.Teacher, number: int) -> jax.Array:
-        """The losses of so many steps in one compiled call, [number]."""
+        """Trains `number` steps in one compiled call; returns the losses, [number]."""
         objective = distill.matching_stage(self._student, teacher, distill.fsp_distance)
         keys = jax.random.split(jax.random.key(0), number)
         return jax.block_until_ready(
@@ -102,7 +102,7 @@ class Stage:
 
 
 def main(config: Config) -> None:
-    """Measures, and prints a table in Markdown."""
+    """Measures and prints a Markdown table."""
     print(f"`python -m experiments.benchmarks.stored_teacher {' '.join(sys.argv[1:])}`")
     cores = len(os.sched_getaffinity(0))
     print(

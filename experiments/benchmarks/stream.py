@@ -1,11 +1,11 @@
-"""How many images a second a stream reads, decodes and cuts, without and with workers.
+"""Images per second that a stream reads, decodes and crops, by number of workers.
 
     python -m experiments.benchmarks.stream [--name oxford_flowers102] [--workers 0 1 2]
 
-A made-up set of JPEG photographs is written first, with the features of the set that is
-named, unless `--prepared` reads the prepared one. Each line is the median over the
-turns, which the counts of workers take in order; the first batches, while the processes
-start, are left out. Nothing trains meanwhile: this is what the host can give.
+It first writes a synthetic set of JPEG photographs with the features of the named set;
+`--prepared` reads the prepared set instead. Each line is the median over turns, which
+the numbers of workers take in order. The first batches, while processes start, do not
+count. Nothing trains meanwhile, so this is the most that the host can deliver.
 """
 
 import contextlib
@@ -27,25 +27,25 @@ from kd_heuristics.data.prepared import SETS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is read, and how often."""
+    """Set, sizes and repeats."""
 
     name: str = "oxford_flowers102"
-    prepared: bool = False  # read the prepared set, not a made-up one
-    images: int = 256  # of the made-up set
-    side: int = 500  # pixels of its longer side, as of Flowers and ImageNet
+    prepared: bool = False  # read the prepared set, not a synthetic one
+    images: int = 256  # in the synthetic set
+    side: int = 500  # pixels of its longer side, as in Flowers and ImageNet
     view: str = "mix"
     teacher_size: int = 128
     student_size: int = 128
     batch_size: int = 64
-    steps: int = 12  # that are timed
-    skipped: int = 6  # before them
+    steps: int = 12  # timed
+    skipped: int = 6  # before the timed ones
     workers: tuple[int, ...] = (0, 1, 2)
-    threads: int = 2  # where there are no workers
+    threads: int = 2  # without workers
     turns: int = 3
 
 
 def main(config: Config) -> None:
-    """Prints a line for each count of workers."""
+    """Prints a line for each number of workers."""
     with contextlib.ExitStack() as stack:
         if not config.prepared:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -63,7 +63,7 @@ def main(config: Config) -> None:
 
 
 def rate(config: Config, workers: int) -> float:
-    """Images a second of a fresh stream."""
+    """Returns the images per second of a new stream."""
     view = data.views.create(
         config.view,
         teacher_size=config.teacher_size,
@@ -87,7 +87,7 @@ def rate(config: Config, workers: int) -> float:
 
 
 def write(folder: str, config: Config) -> None:
-    """Parts of two photographs, enlarged, as the set's training split."""
+    """Writes enlarged parts of two photographs as the set's training split."""
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -115,7 +115,7 @@ def write(folder: str, config: Config) -> None:
 
     splits = {part.split("[")[0] for part in entry.splits.values()}
     builder._split_generators = lambda _: {split: examples() for split in splits}
-    with contextlib.redirect_stderr(io.StringIO()):  # its bars
+    with contextlib.redirect_stderr(io.StringIO()):  # hide progress bars
         builder.download_and_prepare(file_format="array_record")
 
 

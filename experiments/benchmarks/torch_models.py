@@ -1,8 +1,8 @@
 """The networks of `train_step` in PyTorch, with its best settings.
 
-Channels last, the fused optimiser, gradients set to None, inference mode; on a CPU the
-number of threads is chosen by `best_threads`; `torch.compile` where it is asked for and
-works; bfloat16 by autocast, as its documentation has it.
+Channels last, the fused optimiser, gradients set to None, inference mode. On a CPU,
+`best_threads` chooses the number of threads. `torch.compile` is used if requested and
+if it works; bfloat16 uses autocast, as the documentation recommends.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from kd_heuristics.models.vgg import STAGES
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where and how PyTorch runs.
+    """Device and options of PyTorch.
 
     Attributes:
       device: "cpu" or "cuda".
-      bfloat16: activations, under autocast; parameters stay float32.
-      mode: of `torch.compile`, as "default"; None: eager.
+      bfloat16: whether activations are bfloat16, by autocast; parameters stay float32.
+      mode: mode of `torch.compile`, such as "default"; `None` runs eagerly.
     """
 
     device: str = "cpu"
@@ -39,11 +39,11 @@ class Rival:
     """A network with its optimiser and one batch.
 
     Args:
-      name: as in `models.create`: a VGG without batch norm, or a ResNet.
+      name: name as in `models.create`: a VGG without batch norm, or a ResNet.
       options: `width`, `classifier_width`.
       images: float32 [batch, h, w, c].
       labels: int32 [batch].
-      settings: where and how it runs.
+      settings: device and options.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Rival:
         self._labels = torch.from_numpy(labels).long().to(settings.device)
         self._run, self._loss = self.model, self._mean_loss
         if settings.mode is not None:
-            # A ResNet's blocks take more than the 8 programs that it would stop at.
+            # A ResNet's blocks need more than the default limit of 8 programs.
             torch._dynamo.config.recompile_limit = 64
             self._run = torch.compile(self.model, mode=settings.mode)
             self._loss = torch.compile(self._mean_loss, mode=settings.mode)
@@ -88,7 +88,7 @@ class Rival:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def train(self, steps: int) -> None:
-        """So many steps of SGD with momentum on the batch."""
+        """Takes steps of SGD with momentum on the batch."""
         self.model.train()
         for _ in range(steps):
             self._optimizer.zero_grad(set_to_none=True)
@@ -99,7 +99,7 @@ class Rival:
         self._wait()
 
     def infer(self, steps: int) -> None:
-        """So many forward passes in evaluation mode."""
+        """Runs forward passes in evaluation mode."""
         self.model.eval()
         with torch.inference_mode(), self._autocast():
             for _ in range(steps):
@@ -107,7 +107,7 @@ class Rival:
         self._wait()
 
     def flops(self) -> int:
-        """Floating-point operations of a training step's convolutions and products."""
+        """Counts the operations of a training step's convolutions and products."""
         with FlopCounterMode(display=False) as counter:
             self.train(1)
         return counter.get_total_flops()
@@ -120,12 +120,12 @@ def rival(
     labels: np.ndarray,
     settings: Settings,
 ) -> Rival:
-    """A rival that has run; eager, which a line says, where `torch.compile` fails."""
+    """Returns a rival that has run; eager, with a printed line, if compiling fails."""
     found = Rival(name, options, images, labels, settings)
     try:
         found.train(1)
         found.infer(1)
-    except Exception as error:  # of any of its many parts
+    except Exception as error:  # any of its many parts may raise
         if settings.mode is None:
             raise
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -136,9 +136,9 @@ def rival(
 
 
 def best_threads(run: Callable[[], object], most: int) -> int:
-    """The number of threads, a power of two or `most`, for which `run` is fastest.
+    """Returns the number of threads, a power of two or `most`, that runs fastest.
 
-    By the shortest of several runs in turn: other programs disturb a single one.
+    It compares the shortest of several runs in turn, since other programs disturb one.
     """
     choices = sorted({2**n for n in range(most.bit_length()) if 2**n <= most} | {most})
     seconds = dict.fromkeys(choices, math.inf)
@@ -195,13 +195,13 @@ def _conv(into, out, size, stride):
 
 
 class _Block(nn.Module):
-    """Two convolutions and the shortcut, as `models.resnet.BasicBlock`."""
+    """Two convolutions and the shortcut, like `models.resnet.BasicBlock`."""
 
     def __init__(self, into, out, stride, pads):
         super().__init__()
         self.conv_0, self.bn_0 = _conv(into, out, 3, stride), nn.BatchNorm2d(out)
         self.conv_1, self.bn_1 = _conv(out, out, 3, 1), nn.BatchNorm2d(out)
-        # A module each way: torch.compile makes a program of every branch on numbers.
+        # A module for each case: torch.compile compiles each branch on numbers.
         self.shortcut: nn.Module = nn.Identity()
         if (stride != 1 or into != out) and pads:
             self.shortcut = _Pad(stride, out - into)
@@ -217,7 +217,7 @@ class _Block(nn.Module):
 
 
 class _Pad(nn.Module):
-    """Every so many-th pixel, and channels of zeros."""
+    """Takes every `stride`-th pixel, and appends channels of zeros."""
 
     def __init__(self, stride, added):
         super().__init__()

@@ -3,17 +3,17 @@
     python -m experiments.benchmarks.train_step [--models vgg16 resnet20] [--repeats 5]
 
 Needs the extra `[bench]` (PyTorch). The whole table takes about half an hour on 2
-cores; RESULTS.md beside this file has the last one.
+cores; RESULTS.md in this folder has the last one.
 
-    scan      our step in `jax.lax.scan`, several a call: what `training.fit` compiles
+    scan      our step in `jax.lax.scan`, several per call, as `training.fit` compiles
     loop      the same step, jitted, called in a Python loop
-    PyTorch   eager or, by --compile, compiled; channels last, fused SGD; on a CPU the
-              number of threads that suits it best
+    PyTorch   eager or, with --compile, compiled; channels last, fused SGD; on a CPU,
+              its fastest number of threads
 
 All three do the same: forward pass in training mode, mean cross-entropy, gradient, SGD
 with momentum, one batch that stays in memory. They take turns, so that a slow minute of
 the machine slows all; ratios are those of medians. In the same run, a matrix product
-shows what the cores can do at all. `gpu` beside this file measures the same on a GPU.
+shows the peak speed of the cores. `gpu` measures the same on a GPU.
 """
 
 import dataclasses
@@ -52,19 +52,19 @@ _MATRIX = 2048  # side of the matrix product
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is measured, and how often.
+    """Networks, sizes and repeats.
 
     Attributes:
-      models: which of `CASES`.
-      batch: images a step.
+      models: names from `CASES`.
+      batch: images per step.
       repeats: turns of each contender, after one that compiles.
-      seconds: a turn takes about so long; the number of steps follows.
-      processor_time: measure the processor's time over all threads, in place of time
-        that passes: with one core (`taskset -c 0 python ...`) other programs on the
-        machine then hardly count.
-      dtype: that the networks compute in.
-      device: where PyTorch runs, "cpu" or "cuda"; ours run on jax's first device.
-      compile: mode of `torch.compile`, as "default"; None: eager.
+      seconds: approximate length of a turn, which sets the number of steps.
+      processor_time: measure the processor time of all threads, not wall time; with one
+        core (`taskset -c 0 python ...`), other programs on the machine then hardly
+        matter.
+      dtype: type in which the networks compute.
+      device: device of PyTorch, "cpu" or "cuda"; ours run on jax's first device.
+      compile: mode of `torch.compile`, such as "default"; `None` runs eagerly.
     """
 
     models: tuple[str, ...] = tuple(CASES)
@@ -78,7 +78,7 @@ class Config:
 
 
 class Ours:
-    """A network of ours with its optimiser and one batch; as `torch_models.Rival`."""
+    """Our network with its optimiser and one batch, like `torch_models.Rival`."""
 
     def __init__(
         self, name: str, options: dict, images: np.ndarray, labels: np.ndarray
@@ -97,17 +97,17 @@ class Ours:
         return sum(leaf.size for leaf in jax.tree.leaves(self.state[0]))
 
     def scan(self, steps: int) -> None:
-        """So many steps in one compiled call."""
+        """Takes steps in one compiled call."""
         self.state = jax.block_until_ready(self._scanned(self.state, self._keys(steps)))
 
     def loop(self, steps: int) -> None:
-        """So many calls of one compiled step, waiting for the last only."""
+        """Calls one compiled step repeatedly, and waits only for the last."""
         for key in self._keys(steps):
             self.state = self._single(self.state, key)
         jax.block_until_ready(self.state)
 
     def infer(self, steps: int) -> None:
-        """So many forward passes in evaluation mode."""
+        """Runs forward passes in evaluation mode."""
         variables = training.with_stats(*self.state[:2])
         outputs = [self._forward(variables, self._images) for _ in range(steps)]
         jax.block_until_ready(outputs)
@@ -146,7 +146,7 @@ class Ours:
 
 
 def main(config: Config) -> None:
-    """Measures, and prints a table in Markdown."""
+    """Measures and prints a Markdown table."""
     try:
         from experiments.benchmarks import torch_models
     except ImportError as error:
@@ -155,7 +155,7 @@ def main(config: Config) -> None:
         ) from error
     unknown = sorted({*config.models} - {*CASES})
     if unknown:
-        raise SystemExit(f"unknown models {unknown}; there are {', '.join(CASES)}")
+        raise SystemExit(f"unknown models {unknown}; valid: {', '.join(CASES)}")
     cores = len(os.sched_getaffinity(0))
     print(describe("train_step", torch_models.torch))
     print("\n".join(HEADER), flush=True)
@@ -165,7 +165,7 @@ def main(config: Config) -> None:
 
 
 def describe(name: str, torch: Any) -> str:
-    """The command, versions and machine, for the head of a table."""
+    """Describes command, versions and machine, for the head of a table."""
     cores = len(os.sched_getaffinity(0))
     return (
         f"`python -m experiments.benchmarks.{name} {' '.join(sys.argv[1:])}`\n\n"
@@ -182,7 +182,7 @@ HEADER = (
 
 
 def measure_case(config: Config, label: str, torch_models: Any, cores: int) -> list:
-    """The cells of one network's row."""
+    """Measures one network; returns the cells of its row."""
     name, options = CASES[label]
     random = np.random.default_rng(0)
     images = random.normal(size=(config.batch, 32, 32, 3)).astype(np.float32)
@@ -242,7 +242,7 @@ def take_turns(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender's turns, after a first one that does not count.
+    """Returns seconds of each contender's turns, after one that does not count.
 
     >>> seconds = take_turns({"a": lambda: None, "b": lambda: None}, 3)
     >>> [len(values) for values in seconds.values()]
@@ -260,7 +260,7 @@ def take_turns(
 
 
 def ratio(slow: list[float], fast: list[float]) -> str:
-    """Of medians, and the range of the turns' own ratios.
+    """Formats the ratio of medians, and the range of the turns' ratios.
 
     >>> ratio([2.0, 3.0, 4.0], [2.0, 2.0, 2.0])
     '1.50 (1.00 to 2.00)'
@@ -271,7 +271,7 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 
 
 def steps_for(seconds: float, run: Callable[[], Any]) -> int:
-    """How often to run to fill so many seconds, at least twice."""
+    """Returns how often to run to fill these seconds, at least twice."""
     run()
     start = time.perf_counter()
     run()
@@ -296,6 +296,6 @@ def _processor():
 
 
 if __name__ == "__main__":
-    import tyro  # which `gpu` does without
+    import tyro  # here, because `gpu` runs without it
 
     main(tyro.cli(Config))

@@ -1,4 +1,4 @@
-"""Panels and series that the figures of several studies have."""
+"""Panels and series shared by the figures of several studies."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def through(points: Any, name: str = "", color: str = "", **options: Any) -> Series:
-    """A series of points, [points, 2]."""
+    """Makes a series through points [points, 2]."""
     x, y = np.reshape(points, (-1, 2)).T
     return Series(x, y, name, color or style.COLORS[0], **options)
 
 
 def layers_axis(label: str, layers: Sequence[str] | np.ndarray) -> Axis:
-    """An axis whose places are layers."""
+    """Makes an axis whose places are layers."""
     return Axis(label, names=maps.short(list(map(str, layers))))
 
 
 def along_layers(values: Any, name: str, color: str, **options: Any) -> Series:
-    """A value for each layer: [layers], or [seeds, layers]."""
+    """Makes a series of a value for each layer: [layers] or [seeds, layers]."""
     places = np.arange(np.shape(values)[-1])
     return Series(places, values, name, color, marker=".", **options)
 
@@ -35,16 +35,16 @@ def diagonals(
     floor: np.ndarray,
     papers: Sequence[Series] = (),
 ) -> Chart:
-    """Each layer against itself in the other network.
+    """Plots the similarity of each layer to itself in the other network.
 
     Args:
-      title: of the panel.
-      found: name -> ([seeds, layers, layers], color); maps without a finite value are
-        left out.
-      layers: their names.
-      measure: of similarity.
+      title: title of the panel.
+      found: `{name: ([seeds, layers, layers], color)}`; maps without a finite value are
+        omitted.
+      layers: names of the layers.
+      measure: measure of similarity.
       floor: similarity of unrelated layers, [layers, layers].
-      papers: of the paper.
+      papers: series of the paper.
     """
     series = [
         along_layers(np.diagonal(values, axis1=-2, axis2=-1), name, color)
@@ -60,6 +60,6 @@ def diagonals(
 def similarity_map(
     title: str, values: Any, layers: Any, y: str = "layer", x: str = "layer", **own: Any
 ) -> HeatMap:
-    """A map of one network's layers against another's of the same form."""
+    """Makes a map of a network's layers against those of another of the same form."""
     names = list(map(str, layers))
     return HeatMap(title, values, names, names, y=y, x=x, **own)

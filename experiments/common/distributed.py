@@ -1,4 +1,4 @@
-"""The option --distributed of all studies: one run of several processes."""
+"""The option --distributed of all studies: a run with several processes."""
 
 import dataclasses
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import jax
 
 HELP = (
-    "one run of several processes, each started with this command: auto (Slurm, Open "
+    "run with several processes, each started with this command: auto (Slurm, Open "
     "MPI, Kubernetes, TPU) | HOST:PORT,COUNT,INDEX"
 )
 
 
 def on_all_devices(config: Any) -> Any:
-    """The config with its batches split over the devices of all processes.
+    """Returns the config with batches split over the devices of all processes.
 
     Raises:
-      ValueError: they do not divide the batches, or another number was asked for.
+      ValueError: they do not divide the batches, or `devices` is another number.
     """
     devices = len(jax.devices())
     if config.devices not in (1, devices):
@@ -27,7 +27,7 @@ def on_all_devices(config: Any) -> Any:
 
 
 def check_alone(where: str | None) -> None:
-    """Raises ValueError for a sweep, whose jobs are processes of their own."""
+    """Raises ValueError if a sweep, whose jobs are separate processes, uses it."""
     if where is not None:
         raise ValueError(
             "--sweep runs each job in a process of its own: leave out --distributed, "

@@ -1,8 +1,8 @@
-"""Types of config fields, each with its constraint; how they are checked and derived.
+"""Types of config fields with their constraints; checks and derivation of values.
 
-A config is a frozen dataclass. A field's annotation says what values it takes, and the
-docstring below the field is its help on the command line. A field that follows from
-others is `Derived` (`None` derives it), or a `Length` (a share of another length). The
+A config is a frozen dataclass. A field's annotation states which values it takes, and
+the docstring below the field is its help on the command line. A field that follows from
+others is `Derived` (`None` derives it) or a `Length` (a share of another length). The
 config's method `derived()` returns their values, and `resolved` fills them in.
 """
 
@@ -20,7 +20,7 @@ from kd_heuristics.runtime import nearest
 
 
 def ascend(values: Sequence[float]) -> bool:
-    """Whether no value is below the one before."""
+    """Whether no value is below its predecessor."""
     return list(values) == sorted(values)
 
 
@@ -59,22 +59,24 @@ def check(config: Any) -> None:
 
 
 def resolved(config: Any) -> Any:
-    """The config, and those inside it, with the fields that follow from others."""
+    """Returns the config with derived fields filled in, also in nested configs."""
     parts = {n: v for n, v in vars(config).items() if dataclasses.is_dataclass(v)}
     changes = {name: resolved(part) for name, part in parts.items()}
     changes |= getattr(config, "derived", dict)()
-    # By their words: 1 and 1.0 are equal, but the second is a share.
+    # Compared by repr: 1 and 1.0 are equal, but the second is a share.
     changes = {n: v for n, v in changes.items() if repr(v) != repr(getattr(config, n))}
     return dataclasses.replace(config, **changes) if changes else config
 
 
 def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
-    """Shares of a length, rounded down, at least 1; integers as they are.
+    """Converts shares of a length to integers, rounded down, at least 1.
+
+    Integers stay as they are.
 
     >>> within((0.3, 0.75), 30), within((0.3, 0.6, 0.8), 2), within((60, 150), 30)
     ((9, 22), (1, 1, 1), (60, 150))
     """
-    # 11 / 21 * 21_000 must be 11,000 however it is rounded.
+    # 11 / 21 * 21_000 must be 11,000 despite floating-point rounding.
     return tuple(
         value if isinstance(value, int) else max(1, int(round(value * length, 6)))
         for value in values
@@ -82,12 +84,12 @@ def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
 
 
 def given(value: T | None, derived: T) -> T:
-    """What the user gave, else what follows from other fields."""
+    """Returns the value that the user gave, else the derived one."""
     return derived if value is None else value
 
 
 def _problem(name: str, value: Any, hint: Any) -> str | None:
-    """What a value must do; "" if its type is wrong, None if nothing is."""
+    """Describes what a value must do; "" if its type is wrong, None if it is valid."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         found = _problem(name, value, inside[0])
@@ -120,6 +122,7 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def _bounds(rule):
+    """Returns the bounds that a constraint sets, by name."""
     bounds = {name: getattr(rule, name, None) for name in _BOUNDS}
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
@@ -131,6 +134,7 @@ def _holds(value: Any, rule: Any) -> bool:
 
 
 def _words(rule: Any) -> str:
+    """Describes a constraint in words: "be in [0, 1)"."""
     if isinstance(rule, Predicate):
         return rule.func.__name__
     bounds = _bounds(rule)
@@ -142,7 +146,7 @@ def _words(rule: Any) -> str:
 
 
 def _kind(config: Any, name: str) -> str:
-    """A field's type in words, without its constraints."""
+    """Describes a field's type, without its constraints."""
     hint = typing.get_type_hints(type(config))[name]
     parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
     words = (part.__name__ if isinstance(part, type) else str(part) for part in parts)

@@ -1,4 +1,4 @@
-"""How a study's figures come from its run folder."""
+"""A study's figures from its run folder."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from kd_heuristics.runtime import files, nearest
 
 
 class _Arrays(dict):
-    """The arrays of a run; a name that is not there is answered in words."""
+    """Arrays of a run; a missing name raises an error with the nearest one."""
 
     def __missing__(self, name):
         near = nearest.nearest(name, self)
@@ -21,19 +21,18 @@ class _Arrays(dict):
 
 
 def draw(study: Study, path: files.AnyPath) -> None:
-    """Writes and draws a study's figures; raises as `described` does."""
+    """Writes and draws a study's figures; see `described` for errors."""
     for name, figure in described(study, path).items():
         stored.save(figure, path, name)
         drawing.save(figure, path, name)
 
 
 def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
-    """A study's figures, from its run folder alone.
+    """Makes a study's figures from its run folder alone.
 
     Raises:
       RunError: a file of the folder is missing or damaged.
-      ValueError: a figure names an array or a claim that does not exist, or holds what
-        cannot be drawn.
+      ValueError: a figure names a missing array or claim, or cannot be drawn.
     """
     run = runs.RunFolder(path)
     config = run.read_json("config.json")["config"]

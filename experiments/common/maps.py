@@ -1,4 +1,4 @@
-"""How alike two networks of one study are, layer against layer."""
+"""Similarity of two networks of a study, layer against layer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 
-# Beside a study's own: a finding that one measure shows alone is about that measure.
+# Measures beside a study's own, since what only one shows is about that measure.
 BESIDE = ("svcca", "cca", "cka", "procrustes")
 
 
@@ -32,28 +32,27 @@ def between(
     shuffle: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
-    """Similarity of every layer of network a to every layer of b, [layers, layers].
+    """Computes the similarity of every layer of network a to every layer of b.
 
-    Streamed over the images with second moments only, so that memory does not grow
-    with their number, and in blocks of the map where the moments of all layers are too
-    many at a time (8.8 GB for VGG-16). Maps go through the Fourier transform, as in
-    the paper.
+    It streams over the images and keeps second moments only, so memory does not grow
+    with their number. If the moments of all layers do not fit (8.8 GB for VGG-16), it
+    computes the map in blocks. Feature maps are Fourier transformed, as in the paper.
 
     Args:
-      classifier: of both networks, or of a with `other`.
-      a: "params" and, where there are any, "batch_stats".
-      b: the other network's.
+      classifier: classifier of both networks, or of a if `other` is given.
+      a: "params" and, if there are any, "batch_stats" of network a.
+      b: the same for network b.
       images: uint8 [examples, h, w, c].
-      measure: as of `similarity.matrix`.
-      batch_size: examples at a time.
+      measure: measure of `similarity.matrix`.
+      batch_size: examples per batch.
       beside: other measures, from the same pass over the images.
-      other: of network b, where it is another.
-      shuffle: b sees the images in another order: what is left is the noise floor,
-        the similarity of layers that have nothing in common.
-      mesh: devices over which each batch is split, and then the layers.
+      other: classifier of network b, if it differs.
+      shuffle: show b the images in another order; this gives the noise floor, the
+        similarity of unrelated layers.
+      mesh: devices over which each batch, and then the layers, are split.
 
-    Returns: float [layers of a, layers of b]; `{measure: map}` with `beside`; NaN
-    throughout where a parameter is not finite.
+    Returns: float [layers of a, layers of b]; `{measure: map}` with `beside`; all NaN
+    if a parameter is not finite.
     """
     other = other or classifier
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((a, b))):
@@ -64,7 +63,7 @@ def between(
     if shuffle:
         order = jax.random.permutation(jax.random.key(0), order)
     bound = jax.tree_util.Partial
-    # One program with and without shuffling: the second network has images of its own.
+    # The second network has its own images, so shuffling needs no other program.
     found = similarity.stream_matrices(
         bound(_first, as_partial(classifier.features), *training.unpacked(a)),
         bound(_second, as_partial(other.features), *training.unpacked(b)),
@@ -86,7 +85,7 @@ def of_task(
     *,
     shuffle: bool = False,
 ) -> dict[str, np.ndarray]:
-    """`between` for two networks of a task, by `config.measure` and all of `BESIDE`."""
+    """Calls `between` on networks of a task, with `config.measure` and `BESIDE`."""
     return between(
         its.classifier,
         a,
@@ -101,27 +100,27 @@ def of_task(
 
 
 def images(config: Any, its: Task) -> jax.Array:
-    """The first `config.map_examples` training images, on the task's devices."""
+    """Puts the first `config.map_examples` training images on the task's devices."""
     return its.place(jnp.asarray(its.train.take(config.map_examples).images))
 
 
 def named(name: str, found: Mapping[str, np.ndarray], measure: str) -> dict:
-    """The map of `measure` as "name", those of other measures as "name/cka"."""
+    """Names the map of `measure` "name", and those of other measures "name/cka"."""
     return {name if m == measure else f"{name}/{m}": v for m, v in found.items()}
 
 
 def calibrated(values: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """Maps [..., layers, layers] on a scale from unrelated (0) to identical (1)."""
+    """Scales maps [..., layers, layers] so that 0 is unrelated and 1 is identical."""
     floor = np.broadcast_to(floor, np.shape(values))
     return np.asarray(similarity.above_floor(values, floor))
 
 
 def all_calibrated(arrays: Mapping[str, Any], floors: Mapping[str, str]) -> dict:
-    """Calibrated maps of every measure, as "NAME/calibrated", "NAME/cka/calibrated".
+    """Calibrates maps of every measure: "NAME/calibrated", "NAME/cka/calibrated".
 
     Args:
-      arrays: with maps and floors as `named` names them.
-      floors: name of a map -> that of its floor.
+      arrays: maps and floors, named as by `named`.
+      floors: `{name of a map: name of its floor}`.
     """
     out = {}
     for name, floor in floors.items():
@@ -135,11 +134,11 @@ def all_calibrated(arrays: Mapping[str, Any], floors: Mapping[str, str]) -> dict
 def by_measure(
     statistics: Callable[[str], Mapping[str, np.ndarray]], measure: str
 ) -> dict[str, Any]:
-    """Statistics of calibrated maps by every measure, and whether their signs agree.
+    """Computes statistics by every measure, and whether their signs agree.
 
     Args:
-      statistics: of the maps whose names end as given, `{statistic: [seeds]}`.
-      measure: the study's own.
+      statistics: takes the ending of the maps' names; returns `{statistic: [seeds]}`.
+      measure: the study's own measure.
     """
     kinds = {measure: "/calibrated"}
     kinds |= {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
@@ -161,7 +160,7 @@ def by_measure(
 def layers(
     classifier: training.Classifier, variables: Mapping[str, PyTree], images: Any
 ) -> list[str]:
-    """Names of the layers in a map, "00_conv" first; nothing is computed."""
+    """Returns the names of the layers in a map, "00_conv" first, without computing."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     trees = training.unpacked(variables)
     return sorted(jax.eval_shape(classifier.features, *trees, one))

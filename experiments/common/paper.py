@@ -1,10 +1,10 @@
-"""The papers' figures as numbers, read off their vector and raster drawings.
+"""The papers' figures as numbers, digitised from vector and raster drawings.
 
-Each study's files lie in its `paper/`. Those of `sgdr`, `mode_connectivity`, `warmup`
-and `distillation`: Gotmare et al. 2019 (arXiv 1810.13243v1); vector figures are near
-exact, raster ones are within 0.1 % accuracy and 2 % loss. `fsp`: Yim et al. 2017,
-tables 1 to 5, accuracies in per cent. `funmatch`: Beyer et al. 2022
-(arXiv 2106.05237), tables 3 (ImageNet) and 4, accuracies in per cent.
+Each study's files lie in its `paper/`. `sgdr`, `mode_connectivity`, `warmup` and
+`distillation` have those of Gotmare et al. 2019 (arXiv 1810.13243v1): vector figures
+are near exact, raster ones within 0.1 % accuracy and 2 % loss. `fsp` has tables 1 to 5
+of Yim et al. 2017, accuracies in per cent. `funmatch` has tables 3 (ImageNet) and 4 of
+Beyer et al. 2022 (arXiv 2106.05237), accuracies in per cent.
 """
 
 import csv
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def smallest_effect(own: float, value: float | None) -> float:
-    """The smallest effect that counts: our own, or the paper's value if smaller.
+    """Returns the smallest effect that counts: ours, or the paper's value if smaller.
 
     >>> smallest_effect(2.0, 1.5), smallest_effect(2.0, None)
     (1.5, 2.0)
@@ -24,10 +24,10 @@ def smallest_effect(own: float, value: float | None) -> float:
 
 
 def table(name: str) -> dict[str, np.ndarray]:
-    """The columns of one file; numbers as float64, an empty cell as NaN.
+    """Reads the columns of a file; numbers as float64, empty cells as NaN.
 
     Args:
-      name: of the study and of the file: "sgdr/fig2a_test_acc".
+      name: names of the study and the file: "sgdr/fig2a_test_acc".
 
     >>> table("sgdr/fig2a_test_acc")["epoch"][:2].tolist()
     [5.0, 9.0]
@@ -39,15 +39,15 @@ def table(name: str) -> dict[str, np.ndarray]:
 
 
 class SimilarityMap(NamedTuple):
-    """A heat map of the paper, read off its colours, which leaves steps of 0.004.
+    """A heat map of the paper, digitised from its colours in steps of 0.004.
 
     Attributes:
       rows: layers of the first network, "00Conv" first.
-      columns: layers of the second.
-      values: [rows, columns]; means of google/svcca, of 10,000 training images.
-      mirrored: whether the map is exactly symmetric, as Figures 5 and 14 are although
-        the two networks differ: only the entries with row <= column were computed,
-        and the others are their copies (`similarity.matrix` has `mirror=True`).
+      columns: layers of the second network.
+      values: [rows, columns]; means of google/svcca on 10,000 training images.
+      mirrored: whether the map is exactly symmetric, as in Figures 5 and 14 although
+        the two networks differ: the paper computed only entries with row <= column
+        and copied them (`similarity.matrix` has `mirror=True`).
     """
 
     rows: tuple[str, ...]
@@ -57,7 +57,7 @@ class SimilarityMap(NamedTuple):
 
 
 def similarity_map(name: str) -> SimilarityMap:
-    """One of the files fig5*, fig6* and fig14*.
+    """Reads one of the files fig5*, fig6* and fig14*.
 
     >>> found = similarity_map("sgdr/fig14a_sgdr_150_155")
     >>> found.rows[:3], found.values.shape, found.mirrored
@@ -74,6 +74,7 @@ def similarity_map(name: str) -> SimilarityMap:
 
 
 def _column(cells: list[str]) -> np.ndarray:
+    """Converts a column to float64 if all its cells are numbers."""
     try:
         return np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:

@@ -1,4 +1,4 @@
-"""What happens between two networks: the straight segment and a fitted chain."""
+"""Paths between two networks: the straight segment and a fitted chain."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chain:
-    """How a one-bend chain is fitted."""
+    """Settings for fitting a chain with one bend."""
 
     epochs: fields.Count
     """Epochs of fitting, at the study's batch size."""
@@ -36,24 +36,24 @@ class Chain:
     path_decay: fields.NotNegative = 0.0
     """L2 coefficient on the kernels at phi(t), in the loss."""
     num_t: fields.Count = 1
-    """Points of the chain in each step."""
+    """Points of the chain sampled in each step."""
     stratified: bool = False
-    """One point in each of `num_t` equal parts of [0, 1], else all anywhere."""
+    """Sample one point in each of `num_t` equal parts of [0, 1], else uniformly."""
 
     def __post_init__(self):
         fields.check(self)
 
     def derived(self) -> dict[str, Any]:
-        """The drops in epochs."""
+        """Returns the drops in epochs."""
         return {"drops_epochs": fields.within(self.drops_epochs, self.epochs)}
 
     def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
-        """SGD by this chain's schedule; make it once for all chains of a study.
+        """Makes SGD with this chain's schedule; make it once for all of a study's.
 
         Args:
-          steps_per_epoch: of the study's batches.
-          bend_decay: another than the chain's own, as an array, so that the members of
-            a population may differ in it (`training.bind`).
+          steps_per_epoch: number of the study's batches in an epoch.
+          bend_decay: replaces the chain's own, as an array, so that members of a
+            population may differ in it (`training.bind`).
         """
         drops = fields.within(self.drops_epochs, self.epochs)
         boundaries = [epoch * steps_per_epoch for epoch in drops]
@@ -64,13 +64,13 @@ class Chain:
     def objective(
         self, ends: tuple, objective: Callable, kind: str = "polychain"
     ) -> jax.tree_util.Partial:
-        """The loss of a bend: E over t ~ U(0, 1) of the network's at phi(t).
+        """Makes the loss of a bend: E over t ~ U(0, 1) of the network's loss at phi(t).
 
         Args:
-          ends: the trees at t = 0 and 1; arguments of the program, so that one serves
-            every chain.
+          ends: trees at t = 0 and 1. They are arguments of the program, so all chains
+            share one.
           objective: `(params, batch_stats, batch, key) -> (scalar, (batch_stats,
-            metrics))`, of one network.
+            metrics))`, for one network.
           kind: "polychain", or "bezier" for the curve through the ends with the same
             one bend.
         """
@@ -80,6 +80,7 @@ class Chain:
         )
 
     def _loss(self, at_once: bool, kind: str = "polychain") -> curves.CurveLoss:
+        """Makes the curve's loss, with its points all at once or in turn."""
         return curves.CurveLoss(
             kind=kind,
             num_t=self.num_t,
@@ -92,7 +93,7 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True)
 class _BendLoss:
-    """A curve's loss whose parameters are its one bend; equal ones compile once."""
+    """Loss of a curve as a function of its one bend; equal ones compile once."""
 
     loss: curves.CurveLoss
 
@@ -107,16 +108,16 @@ def _is_kernel(name: str) -> bool:
 def statistics(
     classifier: training.Classifier, batch_stats: PyTree, batches: PyTree, method: str
 ) -> Callable[[PyTree], PyTree] | None:
-    """How batch-norm statistics are re-estimated along a path, for `evaluate`.
+    """Makes the re-estimation of batch-norm statistics along a path, for `evaluate`.
 
     Args:
-      classifier: whose network it is. Its dropout draws the same mask in every batch of
-        a training-mode pass, so a batch norm after a dropout wants "exact".
-      batch_stats: of any of the path's networks; `{}` where there is no batch norm.
-      batches: the training set, as of `data.eval_batches`.
+      classifier: classifier of the networks. Its dropout draws the same mask in every
+        batch of a training-mode pass, so batch norm after dropout needs "exact".
+      batch_stats: statistics of any network on the path; `{}` without batch norm.
+      batches: the training set, see `data.eval_batches`.
       method: "exact", "pooled" or "cumulative", see `points`.
 
-    Returns: `params -> batch_stats`; None where there is no batch norm.
+    Returns: `params -> batch_stats`; None without batch norm.
     """
     nearest.choose(method, ("exact", "pooled", "cumulative"), "method")
     if not jax.tree.leaves(batch_stats):
@@ -131,7 +132,7 @@ def statistics(
 
 @dataclasses.dataclass(frozen=True)
 class _Mode:
-    """A classifier's pass over a batch, in training mode its new statistics."""
+    """A classifier's pass over a batch; in training mode it returns new statistics."""
 
     classifier: training.Classifier
     train: bool
@@ -146,7 +147,7 @@ class _Mode:
 
 
 def paper_t(num_intervals: int) -> np.ndarray:
-    """Points t = k / num_intervals with the ends, and the bend's t = 1/2; ascending.
+    """Returns t = k / num_intervals with the ends, and the bend's t = 1/2, ascending.
 
     The paper has 29 intervals and shows k = 1..28.
 
@@ -165,7 +166,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     refresh_stats: Callable | None = None,
 ) -> dict[str, np.ndarray]:
-    """`{"train_loss": [points], ...}`: each metric on each set along a curve."""
+    """Evaluates metrics on sets along a curve: `{"train_loss": [points], ...}`."""
     return points.evaluate_sets(
         curve.at, t, sets, metric, refresh_stats, progress=progress
     )

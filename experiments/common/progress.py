@@ -1,4 +1,4 @@
-"""The bar of a study: step, loss and time left."""
+"""Progress bar of a study."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ from kd_heuristics.runtime import hosts, interrupts
 
 
 class Progress:
-    """A bar with study, step, loss and time left; lines where there is no terminal."""
+    """Bar with study, step, loss and time left; prints lines without a terminal."""
 
     def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID):
         self._bar, self._task = bar, task
@@ -22,7 +22,7 @@ class Progress:
         self._bar.update(self._task, total=steps)
 
     def stage(self, name: str) -> None:
-        """Names what is running now.
+        """Sets the name of the stage that is running.
 
         Raises:
           Interrupted: the process was asked to stop.
@@ -34,10 +34,10 @@ class Progress:
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
 
     def advance(self, steps: float, loss: float | None = None) -> None:
-        """Moves the bar by so many steps; `loss` is shown where it is a number.
+        """Advances the bar, and shows `loss` if it is finite.
 
         Raises:
-          Interrupted: as `stage`; what was done before is saved, or `fit` does so.
+          Interrupted: see `stage`. Earlier work is saved, or `fit` saves it.
         """
         known = loss is not None and math.isfinite(loss)
         fields: dict[str, Any] = {"loss": f"{loss:.3f}"} if known else {}
@@ -47,7 +47,7 @@ class Progress:
 
 @contextlib.contextmanager
 def shown(study: str) -> Iterator[Progress]:
-    """The bar of one study; `Progress.start` gives its length."""
+    """Shows the bar of a study in the context; `Progress.start` sets its length."""
     columns = (
         rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
         rich.progress.BarColumn(),

@@ -1,17 +1,17 @@
-"""A study's jobs by index: for any array scheduler, and for a Ray cluster.
+"""A study's jobs by index, for any array scheduler or a Ray cluster.
 
-    python -m experiments.funmatch --preset flowers --sweep list     how many, and which
-    python -m experiments.funmatch --preset flowers --sweep 17       one of them
-    python -m experiments.funmatch --preset flowers --sweep ray      those not done yet
+    python -m experiments.funmatch --preset flowers --sweep list     lists the jobs
+    python -m experiments.funmatch --preset flowers --sweep 17       runs one job
+    python -m experiments.funmatch --preset flowers --sweep ray      runs the others
     python -m experiments.funmatch --preset flowers --sweep ray:num_gpus=1
-    python -m experiments.funmatch --preset flowers --sweep gather   what came of them
+    python -m experiments.funmatch --preset flowers --sweep gather   collects results
 
-A job is a run of the study in a folder of its own, `<workdir>-sweep/jobs/00017`; the
-same index again goes on where it was interrupted, and a finished one returns at once.
-Under Slurm, `sbatch --array=0-99 job.sh` with `--sweep $SLURM_ARRAY_TASK_ID` in the
-script; under Kubernetes an indexed job with `--sweep $JOB_COMPLETION_INDEX`. The folder
-must be one that all machines see. A job that failed leaves its error there, and
-`gather` lists it, with the jobs that never ran.
+A job is a run of the study in its own folder, `<workdir>-sweep/jobs/00017`. The same
+index resumes an interrupted job; a finished job returns at once. On Slurm, use
+`sbatch --array=0-99 job.sh` with `--sweep $SLURM_ARRAY_TASK_ID` in the script; on
+Kubernetes, an indexed job with `--sweep $JOB_COMPLETION_INDEX`. All machines must see
+the folder. A failed job leaves its error there; `gather` lists failed jobs and jobs
+that never ran.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ from kd_heuristics.runtime import compile_cache
 def of(
     study: Study, config: Any, root: Path, on_other_code: runs.OnOtherCode = "refuse"
 ) -> "Sweep":
-    """The sweep of a study that has `jobs` and `scores`.
+    """Makes the sweep of a study that has `jobs` and `scores`.
 
     Args:
-      study: whose `jobs(config)` lists them.
-      config: whose jobs these are.
-      root: the sweep's folder.
+      study: study whose `jobs(config)` lists the jobs.
+      config: config of the sweep.
+      root: folder of the sweep.
       on_other_code: see `Sweep`.
     """
     assert study.jobs is not None
@@ -47,15 +47,15 @@ def of(
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """The jobs of a study's config, and where they run.
+    """Jobs of a study's config, and their folders.
 
     Attributes:
-      study: run by each job.
-      jobs: in an order that stays.
-      scores: `results -> (validation score, what to report)` of a finished job.
+      study: study that each job runs.
+      jobs: jobs in a fixed order.
+      scores: `results -> (validation score, values to report)` of a finished job.
       root: folder of the sweep.
-      on_other_code: what happens to jobs that other code made than the present: see
-        `runs.RunFolder`. "accept" counts them as done.
+      on_other_code: treatment of jobs that other code made, see `runs.RunFolder`.
+        "accept" counts them as done.
     """
 
     study: Study
@@ -65,13 +65,14 @@ class Sweep:
     on_other_code: runs.OnOtherCode = "refuse"
 
     def folder(self, index: int) -> Path:
-        """Where a job runs."""
+        """Returns the folder of a job."""
         return self.root / "jobs" / f"{index:05d}"
 
     def state(self, index: int) -> str:
-        """Of a job: "done", "failed", "unfinished" (or running), or "missing".
+        """Returns a job's state.
 
-        "outdated": done by other code than the present.
+        One of "done", "outdated" (done by other code), "failed", "unfinished" (or
+        running) and "missing".
         """
         folder = self.folder(index)
         for file, state in (
@@ -85,19 +86,20 @@ class Sweep:
 
     @functools.cached_property
     def _code(self) -> dict[str, str]:
+        """The present code of the study."""
         return code_identity.modules(self.study.compute)
 
     def _age(self, folder: Path) -> str:
-        """Of a finished job: "done" or "outdated"."""
+        """Returns "done" or "outdated" for a finished job."""
         changed = code_identity.changed(_made_by(folder), self._code)
         return "outdated" if changed and self.on_other_code != "accept" else "done"
 
     def run(self, index: int) -> Path:
-        """Runs a job, or what is left of it; its folder.
+        """Runs or resumes a job; returns its folder.
 
-        Raises: ValueError for an index that no job has; InUseError where the job is
-          running already, which leaves it alone; CodeChangedError where other code did
-          it; what the study raises, after the folder has it in error.json.
+        Raises: ValueError if no job has the index; InUseError if the job is already
+          running; CodeChangedError if other code ran it; what the study raises, after
+          writing it to error.json.
         """
         if not 0 <= index < len(self.jobs):
             raise ValueError(
@@ -117,14 +119,14 @@ class Sweep:
         except runs.InUseError:
             raise
         except Exception as error:
-            # running.run records what the study raises, but not what comes before it.
+            # running.run records what the study raises, but not earlier errors.
             own = runs.RunFolder(folder)
             with contextlib.suppress(runs.RunError), own.lock():
                 own.write_json("error.json", running.describe(error))
             raise
 
     def gather(self) -> dict[str, Any]:
-        """Writes and returns `sweep.json`: the best of each group, and what failed."""
+        """Writes and returns `sweep.json`: the best job of each group, and failures."""
         states = [self.state(index) for index in range(len(self.jobs))]
         table = []
         for index, (job, state) in enumerate(zip(self.jobs, states, strict=True)):
@@ -160,7 +162,7 @@ class Sweep:
 
 
 def _made_by(folder: Path) -> dict[str, str]:
-    """The code of a finished job; {} where it was not recorded."""
+    """Returns the code of a finished job, {} if it was not recorded."""
     known = (folder / running.CODE).exists()
     return runs.RunFolder(folder).read_json(running.CODE) if known else {}
 
@@ -168,18 +170,19 @@ def _made_by(folder: Path) -> dict[str, str]:
 def on_ray(
     make: Callable[[], Sweep], address: str | None = None, **resources: Any
 ) -> dict[str, Any]:
-    """Runs all jobs that are not done on a Ray cluster, then gathers.
+    """Runs all unfinished jobs on a Ray cluster, then gathers.
 
-    A job that fails leaves its error in its folder, and the others go on.
+    A failed job leaves its error in its folder; the others continue.
 
     Args:
-      make: makes the sweep anew on each worker; a module's function.
-      address: of the cluster; None: RAY_ADDRESS, or a cluster on this machine.
-      **resources: of each job, as `ray.remote` takes them: num_cpus, num_gpus.
+      make: makes the sweep on each worker; must be a function of a module.
+      address: address of the cluster; `None` uses RAY_ADDRESS, or a cluster on this
+        machine.
+      **resources: resources of each job, see `ray.remote`: num_cpus, num_gpus.
 
-    Returns: as `Sweep.gather`.
+    Returns: see `Sweep.gather`.
 
-    Raises: ImportError without the extra `sweep`.
+    Raises: ImportError if the extra `sweep` is not installed.
     """
     try:
         import ray
@@ -207,7 +210,7 @@ def on_ray(
 
 
 def _work(make: Callable[[], Sweep], index: int) -> str:
-    """A job on a worker; its state in words, whatever happened."""
+    """Runs a job on a worker; returns its state in words, also after an error."""
     compile_cache.use()
     sweep = make()
     try:
@@ -220,9 +223,9 @@ def _work(make: Callable[[], Sweep], index: int) -> str:
 
 
 def command(make: Callable[[], Sweep], word: str) -> None:
-    """What `--sweep word` does.
+    """Runs `--sweep word`.
 
-    Raises: ValueError for a word that is neither a number nor one of the others.
+    Raises: ValueError if the word is neither an index nor a known command.
     """
     sweep = make()
     if word == "list":
@@ -237,7 +240,7 @@ def command(make: Callable[[], Sweep], word: str) -> None:
                 print(f"job {row['index']} failed: {row['error']}: {row['message']}")
             elif row["state"] == "outdated":
                 print(
-                    f"job {row['index']} was done by other code than the present: run "
+                    f"job {row['index']} was done by other code than the present; run "
                     "it with --recompute, or gather with --accept-code"
                 )
         print(f"results: {sweep.root / 'sweep.json'}")
@@ -252,7 +255,7 @@ def command(make: Callable[[], Sweep], word: str) -> None:
 
 
 def _resources(word: str) -> dict[str, Any]:
-    """Of each job, from "ray:num_gpus=1,num_cpus=4".
+    """Parses the resources of each job from "ray:num_gpus=1,num_cpus=4".
 
     >>> _resources("ray:num_gpus=0.5"), _resources("ray")
     ({'num_gpus': 0.5}, {})

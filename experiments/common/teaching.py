@@ -1,7 +1,7 @@
-"""Students and teachers as the stages of `distill` take them: layers by name.
+"""Students and teachers for the stages of `distill`, with layers by name.
 
-Equal readers of equal classifiers are equal functions, so that all seeds and teachers
-share one compiled program.
+Equal readers of equal classifiers compare equal, so all seeds and teachers share one
+compiled program.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Reads several layers of the features, as a tuple."""
+    """Reads several layers from the features, as a tuple."""
 
     names: tuple[str, ...]
 
@@ -29,7 +29,7 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Reads pairs of layers, as `distill.fsp_loss` takes them."""
+    """Reads pairs of layers for `distill.fsp_loss`."""
 
     names: tuple[tuple[str, str], ...]
 
@@ -48,13 +48,16 @@ class Matrices:
 
 
 def logits(features: dict[str, jax.Array]) -> jax.Array:
-    """The last layer, in float32."""
+    """Returns the last layer in float32."""
     return features[max(features)].astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """`(params, batch_stats, batch, key) -> (read(layers), batch_stats)`, training."""
+    """Student in training mode.
+
+    `(params, batch_stats, batch, key) -> (read(layers), batch_stats)`
+    """
 
     classifier: training.Classifier
     read: Callable
@@ -69,7 +72,7 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Taught:
-    """`(variables, batch) -> read(layers)` in evaluation mode, of a teacher."""
+    """Teacher in evaluation mode: `(variables, batch) -> read(layers)`."""
 
     classifier: training.Classifier
     read: Callable
@@ -80,10 +83,10 @@ class Taught:
 
 
 def shapes(classifier: training.Classifier, images: Any) -> dict[str, Any]:
-    """The shapes of a network's layers, in order.
+    """Returns the shapes of a network's layers, in order.
 
     Args:
-      classifier: of the network.
+      classifier: classifier of the network.
       images: [n, h, w, c], or anything of that shape.
     """
     images = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
@@ -93,7 +96,7 @@ def shapes(classifier: training.Classifier, images: Any) -> dict[str, Any]:
 
 
 def relu_maps(shapes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The ReLUs with maps, a ResNet's blocks too, and their shapes [1, h, w, c]."""
+    """Selects ReLUs with maps and blocks of ResNets, with shapes [1, h, w, c]."""
     return {
         name: tuple(value.shape)
         for name, value in shapes.items()
@@ -102,7 +105,7 @@ def relu_maps(shapes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def below(classifier: training.Classifier, variables: PyTree, layer: str, images: Any):
-    """`distill.split` of the variables: those that a layer depends on, and the rest."""
+    """Splits variables into those that a layer depends on and the rest."""
     example = jnp.zeros((1, *images.shape[1:]))
     mask = distill.depends_on(
         lambda tree: classifier.network.features(tree, example)[layer], variables
@@ -113,7 +116,7 @@ def below(classifier: training.Classifier, variables: PyTree, layer: str, images
 def member(
     stage: str, seed: int, objective: Callable, start: tuple, optimizer: Any
 ) -> training.Member:
-    """A member of a population that starts at `(params, batch_stats)`."""
+    """Makes a member of a population that starts at `(params, batch_stats)`."""
     params, batch_stats = start
     return training.Member(
         objective=objective,
@@ -126,7 +129,7 @@ def member(
 
 
 def members_of(state: training.TrainState, names: Any) -> dict[Any, tuple]:
-    """`{name: (params, batch_stats)}` of the members of a population's state."""
+    """Returns `{name: (params, batch_stats)}` for the members in a state."""
     found = [training.member(state, index) for index in range(len(names))]
     return {
         name: (own.params, own.batch_stats)
@@ -152,8 +155,8 @@ def hints(
       starts: `(params, batch_stats)` of each student.
       keys: keys of each student's regressors.
 
-    Returns: objectives, starts of the layers below with regressors, and the other
-      variables, for `merged`; each by name.
+    Returns: objectives, starts (layers below and regressors), and the other variables
+      for `merged`; each by name.
     """
     mine, theirs = (shapes(of.classifier, of.train.images) for of in (student, teacher))
     guided, given = zip(*pairs, strict=True)
@@ -178,7 +181,7 @@ def hints(
 def merged(
     trained: Mapping[Any, tuple], rests: Mapping[Any, PyTree]
 ) -> dict[Any, tuple]:
-    """Whole students after a stage of `hints`, `{name: (params, batch_stats)}`."""
+    """Reassembles students after `hints`: `{name: (params, batch_stats)}`."""
     return {
         name: (distill.merge(params["student"], rests[name]["params"]), batch_stats)
         for name, (params, batch_stats) in trained.items()

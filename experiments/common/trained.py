@@ -34,7 +34,7 @@ class Trained:
         self._read = read
 
     def at(self, member: Hashable, step: int) -> dict[str, Any]:
-        """The variables of a member at a step that was kept."""
+        """Returns the variables of a member at a step that was kept."""
         index = self.members.index(member)
         own = jax.tree.map(lambda leaf: leaf[index], self._read(step))
         return training.with_stats(*self._place(own))

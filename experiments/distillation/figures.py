@@ -15,7 +15,7 @@ WORDS = {
     "null": "null: labels, another start",
     "unpaired": "soft targets, another start",
     "second teacher": "null: towards another teacher",
-    "teacher": "the teacher",
+    "teacher": "teacher",
 }
 NULLS = {"null": "#999999", "unpaired": "#8C510A", "second teacher": style.DARK}
 
@@ -31,12 +31,12 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _taught(config: dict) -> str:
-    """The arm of soft targets that the figures compare with the paper's."""
+    """Returns the arm of soft targets that is compared with the paper's."""
     return f"soft-{config['temperature']:g}"
 
 
 def _changes(config: dict, arrays: Arrays) -> dict[str, np.ndarray]:
-    """Signed differences of the taught arm and of the nulls, [seeds, rows, columns]."""
+    """Computes signed changes of the taught arm and nulls, [seeds, rows, columns]."""
     taught, alone = arrays[f"map/{_taught(config)}"], arrays["map/independent"]
     second = arrays["map/second/distilled"] - arrays["map/second/independent"]
     other = arrays["map/other_independent"]
@@ -49,7 +49,7 @@ def _changes(config: dict, arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def _name(arm: str) -> str:
-    """The words for an arm or a null."""
+    """Returns the display name of an arm or a null."""
     known = WORDS.get(arm)
     return known if known else f"soft targets, T = {arm.removeprefix('soft-')}"
 
@@ -63,7 +63,7 @@ def figure6(config: dict, arrays: Arrays) -> Figure:
     limit = max(np.abs(values).max() for values in (*sizes.values(), *found.values()))
     both = {"limit": float(limit)}
     signed = both | {"scale": "signed", "label": f"difference of {measure}"}
-    size = both | {"scale": "size", "label": "size of it (c, e)"}
+    size = both | {"scale": "size", "label": "its absolute value (c, e)"}
     sides = arrays["teacher_layers"], arrays["layers"]
     taught, alone = (arrays[f"map/{name}"].mean(0) for name in (arm, "independent"))
     panels = [
@@ -75,28 +75,28 @@ def figure6(config: dict, arrays: Arrays) -> Figure:
         _map("(f) a - b, another teacher", found["second teacher"], *sides, **signed),
         *_papers_maps(),
     ]
-    caption = "Figure 6: student's layers against the teacher's"
+    caption = "Figure 6: similarity of the student's layers to the teacher's"
     shape = {"columns": 6, "width": 12.0, "height": 6.0}
     return Figure("Figure 6, mean over seeds", caption, panels, ["fc-change"], **shape)
 
 
 def _map(title: str, values: Any, rows: Any, columns: Any, **options: Any) -> HeatMap:
-    """A map of teacher layers (rows) and student layers (columns)."""
+    """Makes a map of teacher layers (rows) and student layers (columns)."""
     names = list(map(str, rows)), list(map(str, columns))
-    axes = {"y": "teacher's layer", "x": "student's layer"}
+    axes = {"y": "teacher layer", "x": "student layer"}
     return HeatMap(title, values, *names, **axes, square=False, **options)
 
 
 def _papers_maps() -> list[HeatMap]:
-    """The paper's maps, for the page only."""
+    """Makes the paper's maps, for the page only."""
     a, b = (
         paper.similarity_map(f"distillation/{name}")
         for name in ("fig6a_distilled_T", "fig6b_indep_T")
     )
     found = (
-        ("(a) The paper's, soft targets", a.values, "similarity"),
-        ("(b) The paper's, labels", b.values, "similarity"),
-        ("(d) The paper's, a - b", a.values - b.values, "signed"),
+        ("(a) Paper: soft targets", a.values, "similarity"),
+        ("(b) Paper: labels", b.values, "similarity"),
+        ("(d) Paper: a - b", a.values - b.values, "signed"),
     )
     return [
         _map(title, values, a.rows, a.columns, scale=scale, still=False)
@@ -118,7 +118,7 @@ def layers(config: dict, arrays: Arrays) -> Figure:
         line = "solid" if kind in taught else "dash"
         sizes = np.abs(values).mean(1)
         absolute.append(charts.along_layers(sizes, *own, line=line))
-        if kind not in ("null", "unpaired"):  # whose signs are the order of a pair
+        if kind not in ("null", "unpaired"):  # their sign is the order of a pair
             signed.append(charts.along_layers(values.mean(1), *own, line=line))
     if _has_papers_layers(config):
         change = _papers_maps()[-1].values
@@ -126,17 +126,17 @@ def layers(config: dict, arrays: Arrays) -> Figure:
         sizes = np.abs(change).mean(0)
         absolute.append(charts.along_layers(sizes, *own, paper=True))
         signed.append(charts.along_layers(change.mean(0), *own, paper=True))
-    x = charts.layers_axis("student's layer", arrays["layers"])
-    y = Axis(f"{config['measure']}, mean over teacher")
+    x = charts.layers_axis("student layer", arrays["layers"])
+    y = Axis(f"{config['measure']}, mean over teacher layers")
     titles = (
         "(a) Absolute change against labels",
-        "(b) Signed change: above 0, more like the teacher",
+        "(b) Signed change (positive: more like the teacher)",
     )
     panels = [
         Chart(title, x, y, series, legend=False)
         for title, series in zip(titles, (absolute, signed), strict=True)
     ]
-    caption = "Where knowledge lands, and the nulls"
+    caption = "Layers that distillation changes, and the null changes"
     size = {"width": 9.5, "height": 3.8, "legend_below": True}
     return Figure("Where knowledge lands", caption, panels, ["fc-layers"], **size)
 
@@ -172,7 +172,7 @@ def temperatures(config: dict, arrays: Arrays) -> Figure:
         ),
         Chart(
             "(b) Change against labels, by layer",
-            charts.layers_axis("student's layer", arrays["layers"]),
+            charts.layers_axis("student layer", arrays["layers"]),
             Axis(f"|change| of {config['measure']}"),
             changes,
         ),

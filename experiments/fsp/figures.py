@@ -11,8 +11,8 @@ from kd_heuristics.plots import Axis, Chart, Figure, Series, Table, style
 
 WORDS = {
     "teacher": "full training",
-    "teacher_fast": "a third of it",
-    "teacher_more": "full, then a third",
+    "teacher_fast": "a third of the steps",
+    "teacher_more": "full, then a third more",
     "fitnet": "hints first",
     "fitnet_3_hints": "three hints first",
     "student": "flow matrices first",
@@ -23,8 +23,8 @@ WORDS = {
     "small_kd": "soft targets",
     "small_fsp_kd": "flow matrices, soft targets",
     "transfer_source": "teacher, on its classes",
-    "transfer_teacher": "teacher, tuned",
-    "transfer_teacher_scratch": "teacher's form, labels",
+    "transfer_teacher": "teacher, fine-tuned",
+    "transfer_teacher_scratch": "teacher's net, labels",
     "transfer_scratch": "labels",
     "transfer_fitnet": "FitNets",
     "transfer_fsp": "flow matrices",
@@ -58,7 +58,7 @@ def figure3(arrays: Arrays) -> Figure:
     x, nats = Axis("steps of the last stage"), Axis("training loss", "nats", "log")
     panels = [
         Chart("(a) Training loss", x, nats, loss, legend=False),
-        Chart("(b) Test", x, Axis("test accuracy", "%"), accuracy),
+        Chart("(b) Test accuracy", x, Axis("test accuracy", "%"), accuracy),
     ]
     caption = "Figure 3: training loss and test accuracy"
     size = {"width": 9.5, "height": 3.8}
@@ -66,7 +66,7 @@ def figure3(arrays: Arrays) -> Figure:
 
 
 def tables(config: dict, results: dict) -> Figure:
-    """Draws each net, their mean and their ensemble; the paper's on the right."""
+    """Draws each net, the mean and the ensemble, with the paper's on the right."""
     panels, words = [], []
     for kind, name in zip(KINDS, config["paper_tables"], strict=True):
         if not results[kind]:
@@ -74,39 +74,39 @@ def tables(config: dict, results: dict) -> Figure:
         digit = name.removeprefix("table")
         ours = {arm: _ours(row) for arm, row in results[kind].items()}
         theirs = {arm: _papers(row) for arm, row in results["paper"][name].items()}
-        title = f"Ours, as table {digit}, on {config['dataset']}"
-        papers = f"The paper's table {digit} ({SETS[digit]})"
+        title = f"Ours: table {digit} on {config['dataset']}"
+        papers = f"Paper: table {digit} ({SETS[digit]})"
         panels += [_chart(title, ours), _chart(papers, theirs, legend=False)]
         words.append(_table(f"Ours: {kind}", "ours", results[kind]))
     words += [
-        _table(f"The paper's {name}", "the paper's", rows)
+        _table(f"Paper: {name}", "paper", rows)
         for name, rows in results["paper"].items()
     ]
-    caption = "Tables 1 to 5: ours beside the paper's"
+    caption = "Tables 1 to 5: our accuracies beside the paper's"
     return Figure("Tables", caption, [*panels, *words], width=9.5, height=2.9)
 
 
 def _ours(row: dict) -> dict[str, Any]:
-    """The accuracies of one of our rows, by marker."""
-    found = {"a net": np.ravel(row["nets"]), "mean": [row["average"]["mean"]]}
+    """Returns the accuracies of one of our rows, by marker."""
+    found = {"one net": np.ravel(row["nets"]), "mean": [row["average"]["mean"]]}
     if "ensemble" in row:
         found["ensemble (mean)"] = [row["ensemble"]["mean"]]
     return found
 
 
 def _papers(row: dict) -> dict[str, list]:
-    """The accuracies of one of the paper's rows, by marker."""
+    """Returns the accuracies of one of the paper's rows, by marker."""
     nets = [row[name] for name in ("net1", "net2", "net3") if name in row]
-    found = {"a net": nets, "mean": [row["average"]]}
+    found = {"one net": nets, "mean": [row["average"]]}
     if "ensemble" in row:
         found["ensemble (mean)"] = [row["ensemble"]]
     return found
 
 
 def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Chart:
-    """One row per arm, with markers for nets, mean and ensemble."""
+    """Makes a row per arm, with markers for nets, mean and ensemble."""
     marks: dict[str, dict[str, Any]] = {
-        "a net": {"color": "#808080", "marker": "o", "filled": False},
+        "one net": {"color": "#808080", "marker": "o", "filled": False},
         "mean": {"color": style.COLORS[0], "marker": "D"},
         "ensemble (mean)": {"color": style.COLORS[1], "marker": "*"},
     }
@@ -124,7 +124,7 @@ def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Char
 
 
 def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
-    """Mean and ensemble of each row, as words."""
+    """Makes a table of the mean and ensemble of each row."""
     cells = [
         (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
         for name, row in rows.items()
@@ -133,7 +133,7 @@ def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
 
 
 def _cell(value: Any) -> str:
-    """An accuracy in per cent, with its spread over seeds if it has one."""
+    """Formats an accuracy in per cent, with its spread over seeds if it has one."""
     mean, std = value, None
     if isinstance(value, dict):
         mean, std = value["mean"], value["std"]

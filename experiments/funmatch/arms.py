@@ -1,4 +1,4 @@
-"""Arms of the FunMatch study, lengths of training, and the paper's tables of both."""
+"""Arms and training lengths of the FunMatch study, and the paper's tables of both."""
 
 import dataclasses
 from typing import Literal
@@ -10,21 +10,22 @@ from experiments.common import fields, paper
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What an arm does; every arm but those of labels matches a teacher's predictions.
+    """Settings of an arm, which matches a teacher's predictions or learns labels.
 
     Attributes:
-      words: for figures.
-      view: who sees which pixels, of `data.views`.
-      mixup: p of Beta(p, p); None: the view's own.
-      labels: learns labels instead of the teacher.
-      optimizer: of the student.
-      init: "scratch", or "pretrained": from weights trained on labels before.
-      family: the student's form.
-      ensemble: a second teacher, at the student's resolution; the mean of both logits.
-      images: the set's, or others, whose labels nobody reads.
-      full_size: the student sees the teacher's resolution.
-      equal_forwards: stored targets are averaged over as many crops as there are
-        epochs, so that the teacher runs as often as for a view without stored ones.
+      words: name in figures.
+      view: view of `data.views`: which pixels teacher and student see.
+      mixup: p of Beta(p, p); `None` uses the view's own.
+      labels: whether it learns labels instead of the teacher.
+      optimizer: optimizer of the student.
+      init: "scratch", or "pretrained" to start from weights trained on labels.
+      family: architecture of the student.
+      ensemble: whether to average the logits with a second teacher's, which sees the
+        student's resolution.
+      images: the set's own images, or others without their labels.
+      full_size: whether the student sees the teacher's resolution.
+      equal_forwards: whether stored targets are averaged over as many crops as there
+        are epochs, so that the teacher runs as often as without stored targets.
     """
 
     words: str
@@ -40,7 +41,7 @@ class Arm:
     equal_forwards: bool = False
 
 
-# First the teaching variants of the paper's Figure 3, then one change each.
+# First the variants of the paper's Figure 3, then arms with one change each.
 ARMS: dict[str, Arm] = {
     "fix/rs": Arm(words="fixed teacher, whole image", view="fix/rs"),
     "fix/cc": Arm(words="fixed teacher, central crop", view="fix/cc"),
@@ -76,14 +77,14 @@ OTHERS = tuple(arm for arm in ARMS if arm not in MAIN)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A length of training with the numbers that go with it: a row of table 4."""
+    """A training length with its hyperparameters: a row of table 4."""
 
     epochs: fields.Count
     """Passes over the training images."""
     rate: fields.Positive
-    """Learning rate of Adam, at the schedule's peak."""
+    """Peak learning rate of Adam."""
     decay: fields.NotNegative
-    """Decay of kernels, not multiplied by the rate."""
+    """Weight decay of kernels, not multiplied by the rate."""
     temperature: fields.Positive
     """Temperature of the loss."""
     paper: fields.Finite | None = None
@@ -95,7 +96,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What the paper tries for every arm and length, 80 runs each."""
+    """The paper's grid for every arm and length, 80 runs each."""
 
     rates: tuple[fields.Positive, ...] = (0.0003, 0.001, 0.003, 0.01)
     """Learning rates tried."""
@@ -109,7 +110,7 @@ class Grid:
 
 
 def table3() -> dict[str, dict[int, float]]:
-    """{run: {epochs: accuracy in per cent}}, an arm's run under its name."""
+    """Returns {run: {epochs: accuracy in per cent}}; an arm's run has its name."""
     columns = paper.table("funmatch/table3")
     epochs = [key for key in columns if key != "run"]
     return {
@@ -123,7 +124,7 @@ def table3() -> dict[str, dict[int, float]]:
 
 
 def table4(name: str) -> tuple[Setting, ...]:
-    """The settings of a set in the paper's table 4."""
+    """Returns the settings of a set in the paper's table 4."""
     columns = paper.table("funmatch/table4")
     return tuple(
         Setting(

@@ -1,4 +1,4 @@
-"""Config and presets of the FunMatch study; five presets are the paper's."""
+"""Config and presets of the FunMatch study; five presets are from the paper."""
 
 import dataclasses
 import re
@@ -16,25 +16,25 @@ from kd_heuristics.runtime import nearest
 class Config(common.Common):
     """A preset of this study. Epochs are passes over the training images.
 
-    Open in the paper and ours: the rate of SGD and of Shampoo relative to Adam's, how
-    the student of the arm "pretrained" came to its weights on small sets, and the
-    settings of all arms but FunMatch, which the paper found for each by its grid
-    (`--sweep`) and does not list: here every arm has FunMatch's.
+    The paper leaves open, and we chose, the rates of SGD and Shampoo relative to Adam's
+    and the pretraining of the arm "pretrained" on small sets. The paper found the
+    settings of each arm by its grid (`--sweep`) but lists only FunMatch's; here every
+    arm has those.
     """
 
     seeds: fields.Count = 1
     """Number of seeds of the main arms."""
     dataset: str = "oxford_flowers102"
     others: str = "food101"
-    """Name of the dataset whose images the arm "others" is taught on."""
+    """Name of the dataset whose images the arm "others" trains on."""
     streamed: bool = False
-    """Read training images while the device trains. All seeds then have one order."""
+    """Read training images while the device trains. All seeds then share one order."""
     held_examples: fields.Count | None = None
-    """Images of the held-out sets. `None` uses all."""
+    """Images of each held-out set. `None` uses all."""
     workers: fields.Natural = 0
-    """Processes that read images when streamed; 0: threads."""
+    """Processes that read streamed images; 0 uses threads."""
     on_bad: Literal["stop", "skip"] = "stop"
-    """What an unreadable record does: stop the run, or be skipped."""
+    """Whether an unreadable record stops the run or is skipped."""
     stored_size: fields.Count | None = None
     """Pixels a side of images in memory. `None` keeps the dataset's own size."""
     teacher: str = "bit_r152x2"
@@ -44,15 +44,15 @@ class Config(common.Common):
     teacher_weights: str | None = None
     """An .npz file of the teacher. `None` trains it."""
     teacher_examples: fields.Count | None = None
-    """Images of the teacher's training. `None` uses all."""
+    """Training images of the teacher. `None` uses all."""
     teacher_epochs: fields.Natural = 0
     """Length of the teacher's training on labels in epochs."""
     teacher_rate: fields.Positive = 0.003
-    """Peak learning rate of that training."""
+    """Peak learning rate of the teacher's training."""
     teacher_view: Literal["same/rc", "same/ic"] = "same/rc"
-    """Crops of that training: mild, as in the paper, or inception's."""
+    """Crops of the teacher's training: mild, as in the paper, or inception crops."""
     teacher_size: fields.Count = 128
-    """Pixels a side of what the teacher sees."""
+    """Pixels a side of the teacher's input."""
     second_weights: str | None = None
     """An .npz file of the ensemble's other teacher. `None` trains it."""
     model: str = "bit_r50x1"
@@ -60,28 +60,28 @@ class Config(common.Common):
     width: fields.Positive = 1.0
     """Factor of the student's number of channels."""
     student_size: fields.Count = 128
-    """Pixels a side of what the student sees."""
+    """Pixels a side of the student's input."""
     student_weights: str | None = None
     """An .npz file for the arm "pretrained". `None` trains it as the teacher."""
     family: str = "mobilenet_v3_large"
     """Name of the network of the MobileNet arms."""
     batch_size: fields.Count = 512
     settings: tuple[Setting, ...] = ()
-    """Lengths of training, each with its numbers."""
+    """Training lengths, each with its hyperparameters."""
     main: tuple[str, ...] = MAIN
     """Arms that run at every setting, with all seeds."""
     other_arms: tuple[str, ...] = OTHERS
     """Arms that run at one setting, with one seed."""
     other_epochs: fields.Derived[fields.Natural] = fields.DERIVED
-    """That setting, by its epochs. `None` takes the middle one."""
+    """Epochs of that setting. `None` takes the middle one."""
     warmup_steps: fields.Natural = 1500
-    """Steps of the warmup of every training."""
+    """Warmup steps of every training."""
     clip_norm: fields.Positive = 1.0
     """Largest global norm of the gradient."""
     moment_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of Adam's first moment."""
     sgd_rate_factor: fields.Positive = 10.0
-    """SGD's rate over Adam's."""
+    """Learning rate of SGD relative to Adam's."""
     sgd_momentum: fields.Fraction = 0.9
     """Momentum of SGD."""
     shampoo_warmup_steps: fields.Natural = 1800
@@ -89,20 +89,20 @@ class Config(common.Common):
     shampoo_decay: fields.NotNegative = 3.75e-4
     """Weight decay of Shampoo, whatever the setting's."""
     shampoo_rate_factor: fields.Positive = 1.0
-    """Shampoo's rate over Adam's."""
+    """Learning rate of Shampoo relative to Adam's."""
     ensemble_crops: fields.Count = 1000
-    """Crops of each image that the arm fix/ic_ens averages."""
+    """Number of crops of each image that the arm fix/ic_ens averages."""
     flip: bool = True
-    """Whether images are mirrored at random."""
+    """Whether to mirror images at random."""
     fraction: fields.Share = 128 / 160
     """Side of mild and central crops, as a share of the image's."""
     smallest_area: fields.Share = 0.05
-    """Area of the smallest inception crops, as a share of the image's."""
+    """Smallest area of inception crops, as a share of the image's."""
     points: fields.Count = 8
-    """Points of the curves."""
+    """Number of points on the training curves."""
     eval_batch_size: fields.Count = 256
     grid: Grid = dataclasses.field(default_factory=Grid)
-    """What a sweep tries."""
+    """Values that a sweep tries."""
 
     def check(self):
         super().check()
@@ -134,18 +134,18 @@ class Config(common.Common):
         _check_resolution("second_weights", self.second_weights, self.student_size)
 
     def derived(self) -> dict[str, Any]:
-        """The length of the other arms."""
+        """Returns the length of the other arms."""
         lengths = [setting.epochs for setting in self.settings] or [0]
         middle = lengths[(len(lengths) - 1) // 2]
         return {"other_epochs": fields.given(self.other_epochs, middle)}
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """All of them, in order."""
+        """All arms, in order."""
         return (*self.main, *(arm for arm in self.other_arms if arm not in self.main))
 
     def plan(self, arm: str) -> tuple[tuple[Setting, int], ...]:
-        """The settings of an arm, each with its number of seeds."""
+        """Returns the settings of an arm, each with its number of seeds."""
         if arm in self.main:
             return tuple((setting, self.seeds) for setting in self.settings)
         chosen = [s for s in self.settings if s.epochs == self.resolved.other_epochs]
@@ -153,31 +153,31 @@ class Config(common.Common):
 
     @property
     def student_options(self) -> dict[str, Any]:
-        """What `models.create` takes for the student."""
+        """Options of `models.create` for the student."""
         return {"width": self.width, "dtype": self.dtype}
 
     @property
     def teacher_options(self) -> dict[str, Any]:
-        """What `models.create` takes for the teacher."""
+        """Options of `models.create` for the teacher."""
         return {"width": self.teacher_width, "dtype": self.dtype}
 
     def family_options(self, norm: str) -> dict[str, Any]:
-        """What `models.create` takes for a student of the other family."""
+        """Options of `models.create` for a student of the other family."""
         return {"norm": norm, "dtype": self.dtype}
 
 
 def _check_resolution(field: str, weights: str | None, size: int) -> None:
-    """Raises where a released file is of another resolution than its network's."""
+    """Raises ValueError if a released file has another resolution than its network."""
     named = re.search(r"(\d{2,})\.npz$", weights or "")
     if named and int(named[1]) != size:
         raise ValueError(
             f"{field} {weights} are of {named[1]} pixels a side, and the network sees "
-            f"{size}; give the file of {size} pixels, or set the size to {named[1]}"
+            f"{size}; give the file for {size} pixels, or set the size to {named[1]}"
         )
 
 
 def _imagenet(run: str = "mix") -> tuple[Setting, ...]:
-    """A row of table 3, with the one setting of the released configuration."""
+    """Returns a row of table 3, with the one setting of the released configuration."""
     numbers: dict[str, float] = {"rate": 0.03, "decay": 3e-4, "temperature": 1.0}
     return tuple(
         Setting(epochs=epochs, paper=round(value / 100, 4), **numbers)
@@ -186,12 +186,12 @@ def _imagenet(run: str = "mix") -> tuple[Setting, ...]:
 
 
 def _papers(name: str, weights: str, settings, **changes: Any) -> Config:
-    """A set of the paper's: one seed, and the released teacher of that set."""
+    """Makes the preset of a paper's set: one seed and the released teacher."""
     options: dict[str, Any] = {
         "others": "food101" if name != "food101" else "sun397",
         "stored_size": 160,
         "student_weights": "weights/BiT-M-R50x1.npz",
-        # One resolution and one teacher are released for each set.
+        # Each set has one released resolution and teacher.
         "other_arms": tuple(a for a in OTHERS if a not in ("ensemble", "full_size")),
         **changes,
     }
@@ -212,7 +212,7 @@ _IMAGENET: dict[str, Any] = {
     "warmup_steps": 5000,
     "other_epochs": 300,
     "fraction": 224 / 256,
-    # Targets of many crops are made of images in memory, which these do not fit into.
+    # Targets of many crops need all images in memory, which these exceed.
     "other_arms": tuple(
         arm
         for arm in OTHERS
@@ -222,14 +222,15 @@ _IMAGENET: dict[str, Any] = {
 
 
 def _settings(*epochs: int, rate: float, decay: float, temperature: float):
+    """Makes settings of these lengths, with the same hyperparameters."""
     return tuple(
         Setting(epochs=n, rate=rate, decay=decay, temperature=temperature)
         for n in epochs
     )
 
 
-# Originals of 64 x 64 pixels, a digit in each; crops of a quarter of the image or more,
-# of which one can still tell the digit.
+# Originals of 64 x 64 pixels with one digit each; crops are at least a quarter of the
+# image, so that the digit stays recognisable.
 _SMALL = Config(
     seeds=3,
     dataset="digits_photo",
@@ -283,7 +284,7 @@ PRESETS: Mapping[str, Config] = {
         teacher_examples=2400,
         teacher_epochs=6,
         settings=_settings(2, 8, 32, rate=0.01, decay=3e-4, temperature=2.0),
-        main=("fix/cc", "same/ic", "mix"),  # each arm's program compiles for seconds
+        main=("fix/cc", "same/ic", "mix"),  # each arm compiles for seconds
         other_arms=("others",),
         warmup_steps=10,
         shampoo_warmup_steps=12,
@@ -335,7 +336,7 @@ PRESETS: Mapping[str, Config] = {
 
 
 def name(arm: str, epochs: int) -> str:
-    """The name of an arm at a length, in files and results.
+    """Returns the name of an arm at a length, in files and results.
 
     >>> name("fix/cc", 10)
     'fix-cc@10'

@@ -1,4 +1,4 @@
-"""The figures of the FunMatch study: 1 to 4 of the paper, and the arms beside them."""
+"""Figures of the FunMatch study: the paper's 1 to 4, and the other arms."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ CLAIMS = ["longest", "patience"]
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     return {
         "patience": patience(config, results),
         "variants": variants(results),
@@ -47,11 +47,12 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _own(arm: str) -> tuple[str, str]:
+    """Returns the name and color of an arm."""
     return WORDS[arm], COLORS.get(arm, style.GREY)
 
 
 def patience(config: dict, results: dict) -> Figure:
-    """Figures 1, 2 and 4: accuracy and distance from the teacher against epochs."""
+    """Plots accuracy and distance from the teacher against epochs (Figures 1, 2, 4)."""
     ticks = [setting["epochs"] for setting in config["settings"]]
     x = Axis("epochs", scale="log", ticks=ticks)
     accuracy = _lengths(config, results, "test_accuracy", 100)
@@ -67,13 +68,13 @@ def patience(config: dict, results: dict) -> Figure:
         Chart(
             "(b) Ours: distance from the teacher",
             x,
-            Axis("KL from the teacher, test", "nats"),
+            Axis("test KL from the teacher", "nats"),
             _lengths(config, results, "test_kl", 1),
             legend=False,
         ),
         _papers(),
     ]
-    caption = "Figures 1, 2 and 4: accuracy and distance from the teacher by epochs"
+    caption = "Figures 1, 2 and 4: accuracy and distance from the teacher over epochs"
     size = {"columns": 3, "width": 12.0, "height": 4.4, "legend_below": True}
     return Figure("Patience", caption, panels, CLAIMS, **size)
 
@@ -83,10 +84,11 @@ def _teacher(results: dict, **axis: Any) -> Reference:
 
 
 def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
+    """Makes a series of values against epochs for each main arm."""
     found = []
     for arm in config["main"]:
         lengths = results["arms"][arm]
-        # Null, of a student that diverged, is NaN.
+        # A student that diverged has null, read as NaN.
         values = np.array([run[key]["values"] for run in lengths.values()], float)
         epochs = [int(length) for length in lengths]
         found.append(Series(epochs, scale * values.T, *_own(arm), marker="o"))
@@ -94,7 +96,7 @@ def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series
 
 
 def _alone(config: dict, results: dict) -> list[Series]:
-    """The students of labels, where they were trained at one length."""
+    """Returns the students of labels that were trained at one length only."""
     found = []
     alone = [a for a in ("labels", "labels+mixup") if a not in config["main"]]
     for arm in alone:
@@ -106,7 +108,7 @@ def _alone(config: dict, results: dict) -> list[Series]:
 
 
 def _papers() -> Chart:
-    """Table 3, ImageNet."""
+    """Plots the paper's table 3 (ImageNet)."""
     columns = paper.table("funmatch/table3")
     epochs = np.array([int(key) for key in columns if key != "run"])
     series = []
@@ -116,23 +118,23 @@ def _papers() -> Chart:
             known = np.isfinite(values)
             series.append(Series(epochs[known], values[known], *_own(run), marker="o"))
     x = Axis("epochs", scale="log", ticks=epochs.tolist())
-    return Chart("(c) The paper's, ImageNet", x, Axis("accuracy", "%"), series)
+    return Chart("(c) Paper: ImageNet", x, Axis("accuracy", "%"), series)
 
 
 def variants(results: dict) -> Figure:
-    """Figure 3 and the other arms, each at the length that all arms have."""
+    """Plots all arms (Figure 3 and others) at the length that all share."""
     runs = _at_one_length(results)
     epochs = {run["setting"]["epochs"] for run in runs.values()}
     length = f"{epochs.pop():,} epochs" if len(epochs) == 1 else "several lengths"
-    # Arms that learn labels are far from the teacher, and would hide the others.
+    # Arms that learn labels are far from the teacher and would compress the scale.
     means = [run["test_kl"]["mean"] for arm, run in runs.items() if "labels" not in arm]
     finite = [mean for mean in means if mean is not None]
     near = (0, 1.15 * max(finite)) if finite else (None, None)
     arms = Axis(names=[WORDS[arm] for arm in runs])
     axes = {
         "test_accuracy": Axis("test accuracy", "%"),
-        "test_agreement": Axis("agreement with the teacher, test", "%"),
-        "test_kl": Axis("KL from the teacher, test", "nats", limits=near),
+        "test_agreement": Axis("test agreement with the teacher", "%"),
+        "test_kl": Axis("test KL from the teacher", "nats", limits=near),
     }
     lines = {"test_accuracy": [_teacher(results, axis="x")]}
     panels = [
@@ -153,7 +155,7 @@ def variants(results: dict) -> Figure:
 
 
 def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
-    """A row an arm: each seed, and their mean."""
+    """Makes a row for each arm, with its seeds and their mean."""
     series = []
     for row, (arm, run) in enumerate(runs.items()):
         values = scale * np.array(run[key]["values"], float)
@@ -164,16 +166,16 @@ def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:
         if row:  # the first has the entries of the legend
             marks["legend"] = mean["legend"] = ""
         else:
-            marks["legend"], mean["legend"] = "a seed", "mean"
+            marks["legend"], mean["legend"] = "one seed", "mean"
         series += [
-            Series(values, place, f"{name}, a seed", "#808080", **marks),
+            Series(values, place, f"{name}, one seed", "#808080", **marks),
             Series([values.mean()], [row], name, **mean),
         ]
     return series
 
 
 def _at_one_length(results: dict) -> dict[str, Any]:
-    """Each arm at the length of the arms that have one only, else at their longest."""
+    """Returns each arm at the longest length that all share, else at its longest."""
     lengths = [set(runs) for runs in results["arms"].values()]
     common = sorted(set.intersection(*lengths), key=int)
     return {
@@ -183,7 +185,7 @@ def _at_one_length(results: dict) -> dict[str, Any]:
 
 
 def curves(config: dict, arrays: Arrays) -> Figure:
-    """Distance from the teacher over the longest training: who overfits."""
+    """Plots the distance from the teacher over the longest training (overfitting)."""
     epochs = config["settings"][-1]["epochs"]
     stages = {arm: f"{arm.replace('/', '-')}@{epochs}" for arm in config["main"]}
 
@@ -198,12 +200,12 @@ def curves(config: dict, arrays: Arrays) -> Figure:
         return Chart(title, Axis("steps"), y, series, legend=legend)
 
     train, validation = (
-        Axis(f"KL, {part}", "nats", "log") for part in ("training", "validation")
+        Axis(f"{part} KL", "nats", "log") for part in ("training", "validation")
     )
     accuracy = Axis("validation accuracy", "%")
     panels = [
-        chart("(a) On the training views", "kl", 1, train, legend=True),
-        chart("(b) On validation images", "validation_kl", 1, validation),
+        chart("(a) Distance on training views", "kl", 1, train, legend=True),
+        chart("(b) Distance on validation images", "validation_kl", 1, validation),
         chart("(c) Accuracy", "validation_accuracy", 100, accuracy),
     ]
     title = f"The longest training, {epochs:,} epochs"

@@ -1,4 +1,4 @@
-"""The held-out sets of the FunMatch study, as its students see them."""
+"""Held-out sets of the FunMatch study, as its students see them."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class HeldOut:
         split: str,
         state: training.TrainState,
     ) -> dict[str, Any]:
-        """Metrics of students that see `size` pixels a side, one value per member."""
+        """Evaluates students that see `size` pixels a side; one value per member."""
         metric, total = lessons.Held(classifier), {}
         chunks: Iterable = self.kept.get((split, size)) or _chunks(
             self.its, split, self.targets[split], size
@@ -48,7 +48,7 @@ class HeldOut:
         return total
 
     def teacher_accuracy(self) -> dict[str, float]:
-        """The teacher's own accuracy on both sets."""
+        """Returns the teacher's accuracy on both sets."""
         return {
             split: float((self.targets[split].argmax(-1) == held.labels).mean())
             for split, held in self.its.sets.held.items()
@@ -56,7 +56,7 @@ class HeldOut:
 
 
 def prepare(its: Materials, teacher: distill.Teacher) -> HeldOut:
-    """Evaluates a teacher of pixels on the held-out sets and cuts small sets once."""
+    """Evaluates a teacher on the held-out sets, and crops small sets once."""
     config = its.config
     targets = {
         split: logits(

@@ -1,7 +1,7 @@
-"""How many steps each training of a FunMatch run takes.
+"""Number of steps of each training of a FunMatch run.
 
 As in big_vision, the authors' trainer: epochs * examples / batch size, rounded to the
-nearest. An epoch's incomplete batch takes its other examples from the next epoch.
+nearest integer. The last batch of an epoch is filled up from the next epoch.
 """
 
 from experiments.funmatch import optimizers
@@ -13,17 +13,17 @@ REMAINDER = "carry"
 
 
 def steps(config: Config, epochs: int, num_examples: int) -> int:
-    """The steps of some epochs of a set."""
+    """Returns the steps of a training of `epochs` on a set."""
     return data.num_steps(epochs, num_examples, config.batch_size, REMAINDER)
 
 
 def trainings(
     config: Config, num_examples: int, teacher_examples: int
 ) -> dict[str, tuple[int, int]]:
-    """Steps and seeds of each training, `{stage: (steps, seeds)}`, students first.
+    """Returns `{stage: (steps, seeds)}` for each training, students first.
 
     Args:
-      config: of the study.
+      config: config of the study.
       num_examples: training images of the students.
       teacher_examples: training images of the networks that learn from labels.
     """
@@ -57,6 +57,6 @@ def check(config: Config, num_examples: int, teacher_examples: int) -> None:
 
 
 def total(config: Config, num_examples: int, teacher_examples: int) -> int:
-    """The steps of all trainings and seeds, the length of the bar."""
+    """Returns the steps of all trainings and seeds, the length of the bar."""
     lengths = trainings(config, num_examples, teacher_examples)
     return sum(length * seeds for length, seeds in lengths.values())

@@ -1,7 +1,7 @@
-"""What a student of the FunMatch study minimises, and what its teachers look at.
+"""Objectives of the FunMatch study's students, and inputs of their teachers.
 
-All of these are functions of a batch of originals and a key. Equal ones are equal
-functions, so that seeds, lengths and teachers of one form share a compiled program.
+All are functions of a batch of originals and a key. Equal objects compare equal, so
+seeds, lengths and teachers of one architecture share a compiled program.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ PyTree = Any
 
 
 def shown(view: View, batch: dict[str, Any], key: jax.Array) -> dict[str, Any]:
-    """What a view shows of a batch of originals, or of crops that a stream has cut."""
+    """Applies a view to a batch of originals, or to crops that a stream has cut."""
     if "images" not in batch:
         return view.finish(batch, key)
     return {**batch, **view(batch["images"], key)}
@@ -26,15 +26,15 @@ def shown(view: View, batch: dict[str, Any], key: jax.Array) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """Mean KL divergence from the teacher's prediction; labels are never read.
+    """Mean KL divergence from the teacher's prediction; ignores labels.
 
     `(temperature, teacher, params, batch_stats, batch, key) -> (scalar, ...)`: bind the
-    first two with `jax.tree_util.Partial`. The teacher is a function of what the view
-    shows, and of "index" where the batch has it.
+    first two with `jax.tree_util.Partial`. The teacher is a function of the view's
+    output, and of "index" if the batch has it.
 
     Attributes:
       student: network and pixel statistics.
-      view: who sees which pixels.
+      view: which pixels teacher and student see.
     """
 
     student: training.Classifier
@@ -61,7 +61,7 @@ class Labels:
 
     Attributes:
       student: network and pixel statistics.
-      view: what the student sees; nobody looks as a teacher.
+      view: which pixels the student sees; the teacher's are not used.
     """
 
     student: training.Classifier
@@ -80,11 +80,11 @@ class Labels:
 
 @dataclasses.dataclass(frozen=True)
 class Sees:
-    """`(variables, seen) -> logits` in evaluation mode, of a `distill.Teacher`.
+    """`(variables, seen) -> logits` in evaluation mode, for a `distill.Teacher`.
 
     Attributes:
       classifier: network and pixel statistics.
-      whose: the pixels it looks at, "teacher" or "student".
+      whose: whose pixels it sees, "teacher" or "student".
     """
 
     classifier: training.Classifier
@@ -97,7 +97,7 @@ class Sees:
 
 @dataclasses.dataclass(frozen=True)
 class Looks:
-    """`(variables, pixels) -> logits` in evaluation mode, of a `distill.Teacher`."""
+    """`(variables, pixels) -> logits` in evaluation mode, for a `distill.Teacher`."""
 
     classifier: training.Classifier
 
@@ -107,9 +107,9 @@ class Looks:
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Metrics of each held-out example: of its label, and of its teacher's logits.
+    """Metrics of each held-out example, against its label and its teacher's logits.
 
-    `(params, batch_stats, batch) -> {name: [batch]}`, of a batch with pixels as the
+    `(params, batch_stats, batch) -> {name: [batch]}`, for a batch with pixels as the
     student sees them in evaluation, "labels", "teacher" logits and "mask".
     """
 

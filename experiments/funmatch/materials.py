@@ -1,4 +1,4 @@
-"""What the networks of a FunMatch run learn from, and their forms."""
+"""Sets and networks of a FunMatch run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Materials:
     """Sets, networks and devices of a run.
 
     Attributes:
-      config: of the study.
+      config: config of the study.
       sets: training and held-out images.
       classifiers: networks with pixel statistics: "teacher", "student",
         "mobilenet_gn" and "mobilenet_bn".
@@ -35,13 +35,13 @@ class Materials:
     mesh: jax.sharding.Mesh | None
 
     def start(self, family: str, seed: int, size: int) -> tuple[PyTree, PyTree]:
-        """Initial parameters and statistics of a network for images of some size."""
+        """Initialises parameters and statistics of a network, for an image size."""
         images = jnp.zeros((1, size, size, self.sets.channels))
         variables = self.classifiers[family].network.init(jax.random.key(seed), images)
         return variables["params"], variables.get("batch_stats", {})
 
     def view(self, name: str, **options: Any) -> data.views.View:
-        """A view with the crops of the config."""
+        """Makes a view with the crops of the config."""
         return data.views.create(
             name,
             flip=self.config.flip,
@@ -51,13 +51,13 @@ class Materials:
         )
 
     def steps(self, epochs: int) -> int:
-        """The steps of a student."""
+        """Returns the number of training steps of a student."""
         return lengths.steps(self.config, epochs, self.sets.num_examples)
 
     @property
     def training_options(self) -> dict[str, Any]:
-        """Options of `fit` and `population` that all trainings share."""
-        # Twice as many batches of a stream are on the devices at once.
+        """Returns options of `fit` and `population` that all trainings share."""
+        # A stream keeps twice as many batches on the devices.
         steps_per_call = 4 if self.config.streamed else 50
         return {"mesh": self.mesh, "steps_per_call": steps_per_call}
 
@@ -66,7 +66,8 @@ def make(config: Config) -> Materials:
     """Loads the sets and makes the networks.
 
     Raises:
-      MissingDatasetError, ValueError: see their words.
+      MissingDatasetError: a set was not prepared.
+      ValueError: the config does not fit the sets.
     """
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
     sets = Sets(config, mesh)

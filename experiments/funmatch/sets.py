@@ -1,7 +1,7 @@
-"""What the FunMatch study trains and evaluates on: originals, and looks at them.
+"""Training and held-out images of the FunMatch study, and their crops.
 
-Small sets lie in memory, whole, and are cut on the device. Large ones (`streamed`) are
-read and cut on the host while the device trains; their held-out sets are in memory.
+Small sets are kept in memory and cropped on the device. Large ones (`streamed`) are
+read and cropped on the host while the device trains; their held-out sets are in memory.
 """
 
 import functools
@@ -19,21 +19,21 @@ from kd_heuristics.data.views import View
 from kd_heuristics.runtime import compiled, parallel
 
 PyTree = Any
-CHUNK = 8192  # held-out images that are on the device at once
+CHUNK = 8192  # held-out images on the device at once
 
 
 class Sets:
     """The sets of a run.
 
     Attributes:
-      train: the students' images; None if they are streamed.
+      train: images of the students; None if they are streamed.
       num_examples: number of the students' images.
-      whole: the teacher's, more of the training images or all; None if streamed.
+      whole: images of the teacher, more than `train` or all; None if streamed.
       teacher_examples: number of the teacher's images.
       others: unrelated images, as many as `train`; None if no arm needs them.
-      held: "validation" and "test".
-      num_classes: of the labels.
-      channels: of the images.
+      held: the sets "validation" and "test".
+      num_classes: number of classes.
+      channels: number of image channels.
     """
 
     def __init__(self, config: Config, mesh: jax.sharding.Mesh | None):
@@ -54,7 +54,7 @@ class Sets:
             self.num_classes = whole.num_classes
             self.channels = whole.images.shape[-1]
             if "others" in config.arms:
-                # Their labels go no further.
+                # Their labels are not used.
                 others = data.load(config.others, "train", size)
                 self.others = others.take(min(len(self.train), len(others)))
         self.held = {
@@ -66,12 +66,12 @@ class Sets:
         }
 
     def batches(self, whose: str, view: View, seed: int) -> Callable | data.Stream:
-        """Training batches, `(seed, step) -> batch` or a stream of one seed.
+        """Makes training batches: `(seed, step) -> batch`, or a stream for one seed.
 
         Args:
           whose: "train", "whole" or "others".
-          view: who sees which pixels; what a stream cuts.
-          seed: of a stream.
+          view: view whose crops a stream cuts.
+          seed: seed of a stream.
         """
         if self._config.streamed:
             other = whose == "others"
@@ -85,7 +85,7 @@ class Sets:
         )
 
     def in_memory(self) -> data.Dataset:
-        """The students' images; of a streamed set, its squares of the stored size."""
+        """Returns the students' images; for a streamed set, squares of stored size."""
         if self.train is not None:
             return self.train
         return data.load(self._config.dataset, "train", self._config.stored_size)
@@ -113,11 +113,11 @@ def looks(
     kind: str = "central",
     mesh: jax.sharding.Mesh | None = None,
 ) -> Iterator[tuple[int, dict[str, jax.Array]]]:
-    """A set as networks see it in evaluation, a chunk after the other.
+    """Yields a set in chunks, as networks see it in evaluation.
 
-    With a mesh each batch is split over its devices.
+    A mesh splits each batch over its devices.
 
-    Yields: how many examples a chunk has, and their batches [num_batches, b, ...].
+    Yields: number of examples of a chunk, and its batches [num_batches, b, ...].
     """
     for start in range(0, len(dataset), CHUNK):
         part = data.Dataset(
@@ -135,6 +135,7 @@ def looks(
 
 @functools.partial(compiled.jit, static_argnames=("size", "fraction", "kind"))
 def _looked(images, size, fraction, kind):
+    """Crops batches of images as networks see them in evaluation."""
     return jax.lax.map(
         lambda batch: data.views.look(batch, size, kind, fraction), images
     )
@@ -149,7 +150,7 @@ def logits(
     kind: str = "central",
     mesh: jax.sharding.Mesh | None = None,
 ) -> np.ndarray:
-    """A teacher's logits [n, classes] of a whole set, as it sees it in evaluation."""
+    """Computes a teacher's logits [n, classes] for a set, in evaluation mode."""
     parts = [
         parallel.to_host(_mapped(teacher, chunk["images"])).reshape(
             -1, dataset.num_classes
@@ -165,7 +166,7 @@ def _mapped(teacher, images):
 
 
 def batched(values: np.ndarray, like: jax.Array) -> jax.Array:
-    """Values [n, ...] in the batches of `like` [num_batches, b, ...], zeros at the end.
+    """Batches values [n, ...] as `like` [num_batches, b, ...], padded with zeros.
 
     >>> batched(np.ones((3, 1)), jnp.zeros((2, 2, 5))).shape
     (2, 2, 1)

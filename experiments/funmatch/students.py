@@ -26,7 +26,7 @@ def train_students(
     setting: Setting,
     seeds: int,
 ) -> dict[str, np.ndarray]:
-    """Trains an arm at one length and evaluates it; `{"mix@8/kl": [seeds, points]}`."""
+    """Trains and evaluates an arm at one length: `{"mix@8/kl": [seeds, points]}`."""
     config, arm = run.config, ARMS[arm_name]
     stage, steps = name(arm_name, setting.epochs), its.steps(setting.epochs)
     objective = lesson(run, its, taught_by, arm, setting)
@@ -71,7 +71,7 @@ def train_students(
 
 
 def logged(run: StudyRun, stages: list[str]) -> dict[str, np.ndarray]:
-    """All metrics that some trainings logged, `{name: float [stages, points]}`."""
+    """Reads all logged metrics of some trainings: `{name: float [stages, points]}`."""
     lines = [run.metrics.read(stage) for stage in stages]
     return {
         key: np.array([[row[key] for row in own] for own in lines], np.float64)
@@ -81,12 +81,12 @@ def logged(run: StudyRun, stages: list[str]) -> dict[str, np.ndarray]:
 
 
 def student_size(config: Config, arm: Arm) -> int:
-    """Pixels a side of what the student sees."""
+    """Returns the pixels a side of the student's input."""
     return config.teacher_size if arm.full_size else config.student_size
 
 
 def view(its: Materials, arm: Arm) -> data.views.View:
-    """Which pixels teacher and student of an arm see."""
+    """Makes the view of an arm: which pixels teacher and student see."""
     return its.view(
         arm.view,
         teacher_size=its.config.teacher_size,
@@ -98,7 +98,7 @@ def view(its: Materials, arm: Arm) -> data.views.View:
 def lesson(
     run: StudyRun, its: Materials, taught_by: Teachers, arm: Arm, setting: Setting
 ) -> Any:
-    """What a student of an arm minimises."""
+    """Makes the objective of an arm's student."""
     student, seen = its.classifiers[arm.family], view(its, arm)
     if arm.labels:
         return lessons.Labels(student, seen)
@@ -112,9 +112,9 @@ def lesson(
 def teacher_of(
     run: StudyRun, its: Materials, taught_by: Teachers, arm: Arm, setting: Setting
 ) -> distill.Teacher:
-    """An arm's teacher, as a function of what its view shows."""
+    """Makes an arm's teacher, a function of its view's output."""
     network = its.classifiers["teacher"]
-    # A stream cuts what a fixed teacher sees, which is the same at every step.
+    # A stream cuts the pixels of a fixed teacher, the same at every step.
     online = its.config.streamed and arm.view != "fix/ic_ens"
     if arm.view.startswith("fix/") and not online:
         of_pixels = distill.Teacher(lessons.Looks(network), taught_by.first)
@@ -129,7 +129,7 @@ def teacher_of(
 def targets(
     run: StudyRun, its: Materials, teacher: distill.Teacher, arm: Arm, setting: Setting
 ) -> Any:
-    """Stored logits [n, classes] of the training images."""
+    """Computes the stored logits [n, classes] of the training images."""
     config, train = its.config, its.sets.in_memory()
     if arm.view == "fix/ic_ens":
         count = crops(config, arm, setting)
@@ -156,12 +156,12 @@ def targets(
 
 
 def crops(config: Config, arm: Arm, setting: Setting) -> int:
-    """Crops over which an arm's stored targets are averaged."""
+    """Returns the number of crops over which an arm's stored targets are averaged."""
     return setting.epochs if arm.equal_forwards else config.ensemble_crops
 
 
 def teacher_forwards(its: Materials, arm: Arm, setting: Setting) -> int:
-    """How many images the teachers of one student see, in all."""
+    """Returns how many images the teachers of one student see in total."""
     config = its.config
     if arm.labels:
         return 0

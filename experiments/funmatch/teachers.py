@@ -1,4 +1,4 @@
-"""Trains or loads the teachers of a FunMatch run, and the pretrained student."""
+"""Teachers of a FunMatch run and the pretrained student, trained or loaded."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from kd_heuristics.models import bit_weights
 from kd_heuristics.runtime import files
 
 PyTree = Any
-SEED = 10_000  # added to a seed: no teacher shares a student's start or batches
+SEED = 10_000  # added to seeds, so that no teacher shares a student's start or batches
 DECAY = 1e-4  # of kernels, in training on labels
 
 
@@ -25,8 +25,8 @@ class Teachers:
     Attributes:
       first: variables of the teacher.
       second: variables of the ensemble's other teacher; None if no arm needs it.
-      pretrained: parameters and statistics at which the arm "pretrained" starts; None
-        if it does not run.
+      pretrained: initial parameters and statistics of the arm "pretrained"; None if it
+        does not run.
     """
 
     first: PyTree
@@ -71,18 +71,18 @@ def prepare(run: StudyRun, its: Materials) -> Teachers:
 def load_or_train(
     run: StudyRun, its: Materials, stage: str, path: str | None, size: int
 ) -> PyTree:
-    """Variables from a file, or from training on labels if there is no path."""
+    """Loads variables from a file, or trains on labels if there is no path."""
     family = "student" if stage == "pretraining" else "teacher"
     if path is None:
         return train_on_labels(run, its, stage, family, size)
-    # A pretrained student keeps its new head: the file's classes are others.
+    # A pretrained student keeps its new head, since the file has other classes.
     return load(its, path, family, size, "keep" if family == "student" else "load")
 
 
 def train_on_labels(
     run: StudyRun, its: Materials, stage: str, family: str, size: int
 ) -> PyTree:
-    """Variables of a network trained on the labels of all training images."""
+    """Trains a network on the labels of all training images; returns its variables."""
     config = run.config
     run.progress.stage(f"training {stage}")
     seed = SEED + config.first_seed
@@ -109,16 +109,16 @@ def train_on_labels(
         **its.training_options,
     )
     variables = training.with_stats(state.params, state.batch_stats)
-    # Other runs, for example those of a sweep, read it with --teacher-weights.
+    # Other runs, such as those of a sweep, can read it with --teacher-weights.
     distill.transfer.save_npz(run.folder.checkpoints(f"{stage}.npz"), variables)
     return variables
 
 
 def load(its: Materials, path: str, family: str, size: int, head: str) -> PyTree:
-    """Variables from a released file, or from one that `train_on_labels` wrote.
+    """Loads variables from a released file, or one that `train_on_labels` wrote.
 
     Raises:
-      RunError: the head is to be loaded, and the file's classes are others.
+      RunError: the head is to be loaded, but the file has other classes.
     """
     variables = training.with_stats(*its.start(family, 0, size))
     with np.load(files.path(path), allow_pickle=False) as file:

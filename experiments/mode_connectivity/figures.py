@@ -1,4 +1,4 @@
-"""The figures of the mode connectivity study: 1 and 7 to 10, and the kinds of curve."""
+"""Figures of the mode connectivity study: 1, 7 to 10, and the kinds of curve."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +16,14 @@ ALONG = {
     "figure8": (Axis("train accuracy", "%"), "fig8_train_acc", []),
     "figure9": (Axis("train loss", "nats", "log"), "fig9_train_loss", []),
 }
-KINDS = {"chain": "chain", "decayed": "chain, decay on bend", "bezier": "Bezier"}
+KINDS = {"chain": "chain", "decayed": "chain, decay on bend", "bezier": "Bézier"}
 COLORS = dict(zip(KINDS, style.COLORS, strict=False))
 T = Axis("t along the curve")
 MAPS = 3  # largest number of seeds shown
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     del results
     pairs = [f"G{mode}" for mode in config["modes"][1:]]
     return {
@@ -35,7 +35,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _grid(pairs: Sequence[str]) -> dict[str, Any]:
-    """Layout with one panel for each pair, three in a row, as in the paper."""
+    """Returns the paper's layout: one panel for each pair, three in a row."""
     columns = min(3, len(pairs))
     size = {"columns": columns, "width": 3.4 * columns, "height": 2.7}
     return size | {"legend_below": True}
@@ -51,11 +51,12 @@ def _segment(pair: str, metric: str, arrays: Arrays) -> Series:
 
 
 def _scaled(values: Any, metric: str) -> Any:
+    """Converts accuracies to per cent; leaves losses unchanged."""
     return 100 * values if metric.endswith("accuracy") else values
 
 
 def along(name: str, pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """Chains after several epochs of fitting, and segments."""
+    """Plots chains after several epochs of fitting, and segments."""
     y, table, claims = ALONG[name]
     metric = y.label.replace(" ", "_")
     panels = []
@@ -75,6 +76,7 @@ def along(name: str, pairs: Sequence[str], config: dict, arrays: Arrays) -> Figu
 
 
 def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
+    """Makes the paper's curves of a pair, one for each epoch of fitting."""
     found = paper.table(f"mode_connectivity/{table}")
     columns = [name for name in found if name[0] == "0"]
     return [
@@ -90,7 +92,7 @@ def _papers(pair: str, table: str, hidden: bool) -> list[Series]:
 
 
 def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """t-SNE of modes and bends, one panel for each seed."""
+    """Plots the t-SNE of modes and bends, one panel for each seed."""
     maps = arrays["map"][:MAPS]
     panels = [
         Chart(
@@ -108,7 +110,7 @@ def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
 
 def _ways(places: np.ndarray, pairs: Sequence[str]) -> list[Series]:
-    """Lines from G through each bend to the other mode."""
+    """Makes lines from G through each bend to the other mode."""
     start, ends, bends = places[0], places[1 : 1 + len(pairs)], places[1 + len(pairs) :]
 
     def mark(place, color, **own):
@@ -125,7 +127,7 @@ def _ways(places: np.ndarray, pairs: Sequence[str]) -> list[Series]:
 
 
 def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """The kinds of curve at the end of their fitting."""
+    """Plots the kinds of curve after fitting."""
     panels = []
     for pair in pairs:
         segment = _segment(pair, "test_accuracy", arrays)
@@ -135,16 +137,16 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
             values = 100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1]
             series.append(Series(arrays["t"], values, words, COLORS[kind]))
         y = Axis("test accuracy", "%")
-        line = Reference(worse, "worse end, less what is as good")
+        line = Reference(worse, "lowest accuracy as good as the worse end")
         series.append(segment)
         panels.append(Chart(_title(pair), T, y, series, [line], legend=False))
     title = f"Kinds of curve after {config['curve_epochs'][-1]} epochs"
-    caption = "Kinds of curve side by side"
+    caption = "Test accuracy along each kind of curve"
     return Figure(title, caption, panels, ["worst-minus-segment"], **_grid(pairs))
 
 
 def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
-    """The worst point and the bend of each curve against the epochs of fitting."""
+    """Plots the worst point and the bend of each curve against epochs of fitting."""
     found = config["curve_epochs"]
     x = Axis("epochs of fitting", ticks=found)
     half = int(np.searchsorted(arrays["t"], 0.5))
@@ -164,14 +166,15 @@ def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
     panels = [
         Chart("Worst point of each chain", x, Axis("worst test accuracy", "%"), worst),
-        bends("test", "The bend on the test set, mean of pairs"),
-        bends("train", "The bend on the training set, likewise"),
+        bends("test", "Bend on the test set, mean of pairs"),
+        bends("train", "Bend on the training set, mean of pairs"),
     ]
-    title, claims = "While curves are fitted", ["worst-by-epochs", "bend-loss"]
+    title, claims = "Curves during fitting", ["worst-by-epochs", "bend-loss"]
     return Figure(title, title, panels, claims, columns=3, width=11.0, height=3.4)
 
 
 def _papers_worst(pair: str, hidden: bool) -> Series:
+    """Makes the paper's worst point of a pair against epochs of fitting."""
     found = paper.table("mode_connectivity/fig1_val_acc")
     rows = found["curve"] == pair
     columns = [values[rows] for name, values in found.items() if name[0] == "0"]

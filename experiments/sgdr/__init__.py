@@ -1,1 +1,1 @@
-"""The SGDR study; its question stands in `study.py`."""
+"""The SGDR study; `study.py` states its question."""

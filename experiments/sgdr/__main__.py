@@ -1,4 +1,4 @@
-"""The command line of the SGDR study."""
+"""Command line of the SGDR study."""
 
 from experiments.common import launch
 from experiments.sgdr.study import STUDY

@@ -1,4 +1,4 @@
-"""What the paper says of restarts, as numbers that a run can contradict."""
+"""The paper's claims about restarts, as numbers that a run can contradict."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from experiments.sgdr.config import Config, Pair
 from kd_heuristics.runs import Claim
 
 SIMILARITY = 0.05  # smallest difference of similarities that counts
-# The paper's segments of Figure 2c and 2d: SGDR's cross a barrier, step decay's none.
+# Segments of the paper's Figures 2c and 2d: only SGDR's cross a barrier.
 PAPERS_PAIRS = {
     "sgdr": {(30, 70), (70, 150), (30, 150)},
     "step": {(55, 65), (145, 155), (55, 155)},
@@ -15,7 +15,7 @@ PAPERS_PAIRS = {
 
 
 def last_pair(pairs: tuple[Pair, ...]) -> Pair:
-    """The pair of the two last iterates.
+    """Returns the pair of the last two iterates.
 
     >>> last_pair(((30, 70), (70, 150), (30, 150)))
     (70, 150)
@@ -24,11 +24,12 @@ def last_pair(pairs: tuple[Pair, ...]) -> Pair:
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """What the paper says of restarts, barriers and the layers that they change."""
+    """Returns claims about barriers, bends and the layers that restarts change."""
     return (*_barriers(config), *_bend(config), *_similarities(config))
 
 
 def _barriers(config):
+    """Claims about barriers, basins and fitted chains."""
     for arm, words in (
         ("sgdr", "SGDR crosses a barrier"),
         ("step", "step decay crosses no barrier"),
@@ -73,6 +74,7 @@ def _barriers(config):
 
 
 def _bend(config):
+    """Claims about the bend and the middle of the last pair's segment."""
     a, b = last_pair(config.pairs("sgdr"))
     yield Claim(
         key="bend/train-loss",
@@ -108,6 +110,7 @@ def _bend(config):
 
 
 def _similarities(config):
+    """Claims about the layers that restarts change (Figure 14)."""
     papers = papers_similarities()
     for key, words in (
         (
@@ -136,11 +139,11 @@ def _similarities(config):
 
 
 def shallow_less_deep(diagonal: np.ndarray, layers: list[str]) -> np.ndarray:
-    """Similarity of the first half of the convolutions less that of the second.
+    """Similarity of the first half of the convolutions minus that of the second.
 
     Args:
-      diagonal: [..., layers], each layer with itself.
-      layers: their names, "00_conv" or the paper's "00Conv".
+      diagonal: [..., layers], similarity of each layer to itself.
+      layers: names of the layers, "00_conv" or the paper's "00Conv".
     """
     of = np.array(["conv" in name.lower() for name in layers])
     convolutions = diagonal[..., of]
@@ -149,7 +152,7 @@ def shallow_less_deep(diagonal: np.ndarray, layers: list[str]) -> np.ndarray:
 
 
 def papers_similarities() -> dict[str, float]:
-    """The statistics of Figure 14 by our own rule."""
+    """Computes the paper's statistics of Figure 14 by our rule."""
     found = {}
     for kind, file in (
         ("restart", "fig14a_sgdr_150_155"),
@@ -168,7 +171,7 @@ def papers_similarities() -> dict[str, float]:
 
 
 def _papers_gain() -> float:
-    """The least gain of a chain over its segment in Figures 2c and 2d."""
+    """Returns the smallest gain of a chain over its segment in Figures 2c and 2d."""
     found = paper.table("sgdr/fig2cd_train_loss")
     gains = []
     for name in np.unique(np.char.add(found["run"], found["pair"])):

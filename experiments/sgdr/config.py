@@ -1,4 +1,4 @@
-"""Config and presets of the SGDR study; `cifar10` carries the paper's numbers."""
+"""Config and presets of the SGDR study; `cifar10` has the paper's numbers."""
 
 import dataclasses
 from typing import Annotated, Any, Literal
@@ -14,14 +14,14 @@ ARMS = ("sgdr", "step", "cosine")
 Pair = tuple[fields.Natural, fields.Natural]
 Pairs = tuple[Pair, ...]
 Side = Annotated[int, Ge(2)]
-# Rate and length are open in the paper: its author's later code has these. The drops
-# in that code never act.
+# The paper leaves rate and length open; these are from its author's later code, whose
+# drops never take effect.
 _PAPER_CHAIN = paths.Chain(epochs=101, rate=0.1, drops_epochs=())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(common.WithVgg):
-    """A preset of this study. Epochs in pairs count from 0: w_n is after epoch n."""
+    """A preset of this study. Epochs of pairs count from 0: w_n follows epoch n."""
 
     eval_examples: fields.Count | None = None
     """Images of each set evaluated along the paths. `None` uses all."""
@@ -34,42 +34,42 @@ class Config(common.WithVgg):
     period_epochs: fields.Length = 1 / 20
     """Epochs of the first cycle. A float is a share of `epochs`."""
     mult: fields.Count = 2
-    """Length of each cycle over that of the one before."""
+    """Length of each cycle relative to the previous one."""
     restarts: Literal["epoch", "step"] = "epoch"
-    """When the rate is set: "step" restarts exactly, "epoch" sets it once an epoch.
-    With "epoch", as in the paper, each cycle also holds its end value for one."""
-    # On biases and batch norm too, as in the code of the paper's first author.
+    """When the rate is set: "step" restarts exactly, "epoch" sets it once per epoch.
+    With "epoch", as in the paper, each cycle also holds its end value for one epoch."""
+    # Also biases and batch norm, as in the code of the paper's first author.
     decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels alone."""
+    """Parameters that weight decay acts on: all, or kernels only."""
     drops_epochs: fields.Drops = (0.3, 0.75)
     """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
     """Factor of the rate at each drop of step decay."""
     sgdr_pairs: fields.Derived[Pairs] = fields.DERIVED
-    """Epochs of the iterates of SGDR, and of the cosine, that paths join.
+    """Epochs of the iterates of SGDR and the cosine that paths join.
     `None` takes the ends of the last three cycles."""
     step_pairs: fields.Derived[Pairs] = fields.DERIVED
     """Epochs of the iterates of step decay that paths join.
     `None` takes those around the first drop, around the last, and around both."""
     chain: paths.Chain = _PAPER_CHAIN
-    """How the chain with one bend is fitted."""
+    """Settings for fitting the chain with one bend."""
     intervals: fields.Count = 29
-    """The paths are evaluated at t = k / intervals."""
+    """Paths are evaluated at t = k / intervals."""
     planes: fields.Derived[Pairs] = fields.DERIVED
-    """Pairs, of sgdr_pairs, whose plane with the bend is drawn, of the first seed.
+    """Pairs from sgdr_pairs whose plane with the bend is drawn, for the first seed.
     `None` takes the first two, the later one first (Figures 3, 12, 13)."""
     plane_iterates: tuple[fields.Length, ...] = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4)
     """Epochs of the iterates projected onto the planes.
-    Floats are shares of the first plane's pair. Other planes then have quarters."""
-    plane_grid: tuple[Side, Side] = (72, 90)  # about the paper's
+    Floats are shares of the first plane's pair. Other planes then use quarters."""
+    plane_grid: tuple[Side, Side] = (72, 90)  # approximately the paper's
     """Columns and rows of the planes."""
     plane_margin: fields.NotNegative = 0.25
     """Margin around the networks of a plane, as a share of their extent."""
     map_pairs: fields.Derived[tuple[Pair, Pair]] = fields.DERIVED
-    """Epochs compared: before and after a restart, then a first and a last (Figure 14).
+    """Epochs compared (Figure 14): before and after a restart, then first and last.
     `None` takes the last restart, then the ends of the first and the last cycle."""
     map_examples: fields.Count = 10_000
-    """Training images, un-augmented, that similarities are measured on."""
+    """Training images, without augmentation, on which similarities are measured."""
     measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
     """Measure of similarity."""
     smallest_effect: fields.Positive = 0.05
@@ -96,7 +96,7 @@ class Config(common.WithVgg):
             )
 
     def derived(self) -> dict[str, Any]:
-        """Cycles and drops in epochs, and the iterates that follow from them."""
+        """Returns cycles and drops in epochs, and the iterates derived from them."""
         if self.epochs < 2:
             raise ValueError(
                 f"epochs must be at least 2, to have a pair, got {self.epochs}"
@@ -126,9 +126,9 @@ class Config(common.WithVgg):
 
     @property
     def last_minimum(self) -> int:
-        """The epoch, from 0, at the end of which SGDR's rate was last at its lowest.
+        """The epoch, from 0, at whose end SGDR's rate was last at its lowest.
 
-        Accuracies are compared there: amid a cycle the rate is high.
+        Accuracies are compared there, since the rate is high within a cycle.
         """
         restarts = schedules.sgdr_restarts(
             self.resolved.period_epochs,
@@ -139,12 +139,12 @@ class Config(common.WithVgg):
         return max((r - 1 for r in restarts), default=self.epochs - 1)
 
     def pairs(self, arm: str) -> tuple[Pair, ...]:
-        """The pairs of an arm; the cosine's have SGDR's epochs."""
+        """Returns the pairs of an arm; the cosine has SGDR's."""
         config = self.resolved
         return config.step_pairs if arm == "step" else config.sgdr_pairs
 
     def schedule(self, arm: str, steps_per_epoch: int):
-        """The learning rate of an arm, a function of the step."""
+        """Returns the learning rate of an arm as a function of the step."""
         config = self.resolved
         steps = self.epochs * steps_per_epoch
         if arm == "cosine" and self.restarts == "step":
@@ -165,8 +165,8 @@ class Config(common.WithVgg):
         return schedules.per_epoch(by_epoch, steps_per_epoch)
 
 
-# 30 epochs are SGDR cycles of 2, 4, 8 and 16; the drops lie where they do in the paper,
-# at 30 % and 75 % of the budget. Found on validation images with seeds from 100 on:
+# 30 epochs are SGDR cycles of 2, 4, 8 and 16 epochs. As in the paper, the drops lie at
+# 30 % and 75 % of the budget. Chosen on validation images with seeds from 100 on:
 # without clipping, or with dropout, this narrow net without batch norm falls back to
 # chance after a restart or stays there.
 _CHAIN = paths.Chain(epochs=4, rate=0.01, momentum=0.9, clip_norm=1.0)

@@ -1,8 +1,8 @@
-"""Which iterates a run keeps: at the ends of cycles, around drops, on planes.
+"""Choice of the iterates that a run keeps: ends of cycles, around drops, on planes.
 
 w_n is the iterate after epoch n, counted from 0. The paper names the end of a cycle by
-the number of epochs until there, since its cycles hold their end value for an epoch.
-`offset` is 0 with its names; with exact restarts it is 1.
+the number of epochs until then, since its cycles hold their end value for an epoch.
+`offset` is 0 with the paper's names, and 1 with exact restarts.
 """
 
 import itertools
@@ -15,7 +15,7 @@ _QUARTERS = (1 / 4, 1 / 2, 3 / 4)
 
 
 def ends(period: int, mult: int, epochs: int, offset: int) -> list[int]:
-    """The ends of the cycles; with fewer than two, the first and the last iterate.
+    """Returns the ends of the cycles or, if fewer than two, first and last iterate.
 
     >>> ends(10, 2, 200, offset=0), ends(2, 2, 30, offset=1), ends(10, 2, 10, offset=0)
     ([10, 30, 70, 150], [1, 5, 13, 29], [0, 9])
@@ -25,7 +25,7 @@ def ends(period: int, mult: int, epochs: int, offset: int) -> list[int]:
 
 
 def chained(epochs: Sequence[int]) -> tuple[Pair, ...]:
-    """Neighbours, then the first and the last of three or more.
+    """Pairs neighbours, then the first and the last of three or more.
 
     >>> chained([30, 70, 150])
     ((30, 70), (70, 150), (30, 150))
@@ -35,12 +35,12 @@ def chained(epochs: Sequence[int]) -> tuple[Pair, ...]:
 
 
 def reach(epochs: int) -> int:
-    """Epochs to either side of a drop or after a restart: a 40th of the training."""
+    """Returns the epochs around a drop or after a restart: a 40th of the training."""
     return max(1, epochs // 40)
 
 
 def around(drops: Sequence[int], epochs: int, offset: int) -> tuple[Pair, ...]:
-    """Pairs around the first drop, around the last, and over both; () without drops.
+    """Returns pairs around the first drop, the last, and both; () without drops.
 
     >>> around((60, 150), 200, offset=0), around((9, 22), 30, offset=1)
     (((55, 65), (145, 155), (55, 155)), ((7, 10), (20, 23), (7, 23)))
@@ -54,7 +54,7 @@ def around(drops: Sequence[int], epochs: int, offset: int) -> tuple[Pair, ...]:
 
 
 def compared(cycles: Sequence[int], epochs: int, offset: int) -> tuple[Pair, Pair]:
-    """The iterates before and after the last restart, then of the first and last end.
+    """Returns iterates around the last restart, and at the first and last end.
 
     >>> compared([10, 30, 70, 150], 200, offset=0), compared([0, 2], 3, offset=1)
     (((150, 155), (10, 150)), ((0, 1), (0, 2)))
@@ -66,11 +66,11 @@ def compared(cycles: Sequence[int], epochs: int, offset: int) -> tuple[Pair, Pai
 
 
 def on_planes(planes: Sequence[Pair], places: Sequence[int | float]) -> tuple[int, ...]:
-    """Epochs of the iterates that planes show; integers as they are.
+    """Returns the epochs of the iterates that planes show; integers stay as they are.
 
     Args:
-      planes: the pairs of the planes.
-      places: shares of the way along the first pair. Other pairs have quarters.
+      planes: pairs of the planes.
+      places: shares of the way along the first pair. Other pairs use quarters.
 
     >>> on_planes([(70, 150), (30, 70)], (1 / 8, 1 / 2))
     (40, 50, 60, 80, 110)

@@ -1,4 +1,4 @@
-"""The figures of the SGDR study: 2, 3 and 11 to 14 of the paper, and the barriers."""
+"""Figures of the SGDR study: the paper's 2, 3 and 11 to 14, and the barriers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,16 +26,16 @@ PAPER_MAPS = {
     (150, 155): "sgdr/fig14a_sgdr_150_155",
     (10, 150): "sgdr/fig14b_sgdr_10_150",
 }
-PLANES = {  # of the pairs in this order
+PLANES = {  # for the pairs in this order
     "figure3": ("Figure 3", "loss on the plane of two iterates and their bend"),
-    "figures12_13": ("Figures 12 and 13", "another such plane"),
+    "figures12_13": ("Figures 12 and 13", "loss on the plane of another pair"),
 }
 EPOCH = Axis("epoch (from 0)")
 T = Axis("t along the path")
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     del results
     pairs = zip(PLANES.items(), config["planes"], strict=False)
     planes = {
@@ -52,8 +52,8 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def figure2(config: dict, arrays: Arrays) -> Figure:
-    """Accuracy, learning rates, and train loss between iterates."""
-    hidden = config["dataset"] != "cifar10"  # the paper's task is another
+    """Plots accuracy, learning rates, and train loss between iterates."""
+    hidden = config["dataset"] != "cifar10"  # the paper has another task
     accuracy, rates = [], []
     for arm, name in ARMS.items():
         values = 100 * arrays[f"{arm}/test_accuracy"]
@@ -70,14 +70,15 @@ def figure2(config: dict, arrays: Arrays) -> Figure:
     panels = [
         Chart("(a) Test accuracy", EPOCH, Axis("accuracy", "%"), accuracy),
         Chart("(b) Learning rate", EPOCH, Axis("learning rate"), rates),
-        _paths("(c) SGDR: between its iterates", "sgdr", config, arrays),
-        _paths("(d) Step decay: between its iterates", "step", config, arrays),
+        _paths("(c) Between iterates of SGDR", "sgdr", config, arrays),
+        _paths("(d) Between iterates of step decay", "step", config, arrays),
     ]
     caption = "Figure 2: accuracy, learning rates, and train loss between iterates"
     return Figure("Figure 2", caption, panels, ["barrier"])
 
 
 def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
+    """Plots train loss along an arm's paths, and along the paper's."""
     series = [*_along(arm, config, arrays, "train_loss", 1)]
     own: dict[str, Any] = {"paper": True, "hidden": config["dataset"] != "cifar10"}
     table = paper.table("sgdr/fig2cd_train_loss")
@@ -93,7 +94,7 @@ def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
 
 
 def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
-    """Segments, dashed, and chains of an arm; still images name the first segment."""
+    """Yields dashed segments and chains; the legend names only the first segment."""
     dashed = "segments (dashed)"
     for color, (a, b) in zip(style.COLORS, config[f"{arm}_pairs"], strict=False):
         name = f"w{a} to w{b}"
@@ -108,7 +109,7 @@ def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
 
 
 def figure11(config: dict, arrays: Arrays) -> Figure:
-    """Accuracies and test loss along the paths, which Figure 2 leaves out."""
+    """Plots accuracies and test loss along the paths."""
     metrics = (
         ("train_accuracy", Axis("train accuracy", "%"), 100),
         ("test_accuracy", Axis("test accuracy", "%"), 100),
@@ -125,13 +126,13 @@ def figure11(config: dict, arrays: Arrays) -> Figure:
         for arm, words in (("sgdr", "SGDR"), ("step", "Step decay"))
         for metric, y, scale in metrics
     ]
-    caption = "Figure 11: what Figure 2 leaves out along the paths"
+    caption = "Figure 11: accuracies and test loss along the paths of Figure 2"
     size = {"columns": 3, "width": 11.0, "height": 2.8}
     return Figure("Figure 11", caption, panels, ["chain-gain"], **size)
 
 
 def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
-    """Losses on the plane of a pair, the iterates between on it."""
+    """Plots losses on the plane of a pair, with the iterates in between."""
     key = f"plane-{pair[0]}-{pair[1]}"
     xs, ys, anchors, between = (
         arrays[f"{key}/{name}"] for name in ("xs", "ys", "anchors", "affine")
@@ -149,7 +150,7 @@ def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
         line(between, "iterates", "#FFD0A0", labels=epochs, line="none"),
     ]
     losses = {part: arrays[f"{key}/{part}_loss"] for part in ("train", "test")}
-    name = f"The plane of w{pair[0]}, w{pair[1]} and the bend between them"
+    name = f"Plane of w{pair[0]}, w{pair[1]} and the bend between them"
     return Figure(
         f"{title}, seed {seed}",
         f"{title}: {words}",
@@ -162,13 +163,13 @@ def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
 
 
 def figure14(config: dict, arrays: Arrays) -> Figure:
-    """Both maps, their signed difference, the diagonals; the paper's maps."""
+    """Plots both maps, their signed difference and diagonals, and the paper's maps."""
     layers, measure = arrays["layers"], config["measure"]
     names = ("restart", "first-last", "seeds", "floor")
     *found, floor = (arrays[f"maps/{name}"] for name in names)
     restart, first, _ = (values.mean(0) for values in found)
     noise = {"floor": floor.mean(0)}
-    noise["label"] = f"{measure} (dots: not above the noise floor)"
+    noise["label"] = f"{measure} (dots: at or below the noise floor)"
     pairs = config["map_pairs"]
     words = [*(f"w{a} against w{b}" for a, b in pairs), "another seed, same epoch"]
     titles = f"(a) Over a restart: {words[0]}", f"(b) First against last: {words[1]}"
@@ -179,7 +180,7 @@ def figure14(config: dict, arrays: Arrays) -> Figure:
         _map(titles[1], first, layers, pairs[1], **noise),
         charts.similarity_map("(c) Difference", restart - first, layers, **change),
         charts.diagonals(
-            "(d) A layer with itself",
+            "(d) Each layer against itself",
             lines,
             layers,
             measure,
@@ -189,9 +190,9 @@ def figure14(config: dict, arrays: Arrays) -> Figure:
     ]
     for pair, file in PAPER_MAPS.items():
         theirs = paper.similarity_map(file)
-        title = f"The paper's: {pair[0]} against {pair[1]} (one triangle, mirrored)"
+        title = f"Paper: w{pair[0]} against w{pair[1]} (one triangle, mirrored)"
         panels.append(_map(title, theirs.values, theirs.rows, pair, still=False))
-    caption = "Figure 14: layers over a restart, and from first to last"
+    caption = "Figure 14: similarity of layers over a restart, and from first to last"
     title = "Figure 14, mean over seeds"
     return Figure(title, caption, panels, ["similarity"], height=4.2)
 
@@ -202,7 +203,7 @@ def _map(title: str, values: Any, layers: Any, epochs: Any, **options: Any) -> H
 
 
 def _papers_diagonals(count: int, hidden: bool) -> Iterator[Series]:
-    """VGG-11-BN's layers, whatever ours are: on a scale of depth."""
+    """Yields the paper's VGG-11-BN layers, scaled by depth to our layers."""
     legend = "paper (grey, by depth)"
     for (a, b), file in PAPER_MAPS.items():
         values = np.diagonal(paper.similarity_map(file).values)
@@ -213,7 +214,7 @@ def _papers_diagonals(count: int, hidden: bool) -> Iterator[Series]:
 
 
 def barriers(config: dict, arrays: Arrays) -> Figure:
-    """How high the segment rises above its worse end, against the distance."""
+    """Plots the barrier of each segment against the distance of its ends."""
     series, highest = [], 0.0
     for arm, name in ARMS.items():
         pairs = config["step_pairs" if arm == "step" else "sgdr_pairs"]
@@ -230,16 +231,16 @@ def barriers(config: dict, arrays: Arrays) -> Figure:
             ]
             highest = max(highest, barrier.max())
     chart = Chart(
-        "Highest point of each segment",
-        Axis("distance of the two networks (Euclidean, all weights)"),
+        "Barrier of each segment",
+        Axis("distance between the two networks (Euclidean, all weights)"),
         Axis(
             "highest point of the segment\nabove its worse end",
             "% of its loss",
-            "symlog" if highest > 100 else "linear",  # some are tenfold the others
+            "symlog" if highest > 100 else "linear",  # some are ten times the others
         ),
         series,
-        [Reference(100 * config["smallest_effect"], "smallest that counts")],
+        [Reference(100 * config["smallest_effect"], "smallest barrier that counts")],
     )
-    caption = "Barriers beside the distance of the two networks"
+    caption = "Barriers against the distance between the two networks"
     size = {"columns": 1, "width": 6.0, "height": 3.6}
     return Figure("Barriers and distances", caption, [chart], ["barrier"], **size)

@@ -1,4 +1,4 @@
-"""The iterates of the trained runs, read from their checkpoints."""
+"""Iterates of the trained runs, read from their checkpoints."""
 
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
@@ -7,7 +7,7 @@ from experiments.sgdr.config import ARMS, Pair
 
 
 class Iterates:
-    """Parameters w_n of each run after its epoch n.
+    """Reads the parameters w_n of each run after epoch n.
 
     Attributes:
       runs: arm and seed of each member of the population "train", in order.
@@ -19,9 +19,9 @@ class Iterates:
         self._trained = Trained(run, its, "train", self.runs, kept=4)
 
     def at(self, arm: str, seed: int, epoch: int):
-        """The parameters of one run after an epoch, counted from 0."""
+        """Returns the parameters of a run after an epoch, counted from 0."""
         return self._trained.at((arm, seed), self._task.steps_after(epoch))["params"]
 
     def ends(self, arm: str, seed: int, pair: Pair):
-        """The two iterates of a pair."""
+        """Returns the two iterates of a pair."""
         return tuple(self.at(arm, seed, epoch) for epoch in pair)

@@ -1,11 +1,11 @@
-"""What a run of the SGDR study trains."""
+"""Trainings of a run of the SGDR study."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
 from experiments.sgdr.config import ARMS, Config
 
 
 def plan(config: Config) -> Plan:
-    """The networks of all arms, and the chains between their iterates."""
+    """Lists the networks of all arms, and the chains between their iterates."""
     found = of(config)
     net = network(config.model, found.num_classes, found.shape, config.model_options)
     pairs = sum(len(config.pairs(arm)) for arm in ARMS)

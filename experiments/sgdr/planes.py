@@ -1,7 +1,7 @@
 """The loss on the plane of two iterates and the bend between them (Figures 3, 12, 13).
 
-An analysis of the SGDR study: train and test loss around w_70, w_150 and the bend of
-the chain that joins them, with the iterates between projected onto that plane.
+The plane goes through, for example, w_70, w_150 and the bend of the chain that joins
+them. The iterates in between are projected onto it.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ ARM = "sgdr"
 
 
 def name(pair: tuple[int, int]) -> str:
-    """The stage of a plane.
+    """Returns the name of a plane's stage.
 
     >>> name((70, 150))
     'plane-70-150'
@@ -29,20 +29,20 @@ def name(pair: tuple[int, int]) -> str:
 def evaluate(
     run: StudyRun, its: Task, nets: Iterates, pair: tuple[int, int], bend: Any
 ) -> dict[str, np.ndarray]:
-    """The surface of a pair of the first seed, and where the iterates lie.
+    """Evaluates the plane of a pair for the first seed, and projects the iterates.
 
     Args:
-      run: of the SGDR study.
+      run: run of the SGDR study.
       its: task of all networks.
       nets: the iterates.
-      pair: the epochs of the two iterates.
-      bend: of the chain fitted between them.
+      pair: epochs of the two iterates.
+      bend: bend of the chain fitted between them.
 
     Returns: `xs` [columns], `ys` [rows], `train_loss` and the other metrics [rows,
-      columns]; `anchors` [3, 2], of the two iterates and the bend; and for each of
-      `epochs` [n], the iterates between, its nearest point `affine` [n, 2], the paper's
-      projection `span` [n, 2], by weights whose sum is free, and its distance `off` the
-      plane [n].
+      columns]; `anchors` [3, 2], the two iterates and the bend; and for the iterates in
+      between, at `epochs` [n]: the nearest point on the plane `affine` [n, 2], the
+      paper's projection `span` [n, 2], whose weights need not sum to 1, and the
+      distance from the plane `off` [n].
     """
     config, seed = run.config, run.seeds[0]
     run.progress.stage(f"seed {seed}: plane of {pair[0]}, {pair[1]} and the bend")
@@ -68,6 +68,7 @@ def evaluate(
 
 
 def _iterates(plane, networks) -> dict[str, np.ndarray]:
+    """Projects networks onto a plane; returns points and distances."""
     found = {
         method: np.array(
             [[float(x) for x in plane.project(w, method)] for w in networks]

@@ -1,4 +1,4 @@
-"""The numbers of a run of the SGDR study, and the verdicts."""
+"""Results of a run of the SGDR study, and the verdicts."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ from kd_heuristics.runs import judge_all, summary
 
 
 def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
-    """The numbers of the study, each with its seeds and spread, and the verdicts."""
+    """Returns the study's results, each with seeds and spread, and the verdicts."""
     rows = {
         (arm, pair): _pair(arrays, f"{arm}/{pair[0]}-{pair[1]}")
         for arm in ARMS
@@ -46,7 +46,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
 
 
 def _barriers(config: Config, rows: dict) -> dict[str, np.ndarray]:
-    """Whether each pair crosses a barrier, or crosses none, 1 or 0 for each seed."""
+    """Computes for each pair and seed whether it has a barrier (or none), as 1 or 0."""
     found = {}
     for (arm, (a, b)), row in rows.items():
         crosses = row["relative_barrier"] >= config.smallest_effect
@@ -58,12 +58,12 @@ def _barriers(config: Config, rows: dict) -> dict[str, np.ndarray]:
 
 
 def _yes(values: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """1 or 0 for each seed; NaN for a seed whose value is not finite."""
+    """Converts `held` to 1 or 0 for each seed; NaN if its value is not finite."""
     return np.where(np.isfinite(values), held, np.nan)
 
 
 def _bend(arrays: dict, row: dict) -> dict[str, np.ndarray]:
-    """The bend of a pair and the middle of its segment, against the later iterate."""
+    """Compares the bend of a pair and the middle of its segment with the ends."""
     ends = np.maximum(row["start_train_loss"], row["end_train_loss"])
     better_end = np.minimum(row["start_test_loss"], row["end_test_loss"])
     return {
@@ -75,7 +75,7 @@ def _bend(arrays: dict, row: dict) -> dict[str, np.ndarray]:
 
 
 def _similarities(arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
-    """The numbers of Figure 14, [seeds] each; NaN for what needs two seeds."""
+    """Computes the statistics of Figure 14, [seeds]; NaN if one needs two seeds."""
     restart, whole, seeds = (
         np.diagonal(arrays[f"maps/{name}{kind}"], axis1=1, axis2=2)
         for name in ("restart", "first-last", "seeds")
@@ -90,7 +90,7 @@ def _similarities(arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
 
 
 def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
-    """The numbers of one pair, [seeds] each."""
+    """Computes the statistics of one pair, [seeds] each."""
     segment = arrays[f"{name}/segment/train_loss"]
     chain = arrays[f"{name}/chain/train_loss"]
     worse_end = np.maximum(segment[:, 0], segment[:, -1])

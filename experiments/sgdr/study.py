@@ -8,16 +8,17 @@ minutes of CPU time, 39 on 2 cores busy with other work; `cifar10`, hours on a G
 TPU (not run). Expected with `digits` (mean and standard deviation over seeds 0, 1, 2):
 test accuracy 92.9 +- 2.1 % (SGDR), 92.0 +- 3.2 % (step decay), 93.4 +- 2.3 % (cosine).
 No segment of any arm has a barrier there (-1 to -5.5 % of the worse end's loss), so the
-paper's claim on SGDR is contradicted at this scale; on CIFAR-10 it has +5, +180 and
-+220 %. Figure 14's claims are reproduced: over a restart shallow layers stay more alike
-than deep ones by 0.139 +- 0.002 (paper: 0.29); a restart changes less than a new seed.
+paper's claim about SGDR is contradicted at this scale; the paper has +5, +180 and
++220 % on CIFAR-10. Figure 14's claims are reproduced: over a restart, shallow layers
+stay more alike than deep ones by 0.139 +- 0.002 (paper: 0.29), and a restart changes
+less than a new seed.
 
 Three schedules train the same network from the same start: SGDR, step decay, and one
 cosine over the whole budget (the paper's footnote 4). Pairs of iterates of each run
 are joined by the straight segment and by a fitted chain with one bend; the losses along
-both say whether the run crossed a barrier. The weight distance stands beside each
-barrier, and the cosine's pairs have SGDR's epochs, because a longer way meets a higher
-barrier with or without a restart.
+both show whether the run crossed a barrier. A longer segment meets a higher barrier
+with or without a restart; each barrier is therefore reported with the weight distance,
+and the cosine's pairs have SGDR's epochs.
 """
 
 from typing import Any
@@ -39,7 +40,7 @@ from kd_heuristics import curves, training
 
 
 def compute(config: Config, folder, progress) -> tuple[dict, dict]:
-    """Trains, connects and judges; `(results, arrays)` of the run folder."""
+    """Trains, connects and judges; returns `(results, arrays)` for the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
     its = task.make(config)
     nets = Iterates(run, its)
@@ -66,7 +67,7 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
 
 
 def total_steps(config: Config, its: task.Task, num_points: int) -> int:
-    """The length of the bar: training steps, and points in their unit."""
+    """Returns the length of the bar: training steps, and points in units of steps."""
     num_paths = config.seeds * sum(len(config.pairs(arm)) for arm in ARMS)
     epochs = config.seeds * len(ARMS) * config.epochs + num_paths * config.chain.epochs
     on_planes = len(config.planes) * np.prod(config.plane_grid)
@@ -75,7 +76,7 @@ def total_steps(config: Config, its: task.Task, num_points: int) -> int:
 
 
 def learning_rates(config: Config, its: task.Task) -> dict[str, np.ndarray]:
-    """The learning rate of each arm at each step, [steps]."""
+    """Returns the learning rate of each arm at each step, [steps]."""
     steps = np.arange(config.epochs * its.steps_per_epoch)
     return {
         arm: np.asarray(jax.vmap(config.schedule(arm, its.steps_per_epoch))(steps))
@@ -84,12 +85,12 @@ def learning_rates(config: Config, its: task.Task) -> dict[str, np.ndarray]:
 
 
 def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
-    """Trains all arms and seeds; `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
+    """Trains all arms and seeds: `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
     config = run.config
     run.progress.stage(f"training {len(nets.runs)} networks")
     tables = learning_rates(config, its)
 
-    # The rates as a table: one program trains all arms.
+    # The rates are a table, so that one program trains all arms.
     def make(rates):
         return training.sgd(
             lambda step: rates[step],
@@ -127,7 +128,7 @@ def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray
 
 
 def all_paths(run: StudyRun) -> list[tuple[str, int, Pair]]:
-    """The pairs of iterates that are joined: arm, seed and epochs."""
+    """Lists the pairs of iterates to join: arm, seed and epochs."""
     return [
         (arm, seed, pair)
         for seed in run.seeds
@@ -137,7 +138,7 @@ def all_paths(run: StudyRun) -> list[tuple[str, int, Pair]]:
 
 
 def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any]:
-    """Fits the chains of all pairs; the bend of each path."""
+    """Fits the chains of all pairs; returns the bend of each path."""
     joined, chain = all_paths(run), run.config.chain
     run.progress.stage(f"fitting {len(joined)} chains")
     optimizer = chain.optimizer(its.steps_per_epoch)
@@ -163,7 +164,7 @@ def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any
 
 
 def connect_all(run, its, nets, bends, t) -> dict[str, np.ndarray]:
-    """Losses and distances of all pairs, `{"sgdr/30-70/distance": [seeds], ...}`."""
+    """Evaluates the paths of all pairs: `{"sgdr/30-70/distance": [seeds], ...}`."""
     found: dict[str, list] = {}
     for arm, seed, pair in all_paths(run):
         path = arm, seed, pair
@@ -178,7 +179,7 @@ def connect_all(run, its, nets, bends, t) -> dict[str, np.ndarray]:
 def connect(
     run: StudyRun, its: task.Task, nets: Iterates, bend, t, arm, seed, pair
 ) -> dict[str, np.ndarray]:
-    """Losses and accuracies between two iterates, on the segment and the chain."""
+    """Evaluates losses and accuracies on a pair's segment and chain."""
     run.progress.stage(f"seed {seed}: {arm} {pair[0]}-{pair[1]}")
     a, b = nets.ends(arm, seed, pair)
     lines = {"segment": curves.line(a, b), "chain": curves.polychain([a, bend, b])}
@@ -197,7 +198,7 @@ def connect(
 
 
 def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
-    """The maps of all seeds, `{"maps/restart": [seeds, layers, layers], ...}`."""
+    """Computes the maps of all seeds: `{"maps/restart": [seeds, layers, layers]}`."""
     config = run.config
     images = maps.images(config, its)
     start = training.with_stats(*its.start(config.first_seed))
@@ -207,12 +208,14 @@ def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.n
         for seed in run.seeds
     ]
     arrays = {f"maps/{name}": values for name, values in stacked(compared).items()}
-    floors = {f"maps/{name}": "maps/floor" for name in ("restart", "first-last", "seeds")}
+    floors = {
+        f"maps/{name}": "maps/floor" for name in ("restart", "first-last", "seeds")
+    }
     return arrays | maps.all_calibrated(arrays, floors) | {"layers": np.array(layers)}
 
 
 def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
-    """Figure 14: what a restart changes, a whole training, and another seed."""
+    """Figure 14: maps over a restart, over a whole training, and to another seed."""
     config = run.config
     run.progress.stage(f"seed {seed}: similarities")
     restart, whole = config.map_pairs
@@ -229,7 +232,7 @@ def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
     found = {
         "restart": similarity(start, (seed, restart[1])),
         "first-last": similarity((seed, whole[0]), (seed, whole[1])),
-        # As unlike as two trainings make it: the same epoch of the next seed.
+        # The difference between two trainings: the same epoch of the next seed.
         "seeds": similarity(start, (other, restart[0])),
         "floor": similarity(start, start, shuffle=True),
     }
@@ -240,7 +243,7 @@ def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
 
 
 def path_name(arm: str, seed: int, pair: Pair) -> str:
-    """The stage of one chain.
+    """Returns the name of a chain's stage.
 
     >>> path_name("sgdr", 0, (30, 70))
     'sgdr-30-70-seed0'

@@ -1,4 +1,4 @@
-"""The figures of the warmup study: 4, 5 and 15 of the paper, and the controls."""
+"""Figures of the warmup study: the paper's 4, 5 and 15, and the controls."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ BEFORE = {"y": "before", "x": "after"}
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
-    """All figures of a run."""
+    """Returns all figures of a run."""
     del results
     found = {"figure4": figure4(config, arrays), "figure5": figure5(config, arrays)}
     if _is_papers(config):
@@ -50,6 +50,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 
 def _arms(config: dict, *names: str) -> list[str]:
+    """Returns those of the named arms that the run has."""
     return [name for name in names if name in config["arms"]]
 
 
@@ -58,7 +59,7 @@ def _is_papers(config: dict) -> bool:
 
 
 def figure4(config: dict, arrays: Arrays) -> Figure:
-    """Accuracy, learning rates, and changes in the first epochs."""
+    """Plots accuracy, learning rates, and changes in the first epochs."""
     arms = _arms(config, "small", "large", "warmup")
     early = _arms(config, "large", "warmup", "freeze_fc")
     accuracy, end, cca = (
@@ -73,7 +74,7 @@ def figure4(config: dict, arrays: Arrays) -> Figure:
         for arm in arms
     ]
     changed = charts.diagonals(
-        "(c) Each layer before against after the warmup",
+        "(c) Each layer, before against after the warmup",
         {WORDS[arm]: (arrays[f"{arm}/similarity"], COLORS[arm]) for arm in arms},
         arrays["layers"],
         config["measure"],
@@ -102,7 +103,7 @@ def figure4(config: dict, arrays: Arrays) -> Figure:
             config["warmup_epochs"],
         ),
     ]
-    caption = "Figure 4: accuracy, rates, and what the first epochs change"
+    caption = "Figure 4: accuracy, learning rates, and changes in the first epochs"
     claims = ["final-accuracy", "early-accuracy/warmup", "fc-similarity"]
     return Figure("Figure 4", caption, panels, claims)
 
@@ -114,7 +115,7 @@ def _accuracy(
     papers: Sequence[Series] = (),
     last: int | None = None,
 ) -> Chart:
-    """Test accuracy against epochs, up to epoch `last`."""
+    """Plots test accuracy against epochs, up to epoch `last`."""
     series = []
     for arm in arms:
         values = 100 * arrays[f"{arm}/test_accuracy"]
@@ -131,16 +132,16 @@ def _papers(config: dict, arms: Sequence[str], x: Any, table: Any) -> list[Serie
 
 
 def figure5(config: dict, arrays: Arrays) -> Figure:
-    """Layers before and after the warmup; the report also shows the paper's maps."""
+    """Plots maps before and after the warmup; the page also shows the paper's."""
     found = [
         (f"{WORDS[arm]}: before against after", f"{arm}/similarity", BEFORE)
         for arm in _arms(config, "small", "large", "warmup")
     ]
     if "warmup" in config["arms"]:
-        words = "warmup: after it against the end"
+        words = "warmup: after warmup against end"
         found.append((words, "warmup/similarity_later", {"y": "after", "x": "end"}))
     own: dict[str, Any] = {"floor": arrays["similarity_floor"]}
-    own["label"] = f"{config['measure']} (dots: not above the noise floor)"
+    own["label"] = f"{config['measure']} (dots: at or below the noise floor)"
     ours = [
         charts.similarity_map(
             f"({letter}) {words}", arrays[key].mean(0), arrays["layers"], **axes, **own
@@ -148,7 +149,7 @@ def figure5(config: dict, arrays: Arrays) -> Figure:
         for letter, (words, key, axes) in zip("abcd", found, strict=False)
     ]
     panels = [*ours, *_papers_maps(still=False)]
-    caption = "Figure 5: layers before against after the warmup"
+    caption = "Figure 5: similarity of layers before and after the warmup"
     title = "Figure 5, mean over seeds"
     return Figure(title, caption, panels, ["fc-similarity"], height=4.2)
 
@@ -161,21 +162,21 @@ def _papers_maps(still: bool) -> list[HeatMap]:
     own: dict[str, Any] = {"label": "similarity", "still": still, **BEFORE}
     return [
         charts.similarity_map(
-            f"The paper's, {words} (mirrored)", theirs.values, theirs.rows, **own
+            f"Paper, {words} (mirrored)", theirs.values, theirs.rows, **own
         )
         for words, theirs in found.items()
     ]
 
 
 def figure5_paper() -> Figure:
-    """The paper's own maps."""
-    title = "Figure 5 as the paper has it: one triangle, mirrored"
-    caption = "Figure 5 as the paper has it"
+    """Plots the paper's maps."""
+    title = "Figure 5 of the paper: one triangle, mirrored"
+    caption = "Figure 5 of the paper"
     return Figure(title, caption, _papers_maps(still=True), subtitle="", height=4.2)
 
 
 def figure15(config: dict, arrays: Arrays) -> Figure:
-    """Accuracy of ResNets until the end of the warmup."""
+    """Plots the accuracy of ResNets until the end of the warmup."""
     arms = _arms(config, "warmup", "large", "freeze_fc")
     found = paper.table("warmup/fig15_resnet")
     net = "ResNet-" + config["model"].removeprefix("resnet")
@@ -192,17 +193,17 @@ def figure15(config: dict, arrays: Arrays) -> Figure:
     panel = _accuracy(title, arms, arrays, papers, config["warmup_epochs"])
     size = {"columns": 1, "width": 6.0, "height": 3.6}
     return Figure(
-        "Figure 15", "Figure 15: ResNets", [panel], ["early-accuracy"], **size
+        "Figure 15", "Figure 15: early accuracy", [panel], ["early-accuracy"], **size
     )
 
 
 def controls(config: dict, arrays: Arrays) -> Figure:
-    """Accuracy of all arms after the warmup and at the end, and their changes."""
+    """Plots all arms: accuracy after the warmup and at the end, and changes."""
     arms = config["arms"]
     changes, similarities = [], []
     for arm in arms:
         change = arrays[f"{arm}/change"]
-        change = np.where(change > 0, change, np.nan)  # frozen: off a log scale
+        change = np.where(change > 0, change, np.nan)  # 0 if frozen: no logarithm
         changes.append(charts.along_layers(change, WORDS[arm], COLORS[arm]))
         values = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
         similarities.append(charts.along_layers(values, WORDS[arm], COLORS[arm]))
@@ -210,21 +211,21 @@ def controls(config: dict, arrays: Arrays) -> Figure:
     layers = charts.layers_axis("layer", arrays["layers"])
     relative = Axis("relative change\nof the kernel", scale="log")
     similar = Axis(f"similarity ({config['measure']})", limits=(0, 1))
-    weights = "Weights, until the end of the warmup"
+    weights = "Change of weights during the warmup"
     everyone = _accuracy("Test accuracy", arms, arrays)
     panels = [
         _moments(config, arrays, arms),
         Chart(weights, kernels, relative, changes, legend=False),
-        Chart("Activations, likewise", layers, similar, similarities, legend=False),
+        Chart("Similarity of activations", layers, similar, similarities, legend=False),
         dataclasses.replace(everyone, still=False),
     ]
-    caption = "All arms, and controls that the paper lacks"
+    caption = "All arms, including controls that the paper lacks"
     size = {"columns": 3, "width": 11.0, "height": 3.6, "legend_below": True}
     return Figure("All arms", caption, panels, ["early-accuracy"], **size)
 
 
 def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
-    """Accuracy after the warmup and at the end, a row for each arm."""
+    """Plots accuracy after the warmup and at the end, a row for each arm."""
     moments = (
         ("end of warmup", config["warmup_epochs"] - 1, -0.15, "o"),
         ("end of training", -1, 0.15, "s"),
@@ -237,5 +238,5 @@ def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
             place = values, np.full(len(values), row + offset), f"{WORDS[arm]}, {words}"
             own |= {"legend": "" if row else words, "line": "none"}
             series.append(Series(*place, COLORS[arm], **own))
-    x = Axis("test accuracy, a mark a seed", "%")
+    x = Axis("test accuracy, one mark per seed", "%")
     return Chart("Accuracy", x, Axis(names=[WORDS[arm] for arm in arms]), series)

@@ -1,7 +1,7 @@
-"""What a checkpoint's files were when it was written: their SHA-256 sums and more.
+"""Manifest of a checkpoint: SHA-256 sums of its files, and more.
 
-The manifest has a sum of its own and the step it was written for, so that neither a
-changed byte in it nor a folder under another step's name goes unseen.
+The manifest also holds its own sum and the step, so that a changed byte in it or a
+folder renamed to another step is detected.
 """
 
 import fnmatch
@@ -15,16 +15,16 @@ from etils import epath
 FILE = "manifest.sha256.json"
 _FIELDS = ("step", "files", "leaves", "score", "notes")
 _CHUNK = 1 << 22
-# What file managers and network file systems leave in any folder.
+# Files that file managers and network file systems leave in any folder.
 _STRAY = (".DS_Store", "._*", ".nfs*", ".directory", "Thumbs.db", "desktop.ini")
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be used; the message names it and the remedy."""
+    """Error that a checkpoint cannot be used; the message has the remedy."""
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that is not as it was written; an earlier one may do."""
+    """Error that a checkpoint has changed since it was written; try an earlier one."""
 
 
 def write(
@@ -34,13 +34,13 @@ def write(
     score: float | None,
     notes: Any,
 ) -> None:
-    """Writes the manifest of a checkpoint whose other files are all there.
+    """Writes the manifest of a checkpoint, after all its other files.
 
     Args:
-      path: the checkpoint's folder.
-      step: for which it is written.
+      path: folder of the checkpoint.
+      step: step of the checkpoint.
       leaves: `{name: "float32[2, 3]"}`.
-      score: for `checkpoints.best`; None: none.
+      score: score for `checkpoints.best`, or `None`.
       notes: any JSON.
     """
     body = {
@@ -55,7 +55,7 @@ def write(
 
 
 def checked_notes(notes: Any) -> Any:
-    """Notes with NumPy numbers and arrays as JSON; TypeError where they are no JSON."""
+    """Converts NumPy numbers and arrays in notes to JSON; TypeError if it cannot."""
     try:
         return json.loads(json.dumps(notes, default=_plain))
     except (TypeError, ValueError) as error:
@@ -63,16 +63,17 @@ def checked_notes(notes: Any) -> Any:
 
 
 def _plain(value):
-    if hasattr(value, "tolist"):  # of NumPy or JAX
+    """Converts a NumPy or JAX value to Python's, for JSON."""
+    if hasattr(value, "tolist"):  # a value of NumPy or JAX
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is none")
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 def read(path: epath.Path, step: int) -> dict[str, Any]:
-    """The manifest of a checkpoint, whose other files are not looked at.
+    """Reads the manifest of a checkpoint, without checking the other files.
 
     Raises:
-      DamagedError: it is missing or not as it was written, or of another step.
+      DamagedError: it is missing, has changed, or belongs to another step.
     """
     try:
         found = json.loads((path / FILE).read_text())
@@ -97,10 +98,10 @@ def read(path: epath.Path, step: int) -> dict[str, Any]:
 
 
 def verify(path: epath.Path, step: int) -> dict[str, Any]:
-    """The manifest of a checkpoint, after comparing every file with its sum.
+    """Reads the manifest of a checkpoint and compares every file with its sum.
 
     Raises:
-      DamagedError: a file is missing, foreign or not as it was written.
+      DamagedError: a file is missing, foreign or changed.
     """
     body = read(path, step)
     saved = body["files"]
@@ -126,9 +127,9 @@ def verify(path: epath.Path, step: int) -> dict[str, Any]:
 
 
 def sums(path: epath.Path) -> dict[str, str]:
-    """SHA-256 of each file below `path`, by relative name.
+    """Returns the SHA-256 sum of each file below `path`, by relative name.
 
-    The manifest is left out, and what file managers write there.
+    Skips the manifest and files of file managers.
     """
     return {
         file.relative_to(path).as_posix(): _sum(file)
@@ -150,6 +151,7 @@ def _sum_of(body: Mapping[str, Any]) -> str:
 
 
 def _files(path: epath.Path) -> Iterator[epath.Path]:
+    """Yields the files below a folder, except those of file managers."""
     for entry in path.iterdir():
         if entry.is_dir():
             yield from _files(entry)

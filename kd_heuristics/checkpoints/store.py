@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, checked when read.
+"""Checkpoints: written atomically, verified when read.
 
-With several processes all of them save and restore, each what its devices hold; the
-folder is one that all see, and process 0 writes the manifest when all are done.
+With several processes, each saves and restores what its devices hold, in a folder that
+all see; process 0 writes the manifest when all are done.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ from kd_heuristics.runtime.errors import first_line
 
 PyTree = Any
 
-_SAVING = ".saving"  # what is being written, and orbax' own folder beside it
-_REMOVING = ".removing-"  # what is being deleted
-_REPLACED = ".replaced-"  # whole: a step until its new checkpoint has its place
+_SAVING = ".saving"  # being written, with orbax's own folder beside it
+_REMOVING = ".removing-"  # being deleted
+_REPLACED = ".replaced-"  # intact old checkpoint of a step, until the new one is ready
 
 
 def save(
@@ -40,25 +40,25 @@ def save(
     score: float | None = None,
     notes: Any = None,
 ) -> None:
-    """Writes `tree` as `directory/<step>`, whole or not at all; an equal step goes.
+    """Writes `tree` to `directory/<step>` atomically, replacing an equal step.
 
     Args:
-      directory: holds one folder a step; made if missing. May be a `gs://` path, where
-        nothing is renamed: the manifest is written last, a folder without one is no
-        checkpoint, and an equal step goes before the new one is written.
+      directory: holds one folder per step; created if missing. May be a `gs://` path,
+        where nothing is renamed: the manifest is written last, a folder without one is
+        no checkpoint, and an equal step is deleted before the new one is written.
       step: an integer, not negative.
       tree: a pytree of arrays, typed keys and Python numbers. Orbax sees nested
-        dictionaries of arrays, by the path of each leaf, and none without elements.
+        dictionaries of arrays, by the path of each leaf, without empty arrays.
       score: recorded with it, for `best`; NaN counts as none.
       notes: any JSON, for `notes`; numbers may be NumPy's.
 
     Raises:
-      ValueError: two leaves have one name, as those of `{"a/b": x, "a": {"b": y}}` and
+      ValueError: two leaves have the same name, as in `{"a/b": x, "a": {"b": y}}` and
         `{"a.b": x, "a": {"b": y}}`; or the files cannot hold the bits of a leaf: text,
         objects, masked arrays, long double, integers of more than 64 bits.
-      TypeError: a step that is no integer, or notes that are no JSON.
-      CheckpointError: it could not be written; those that were there stay, but on a
-        store an equal step.
+      TypeError: the step is not an integer, or the notes are not JSON.
+      CheckpointError: it could not be written. Existing checkpoints stay, except an
+        equal step on a store.
     """
     step, path = as_step(step), path_of(directory, step)
     on_store = files.is_store(path)
@@ -83,8 +83,8 @@ def save(
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {path.parent} "
             f"({first_line(error)}); the steps there stay: {steps(directory)}. "
-            "Make room, or see to the folder's permissions; the same run goes on from "
-            "the newest of them"
+            "Make room, or check the folder's permissions; the same run then resumes "
+            "from the newest of them"
         ) from error
 
 
@@ -93,25 +93,24 @@ def restore(
     like: PyTree | None = None,
     step: SupportsIndex | None = None,
 ) -> PyTree:
-    """Reads a checkpoint back, after comparing its files with their sums.
+    """Reads a checkpoint, after comparing its files with their sums.
 
     Args:
       directory: as given to `save`.
-      like: a pytree of the structure, shapes and dtypes wanted; values do not matter.
-        A JAX array comes back where the one in `like` is, uncommitted where that is
-        uncommitted, weakly typed where that is; a `jax.ShapeDtypeStruct` stands for an
-        array at its sharding, or uncommitted. The shardings may be over other devices
-        than those that saved. NumPy arrays and Python numbers come back as such. None:
-        nested dictionaries by the names that the leaves had, of uncommitted arrays and
-        Python numbers.
-      step: which one; None: the newest that is whole, and a `DamageWarning` for each
-        newer one.
+      like: a pytree with the wanted structure, shapes and dtypes; its values do not
+        matter. A JAX array is restored to the placement of the one in `like`: committed
+        or not, weakly typed or not. A `jax.ShapeDtypeStruct` stands for an array at its
+        sharding, or uncommitted. The devices may differ from those that saved. NumPy
+        arrays and Python numbers come back as such. `None` returns nested dictionaries
+        of uncommitted arrays and Python numbers, by the names of the leaves.
+      step: step to read; `None` takes the newest intact one, with a `DamageWarning` for
+        each newer one.
 
-    Returns: the same bits. A type that JAX does not hold (64 bits without
-      `jax_enable_x64`) comes back as NumPy's.
+    Returns: the same bits. A type that JAX does not support (64 bits without
+      `jax_enable_x64`) comes back as a NumPy array.
 
     Raises:
-      CheckpointError: there is none, or it is not of the shapes of `like`.
+      CheckpointError: there is none, or its shapes are not those of `like`.
       DamagedError: the files of `step` are damaged or another program's.
     """
     found = steps(directory)
@@ -139,16 +138,16 @@ def restore(
 
 
 def remove(directory: files.AnyPath, step: SupportsIndex) -> None:
-    """Deletes the checkpoint of one step; nothing where there is none.
+    """Deletes the checkpoint of a step, if there is one.
 
-    It is renamed first, so that a kill leaves no half of it under its name; on a store
-    its manifest goes first.
+    It is renamed first, so that a kill leaves no partial checkpoint under its name; on
+    a store the manifest is deleted first.
     """
     hosts.first(_remove, path_of(directory, step))
 
 
 def _finish(saving, path, step, leaves, score, notes):
-    """Makes a checkpoint of what orbax wrote."""
+    """Adds the manifest to what orbax wrote, and moves it to its place."""
     manifest.write(saving, step, leaves, score, notes)
     if saving != path:
         if path.exists():
@@ -158,11 +157,12 @@ def _finish(saving, path, step, leaves, score, notes):
 
 
 def _replaced(path):
+    """Returns the place of a step's old checkpoint while it is replaced."""
     return path.parent / f"{_REPLACED}{path.name}"
 
 
 def _remove(path):
-    """Deletes a step, and the copy that a killed save left of it."""
+    """Deletes a step, and the old copy of it that a killed save left."""
     if files.is_store(path):
         (path / manifest.FILE).unlink(missing_ok=True)
         _delete(path)
@@ -172,7 +172,7 @@ def _remove(path):
 
 
 def _drop(path):
-    """Deletes a folder under another name, so that no half of it is taken for it."""
+    """Renames a folder, then deletes it, so that a partial one has another name."""
     if path.exists():
         aside = path.parent / f"{_REMOVING}{path.name}"
         _delete(aside)
@@ -181,9 +181,9 @@ def _drop(path):
 
 
 def tidy(directory: files.AnyPath) -> None:
-    """Deletes what a save or a removal left that was killed; not while one runs.
+    """Deletes what a killed save or removal left; call it only while none runs.
 
-    A step that was to be replaced, and has no new checkpoint yet, is put back.
+    A step that was being replaced, and has no new checkpoint yet, is restored.
     """
     hosts.first(_clear, folder_of(directory))
 
@@ -202,7 +202,7 @@ def _clear(folder: epath.Path) -> None:
 
 
 def _put_back(path: epath.Path) -> None:
-    """Gives a step that was to be replaced its name again, if nothing has it."""
+    """Renames the old checkpoint of a step back, if the step has no new one."""
     place = path.parent / path.name.removeprefix(_REPLACED)
     if place.exists():
         _drop(path)
@@ -211,7 +211,7 @@ def _put_back(path: epath.Path) -> None:
 
 
 def _delete(path: epath.Path) -> None:
-    """Deletes a folder; of a link the link, never what it leads to."""
+    """Deletes a folder; if it is a link, only the link."""
     if os.path.islink(path):
         path.unlink()
     elif path.exists():

@@ -1,6 +1,6 @@
-"""Holding some layers still: for a while (`freeze`) or for good (`stop_frozen`).
+"""Freezing of layers: until a step (`freeze`) or for good (`stop_frozen`).
 
-A layer is named by the path of its leaves, "fc/kernel", and chosen by a predicate:
+A predicate chooses layers by the paths of their leaves, such as "fc/kernel":
 
     optimizer = freezing.freeze(optax.adam(1e-3), lambda path: "fc" in path, until=200)
 """

@@ -19,11 +19,11 @@ class FreezeState(NamedTuple):
     """State of `freeze`.
 
     Attributes:
-      count: int32 scalar, updates done: the time of `start` and `until`.
-      inner_state: the inner optimiser's state. The entries of frozen leaves are as
-        newly initialised while they are frozen.
-      restarted: the counters of the inner state that start again at the thaw, as the
-        thawed leaves see them, by their path in `inner_state`.
+      count: int32 scalar, updates done, to which `start` and `until` refer.
+      inner_state: the inner optimiser's state. While leaves are frozen, their entries
+        keep their initial values.
+      restarted: the counters of the inner state that restart at the thaw, as the thawed
+        leaves see them, by path in `inner_state`.
     """
 
     count: jax.Array
@@ -37,7 +37,7 @@ def freeze(
     until: ArrayLike | Callable[[jax.Array], ArrayLike],
     start: ArrayLike = 0,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that leaves some leaves untouched for a while.
+    """Makes an optimiser that leaves some leaves unchanged until a step.
 
     At updates start <= count < until the chosen leaves get the update -0.0, which
     changes no bit of a weight; the inner optimiser is shown zero gradients and zero
@@ -48,14 +48,14 @@ def freeze(
     throughout as by the inner optimiser alone. One compiled program serves the steps
     before, during and after.
 
-    What starts again: a counter that lies beside values of the parameters in one node
-    of the inner state, as the count of Adam lies beside its moments. What goes on: all
-    other counters and scalars, as those of schedules, of `inject_hyperparams` and of
-    plateau detection. A custom transformation has to lay out its state likewise. Values
-    of parameters are found by their structure, which is that of the parameters; names
-    of fields do not matter.
+    A counter restarts if it lies beside values of the parameters in one node of the
+    inner state, as the count of Adam lies beside its moments. All other counters and
+    scalars continue, such as those of schedules, `inject_hyperparams` and plateau
+    detection. A custom transformation must lay out its state likewise. Values of
+    parameters are found by their structure, which is that of the parameters; names of
+    fields do not matter.
 
-    Not supported, or to be known:
+    Limits:
       * Whatever moves weights must be inside: a decay or noise chained after `freeze`
         moves frozen leaves too, and a clipping chained before it counts them.
       * With a counter that starts again (Adam, not SGD) the inner optimiser runs twice
@@ -64,8 +64,8 @@ def freeze(
         group, which matters until the bias corrections have faded.
       * `optax.MultiSteps` goes around `freeze`, not inside: its accumulation would
         start again out of step.
-      * Gradients of frozen leaves are still computed; `stop_frozen` saves them where
-        layers are frozen for good.
+      * Gradients of frozen leaves are still computed; if layers are frozen for good,
+        `stop_frozen` avoids that.
 
     Args:
       inner: any optax transformation, decay included.
@@ -77,8 +77,8 @@ def freeze(
 
     Returns: an optax transformation.
 
-    Raises: ValueError at once where known steps are out of order; at `init` and
-      `update` where `frozen` names no leaf or every leaf, with all paths.
+    Raises: ValueError at once if known steps are out of order; at `init` and `update`
+      if `frozen` names no leaf or every leaf, listing all paths.
 
     >>> optimizer = freeze(optax.sgd(1.0), lambda path: path == "fc", until=1)
     >>> params = {"conv": jnp.ones(()), "fc": jnp.ones(())}
@@ -96,7 +96,7 @@ def freeze(
         leaves.check_selects_some(frozen, params)
         state = inner.init(params)
         own = _restarted(state, _roles(state, leaves.selected(frozen, params)))
-        # Copies: a step that donates its state may hold no array twice.
+        # Copies, because a step that donates its state must not hold an array twice.
         own = {name: jnp.array(leaf, copy=True) for name, leaf in own.items()}
         return FreezeState(jnp.zeros([], jnp.int32), state, own)
 
@@ -142,22 +142,22 @@ def is_frozen(
     return jnp.asarray(active, bool) & counts.reached(count, start)
 
 
-# What a leaf of the inner state is: shared by all parameters and times; the value of a
-# parameter that freezes; a counter that starts again when that parameter thaws.
+# Roles of leaves of the inner state: shared by all parameters and steps; value of a
+# parameter that freezes; counter that restarts when that parameter thaws.
 _SHARED, _FREEZES, _RESTARTS = "shared", "freezes", "restarts"
 
 
 def _roles(state: PyTree, mask: PyTree) -> list[str]:
-    """The role of each leaf of an optimiser's state, in order.
+    """Returns the role of each leaf of an optimiser's state, in order.
 
-    A node that is structured as the parameters holds values of them, whatever their
-    fields are called; counters that lie beside it serve the parameters.
+    A node with the structure of the parameters holds values of them, whatever its
+    fields are called; counters beside it serve the parameters.
     """
     own = _values(state, mask)
     if own is not None:
         return own
     nodes = [node for _, node in _children(state)]
-    # A dictionary of hyperparameters is none of parameters, even with the same keys.
+    # A dictionary of hyperparameters holds no parameters, even with the same keys.
     numbers = getattr(state, "hyperparams", None)
     found = [None if n is numbers else _values(n, mask) for n in nodes]
     counter = _SHARED if all(own is None for own in found) else _RESTARTS
@@ -175,7 +175,7 @@ def _roles(state: PyTree, mask: PyTree) -> list[str]:
 
 
 def _values(node: PyTree, mask: PyTree) -> list[str] | None:
-    """The roles of a node's leaves if it is structured as the parameters, else None.
+    """Returns the roles of a node's leaves, or None if its structure is not theirs.
 
     Some parameters may be missing, as behind `optax.masked`, but not all.
     """
@@ -197,6 +197,7 @@ def _values(node: PyTree, mask: PyTree) -> list[str] | None:
 
 
 def _children(node) -> list[tuple]:
+    """Returns the children of a node, with their paths."""
     return jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
 
 
@@ -205,7 +206,7 @@ def _is_leaf(node) -> bool:
 
 
 def _kind(node):
-    """Its type; one for all mappings, and one for lists and tuples."""
+    """Returns a node's type, with one for all mappings and one for lists and tuples."""
     if isinstance(node, Mapping):
         return Mapping
     return Sequence if type(node) in (list, tuple) else type(node)
@@ -222,7 +223,7 @@ def _restarted(state, roles):
 
 
 def _with_restarted(state, roles, restarted):
-    """The state with these counters, which `_restarted` took from another."""
+    """Replaces the counters of a state by those that `_restarted` returned."""
     found, structure = jax.tree_util.tree_flatten_with_path(state)
     return structure.unflatten(
         restarted[jax.tree_util.keystr(path)] if role == _RESTARTS else leaf
@@ -231,7 +232,7 @@ def _with_restarted(state, roles, restarted):
 
 
 def _merged(now, roles, after, own_after, fresh):
-    """The next state: each leaf from the run, or the start, that it belongs to."""
+    """Returns the next state, with each leaf from its own run or from the start."""
     structure = jax.tree.structure(after)
     rows = zip(roles, *map(jax.tree.leaves, (after, own_after, fresh)), strict=True)
     return structure.unflatten(
@@ -241,12 +242,12 @@ def _merged(now, roles, after, own_after, fresh):
 
 
 def _choose(now, yes, no):
-    """Leaf by leaf, of the types of `no`."""
+    """Selects `yes` or `no` leaf by leaf, with the types of `no`."""
     return jax.tree.map(lambda y, n: jnp.where(now, y, n).astype(n.dtype), yes, no)
 
 
 def _replaced(now, value, mask, tree):
-    """The tree with a number in its frozen leaves, while they are frozen."""
+    """Replaces frozen leaves by a number, while they are frozen."""
 
     def replaced(m, x):
         return jnp.where(now, value, x).astype(jnp.result_type(x)) if m else x
@@ -268,7 +269,7 @@ def _check_steps(until, start):
 
 
 def _check_numbers(until, start):
-    """Both as Python numbers, None where they are traced or a schedule."""
+    """Returns both as Python numbers; None for a traced one or a schedule."""
     first = values.finite("start", start, "0 is the first step")
     if callable(until):
         return first, None

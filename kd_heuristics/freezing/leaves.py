@@ -1,4 +1,4 @@
-"""Which leaves a predicate names, and what can be done to them without an optimiser."""
+"""Selection of leaves by a predicate, and freezing without an optimiser."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Predicate = Callable[[str], bool]
 
 
 def selected(frozen: Predicate, tree: PyTree) -> PyTree:
-    """A tree of Python bools: whether the predicate names each leaf.
+    """Returns a tree of Python bools: whether the predicate names each leaf.
 
     >>> selected(lambda path: path.startswith("fc"), {"conv": 1.0, "fc": {"bias": 2.0}})
     {'conv': False, 'fc': {'bias': True}}
@@ -22,7 +22,7 @@ def selected(frozen: Predicate, tree: PyTree) -> PyTree:
 
 
 def check_selects_some(frozen: Predicate, params: PyTree) -> None:
-    """Raises ValueError, with all paths, if no leaf is named, or every leaf is."""
+    """Raises ValueError, listing all paths, if no leaf is named or every leaf is."""
     names = leaf_names.names(params)
     flags = {bool(frozen(name)) for name in names}
     if len(flags) == 1:
@@ -36,18 +36,18 @@ def check_selects_some(frozen: Predicate, params: PyTree) -> None:
 
 
 def stop_frozen(params: PyTree, frozen: Predicate) -> PyTree:
-    """The same parameters, with no gradient through the frozen leaves.
+    """Returns the same parameters, with no gradient through the frozen leaves.
 
-    Call it inside the loss: the compiler then leaves out the gradients of these leaves
-    and whatever served them alone. It is for good, not until a step; and an optimiser
-    still applies decay and old momentum to a leaf without gradient, which `freeze` or
-    `optax.masked` prevents.
+    Call it inside the loss: the compiler then omits the gradients of these leaves and
+    everything that only they need. It freezes for good, not until a step. An optimiser
+    still applies decay and old momentum to a leaf without gradient; `freeze` or
+    `optax.masked` prevents that.
 
     Args:
       params: any tree.
-      frozen: `path -> bool`, of paths such as "fc/kernel".
+      frozen: `path -> bool`, for paths such as "fc/kernel".
 
-    Raises: ValueError, with all paths, where `frozen` names no leaf or every leaf.
+    Raises: ValueError, listing all paths, if `frozen` names no leaf or every leaf.
 
     >>> def loss(params):
     ...     params = stop_frozen(params, lambda path: path == "fc")
@@ -67,17 +67,17 @@ def stop_frozen(params: PyTree, frozen: Predicate) -> PyTree:
 def keep_batch_stats(
     old: PyTree, new: PyTree, frozen: Predicate, now: bool | jax.Array = True
 ) -> PyTree:
-    """Running statistics after a step in which some layers were frozen.
+    """Returns running statistics after a step in which some layers were frozen.
 
-    A frozen layer keeps its old statistics, others take the new ones. The names are
-    those of the statistics' leaves, "bn/mean": a predicate on the layer's part of the
-    path serves parameters and statistics alike. It may name none of them.
+    A frozen layer keeps its old statistics, others take the new ones. Paths are those
+    of the statistics' leaves, "bn/mean"; a predicate on the layer's part of the path
+    works for parameters and statistics alike. It may name none of them.
 
     Args:
       old: statistics before the step.
       new: statistics after it, of the same structure.
       frozen: `path -> bool`.
-      now: whether the layers are frozen at this step, of `is_frozen`; may be traced.
+      now: whether the layers are frozen at this step, see `is_frozen`; may be traced.
 
     >>> old, new = {"bn1": {"mean": 0.0}, "fc": {"mean": 0.0}}, {
     ...     "bn1": {"mean": 1.0}, "fc": {"mean": 1.0}}

@@ -1,4 +1,4 @@
-"""What the parts of a figure may be: arrays of numbers, words of a few choices."""
+"""Checks of the parts of a figure: arrays of numbers, words from a few choices."""
 
 import typing
 from typing import Annotated, Any, Literal
@@ -8,22 +8,23 @@ import numpy as np
 from kd_heuristics.runtime import nearest
 
 Real = int | float
-# Whatever NumPy makes an array of; a figure holds the array.
+# Anything that NumPy converts to an array; the figure holds the array.
 Values = Annotated[Any, "float64"]
 
 
 class FigureError(ValueError):
-    """A figure that cannot be drawn; the message says which part, and why."""
+    """Error that a figure cannot be drawn; the message names the part and reason."""
 
 
 def floats(owner: Any, name: str, what: str) -> np.ndarray:
-    """Replaces a field by its float64 array."""
+    """Replaces a field by its float64 array, and returns the array."""
     found = array(getattr(owner, name), f"{what} needs numbers as its {name}")
     object.__setattr__(owner, name, found)
     return found
 
 
 def array(values: Any, what: str) -> np.ndarray:
+    """Converts values to a float64 array; FigureError if it cannot."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -31,7 +32,7 @@ def array(values: Any, what: str) -> np.ndarray:
 
 
 def choices(owner: Any) -> None:
-    """Refuses a word that a `Literal` field does not have."""
+    """Raises FigureError if a `Literal` field has another value."""
     for name, hint in typing.get_type_hints(type(owner)).items():
         if typing.get_origin(hint) is Literal:
             try:

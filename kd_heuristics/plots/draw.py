@@ -1,4 +1,4 @@
-"""Still images of figures, by matplotlib."""
+"""Still images of figures, drawn with matplotlib."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -23,7 +23,7 @@ def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
 
 
 def picture(figure: Figure) -> matplotlib.figure.Figure:
-    """A figure drawn, to be saved within `style.context()`."""
+    """Draws a figure, to be saved within `style.context()`."""
     drawn = [part for panel in figure.panels if panel.still for part in _parts(panel)]
     columns = min(figure.columns, len(drawn))
     rows = -(-len(drawn) // columns)
@@ -31,7 +31,7 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
     axes = list(grid.flat)
     for ax in axes[len(drawn) :]:
         ax.remove()
-    room = 90 * figure.width / columns  # of a title, in letters of one point
+    room = 90 * figure.width / columns  # length of a title, in letters of one point
     size = np.clip(room / max(max(len(title), 1) for _, title, _ in drawn), 6.0, 10.0)
     images = []
     for index, (ax, (panel, title, draw)) in enumerate(zip(axes, drawn, strict=False)):
@@ -40,7 +40,7 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
         if isinstance(panel, parts.HeatMap):
             images.append((ax, panel, image))
         if index % columns and _rows(panel) == _rows(drawn[index - 1][0]) != ():
-            ax.set_ylabel("")  # as in the panel on the left
+            ax.set_ylabel("")  # the same as in the panel on the left
             ax.tick_params(labelleft=isinstance(panel, parts.HeatMap))
     _color_bars(page, axes, images)
     if figure.legend_below:
@@ -52,7 +52,7 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
 
 
 def _legend_below(page: Any, axes: Sequence[Axes]) -> None:
-    """Each entry once, of the panels that have no legend of their own."""
+    """Draws one legend for the panels without their own, each entry once."""
     entries = {}
     for ax in axes:
         if ax.get_legend() is None:
@@ -65,7 +65,7 @@ def _legend_below(page: Any, axes: Sequence[Axes]) -> None:
 
 
 def _parts(panel: Any) -> list[tuple[Any, str, Callable]]:
-    """(panel, title, drawing) of each axes: a surface has one for each set."""
+    """Returns (panel, title, drawing) for each axes; a surface has one for each set."""
     if isinstance(panel, parts.Chart):
         return [(panel, panel.title, lambda ax: _chart(ax, panel))]
     if isinstance(panel, parts.HeatMap):
@@ -77,7 +77,7 @@ def _parts(panel: Any) -> list[tuple[Any, str, Callable]]:
 
 
 def _rows(panel: Any) -> tuple:
-    """What is written on the y axis if that has names."""
+    """Returns the text on the y axis, () if its places have no names."""
     if isinstance(panel, parts.HeatMap):
         return panel.y, *panel.rows
     return tuple(panel.y.names) if isinstance(panel, parts.Chart) else ()
@@ -121,7 +121,7 @@ def _series(ax: Axes, series: parts.Series, label: str) -> None:
 
 
 def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) -> None:
-    """Words beside the points; one that would cover an earlier one is left out."""
+    """Writes labels beside the points, except those that would cover earlier ones."""
     taken: list[np.ndarray] = []
     for series in found:
         for x, y, words in zip(series.x, series.mean, series.labels, strict=False):
@@ -192,7 +192,7 @@ def _surface(ax: Axes, panel: parts.LossSurface, name: str) -> None:
 
 
 def _color_bars(page: Any, axes: Sequence[Axes], images: Sequence[Any]) -> None:
-    """A bar for each scale of the maps, beside the panels that it lies between."""
+    """Draws a colour bar for each scale, beside the panels that share it."""
     bars: dict[tuple, list] = {}
     for ax, panel, image in images:
         limits = image.get_clim()

@@ -1,7 +1,6 @@
-"""What a figure is: data that general code draws, as a still image and on the page.
+"""Figures as data, which general code draws as still images and on the page.
 
-It holds no reference to the run that it was made from, so that its file alone can be
-drawn.
+A figure holds no reference to its run, so its file alone can be drawn.
 """
 
 import dataclasses
@@ -16,21 +15,21 @@ Panel = Chart | HeatMap | LossSurface | Table
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Figure:
-    """Panels in reading order, and the words around them.
+    """Panels in reading order, with title and caption.
 
     Attributes:
-      title: over a still image.
-      subtitle: after it: which run. A study may write "{run}" and "{seeds}", which are
-        filled in before the figure is written.
-      alt: what it shows, for those who cannot see it; "" uses the caption.
-      caption: below it, on the page.
-      panels: in reading order.
+      title: title above a still image.
+      subtitle: description of the run after the title. "{run}" and "{seeds}" are filled
+        in before the figure is written.
+      alt: text alternative to the figure; "" uses the caption.
+      caption: caption below the figure, on the page.
+      panels: panels in reading order.
       claims: keys, or families of keys, of the claims that it shows.
-      columns: of panels in a still image.
-      width: of a still image, in inches.
-      height: of a row of its panels, in inches.
-      legend_below: whether a still image has its first panel's legend below all.
-      place: among the figures of a run.
+      columns: number of columns of panels in a still image.
+      width: width of a still image in inches.
+      height: height of a row of panels in inches.
+      legend_below: whether a still image has the first panel's legend below all panels.
+      place: position among the figures of a run.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Similarity maps: every layer against every layer, and their differences."""
+"""Similarity maps of all layers against all layers, and their differences."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,18 +19,18 @@ def heat_map(
     scale: Literal["similarity", "signed", "size"] = "similarity",
     limit: float | None = None,
 ) -> AxesImage:
-    """Similarities, or differences of them, with layer names.
+    """Draws similarities, or their differences, with layer names.
 
     Args:
       axes: where to draw.
-      values: [rows, columns]; what is not finite stays grey.
+      values: [rows, columns]; non-finite entries are grey.
       rows: layers of the first network, "00_conv" or "conv", the first on top.
-      columns: those of the second; None: `rows`.
-      floor: similarity of unrelated layers (`similarity.noise_floor`), of the shape
-        of `values` or one number: entries that do not exceed it get a dot.
+      columns: layers of the second network; `None` uses `rows`.
+      floor: similarity of unrelated layers (`similarity.noise_floor`), in the shape
+        of `values` or one number; entries that do not exceed it get a dot.
       scale: "similarity" is in [0, 1]; "signed" is white at 0, red above, blue below;
         "size" goes from white to dark with the absolute values.
-      limit: difference at the ends of the scale; None: the largest of the map.
+      limit: difference at the ends of the scale; `None` uses the largest of the map.
 
     Returns: the image, for a colour bar.
     """
@@ -56,7 +56,7 @@ def heat_map(
 def limits(
     values: np.ndarray, scale: str, limit: float | None = None
 ) -> tuple[float, float]:
-    """What the ends of a scale stand for; the arguments are those of `heat_map`.
+    """Returns the values at the ends of a scale; arguments as in `heat_map`.
 
     >>> limits(np.array([0.5, -2.0]), "signed"), limits(np.zeros(2), "size", 0.0)
     ((-2.0, 2.0), (0.0, 1.0))
@@ -66,7 +66,7 @@ def limits(
 
 
 def short(layers: Sequence[str]) -> list[str]:
-    """Names without their place in the network, but with that among their kind.
+    """Replaces the position in the network in names by the number among their kind.
 
     >>> short(["00_conv", "01_relu", "02_conv", "03FC"])
     ['conv1', 'relu', 'conv2', 'FC']
@@ -79,7 +79,7 @@ def short(layers: Sequence[str]) -> list[str]:
 
 
 def _font(layers):
-    """Points that let the names of so many layers stand side by side."""
+    """Returns the font size in points at which this many names fit side by side."""
     return min(7.0, 220 / len(layers))
 
 

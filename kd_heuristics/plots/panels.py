@@ -1,6 +1,6 @@
 """The panels of a figure: charts of series, heat maps, surfaces and tables.
 
-Arrays become float64; what is not finite is drawn as a gap.
+Arrays become float64; non-finite values are drawn as gaps.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ class Axis:
     """An axis of a chart.
 
     Attributes:
-      label: what it measures.
-      unit: of the label.
+      label: quantity on the axis.
+      unit: unit of the quantity.
       scale: "symlog" is linear between -10 and 10.
-      names: of the places 0, 1, 2, ...; on a y axis the first is on top.
-      ticks: the only values that are written; () leaves them to the drawing.
+      names: names of the places 0, 1, 2, ...; on a y axis the first is on top.
+      ticks: the only labelled values; () chooses them automatically.
       limits: lowest and highest value; `None` fits the data.
-      bare: nothing is written along it, as its numbers mean nothing.
+      bare: whether to omit all labels, because the numbers have no meaning.
     """
 
     label: str = ""
@@ -60,17 +60,17 @@ class Series:
 
     Attributes:
       x: [points].
-      y: [points], or [seeds, points] for the mean over seeds and its range.
-      name: in the legend and under the pointer; "" leaves it out of the legend.
+      y: [points], or [seeds, points] to draw the mean over seeds and the range.
+      name: name in the legend and under the pointer; "" omits it from the legend.
       color: "#rrggbb".
-      legend: in the legend of a still image; `None` uses `name`, or one entry for all
-        that are the paper's.
+      legend: entry in the legend of a still image; `None` uses `name`, or one entry for
+        all series of the paper.
       line: "steps" holds each value until the next x; "bars" rise from 0.
-      marker: of each point; "" draws none.
+      marker: marker of each point; "" draws none.
       filled: whether markers are filled.
-      labels: words beside the points, one each or none at all.
-      paper: drawn behind the others, in grey, as the paper's.
-      hidden: left out of still images; the page shows it when chosen in the legend.
+      labels: text beside each point; () for none.
+      paper: whether it shows the paper's values, drawn in grey behind the others.
+      hidden: whether still images omit it; the page shows it if chosen in the legend.
     """
 
     x: checks.Values
@@ -105,7 +105,7 @@ class Series:
 
     @property
     def mean(self) -> np.ndarray:
-        """[points], over the seeds."""
+        """Mean over seeds, [points]."""
         return np.atleast_2d(self.y).mean(0)
 
 
@@ -123,7 +123,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chart:
-    """Series on two axes; `legend`: a still image has it in this panel."""
+    """Series on two axes; `legend` draws the legend in this panel of a still image."""
 
     title: str
     x: Axis
@@ -141,19 +141,19 @@ class HeatMap:
     """A matrix as colours, the first row on top.
 
     Attributes:
-      title: above it.
+      title: title above the map.
       values: [rows, columns].
-      rows: their names.
-      columns: their names.
-      x: what the columns are.
-      y: what the rows are.
-      scale: "similarity" is in [0, 1], "signed" is white at 0, "size" takes the
-        absolute values.
-      limit: end of the colours of differences; `None` takes the largest.
-      label: of the colour bar; maps of one scale and label share one.
+      rows: names of the rows.
+      columns: names of the columns.
+      x: label of the columns.
+      y: label of the rows.
+      scale: "similarity" is in [0, 1], "signed" is white at 0, "size" uses absolute
+        values.
+      limit: difference at the end of the scale; `None` uses the largest.
+      label: label of the colour bar; maps with the same scale and label share one.
       floor: [rows, columns]; entries that do not exceed it get a dot.
-      square: whether the cells of a still image are; else they fill the panel.
-      still: `False` leaves the panel to the page.
+      square: whether cells of a still image are square; else they fill the panel.
+      still: `False` shows the panel on the page only.
     """
 
     title: str
@@ -184,15 +184,15 @@ class HeatMap:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LossSurface:
-    """Losses over a plane: contours in a still image, a surface to turn on the page.
+    """Losses over a plane: contours in a still image, a rotatable surface on the page.
 
     Attributes:
-      title: above it.
+      title: title above the panel.
       xs: [columns].
       ys: [rows].
       losses: `{"train": [rows, columns], "test": ...}`, in nats.
       series: lines and labelled points on the plane.
-      still: `False` leaves the panel to the page.
+      still: `False` shows the panel on the page only.
     """
 
     title: str
@@ -222,7 +222,7 @@ class LossSurface:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of words under a head; the page alone shows it."""
+    """Rows of text below a header; shown on the page only."""
 
     title: str
     head: Sequence[str]

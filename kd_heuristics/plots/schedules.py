@@ -1,4 +1,4 @@
-"""One picture of every schedule: what each looks like, and the call that makes it."""
+"""Gallery of schedules: a picture of each with the call that makes it."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from kd_heuristics.runtime import files
 
 _STEPS = 150
 
-# Evaluated as they stand, so that a title cannot differ from what is drawn.
+# Each title is evaluated to draw its panel, so the two cannot differ.
 GALLERY = (
     "sgdr(0.1, period=10)",
     "sgdr(0.1, period=10, inclusive=True)",

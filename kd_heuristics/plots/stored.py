@@ -1,4 +1,4 @@
-"""Figures as files: `figures/NAME.json` of a run folder."""
+"""Figures as files, `figures/NAME.json` in a run folder."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from kd_heuristics.runtime import files
 
 
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
-    """Writes `folder/figures/NAME.json`: every number exactly, NaN as null."""
+    """Writes `folder/figures/NAME.json`, with exact numbers and NaN as null."""
     text = json.dumps(to_json(figure), allow_nan=False, ensure_ascii=False)
     target = files.path(folder) / "figures"
     files.make_folder(target)
@@ -25,7 +25,7 @@ def load(path: Any) -> Figure:
     """Reads a figure's file.
 
     Raises:
-      FigureError: it is damaged, or no figure's; the message says where.
+      FigureError: the file is damaged or holds no figure; the message says where.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ def load(path: Any) -> Figure:
 
 
 def _made(hint: Any, value: Any, where: str) -> Any:
-    """A value of the type `hint` from JSON; `where` names it in an error."""
+    """Converts JSON to a value of the type `hint`; `where` names it in errors."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _one_of(inside, value, where)
@@ -49,8 +49,8 @@ def _made(hint: Any, value: Any, where: str) -> Any:
     if origin is Mapping and isinstance(value, dict):
         return {key: _made(inside[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is Any and isinstance(value, list):
-        return value  # the dataclass that has it makes the array, or says why not
-    # Below 1e300 is neither infinite nor NaN.
+        return value  # its dataclass makes the array, or raises
+    # A number below 1e300 is neither infinite nor NaN.
     if hint is float and type(value) in (int, float) and abs(value) < 1e300:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
@@ -59,7 +59,7 @@ def _made(hint: Any, value: Any, where: str) -> Any:
 
 
 def _one_of(hints: Any, value: Any, where: str) -> Any:
-    """Of panels the one of the value's kind; else `None` or the widest other type."""
+    """Converts to the panel of the value's kind, else `None` or the widest type."""
     if types.NoneType in hints and value is None:
         return None
     if not all(map(dataclasses.is_dataclass, hints)):

@@ -1,4 +1,4 @@
-"""How every figure of ours looks and is saved."""
+"""Appearance and saving of all figures."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from kd_heuristics.runtime import files
 
-# Okabe and Ito's palette: told apart in print and by colour-blind readers.
+# Okabe and Ito's palette, distinguishable in print and by colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-DARK = "#555555"  # on a light and on a dark ground
+DARK = "#555555"  # legible on light and dark backgrounds
 GREY = "#8a8a8a"
 PAPER = {"color": GREY, "lw": 1.0, "zorder": 0}
 
@@ -30,18 +30,18 @@ _SETTINGS = {
 
 
 def context():
-    """The settings, as a context: make, draw and save a figure within it."""
+    """Context with the settings; make, draw and save figures inside."""
     return mpl.rc_context(_SETTINGS)
 
 
 def panels(rows: int, columns: int, width: float = 9.0, height: float = 3.2):
-    """`(figure, axes [rows, columns])`; height is a row's, in inches."""
+    """Makes `(figure, axes [rows, columns])`; `height` is that of a row, in inches."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
-    """Writes `folder/figures/name.png` and `.pdf`, whole or not at all, undated."""
+    """Writes `folder/figures/name.png` and `.pdf` atomically, without a date."""
     target = files.path(folder) / "figures"
     files.make_folder(target)
     for ending, date in (("png", "Software"), ("pdf", "CreationDate")):
@@ -50,7 +50,7 @@ def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
 
 
 def band(axes: Axes, x, values, **options) -> None:
-    """The mean over seeds of `values` [seeds, points], and their range shaded."""
+    """Draws the mean over seeds of `values` [seeds, points], with the range shaded."""
     values = np.atleast_2d(values)
     (line,) = axes.plot(x, values.mean(0), **options)
     if len(values) > 1 and np.isfinite(values).any():
@@ -60,9 +60,9 @@ def band(axes: Axes, x, values, **options) -> None:
 
 
 def log_scale(axes: Axes, which: Literal["x", "y"] = "y") -> None:
-    """A logarithmic axis with plain decimals at 1, 2, 3 and 5 of each decade.
+    """Makes an axis logarithmic, with plain decimals at 1, 2, 3 and 5 of each decade.
 
-    It stays linear where nothing positive was drawn, as of trainings that diverged.
+    It stays linear if nothing positive was drawn, as after a training diverged.
     """
     least = axes.dataLim.minposx if which == "x" else axes.dataLim.minposy
     if not np.isfinite(least):

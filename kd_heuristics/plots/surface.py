@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 
 
 def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
-    """Filled contours of log loss with their colour bar, or words if none is finite.
+    """Draws filled contours of log loss with a colour bar, or a note if none is finite.
 
     Args:
       ax: where to draw.

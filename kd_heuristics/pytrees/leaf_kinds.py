@@ -1,14 +1,13 @@
-"""What a leaf is to its layer: a kernel, a vector such as a bias, or something else.
+"""Role of a leaf in its layer: a kernel, a vector such as a bias, or something else.
 
-Told by the leaf's name, and in Equinox, where a kernel is called as a norm's scale is,
-by the layer that holds it:
+The leaf's name tells its role. In Equinox, where a kernel and a norm's scale have the
+same name, the layer that holds it does:
 
 * Flax, Linen and NNX, and plain trees: kernels are called "kernel", vectors "bias",
   "scale", "mean" or "var".
 * Equinox: kernels are the "weight" of `Linear`, `Conv` and `ConvTranspose`, the
-  "weight_ih" and "weight_hh" of cells, and a "weight" of two axes or more in a module
-  of one's own; vectors are all leaves of a norm, and those whose name starts with
-  "bias".
+  "weight_ih" and "weight_hh" of cells, and a "weight" with two axes or more in a custom
+  module; vectors are all leaves of a norm, and leaves whose name starts with "bias".
 """
 
 import sys
@@ -28,15 +27,16 @@ _NORMS = ("BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm")
 
 
 class LeafKind(NamedTuple):
-    """What a leaf is.
+    """Role of a leaf in its layer.
 
     Attributes:
-      keys: of the leaf, ("fc", "kernel").
-      shape: of the leaf.
+      keys: path of the leaf, ("fc", "kernel").
+      shape: shape of the leaf.
       kind: `KERNEL`, `VECTOR` or `OTHER`.
       outputs_first: whether outputs lie along the first axis, [out, in, ...], as in
         Equinox; else along the last ones.
-      rank: axes without those of a stack of layers; None where the layer does not say.
+      rank: number of axes without those of a stack of layers; `None` if the layer does
+        not tell.
     """
 
     keys: leaf_names.Keys
@@ -47,7 +47,7 @@ class LeafKind(NamedTuple):
 
 
 def leaf_kinds(tree: PyTree) -> list[LeafKind]:
-    """What each leaf is, in the order of `jax.tree.leaves`.
+    """Returns the role of each leaf, in the order of `jax.tree.leaves`.
 
     >>> [leaf.kind for leaf in leaf_kinds({"fc": {"bias": 0.0, "kernel": 1.0}})]
     ['vector', 'kernel']
@@ -57,7 +57,7 @@ def leaf_kinds(tree: PyTree) -> list[LeafKind]:
 
 
 def _leaf_kind(keys, shape, module, field) -> LeafKind:
-    """Returns what a leaf is to its layer, by its module or its name."""
+    """Returns the role of a leaf, by its module or its name."""
     if module is None:
         kind = _FLAX.get(keys[-1].split("/")[-1], OTHER) if keys else OTHER
         return LeafKind(keys, shape, kind)
@@ -78,8 +78,8 @@ def _leaf_kind(keys, shape, module, field) -> LeafKind:
 
 
 def _fields(tree) -> list[tuple[Any, str]]:
-    """The innermost Equinox module of each leaf, and the field it lies in."""
-    equinox = sys.modules.get("equinox")  # not imported: the tree holds none
+    """Returns the innermost Equinox module of each leaf, and its field there."""
+    equinox = sys.modules.get("equinox")  # if not imported, the tree has no modules
     if equinox is None:
         return [(None, "")] * len(jax.tree.leaves(tree))
     found = []

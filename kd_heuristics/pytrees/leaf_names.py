@@ -1,9 +1,9 @@
-"""Names of leaves, alike for every library: "fc/kernel".
+"""Names of leaves, in the same form for every library: "fc/kernel".
 
 Flax puts boxes around arrays: NNX a `Variable` (`VariableState` before 0.11), Linen an
-`AxisMetadata` such as `Partitioned`. JAX's paths then end with ".value", and they do
-not where Flax has taken the box away, as inside `nnx.Optimizer.update`. A path alone
-does not tell such a box from a field that the user called "value"; the tree does.
+`AxisMetadata` such as `Partitioned`. JAX's paths then end with ".value", unless Flax
+has removed the box, as inside `nnx.Optimizer.update`. A path alone does not distinguish
+a box from a field that the user called "value"; the tree does.
 """
 
 import collections
@@ -15,15 +15,15 @@ import jax
 PyTree = Any
 Keys = tuple[str, ...]
 
-# By name: a tree without Flax needs no import of it, and older versions have others.
+# By name, because trees without Flax need no import of it and its versions differ.
 _BOXES = {"Variable", "VariableState", "AxisMetadata"}
 
 
 def names(tree: PyTree) -> list[str]:
-    """The name of each leaf, in the order of `jax.tree.leaves`.
+    """Returns the name of each leaf, in the order of `jax.tree.leaves`.
 
-    Keys of dictionaries, attributes and indices, joined by "/"; "" for a tree that is
-    one leaf. Flax's boxes add nothing.
+    A name is dictionary keys, attributes and indices joined by "/", or "" for a tree
+    that is one leaf. Flax's boxes add nothing.
 
     >>> names({"fc": {"kernel": 1.0, "bias": [2.0, 3.0]}, "value": {"value": 4.0}})
     ['fc/bias/0', 'fc/bias/1', 'fc/kernel', 'value/value']
@@ -37,7 +37,7 @@ def names(tree: PyTree) -> list[str]:
 
 
 def keys(tree: PyTree) -> list[Keys]:
-    """As `names`, not joined.
+    """Returns names as in `names`, as tuples of keys.
 
     >>> keys({"layers": [{"kernel": 1.0}]})
     [('layers', '0', 'kernel')]
@@ -50,14 +50,14 @@ def keys(tree: PyTree) -> list[Keys]:
 
 
 def keys_of(path: tuple) -> Keys:
-    """A path of `jax.tree_util` as text, of a node that lies in no box."""
+    """Converts a path of `jax.tree_util` to strings; the node must lie in no box."""
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 def flat(tree: PyTree) -> dict[str, Any]:
-    """The leaves by name.
+    """Returns the leaves by name.
 
-    Raises: ValueError where two leaves have one name.
+    Raises: ValueError if two leaves have the same name.
 
     >>> flat({"fc": {"kernel": 1.0, "bias": 2.0}})
     {'fc/bias': 2.0, 'fc/kernel': 1.0}
@@ -72,7 +72,7 @@ def flat(tree: PyTree) -> dict[str, Any]:
 
 
 def tree_map(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """A tree of `function(name, leaf, ...)`, structured as the first.
+    """Maps `function(name, leaf, ...)` over trees with the structure of the first.
 
     >>> tree_map(lambda name, leaf: f"{name}={leaf}", {"fc": {"bias": 1, "kernel": 2}})
     {'fc': {'bias': 'fc/bias=1', 'kernel': 'fc/kernel=2'}}
@@ -84,7 +84,7 @@ def tree_map(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTre
 
 
 def is_box(node: Any) -> bool:
-    """Whether a node of a tree is one of Flax's boxes around an array."""
+    """Whether a node is one of Flax's boxes around an array."""
     return any(
         kind.__name__ in _BOXES and kind.__module__.startswith("flax.")
         for kind in type(node).__mro__
@@ -92,11 +92,11 @@ def is_box(node: Any) -> bool:
 
 
 def without_stored_boxes(names: Iterable[str]) -> list[str]:
-    """Names in a file, without the "value" that Flax's boxes leave there.
+    """Removes from names in a file the "value" that Flax's boxes leave there.
 
-    A file keeps a box as a dictionary {"value": array}, so a last "value" goes where
-    nothing lies beside it. A user's leaf of that name, alone in its dictionary, looks
-    the same: whoever knows the names to expect looks for those first.
+    A file stores a box as a dictionary {"value": array}, so a last "value" is removed
+    if it has no siblings. A user's leaf of that name, alone in its dictionary, looks
+    the same: if you know the names to expect, look for those first.
 
     >>> without_stored_boxes(["fc/kernel/value", "fc/bias/value", "norm/value/scale"])
     ['fc/kernel', 'fc/bias', 'norm/value/scale']
@@ -116,7 +116,7 @@ def without_stored_boxes(names: Iterable[str]) -> list[str]:
 
 
 def _inside(box) -> list[Keys]:
-    """The keys below a box, without the one that leads into it."""
+    """Returns the keys below a box, without the one that leads into it."""
     children = _flat(box, lambda node: node is not box)
     return [rest for _, child in children for rest in keys(child)]
 

@@ -25,7 +25,7 @@ _GONE = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Statement of a paper, as a number that a run can contradict.
+    """A paper's statement, as a number that a run can contradict.
 
     Attributes:
       key: name of the claim within its study. "barrier/sgdr/30-70" belongs to the
@@ -76,15 +76,15 @@ class Claim:
 
 
 def judge(claim: Claim, values: Any, *, level: float = 0.05) -> dict[str, Any]:
-    """Judges a claim by its statistic of each seed, at one look.
+    """Judges a claim by its statistic for each seed, at one look.
 
     Args:
-      claim: what is claimed.
-      values: [seeds], paired differences within a seed; 0 or 1 for "mostly". A seed
-        that is not finite counts as failed, and the claim is then inconclusive.
-      level: two-sided, of the interval.
+      claim: the claim.
+      values: [seeds], paired differences within a seed; 0 or 1 for "mostly". A
+        non-finite value marks a failed seed, and the claim is then inconclusive.
+      level: two-sided level of the interval.
 
-    Returns: the claim's fields and `values`; `failed`, the places of failed seeds;
+    Returns: the claim's fields and `values`; `failed`, the indices of failed seeds;
       `mean`, `interval` and `p` of the others (None if there are too few); `verdict`;
       `verdict_at_half` and `verdict_at_twice` the smallest effect; `seeds_needed` that
       would decide it at the same mean and spread; `level`; `look`, the number of seeds,
@@ -150,14 +150,14 @@ def judge_all(
     that decides it.
 
     Args:
-      claims: of the study.
+      claims: claims of the study.
       statistics: `{name: [seeds]}`.
       looks: ascending numbers of seeds, declared before the run. Later seeds are
-        reported and do not count.
-      level: two-sided, of all looks together.
+        reported but do not count.
+      level: two-sided level of all looks together.
 
-    Returns: for each claim what `judge` returns. `look` is the number of seeds it was
-      judged by; None, with an inconclusive verdict, if no look was reached.
+    Returns: for each claim, the result of `judge`. `look` is the number of seeds at
+      which it was judged; None, with an inconclusive verdict, if no look was reached.
 
     Raises:
       ValueError: two claims have the same key, a claim names an unknown statistic, or
@@ -186,7 +186,7 @@ def judge_all(
 
 
 def _order(claims, values, found, look: int, alpha: float):
-    """The undecided claims that reach a look, each with the level it is read at.
+    """Yields the undecided claims that reach a look, each with its level.
 
     The level is None for main claims after the first that stays undecided.
     """
@@ -213,7 +213,7 @@ def _order(claims, values, found, look: int, alpha: float):
 
 
 def _preview(claim: Claim, values: np.ndarray, level: float) -> dict[str, Any]:
-    """A claim before the first look: an estimate and no verdict."""
+    """Returns the estimate for a claim before the first look, without a verdict."""
     judged = judge(claim, values, level=level) | {"look": None}
     return judged | dict.fromkeys(
         ("verdict", "verdict_at_half", "verdict_at_twice"), "inconclusive"

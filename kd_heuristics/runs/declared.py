@@ -38,10 +38,10 @@ class TableError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the statistic of a claim stands in a table of runs.
+    """Columns and rows that give a claim's statistic in a table of runs.
 
     Attributes:
-      statistic: the column.
+      statistic: name of the column.
       minus: column to subtract; "" for none.
       arm: rows that count, by the arm column; "" for all.
       minus_arm: rows to subtract, of the same seed; "" for none.
@@ -55,11 +55,11 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """Claims of a file.
+    """Claims declared in a file.
 
     Attributes:
-      claims: in the order of the file.
-      sources: of each claim's statistic, by key.
+      claims: claims in the order of the file.
+      sources: source of each claim's statistic, by key.
       looks: declared numbers of seeds; None if the file declares none.
     """
 
@@ -72,8 +72,8 @@ def read_claims(path: files.AnyPath) -> Declared:
     """Reads a TOML file of claims.
 
     Raises:
-      TableError: the file is missing or no TOML, or a claim has an unknown or missing
-        field, or one of the wrong type; the message names the claim.
+      TableError: the file is missing or not TOML, or a claim has an unknown field,
+        lacks one, or has one of the wrong type; the message names the claim.
     """
     try:
         found = tomllib.loads(files.path(path).read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def read_claims(path: files.AnyPath) -> Declared:
 
 
 def _claim(key: str, fields: Any) -> Claim:
-    """A claim from its fields in the file."""
+    """Makes a claim from its fields in the file."""
     if not isinstance(fields, dict):
         raise ValueError(f"must be a table of fields, got {fields!r}")
     for name, value in fields.items():
@@ -115,7 +115,7 @@ def _claim(key: str, fields: Any) -> Claim:
 
 
 def read_table(path: files.AnyPath) -> list[dict[str, str]]:
-    """Reads a CSV file with a header: a row for each run, also Weights & Biases'.
+    """Reads a CSV file with a header and a row per run, as Weights & Biases exports.
 
     Raises:
       TableError: the file is missing, empty, or has a row of another length.
@@ -142,18 +142,18 @@ def statistics(
     seed: str = "seed",
     arm: str = "arm",
 ) -> dict[str, list[float]]:
-    """The statistic of each claim for each seed, in the order of the seeds.
+    """Computes the statistic of each claim for each seed, in the order of the seeds.
 
     Args:
       declared: the claims.
-      rows: of a table, see `read_table`.
+      rows: rows of a table, see `read_table`.
       seed: name of the column of seeds.
       arm: name of the column of arms.
 
-    Returns: `{key: [seeds]}`; NaN where a seed has no number, as a failed run.
+    Returns: `{key: [seeds]}`; NaN if a seed has no number, as after a failed run.
 
     Raises:
-      TableError: a column, an arm or a seed is missing, a cell is no number, or two
+      TableError: a column, an arm or a seed is missing, a cell is not a number, or two
         rows have the same seed and arm.
     """
     _column(rows, seed)
@@ -169,7 +169,7 @@ def statistics(
 
 
 def _values(source, rows, seeds, seed, arm) -> list[float]:
-    """The statistic of one claim, for each seed."""
+    """Computes the statistic of one claim for each seed."""
 
     def by_seed(column, which):
         _column(rows, column)
@@ -197,7 +197,7 @@ def _values(source, rows, seeds, seed, arm) -> list[float]:
             values = {number: values[number] - less[number] for number in values}
     except TableError:
         raise
-    except ValueError as error:  # of `nearest`
+    except ValueError as error:  # from `nearest`
         raise TableError(str(error)) from None
     missing = [number for number in seeds if number not in values]
     if missing and not source.arm:
@@ -206,7 +206,7 @@ def _values(source, rows, seeds, seed, arm) -> list[float]:
 
 
 def _paired(values: Mapping[int, float], less: Mapping[int, float]) -> None:
-    """Raises TableError if a seed has one of the two numbers only."""
+    """Raises TableError if a seed has only one of the two numbers."""
     alone = sorted({*values} ^ {*less})
     if alone:
         raise TableError(
@@ -231,7 +231,7 @@ def _seed(text: str) -> int:
 
 
 def _number(text: str, column: str, seed: int) -> float:
-    """A cell as a number; NaN if it is empty."""
+    """Converts a cell to a number; NaN if it is empty."""
     if text.strip() == "":
         return math.nan
     try:
@@ -243,7 +243,7 @@ def _number(text: str, column: str, seed: int) -> float:
 
 
 def read_results(path: files.AnyPath) -> tuple[tuple[Claim, ...], dict[str, list]]:
-    """Claims and values of a `results.json` of a run folder.
+    """Reads claims and values from the `results.json` of a run folder.
 
     Returns: the claims, and `{statistic: [seeds]}`, later seeds included.
 

@@ -1,4 +1,4 @@
-"""What a run is, as JSON, and how two descriptions differ."""
+"""Descriptions of runs as JSON, and differences between two of them."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses, tuples, NumPy numbers and arrays as JSON; non-finite as null.
+    """Converts dataclasses, tuples, NumPy numbers and arrays; non-finite becomes null.
 
     >>> to_json({"a": (1, np.float32(0.5)), "b": float("nan")})
     {'a': [1, 0.5], 'b': None}
@@ -31,9 +31,9 @@ def to_json(value: Any) -> Any:
 
 
 def identity(described: Any) -> Any:
-    """What of a run's description decides its numbers and verdicts.
+    """Returns the part of a description that determines numbers and verdicts.
 
-    Of a claim its rule: not its words, nor the paper's number.
+    From a claim it keeps the rule, not the words or the paper's number.
 
     >>> claim = {"statement": "It rises.", "statistic": "rise", "margin": 0.1}
     >>> identity({"study": "s", "question": "Does it?", "claims": [claim]})
@@ -57,7 +57,7 @@ _OF_CLAIMS = ("key", "statistic", "statement", "unit", "paper")
 
 
 def keep_free(old: Any, new: dict[str, Any], free: Sequence[str]) -> dict[str, Any]:
-    """A new description with the free fields of the old one."""
+    """Returns a new description with the free fields of the old one."""
     kept = {**new}
     for part in ("config", "deviations"):
         if isinstance(kept.get(part), dict):
@@ -67,7 +67,7 @@ def keep_free(old: Any, new: dict[str, Any], free: Sequence[str]) -> dict[str, A
 
 
 def extends(found: Sequence[tuple[str, Any, Any]], extendable: Collection[str]) -> bool:
-    """Whether all that differs is larger fields."""
+    """Whether all differences are extendable fields that became larger."""
     return all(
         key.removeprefix("config.") in extendable
         and isinstance(old, int)
@@ -78,13 +78,13 @@ def extends(found: Sequence[tuple[str, Any, Any]], extendable: Collection[str]) 
 
 
 def is_free(key: str, free: Sequence[str]) -> bool:
-    """Whether a difference is of a field that may differ."""
+    """Whether a difference is in a field that may differ."""
     part, _, field = key.partition(".")
     return part == "config" and field.partition(".")[0] in free
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two descriptions differ: (path, old, new).
+    """Yields (path, old, new) for each difference of two descriptions.
 
     >>> [*differences({"config": {"a": 1, "b": 2}}, {"config": {"a": 1, "b": 3}})]
     [('config.b', 2, 3)]

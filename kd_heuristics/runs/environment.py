@@ -1,4 +1,4 @@
-"""What a process runs on: versions, devices, commit, command."""
+"""Environment of a process: versions, devices, commit, command."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoin
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices, git commit, command and start of this process."""
+    """Returns versions, devices, git commit, command and start of this process."""
     devices = jax.devices()
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
@@ -37,7 +37,7 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this file lies in, None outside of one."""
+    """Returns the commit of this file's checkout, or None outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         result = subprocess.run(

@@ -1,4 +1,4 @@
-"""What happens to stored results that other code made than the present one."""
+"""Treatment of stored results that other code made."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,14 +15,14 @@ class CodeChangedError(RunError):
 
 
 class OtherCode:
-    """The rule for results of other code, and what was used of them.
+    """The rule for results of other code, and a record of those used.
 
     Args:
-      rule: "refuse" raises CodeChangedError, "recompute" makes them anew, "accept" uses
+      rule: "refuse" raises CodeChangedError, "recompute" recomputes them, "accept" uses
         them as they are.
 
     Attributes:
-      accepted: the modules that differ of each result that was used.
+      accepted: modules that differ, for each result that was used.
     """
 
     def __init__(self, rule: OnOtherCode):
@@ -32,12 +32,12 @@ class OtherCode:
     def use(
         self, what: str, made_by: Sequence[Mapping[str, str]], now: Mapping[str, str]
     ) -> bool:
-        """Whether to use a stored result; False to make it anew.
+        """Whether to use a stored result; False to recompute it.
 
         Args:
           what: the result, for messages: "the stage runs/demo/sgdr/stages/a.npz".
-          made_by: the code that made it, one after the other (`code_identity.modules`);
-            {} where it was not recorded.
+          made_by: the codes that made it, in order (`code_identity.modules`); {} for
+            one that was not recorded.
           now: the present code.
 
         Raises:
@@ -52,9 +52,9 @@ class OtherCode:
         if self.rule == "refuse":
             raise CodeChangedError(
                 f"other code than the present made {what}. The modules that differ: "
-                f"{', '.join(changed)}. Add --recompute to compute anew what other "
-                "code made, or --accept-code to go on with it, which the report will "
-                "say, or choose another folder with --workdir"
+                f"{', '.join(changed)}. Add --recompute to recompute what other code "
+                "made, or --accept-code to use it (the report will note this), or "
+                "choose another folder with --workdir"
             )
         self.accepted[what] = changed
         return True

@@ -1,12 +1,12 @@
-"""Where a run folder lies: whether it can be written, and which format it has."""
+"""Checks that a run folder can be written and has this version's format."""
 
 from typing import Any
 
 from kd_heuristics.runtime import files
 
-FORMAT = 2  # a change of what a run folder's files hold takes the next number
+FORMAT = 2  # incremented when the contents of a run folder's files change
 PROBE = ".writable"
-_STORE = 'see to pip install "kd_heuristics[gcs]", credentials and permissions'
+_STORE = 'check pip install "kd_heuristics[gcs]", credentials and permissions'
 
 
 class RunError(Exception):

@@ -1,4 +1,4 @@
-"""Rules by which a claim is judged, and the numbers they are read from.
+"""Rules by which claims are judged, and the statistics that they use.
 
 | kind | reproduced | contradicted | no effect that counts |
 |---|---|---|---|
@@ -31,12 +31,12 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 def verdict(
     kind: str, smallest_effect: float, mean: float, low: float, high: float
 ) -> Verdict:
-    """The verdict on an interval, by the table of this module.
+    """Returns the verdict on an interval, by the table of this module.
 
     Args:
-      kind: of the claim.
+      kind: kind of the claim.
       smallest_effect: smallest effect that counts, positive.
-      mean: over seeds; the share of seeds for "mostly".
+      mean: mean over seeds; the share of seeds for "mostly".
       low: lower end of the interval.
       high: upper end of the interval.
 
@@ -82,10 +82,10 @@ def check_effect(smallest_effect: float) -> None:
 def interval(
     kind: str, smallest_effect: float, values: Any, level: float = 0.05
 ) -> list[float] | None:
-    """The two-sided interval of the mean over seeds; None below two seeds.
+    """Returns the two-sided interval of the mean over seeds; None below two seeds.
 
     Args:
-      kind: of the claim.
+      kind: kind of the claim.
       smallest_effect: a quarter of it stands for the standard deviation if all values
         are equal.
       values: [seeds], finite; 0 or 1 for "mostly".
@@ -113,10 +113,10 @@ def interval(
 
 
 def p_value(kind: str, smallest_effect: float, values: Any) -> float:
-    """The smallest level at which the table decides a claim; 1 if at none.
+    """Returns the smallest level at which the table decides a claim; 1 if none does.
 
     Args:
-      kind: of the claim.
+      kind: kind of the claim.
       smallest_effect: smallest effect that counts.
       values: [seeds], finite.
     """
@@ -160,14 +160,14 @@ def _deviation(values: np.ndarray, smallest_effect: float) -> float:
 def seeds_needed(
     kind: str, smallest_effect: float, values: Any, level: float, most: int = 1000
 ) -> int | None:
-    """Seeds that would decide a claim if mean and spread stayed as they are.
+    """Number of seeds that would decide a claim if mean and spread stayed the same.
 
     Args:
-      kind: of the claim.
+      kind: kind of the claim.
       smallest_effect: smallest effect that counts.
       values: [seeds], finite, at least two.
-      level: at which it is read.
-      most: the largest number to try.
+      level: level at which it is judged.
+      most: largest number to try.
 
     Returns: the smallest number from 2 on; None if no number up to `most` decides it.
     """
@@ -191,17 +191,17 @@ def seeds_needed(
 
 
 def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
-    """Two-sided levels of declared looks at growing numbers of seeds.
+    """Returns two-sided levels for declared looks at growing numbers of seeds.
 
     O'Brien and Fleming's boundaries (1979): the standardised mean at look k must pass
     c * sqrt(n_K / n_k), with c such that the chance of passing any of them is `level`.
 
     Args:
       looks: ascending numbers of seeds.
-      level: of all looks together.
+      level: level of all looks together.
 
     Raises:
-      ValueError: a look is below 2, or they do not ascend.
+      ValueError: a look is below 2, or the looks do not ascend.
 
     >>> [round(found, 4) for found in look_levels([4, 8, 12])]
     [0.0005, 0.0141, 0.0451]
@@ -225,7 +225,7 @@ def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
 
 
 def _chance_of_passing(c: float, shares: np.ndarray) -> float:
-    """The chance that a Brownian motion B has |B(t)| >= c at one of the times t."""
+    """Chance that a Brownian motion B has |B(t)| >= c at one of the times t."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     nodes, weights = c * nodes, c * weights
     inside = stats.norm.pdf(nodes, scale=math.sqrt(shares[0]))

@@ -1,1 +1,1 @@
-"""The machine's affairs: processes, devices, files, compilation, argument checks."""
+"""Processes, devices, files, compilation and argument checks."""

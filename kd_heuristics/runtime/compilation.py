@@ -1,7 +1,7 @@
-"""How many programs were compiled meanwhile, and how long that took.
+"""Count of compiled programs and the time their compilation took.
 
-XLA compiles on a first call only, but a shape, type or device that changes makes a call
-a first one again: minutes a program on an accelerator. Each study prints the count.
+XLA compiles a function at its first call, and again when a shape, type or device
+changes: minutes per program on an accelerator. Each study prints the count.
 """
 
 import collections
@@ -21,13 +21,13 @@ _HIT = "/jax/compilation_cache/cache_hits"
 
 @dataclasses.dataclass
 class Count:
-    """Programs that XLA was asked for.
+    """Programs requested from XLA.
 
     Attributes:
-      programs: all of them, also the small ones that single operations are.
-      from_cache: those that the persistent cache had (see `compile_cache`).
-      seconds: for all of them together.
-      networks: `{function: programs}` of those that `compiled.jit` jitted.
+      programs: number of all programs, including those of single operations.
+      from_cache: number read from the persistent cache (see `compile_cache`).
+      seconds: total compilation time.
+      networks: `{function: programs}` for functions jitted by `compiled.jit`.
     """
 
     programs: int = 0
@@ -44,13 +44,13 @@ class Count:
         )
 
     def entry(self) -> dict[str, Any]:
-        """For environment.json."""
+        """Returns the counts as stored in environment.json."""
         return dataclasses.asdict(self) | {"seconds": round(self.seconds, 1)}
 
 
 @contextlib.contextmanager
 def counted() -> Iterator[Count]:
-    """Counts the programs of this process; complete where the block ends.
+    """Counts the programs that this process compiles; complete when the block ends.
 
     >>> with counted() as count:
     ...     _ = jax.jit(lambda x: 3 * x)(2.0)
@@ -73,7 +73,7 @@ def counted() -> Iterator[Count]:
 
 @functools.cache
 def _events() -> list[tuple[str | None, float]]:
-    """What was compiled since the first call: names and seconds; hits have no name."""
+    """Names and seconds of compilations since the first call; hits have no name."""
     events: list[tuple[str | None, float]] = []  # jax's threads only append
 
     def on_duration(event: str, duration_secs: float, **details: Any) -> None:

@@ -1,11 +1,11 @@
-"""Compiled programs that outlive the process: the user's folder for them.
+"""Persistent cache of compiled programs, in a folder of the user.
 
     KD_HEURISTICS_COMPILE_CACHE=on | off | a folder
 
-Unset, the cache is on for GPU and TPU and off on CPU, where XLA's programs fit the
-instruction set of the host that compiled them. Hence a folder for each jaxlib and each
-host. JAX_COMPILATION_CACHE_DIR, jax's own variable, goes before ours: the folder is
-then that one as it stands. Who may write there can make us run their code.
+If unset, the cache is on for GPU and TPU and off on CPU, where XLA's programs use the
+instruction set of the host that compiled them. Each jaxlib and each host therefore has
+its own subfolder. jax's own variable JAX_COMPILATION_CACHE_DIR takes precedence and
+names the folder itself. Anyone who can write there can make us run their code.
 """
 
 import hashlib
@@ -27,10 +27,11 @@ _CPU = Path("/proc/cpuinfo")
 
 
 def use() -> Path | None:
-    """Switches the cache on where it is wanted; its folder, None where it is off.
+    """Enables the cache if wanted; returns its folder, or None if it is off.
 
-    For programs' entry points: it asks jax for its backend, so `jax.distributed` must
-    have been started. A folder that cannot be written is said on stderr, no failure.
+    For entry points of programs. It queries jax's backend, so `jax.distributed` must
+    have been started. If the folder cannot be written, it warns on stderr and goes on
+    without a cache.
     """
     if os.environ.get(_JAX):
         return Path(os.environ[_JAX])
@@ -54,7 +55,7 @@ def use() -> Path | None:
 
 
 def wanted(environment: Mapping[str, str], backend: str) -> Path | None:
-    """The folder that holds the caches of all hosts; None: no cache.
+    """Returns the folder that holds the caches of all hosts, or None for no cache.
 
     >>> wanted({"XDG_CACHE_HOME": "/home/a/.cache"}, "gpu").as_posix()
     '/home/a/.cache/kd_heuristics/compiled'
@@ -72,7 +73,7 @@ def wanted(environment: Mapping[str, str], backend: str) -> Path | None:
 
 
 def host() -> str:
-    """A name for this host and its processor: "node7-1f3a5c77"."""
+    """Returns a name for this host and its processor: "node7-1f3a5c77"."""
     lines = _CPU.read_text().splitlines() if _CPU.exists() else []
     what = {line for line in lines if line.startswith(("model name", "flags"))}
     words = "\n".join([platform.machine(), *sorted(what)])

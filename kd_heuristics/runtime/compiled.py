@@ -1,4 +1,4 @@
-"""What every compiled call of ours shares."""
+"""`jax.jit` with compiler options for CPU, and functions as arguments of programs."""
 
 import dataclasses
 import functools
@@ -8,19 +8,18 @@ from typing import Any
 
 import jax
 
-# XLA's YNNPACK kernels are slower than Eigen's for convolutions: kept to products.
+# XLA's YNNPACK convolutions are slower than Eigen's, so only products use YNNPACK.
 _NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
-names: set[str] = set()  # of the functions that `jit` was given, if they have any
+names: set[str] = set()  # names of the functions given to `jit`, except lambdas
 
 
 def as_partial(function: Callable) -> jax.tree_util.Partial:
     """The function as a pytree, so that a compiled call can take it as an argument.
 
-    The program is compiled once for functions that compare equal, methods of equal
-    objects that can be hashed among them; the arrays bound in a
-    `jax.tree_util.Partial`, and those of a pytree whose method it is, are arguments, so
-    other values reuse the program.
+    Functions that compare equal share one compiled program; so do methods of equal,
+    hashable objects. Arrays bound in a `jax.tree_util.Partial`, or held by a pytree
+    whose method is given, become arguments, so other values reuse the program.
 
     >>> scaled = as_partial(jax.tree_util.Partial(lambda a, x: a * x, 3.0))
     >>> jax.tree.leaves(scaled)
@@ -43,7 +42,7 @@ def as_partial(function: Callable) -> jax.tree_util.Partial:
 
 @dataclasses.dataclass(frozen=True)
 class _Method:
-    """A bound method that equals that of an equal object, as Python's own does not."""
+    """Bound method that compares by its object's value; Python's compares identity."""
 
     function: Callable
     owner: Any
@@ -61,11 +60,11 @@ def _can_be_hashed(value) -> bool:
 
 
 def once(function: Callable, effort: int = 0) -> "Program":
-    """The function jitted for a single call: quick to compile, on CPU, not to run.
+    """Jits a function for one-off calls: compiles fast but runs slowly on CPU.
 
-    XLA's optimisation of a program that draws a network's parameters takes 6 s on CPU
-    where the unoptimised program takes 0.8 s to compile and milliseconds to run. With
-    `effort` 1, for some calls: weighted sums of networks compile as fast as with 0 and
+    A program that draws a network's parameters takes 6 s to compile on CPU with XLA's
+    optimisation; without, it takes 0.8 s to compile and milliseconds to run. Use
+    `effort` 1 for a few calls: weighted sums of networks compile as fast as with 0 and
     run 6 times faster.
     """
     options = {"xla_backend_optimization_level": effort}
@@ -73,31 +72,31 @@ def once(function: Callable, effort: int = 0) -> "Program":
 
 
 def jit(function: Callable, **settings: Any) -> "Program":
-    """`jax.jit` for programs that run networks: on CPU, with faster convolutions.
+    """`jax.jit` for programs that run networks, with faster convolutions on CPU.
 
-    The choice is XLA's experimental option, taken where this XLA knows it. Training
-    steps and forward passes of VGG at a quarter of the width then take 0.76 to 0.80 of
-    the time (jax 0.10.2, 2 cores). `compilation.counted` counts these programs by name,
-    where the function has one.
+    It sets an experimental option of XLA if this version has it. Training steps and
+    forward passes of a quarter-width VGG then take 0.76 to 0.80 of the time (jax
+    0.10.2, 2 cores). `compilation.counted` counts these programs by function name,
+    except lambdas.
 
     Args:
-      function: as of `jax.jit`.
-      **settings: as of `jax.jit`.
+      function: see `jax.jit`.
+      **settings: options of `jax.jit`.
 
     >>> jit(lambda x, sign: sign * x, static_argnames="sign")(2.0, sign=-1)
     Array(-2., dtype=float32, weak_type=True)
     """
     name = getattr(function, "__name__", "<lambda>")
-    if name != "<lambda>":  # programs of no network are called so, too
+    if name != "<lambda>":  # other programs have this name too
         names.add(name)
     return Program(function, _NETWORKS, known=_knows_the_option, **settings)
 
 
 class Program:
-    """A jitted function that compiles with options of its own on CPU.
+    """Jitted function that compiles with its own options on CPU.
 
-    It is called as the function is; `lower`, `trace` and `eval_shape` are those of
-    `jax.jit`, for the program that the same call would run.
+    Call it like the function. `lower`, `trace` and `eval_shape` work as in `jax.jit`,
+    on the program that the same call would run.
     """
 
     def __init__(self, function, options, known, **settings):
@@ -107,19 +106,19 @@ class Program:
         self._tuned = jax.jit(function, **settings, compiler_options=options)
 
     def __call__(self, *arguments, **named):
-        """Runs the program, compiled on a first call."""
+        """Runs the program, compiling it at the first call."""
         return self._program(arguments, named)(*arguments, **named)
 
     def lower(self, *arguments, **named):
-        """As of `jax.jit`: `lower(...).compile()` compiles without a run."""
+        """As in `jax.jit`: `lower(...).compile()` compiles without running."""
         return self._program(arguments, named).lower(*arguments, **named)
 
     def trace(self, *arguments, **named):
-        """As of `jax.jit`."""
+        """As in `jax.jit`."""
         return self._program(arguments, named).trace(*arguments, **named)
 
     def eval_shape(self, *arguments, **named):
-        """As of `jax.jit`."""
+        """As in `jax.jit`."""
         return self._program(arguments, named).eval_shape(*arguments, **named)
 
     def _program(self, arguments, named) -> Any:
@@ -128,9 +127,9 @@ class Program:
 
 
 def _on_cpu(arguments) -> bool:
-    """Whether a call compiles for CPU, and a program of its own.
+    """Whether a call compiles a program of its own, for CPU.
 
-    Options are for a whole program: inside another one jax refuses them.
+    Compiler options apply to whole programs; jax rejects them inside another program.
     """
     return jax.default_backend() == "cpu" and not traced(arguments)
 
@@ -138,8 +137,8 @@ def _on_cpu(arguments) -> bool:
 def traced(arguments: Any) -> bool:
     """Whether a call with these arguments, any pytree, becomes part of a program.
 
-    It does where one of them is traced, and where the call itself is: in a function
-    that jax traces, known values, too, give what is not known yet.
+    It does if an argument is traced, or if the call is made while jax traces: there,
+    operations on known values are traced as well.
 
     >>> jax.jit(lambda: traced(1.0))(), traced(1.0)
     (Array(True, dtype=bool), False)
@@ -147,7 +146,7 @@ def traced(arguments: Any) -> bool:
     leaves = jax.tree.leaves(arguments)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return True
-    # No public function of jax tells; a call of this size takes 4 microseconds.
+    # jax has no public function for this; the call takes 4 microseconds.
     return isinstance(_nothing(), jax.core.Tracer)
 
 

@@ -1,12 +1,12 @@
-"""Eigenvectors and singular vectors whose batches cannot hang a CPU.
+"""Eigenvectors and singular vectors of batches, without XLA's deadlock on CPU.
 
 On CPU, jaxlib hands a batch of decompositions to XLA's thread pool and waits for it
 (`ParallelBatchMap` in its LAPACK kernels). XLA runs independent operations of a program
-on that same pool: as many batches at once as there are threads, and every thread waits
-for work that none is left to do. Seen with jaxlib 0.10.2 on 2 cores for two batched
-`eigh` in one program, of similarities and of Shampoo. A single matrix never waits, and
-gains nothing from a batch; so a batch on CPU is a sequential map here. (`FftThunk`
-waits in the same way: `similarity.views` does without it.)
+on the same pool. If as many batches run at once as there are threads, every thread
+waits and none is left to work. Seen with jaxlib 0.10.2 on 2 cores for two batched
+`eigh` in one program, in similarities and in Shampoo. A single matrix never waits, and
+batching does not speed it up, so here a batch on CPU is a sequential map. (`FftThunk`
+has the same deadlock; `similarity.views` avoids it.)
 """
 
 import functools
@@ -20,11 +20,11 @@ from jaxtyping import Array, Float, Inexact
 
 
 def now(function: Callable, *arguments: Any) -> Any:
-    """The function's value, waited for; on CPU with LAPACK kept to one thread.
+    """Calls a function and waits for its value; LAPACK has one thread on CPU.
 
-    The threads of SciPy's LAPACK, which jaxlib calls, spin against XLA's: with two of
-    each on 2 cores, a map of 512-unit layers took 1.4 times as long. The limit is the
-    process's, for the time of the call.
+    The threads of SciPy's LAPACK, which jaxlib calls, compete with XLA's: with two of
+    each on 2 cores, a map of 512-unit layers took 1.4 times as long. The limit applies
+    to the whole process during the call.
     """
     if jax.default_backend() != "cpu":
         return function(*arguments)
@@ -34,13 +34,14 @@ def now(function: Callable, *arguments: Any) -> Any:
 
 @functools.cache
 def _blas() -> threadpoolctl.ThreadpoolController:
+    """Returns the controller of the threads of SciPy's LAPACK."""
     import scipy.linalg  # noqa: F401 - only libraries that are loaded are found
 
     return threadpoolctl.ThreadpoolController()
 
 
 def _one_by_one_on_cpu(function):
-    """`function` of one matrix; batched by vmap, on CPU one matrix after another."""
+    """Makes vmap map `function` over matrices one by one on CPU, batched elsewhere."""
 
     @jax.custom_batching.custom_vmap
     def single(matrix):

@@ -1,10 +1,10 @@
-"""An error of another library in one line of a message of ours."""
+"""Errors of other libraries in one line, for our messages."""
 
 import re
 
 
 def first_line(error: Exception) -> str:
-    """Returns an error's type and the first line of its words, without addresses.
+    """Returns an error's type and the first line of its message, without addresses.
 
     >>> first_line(OSError("cannot identify image file <_io.BytesIO object at 0x7f3>"))
     'OSError: cannot identify image file'

@@ -1,8 +1,8 @@
-"""Files written whole or not at all: under another name beside their place, renamed.
+"""Atomic writes: temporary sibling file, then rename.
 
-A path with "://" ("gs://bucket/run") is of an object store, which etils.epath reads and
-writes. A store has no rename, no append and no folders, and each write of an object is
-whole by itself: there a file is made on this machine and sent in one piece.
+A path with "://" ("gs://bucket/run") lies on an object store, which etils.epath reads
+and writes. A store has no rename, append or folders, but each write of an object is
+atomic: a file for a store is made on this machine and uploaded in one piece.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ import numpy as np
 from etils import epath
 
 AnyPath = str | os.PathLike[str]
-PREFIX = ".partial-"  # of the name while it is written; the ending stays
+PREFIX = ".partial-"  # of the temporary name, which keeps the file's suffix
 
 
 def is_store(path: AnyPath) -> bool:
-    """Whether a path is of an object store.
+    """Whether a path lies on an object store.
 
     >>> is_store("gs://bucket/run"), is_store(Path("/tmp/run"))
     (True, False)
@@ -29,9 +29,9 @@ def is_store(path: AnyPath) -> bool:
 
 
 def path(name: AnyPath) -> Any:
-    """The path of a name: pathlib's, or epath's where it is of an object store.
+    """Returns a `pathlib.Path`, or an `epath.Path` if it lies on an object store.
 
-    A leading "~" or "~user" is that home, as in a shell.
+    Expands a leading "~" or "~user", as a shell does.
 
     >>> path("~/run") == Path.home() / "run", path("gs://bucket/~").name
     (True, '~')
@@ -40,24 +40,24 @@ def path(name: AnyPath) -> Any:
 
 
 def local(name: AnyPath) -> Path:
-    """The path of a name on this machine; "~" as in `path`."""
+    """Returns a path on this machine; expands "~" as `path` does."""
     return Path(os.path.expanduser(os.fspath(name)))
 
 
 class WriteError(Exception):
-    """A file could not be written; the message says what helps."""
+    """Error that a file could not be written; the message has the remedy."""
 
 
 @contextlib.contextmanager
 def whole(path: AnyPath) -> Iterator[Path]:
-    """Yields the path to write to, and renames that to `path` at the end.
+    """Yields a temporary path to write to, and renames it to `path` at the end.
 
-    For an object store it is in a temporary folder of this machine, and what is written
-    there is sent at the end.
+    For an object store, the path lies in a temporary folder of this machine, and the
+    file is uploaded at the end. If anything is raised inside, the old file at `path`
+    stays.
 
     Raises:
-      WriteError: the disk is full, or the folder cannot be written. What was at `path`
-        stays, here and where anything else is raised inside.
+      WriteError: the disk is full, or the folder cannot be written.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -84,19 +84,20 @@ def whole(path: AnyPath) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _sent(target) -> Iterator[Path]:
+    """Yields a local temporary path, and uploads it to a store at the end."""
     with tempfile.TemporaryDirectory() as folder, writing(target):
         partial = Path(folder) / (PREFIX + target.name)
         yield partial
         try:
             target.write_bytes(partial.read_bytes())
-        except Exception as error:  # each client of a store has its own
+        except Exception as error:  # each store's client raises its own types
             raise OSError(str(error)) from error
 
 
 def make_folder(path: Any) -> None:
-    """Makes a folder, and those that it lies in, where they are missing.
+    """Creates a folder and its missing parents.
 
-    Raises: WriteError where it cannot be made.
+    Raises: WriteError if it cannot be created.
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -104,21 +105,21 @@ def make_folder(path: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: AnyPath) -> Iterator[None]:
-    """Turns an OSError inside into a WriteError that names the file and the remedy."""
+    """Turns an OSError in the context into a WriteError with file and remedy."""
     try:
         yield
     except OSError as error:
         raise WriteError(
             f"{path} could not be written ({error.strerror or error}); make room, or "
-            "see to the folder's permissions: the same command goes on where it was"
+            "check the folder's permissions, then give the same command to resume"
         ) from error
 
 
 def storable(array: np.ndarray) -> np.ndarray:
-    """The array as ".npz" files keep it: float32 for types that NumPy has not itself.
+    """Returns the array as stored in ".npz" files: float32 if NumPy lacks its type.
 
-    Those of `ml_dtypes` (bfloat16, float8, int4) come back from a file as raw bytes;
-    float32 holds their numbers exactly.
+    Types of `ml_dtypes` (bfloat16, float8, int4) would be read back as raw bytes;
+    float32 represents their values exactly.
 
     >>> storable(np.ones(2, "bfloat16")).dtype, storable(np.ones(2, int)).dtype
     (dtype('float32'), dtype('int64'))
@@ -130,22 +131,22 @@ def storable(array: np.ndarray) -> np.ndarray:
 def read_arrays(path: Any) -> dict[str, np.ndarray]:
     """Returns the arrays of an ".npz" file, without unpickling.
 
-    Raises: the errors of zipfile, zlib and NumPy for a missing or damaged file.
+    Raises: errors of zipfile, zlib and NumPy if the file is missing or damaged.
     """
-    # np.load, given a path, leaves a damaged file open.
+    # np.load with a path leaves a damaged file open.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
 def write_arrays(path: AnyPath, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an ".npz" file as `whole` does, of types as `storable` gives them."""
+    """Writes an ".npz" file atomically; types as in `storable`, see `whole`."""
     stored: dict[str, Any] = {name: storable(x) for name, x in arrays.items()}
     with whole(path) as partial, partial.open("wb") as stream:
         np.savez(stream, **stored)
 
 
 def write_text(path: AnyPath, text: str) -> None:
-    """Writes a text file whole or not at all, in UTF-8.
+    """Writes a text file atomically, in UTF-8.
 
     Raises:
       WriteError: see `whole`.

@@ -1,16 +1,15 @@
-"""Several processes of one program: which one this is, and what they agree on.
+"""Runs of several processes: their number, their index and what they agree on.
 
-On several hosts every process runs the same program on the same arrays, and each
-computation is one of all devices together. So all must take the same way through the
-program: what a process alone sees, a file or a signal, is asked of one of them and told
-to all. Without `start` everything here is of one process and costs nothing.
+On several hosts, every process runs the same program on the same arrays, and all
+devices take part in each computation. All processes must therefore take the same
+branches. What only one process sees, a file or a signal, is read by one and broadcast.
+Without `start`, everything here assumes one process and costs nothing.
 
-    hosts.start("auto")                   # before anything else of JAX
+    hosts.start("auto")                   # before any other use of JAX
     found = hosts.first(path.exists)      # process 0 looks, all know
 
-An error of `first` is raised in every process. One that is raised in a single process
-by anything else leaves the others waiting, until JAX ends them (100 s after the process
-is gone).
+An error inside `first` is raised in every process. Any other error in a single process
+leaves the others waiting until JAX ends them (100 s after that process is gone).
 """
 
 import pickle
@@ -22,55 +21,53 @@ import jax.numpy as jnp
 import numpy as np
 
 AUTO = "auto"
-_SMALLEST = 1024  # bytes of a message: few sizes, few compiled programs
+_SMALLEST = 1024  # bytes of a message; few sizes mean few compiled programs
 
-_inside = False  # a call of `first`, which process 0 alone is in
+_inside = False  # whether process 0 is inside a call of `first`
 
 
 class HostError(Exception):
-    """The processes cannot work together; the message says what helps."""
+    """Error that the processes cannot work together; the message has the remedy."""
 
 
 def start(where: str) -> None:
-    """Joins the processes of a run; before anything else that uses JAX's devices.
+    """Joins the processes of a run; call it before any other use of JAX's devices.
 
     Args:
-      where: "auto" on Slurm, Open MPI, Kubernetes and TPU, which say themselves where
-        the processes are (under the first two a process has one GPU, that of its local
-        rank); else "HOST:PORT,COUNT,INDEX", the same in each process but
-        for the index: the address at which process 0 waits for the others, their
-        number, and which this one is, from 0.
+      where: "auto" on Slurm, Open MPI, Kubernetes and TPU, which list their processes
+        (on the first two, a process has one GPU, that of its local rank); else
+        "HOST:PORT,COUNT,INDEX": the address at which process 0 waits for the others,
+        the number of processes, and the index of this one, from 0.
 
     Raises:
-      ValueError: neither, or "auto" where no cluster is found.
-      HostError: the others were not reached (within five minutes), or JAX's devices
+      ValueError: `where` is neither, or "auto" finds no cluster.
+      HostError: the others were not reached within five minutes, or JAX's devices
         were used before.
     """
     given = {} if where == AUTO else _by_hand(where)
-    # A signal is agreed on by `interrupts`; JAX's own handler would replace it.
+    # `interrupts` agrees on signals; JAX's own handler would replace it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**given)
     except ValueError as error:
         raise ValueError(
-            f"no cluster was found ({error}): give the processes by hand, "
-            "--distributed HOST:PORT,COUNT,INDEX, say 10.0.0.1:8476,2,0 in the first "
-            "of two"
+            f"no cluster was found ({error}); name the processes with --distributed "
+            "HOST:PORT,COUNT,INDEX, for example 10.0.0.1:8476,2,0 in the first of two"
         ) from error
     except RuntimeError as error:
         words = str(error).strip().splitlines()[0]
         raise HostError(
             f"the processes did not come together ({words}); start each of them once, "
-            "with the same address and number, and let process 0 be reached there"
+            "with the same address and count, and check that process 0 is reachable"
         ) from error
     _connect()
 
 
 def _connect() -> None:
-    """Connects all devices, and each with those of its place in other processes.
+    """Connects all devices, and each device to its counterparts in other processes.
 
-    Gloo, which does it on CPU, waits for another process at most 30 s when it connects,
-    and for longer afterwards; here the processes come at the same time.
+    Gloo, which connects CPUs, waits at most 30 s for another process when it connects,
+    and longer afterwards; here the processes arrive at the same time.
     """
     devices = jax.devices()
     mesh = jax.sharding.Mesh(np.array(devices), ("all",))
@@ -83,7 +80,7 @@ def _connect() -> None:
 
 
 def _by_hand(where: str) -> dict[str, Any]:
-    """The arguments of `jax.distributed.initialize`.
+    """Returns the arguments of `jax.distributed.initialize`.
 
     >>> _by_hand("10.0.0.1:8476,2,0")["num_processes"]
     2
@@ -100,20 +97,20 @@ def _by_hand(where: str) -> dict[str, Any]:
         "coordinator_address": address,
         "num_processes": int(numbers[0]),
         "process_id": int(numbers[1]),
-        # Inside a Slurm job JAX would keep to the device of the local rank.
+        # Inside a Slurm job, JAX would use only the device of the local rank.
         "cluster_detection_method": "deactivate",
     }
 
 
 def count() -> int:
-    """How many processes take part; 1 inside `first`."""
+    """Returns the number of processes; 1 inside `first`."""
     if _inside or not jax.distributed.is_initialized():
-        return 1  # without a look at the devices
+        return 1  # without initialising the devices
     return jax.process_count()
 
 
 def index() -> int:
-    """Which process this is, from 0."""
+    """Returns the index of this process, from 0."""
     return jax.process_index() if jax.distributed.is_initialized() else 0
 
 
@@ -123,18 +120,19 @@ def is_first() -> bool:
 
 
 def first(function: Callable, *arguments: Any, **named: Any) -> Any:
-    """Calls a function in process 0; its result, or its error, in every process.
+    """Calls a function in process 0; returns its result in every process.
 
-    For all that looks at files or writes them. Every process must come here, and waits
-    until process 0 is done. The function must not compute on the devices of others.
+    For everything that reads or writes files. Every process must make this call, and
+    waits until process 0 is done. The function must not compute on other processes'
+    devices.
 
     Args:
-      function: its result must be picklable: plain values, NumPy's arrays.
-      *arguments: of the function.
-      **named: of the function.
+      function: its result must be picklable: plain values, NumPy arrays.
+      *arguments: arguments of the function.
+      **named: keyword arguments of the function.
 
-    Raises: what the function raises, in every process; an error that cannot be
-      pickled as a `HostError` with its words. HostError: the result cannot be pickled.
+    Raises: what the function raises, in every process; a `HostError` with the message
+      if that error cannot be pickled. HostError: the result cannot be pickled.
     """
     if count() == 1:
         return function(*arguments, **named)
@@ -157,7 +155,7 @@ def first(function: Callable, *arguments: Any, **named: Any) -> Any:
 
 
 def alone(function: Callable, *arguments: Any, **named: Any) -> Any:
-    """Calls a function in this process, which waits for no other inside."""
+    """Calls a function in this process without waiting for the others inside."""
     global _inside
     before, _inside = _inside, True
     try:
@@ -167,7 +165,7 @@ def alone(function: Callable, *arguments: Any, **named: Any) -> Any:
 
 
 def highest(number: int) -> int:
-    """The highest of the processes' numbers, int32."""
+    """Returns the largest of the processes' numbers, int32."""
     if count() == 1:
         return number
     from jax.experimental import multihost_utils
@@ -176,7 +174,7 @@ def highest(number: int) -> int:
 
 
 def _told(content: bytes) -> bytes:
-    """What process 0 has, in every process."""
+    """Broadcasts the content of process 0 to every process."""
     from jax.experimental import multihost_utils
 
     tell = multihost_utils.broadcast_one_to_all
@@ -188,10 +186,10 @@ def _told(content: bytes) -> bytes:
 
 
 def _content(value: Any) -> bytes:
-    """What the other processes are told of a result."""
+    """Pickles the result for the other processes."""
     try:
         return pickle.dumps((None, value))
-    except Exception as error:  # each type has its own
+    except Exception as error:  # each type raises its own
         raise HostError(
             f"process 0 returned a {type(value).__name__}, which the other processes "
             f"cannot be told ({error}); return plain values or NumPy's arrays"
@@ -199,9 +197,9 @@ def _content(value: Any) -> bytes:
 
 
 def _picklable(error: Exception) -> Exception:
-    """The error as another process can raise it."""
+    """Returns the error, or a HostError with its message if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # an __init__ of other arguments
+    except Exception:  # its __init__ takes other arguments
         return HostError(f"process 0: {type(error).__name__}: {error}")
     return error

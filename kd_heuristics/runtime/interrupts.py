@@ -1,16 +1,15 @@
 """SIGTERM and SIGINT: the first asks a run to stop, the second stops it at once.
 
 A compiled call takes seconds, a compilation minutes, and Python's own handlers wait for
-both. The signals are therefore seen by a thread, through the wakeup file descriptor:
-the first is noted, and a training saves a checkpoint after the call that is running and
-raises `Interrupted`; the second ends the process there and then, which is no more than
-what SIGKILL does and as harmless.
+both. A thread therefore reads the signals from the wakeup file descriptor. After the
+first, a training finishes the running call, saves a checkpoint and raises
+`Interrupted`. The second ends the process immediately, which is as safe as SIGKILL.
 
-Of several processes (`hosts`) one is enough: they agree at each `check`, and stop at
-the same step.
+With several processes (`hosts`), a signal to one is enough: they agree at each `check`
+and stop at the same step.
 
-A forked child, such as a worker of `multiprocessing`, has Python's own handlers again:
-a signal to it, or one to the whole process group, is no second signal to its parent.
+A forked child, such as a worker of `multiprocessing`, gets Python's own handlers back:
+a signal to it, or to the whole process group, is no second signal to its parent.
 """
 
 import contextlib
@@ -26,14 +25,14 @@ from kd_heuristics.runtime import hosts
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _received: list[int] = []
-_before: dict[int, Any] = {}  # handlers in place of which ours are, by signal
+_before: dict[int, Any] = {}  # handlers that ours replace, by signal
 
 
 class Interrupted(BaseException):
-    """A run was asked to stop. No Exception: handlers of failures must not stop it.
+    """A run was asked to stop. Not an Exception, so handlers of failures let it pass.
 
     Attributes:
-      status: the exit status, 128 and the signal's number: 130 or 143.
+      status: exit status, 128 plus the signal's number: 130 or 143.
     """
 
     def __init__(self, number: int):
@@ -47,9 +46,9 @@ def received() -> bool:
 
 
 def check() -> None:
-    """Raises `Interrupted` where a signal was received inside `handled`.
+    """Raises `Interrupted` if a signal was received inside `handled`.
 
-    With several processes all of them must call it, and it raises in all or in none.
+    All processes must call it; it raises in all or in none.
     """
     number = hosts.highest(_received[0] if _received else 0)
     if number:
@@ -58,9 +57,9 @@ def check() -> None:
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Inside it the signals are noted, for `check`; outside they do what they did.
+    """Records signals for `check` in the context; restores the old handlers after it.
 
-    For the main thread of a program; elsewhere, and inside itself, it does nothing.
+    For the main thread of a program. Does nothing in other threads or if nested.
     """
     if threading.current_thread() is not threading.main_thread() or _watching():
         yield
@@ -85,14 +84,14 @@ def handled() -> Iterator[None]:
 
 def _restore():
     for number, handler in _before.items():
-        # None: not one of Python's.
+        # None: the handler was not installed from Python.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
     _before.clear()
     _received.clear()
 
 
-# A fork holds the signals back until the child has left the descriptor to its parent:
-# one that came before would be written to it.
+# Signals are blocked during a fork until the child has detached from the descriptor: an
+# earlier signal to the child would be written to it.
 _masks = threading.local()
 
 
@@ -105,6 +104,7 @@ def _after_fork():
 
 
 def _in_child():
+    """Gives a forked child its earlier handlers back."""
     if _watching():
         signal.set_wakeup_fd(-1)
         _restore()
@@ -122,11 +122,11 @@ def _watching() -> bool:
 
 
 def _nothing(number, frame):
-    """A handler in Python must be there for the descriptor to be written to."""
+    """Handler that does nothing; the descriptor is written to only if there is one."""
 
 
 def _watch(read):
-    """Reads signals from a pipe; the second of them stops the process at once."""
+    """Reads signals from a pipe; the second stops the process at once."""
     while numbers := os.read(read, 64):
         for number in numbers:
             if number not in SIGNALS:
@@ -142,12 +142,12 @@ def _watch(read):
 
 def _stop(number):
     """Ends the process, whatever it is doing."""
-    # A bar hides the cursor.
+    # A progress bar hides the cursor; show it again.
     _say("stopped at once" + ("\x1b[?25h" if sys.stderr.isatty() else ""))
     os._exit(128 + number)
 
 
 def _say(words):
-    # Not through sys.stderr, whose lock the main thread may hold.
+    # Not through sys.stderr: the main thread may hold its lock.
     with contextlib.suppress(OSError):
         os.write(2, f"\n{words}\n".encode())

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that the death of its owner releases."""
+"""A lock that allows one run at a time in a folder, released if its owner dies."""
 
 import contextlib
 import json
@@ -17,30 +17,31 @@ import filelock
 from kd_heuristics.runtime import files
 
 FILE = ".lock"
-OWNER = ".lock-owner"  # beside it: Windows lets nobody read a locked file
+OWNER = ".lock-owner"  # a file of its own: on Windows a locked file is unreadable
 
 
 class LockedError(Exception):
-    """Another process holds the lock; the message says which."""
+    """Error that another process holds the lock; the message names it."""
 
 
 @contextlib.contextmanager
 def lock(folder: Any) -> Iterator[None]:
     """Holds `folder/.lock` in the context, and deletes it at the end.
 
-    The operating system releases the lock when the process ends, however it ends, so a
-    file that a kill leaves behind locks nobody out. On a network file system that does
-    not pass on locks (most do), runs of other machines are not noticed.
+    The operating system releases the lock when the process ends for any reason, so a
+    file left by a kill blocks no one. Runs on other machines go unnoticed on a network
+    file system that does not propagate locks (most do).
 
     On an object store ("gs://") the file only names the owner. Two runs that start
-    within the same second may both enter, and a kill leaves the file behind, which then
-    locks everybody out until it is removed by hand; SIGTERM and errors remove it.
+    within the same second may both enter. SIGTERM and errors remove the file; a kill
+    leaves it, and it then blocks all runs until it is removed by hand.
 
     Args:
-      folder: a path as of `files.path`.
+      folder: path as returned by `files.path`.
 
     Raises:
-      LockedError: another process holds the lock, or did and was killed.
+      LockedError: another process holds the lock, or was killed while holding it on an
+        object store.
     """
     if files.is_store(folder):
         yield from _on_store(folder / FILE)
@@ -54,8 +55,9 @@ def lock(folder: Any) -> Iterator[None]:
         owner.write_text(json.dumps(_holder()), encoding="utf-8")
         yield
     finally:
-        # While the lock is held: who opened the file before sees that it is gone, and
-        # makes another. Windows keeps an open file, which locks nobody out.
+        # Deleted while the lock is held, so that a process which has opened the file
+        # sees that it is gone and creates another. Windows keeps an open file, which
+        # blocks no one.
         for path in (owner, folder / FILE):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -88,7 +90,7 @@ def _content(owner: Path) -> bytes:
 
 
 def _holder() -> dict[str, object]:
-    """Returns what the lock says of this process."""
+    """Returns the description of this process for the lock."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -98,7 +100,7 @@ def _holder() -> dict[str, object]:
 
 
 def _words(content: bytes) -> str:
-    """Describes the owner that a lock's file names."""
+    """Describes the owner named in a lock file."""
     try:
         holder = json.loads(content)
         return (

@@ -1,4 +1,4 @@
-"""The one way in which a mistyped name is answered: with the nearest valid one."""
+"""Errors for mistyped names that suggest the nearest valid one."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ def choose(value: str, choices: Iterable[str], what: str) -> str:
     Args:
       value: what the user wrote.
       choices: the valid ones.
-      what: names the kind of thing in the message: "model", "preset", "split".
+      what: kind of name in the message: "model", "preset", "split".
 
     Raises:
-      ValueError: it is none of them; the message has the nearest one and all of them.
+      ValueError: it is none of them; the message suggests the nearest and lists all.
 
     >>> choose("train", ("train", "test"), "split")
     'train'
@@ -33,12 +33,12 @@ def choose(value: str, choices: Iterable[str], what: str) -> str:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
-    """The choice most like `value` whatever its case; None where none is like it.
+    """Returns the choice most like `value`, ignoring case, or None if none is similar.
 
     >>> nearest("CIFAR_10", ("digits", "cifar10", "cifar100"))
     'cifar10'
     """
     by_lower = {choice.lower(): choice for choice in choices}
-    # No cutoff: a poor suggestion beside the whole list does no harm.
+    # Almost no cutoff: the message lists all, so a poor suggestion does no harm.
     found = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.01)
     return by_lower[found[0]] if found else None

@@ -1,10 +1,10 @@
-"""Devices: which form a repeated computation takes, and how a batch is split.
+"""Devices: strategies of repeated computations, and splitting of batches.
 
-The table of forms ships with the package and is recorded with each run: a choice by
-timing at run time would make a resumed run differ from an uninterrupted one.
+The table of strategies ships with the package and is recorded with each run. If timing
+chose them at run time, a resumed run could differ from an uninterrupted one.
 
-With several processes (`hosts.start`) a mesh has the devices of all of them, each
-process holds the same arrays on its host, and gives its own devices their parts.
+With several processes (`hosts.start`), a mesh has the devices of all processes. Each
+process holds the same arrays on its host and gives its own devices their parts.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from kd_heuristics.runtime.values import integer
 PyTree = Any
 P = jax.sharding.PartitionSpec
 
-# "map": one after the other in one program; "loop": one after the other, a call each;
-# "vmap": all at once. On CPU several networks at once turn convolutions into grouped
-# ones, which are slower than one network after another (quarter-width VGG-16, 4
-# networks: 2,060 against 1,045 net-images a second); on GPU and TPU one small network
-# leaves the device idle.
+# "map": one after another in one program; "loop": one call for each; "vmap": all at
+# once. On CPU, vmap over networks turns convolutions into grouped ones, which are
+# slower than one network after another (quarter-width VGG-16, 4 networks: 2,060 against
+# 1,045 net-images per second). On GPU and TPU, one small network leaves the device
+# idle.
 _STRATEGIES = {
     "cpu": {"points": "loop", "population": "map"},
     "gpu": {"points": "vmap", "population": "vmap"},
@@ -36,7 +36,10 @@ DATA_AXIS = "data"
 
 
 def strategies(backend: str | None = None) -> dict[str, str]:
-    """The strategy of each repeated computation on a backend (default: this one's).
+    """Returns the strategy of each repeated computation on a backend.
+
+    Args:
+      backend: "cpu", "gpu" or "tpu"; `None` takes the current one.
 
     >>> strategies("cpu")
     {'points': 'loop', 'population': 'map'}
@@ -46,14 +49,14 @@ def strategies(backend: str | None = None) -> dict[str, str]:
 
 
 def mesh(num_devices: SupportsIndex | None = None) -> jax.sharding.Mesh:
-    """A mesh of one axis, "data", over which batches are split.
+    """Makes a mesh with one axis, "data", over which batches are split.
 
     Args:
-      num_devices: how many of `jax.devices()`; None: all of them. With several
-        processes it has to be all.
+      num_devices: number of devices from `jax.devices()`; `None` takes all. Several
+        processes need all.
 
     Raises:
-      ValueError: there are not so many devices, or other processes have more.
+      ValueError: there are fewer devices, or several processes would not use all.
 
     >>> dict(mesh(1).shape)
     {'data': 1}
@@ -81,12 +84,12 @@ def mesh(num_devices: SupportsIndex | None = None) -> jax.sharding.Mesh:
 
 
 def replicate(tree: PyTree, mesh: jax.sharding.Mesh | None) -> PyTree:
-    """A copy of each array on every device of the mesh; None: the tree as it is."""
+    """Copies each array to every device of the mesh; no-op if the mesh is `None`."""
     return tree if mesh is None else _put(tree, jax.sharding.NamedSharding(mesh, P()))
 
 
 def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """Arrays [num_batches, batch, ...] with each batch split over the mesh.
+    """Splits each batch of arrays [num_batches, batch, ...] over the mesh.
 
     Raises:
       ValueError: the mesh does not divide the batch.
@@ -97,7 +100,7 @@ def split_batches(batches: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
 
 
 def split_members(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """Arrays [members, ...] with the members shared out among the devices.
+    """Splits the members of arrays [members, ...] over the mesh.
 
     Raises:
       ValueError: the mesh does not divide the members.
@@ -112,7 +115,7 @@ def split_members(tree: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-    """Axis 0 split over the mesh."""
+    """Sharding that splits axis 0 over the mesh."""
     return jax.sharding.NamedSharding(mesh, P(DATA_AXIS))
 
 
@@ -124,13 +127,13 @@ def by_parts(
 ) -> PyTree:
     """Inside a compiled function: each device calls `function` on its part of items.
 
-    For functions of a leading axis whose entries have nothing to do with each other.
+    For functions that treat the entries of the leading axis independently.
 
     Args:
-      function: `(items, *shared)`, with arrays [part, ...] of items; returns such. It
-        closes over no array.
-      items: arrays [count, ...], any count; the last item fills up the parts.
-      mesh: None: one call, on all items.
+      function: `(items, *shared)` with arrays [part, ...] of items; returns arrays
+        [part, ...]. It must not close over arrays.
+      items: arrays [count, ...], any count; copies of the last item pad the parts.
+      mesh: `None` calls the function once, on all items.
       *shared: arrays that every device needs whole.
 
     Returns: arrays [count, ...], on every device.
@@ -156,7 +159,7 @@ def by_parts(
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """The arrays as NumPy's, whole and in every process, however they are split."""
+    """Gathers the arrays, however they are split, as NumPy arrays in every process."""
     return jax.tree.map(_whole, tree)
 
 
@@ -172,20 +175,21 @@ def _whole(leaf):
 
 
 def _put(tree, sharding):
+    """Puts a tree on devices with a sharding, in every process."""
     if hosts.count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda leaf: _put_part(leaf, sharding), tree)
 
 
 def _put_part(leaf, sharding):
-    """The parts of this process's devices, of an array that every process has."""
+    """Puts an array that every process holds on this process's devices, in parts."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     leaf = jnp.asarray(leaf)
     if is_key(leaf):
         data = _put_part(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    # device_put would compare the values of all processes, an exchange an array.
+    # device_put would compare all processes' values, with one exchange per array.
     value = np.asarray(leaf)
     return jax.make_array_from_callback(value.shape, sharding, lambda at: value[at])
 
@@ -193,8 +197,8 @@ def _put_part(leaf, sharding):
 def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
     """Inside a compiled function: splits axis 0 of each array; scalars stay whole.
 
-    Where the devices do not divide it, some have an example less: 100 over 8 devices
-    cost as much as 104.
+    If the devices do not divide it, some get one example less: 100 examples on 8
+    devices cost as much as 104.
     """
     split = batch_sharding(mesh)
     return jax.tree.map(
@@ -206,19 +210,19 @@ def constrain_batch(batch: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
 
 
 def divisible(batch_size: SupportsIndex, mesh: jax.sharding.Mesh | None) -> int:
-    """The least size of at least `batch_size` that the mesh's devices divide.
+    """Returns the smallest size from `batch_size` on that the mesh's devices divide.
 
-    For batches of evaluation, whose last one is filled up and masked anyway.
+    For evaluation, whose last batch is padded and masked anyway.
 
     >>> divisible(7, mesh(1)), divisible(7, None)
     (7, 7)
     """
-    batch_size = integer("batch_size", batch_size)  # the negative of uint8 wraps
+    batch_size = integer("batch_size", batch_size)  # a negated uint8 would wrap
     return batch_size if mesh is None else batch_size + -batch_size % mesh.size
 
 
 def check_divides(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError where the mesh's devices do not divide a batch."""
+    """Raises ValueError if the mesh's devices do not divide a batch."""
     if batch_size % mesh.size:
         raise ValueError(
             f"a batch of {batch_size} cannot be split over {mesh.size} devices; choose "

@@ -1,4 +1,4 @@
-"""Types wide enough to compute in, also where JAX's promotion is strict."""
+"""Types wide enough to compute in, also under strict promotion."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def common_type(*dtypes: Any) -> Any:
-    """The type that holds all of these.
+    """Returns the type that holds all of these.
 
     >>> common_type(jnp.bfloat16, jnp.float32)
     dtype('float32')
@@ -17,6 +17,6 @@ def common_type(*dtypes: Any) -> Any:
 
 
 def widened(value: Any) -> jax.Array:
-    """A number or array in float32, or in its own type where that is wider."""
+    """Converts a number or array to float32, or keeps its type if that is wider."""
     array = jnp.asarray(value)
     return array.astype(common_type(array.dtype, jnp.float32))

@@ -1,7 +1,7 @@
 """Checks of single arguments: integers, seeds, finite numbers, shares, schedules.
 
 Every message has the argument's name, its value and a remedy. A traced number passes,
-since its value is not known.
+because its value is unknown.
 """
 
 import math
@@ -23,11 +23,11 @@ def integer(
     most: int | None = None,
     remedy: str = "",
 ) -> int:
-    """Returns a Python, NumPy or JAX integer as Python's, which does not wrap.
+    """Returns a Python, NumPy or JAX integer as a Python integer, which cannot wrap.
 
     Args:
       name: name of the argument, for the message.
-      value: an integer, or an array of one without axes.
+      value: an integer, or an integer array without axes.
       least: smallest valid value.
       most: largest valid value.
       remedy: advice in the message.
@@ -58,8 +58,8 @@ def seed(value: Any) -> Any:
 
     Raises:
       TypeError: the value is not an integer.
-      ValueError: the value has more than 32 bits: seeds with equal low bits would be
-        one.
+      ValueError: the value has more than 32 bits; seeds with equal low bits would be
+        the same.
     """
     if isinstance(value, jax.core.Tracer):
         return value
@@ -88,14 +88,14 @@ def known(value: Any) -> Any:
 
 
 def finite(name: str, value: Any, remedy: str) -> Any:
-    """Returns a finite real number as Python's, or `None` while jax traces it.
+    """Returns a finite real number as a Python number, or `None` if it is traced.
 
     Args:
       name: name of the argument, for the message.
       value: the number.
       remedy: advice in the message.
 
-    Raises: ValueError if the value is not such a number.
+    Raises: ValueError if the value is not a finite real number.
 
     >>> finite("rate", np.float32(0.5), "give a number")
     0.5
