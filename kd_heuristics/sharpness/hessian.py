@@ -39,7 +39,7 @@ def checked(loss: Loss, params: PyTree, batches: PyTree) -> Problem:
     Raises: ValueError if a leaf is complex or not an array, no leaf is floating-point,
       there is no batch or the batches differ, or the loss is not a finite real scalar.
     """
-    batches = stacked(batches)
+    batches = jax.tree.map(jnp.asarray, stacked(batches))
     leaves = leaf_names.flat(params)
     _check_leaves(leaves)
     (num_batches,) = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}

@@ -96,7 +96,9 @@ def _trace(loss, params, batches, key, groups, num_samples):
     times = hessian.products(loss, flat, batches)
 
     def sample(key):
-        signs = jax.random.rademacher(key, (flat.size,), flat.dtype)
+        # Of bits: jax.random.rademacher draws others where x64 is enabled.
+        bits = jax.random.bits(key, (flat.size,), jnp.uint32)
+        signs = jnp.where(bits >> 31 == 0, 1, -1).astype(flat.dtype)
         parts = flat.split(signs * times(signs))
         sums = [part.sum().astype(flat.dtype) for part in parts]
         rows = [

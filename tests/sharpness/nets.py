@@ -7,7 +7,7 @@ from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_digits
 
 ALL = load_digits()
-DIGITS = {"x": ALL.data[:512] / 16 - 0.3, "y": ALL.target[:512]}
+DIGITS = {"x": ALL.data[:128] / 16 - 0.3, "y": ALL.target[:128]}
 
 
 def mlp(seed, units=16, dtype=float):

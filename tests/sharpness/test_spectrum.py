@@ -130,7 +130,7 @@ def test_work_is_linear_in_the_examples_and_memory_flat():
     params = nets.mlp(0, units=4, dtype=jnp.float32)
     found = {}
     for number in (2, 8):
-        batches = nets.batches(number, 32 * number)
+        batches = nets.batches(number, 16 * number)
         program = sharpness.spectrum._top.lower(
             jax.tree_util.Partial(nets.loss), params, batches, KEY, k=1, num_products=20
         ).compile()
