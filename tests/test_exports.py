@@ -17,7 +17,16 @@ import pytest
 from jax import export
 
 from experiments.funmatch import lessons
-from kd_heuristics import curves, data, distill, models, points, similarity, training
+from kd_heuristics import (
+    curves,
+    data,
+    distill,
+    models,
+    points,
+    sharpness,
+    similarity,
+    training,
+)
 from tests.grouped import grouped
 
 PLATFORMS = [("cuda", "tpu"), ("cpu",)]
@@ -205,6 +214,28 @@ def test_points_of_a_curve_at_once(lower):
         )
 
     plain_convolutions(lower("points.evaluate", "chunk_sums", call, at_once), False)
+
+
+SHARPNESS = {
+    "top": ("spectrum", {"num_products": 3}),
+    "density": ("spectrum", {"num_products": 3, "num_samples": 2}),
+    "trace": ("traces", {"num_samples": 2}),
+}
+
+
+@pytest.mark.parametrize("name", SHARPNESS)
+def test_sharpness(name, lower):
+    module, options = SHARPNESS[name]
+
+    def loss(params, batch):
+        return jnp.square(jnp.tanh(batch @ params)).mean()
+
+    def call():
+        tool = getattr(sharpness, name)
+        key = jax.random.PRNGKey(0)
+        tool(loss, jnp.ones((4, 2)), jnp.ones((2, 3, 4)), key=key, **options)
+
+    assert "stablehlo.while" in lower(f"sharpness.{module}", f"_{name}", call)[1]
 
 
 @pytest.mark.parametrize("measure", ["cca", "svcca", "pwcca", "cka", "google_cca"])

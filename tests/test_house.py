@@ -20,6 +20,7 @@ FLOORS: tuple[set[str], ...] = (
         "kd_heuristics.runs",
     },
     {
+        "kd_heuristics.averaging",
         "kd_heuristics.data",
         "kd_heuristics.distill",
         "kd_heuristics.landscape",
@@ -27,7 +28,12 @@ FLOORS: tuple[set[str], ...] = (
         "kd_heuristics.points",
         "kd_heuristics.similarity",
     },
-    {"kd_heuristics.models", "kd_heuristics.report", "kd_heuristics.surfaces"},
+    {
+        "kd_heuristics.models",
+        "kd_heuristics.report",
+        "kd_heuristics.sharpness",
+        "kd_heuristics.surfaces",
+    },
     {"kd_heuristics.training"},
     {"kd_heuristics.cli", "experiments.common"},
     {f"experiments.{room}" for room in ROOMS},

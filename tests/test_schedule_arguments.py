@@ -34,6 +34,9 @@ MAKERS = {
     "per_epoch": lambda n, x: schedules.per_epoch(linear, n(3)),
     "warmup": lambda n, x: schedules.warmup(linear, n(3), x(0.01)),
     "warmup shifted": lambda n, x: schedules.warmup(linear, n(3), shift=True),
+    "wsd": lambda n, x: schedules.wsd(
+        x(0.1), n(9), warmup_steps=n(2), cooldown_steps=n(4), end_value=x(0.01)
+    ),
     "is_frozen": lambda n, x: lambda count: freezing.is_frozen(count, n(6), n(2)),
 }
 makers = pytest.mark.parametrize("name", MAKERS)

@@ -109,6 +109,25 @@ def make_warmup(init=0.002, steps=1000, shift=False):
     return schedules.warmup(schedules.cosine_decay(0.1, 9000, 0.01), steps, init, shift)
 
 
+def wsd_oracle(count, shape, peak=0.1, steps=70_000, warmup=500, cool=9000, end=0.01):
+    s = np.clip((count - (steps - cool)) / cool, 0, 1)
+    weights = {
+        "sqrt": 1 - np.sqrt(s),
+        "linear": 1 - s,
+        "cosine": (1 + np.cos(np.pi * s)) / 2,
+    }
+    value = end + (peak - end) * weights[shape]
+    return np.where(count < warmup, peak * count / warmup, value)
+
+
+def make_wsd(shape, **other):
+    own = {"warmup_steps": 500, "cooldown_steps": 9000, "end_value": 0.01}
+    return schedules.wsd(0.1, 70_000, shape=shape, **own | other)
+
+
+WSD_SHAPES = ("sqrt", "linear", "cosine")
+
+
 # Each schedule with its float64 closed form, of integer and of fractional counts.
 TABLE = {
     f"sgdr-{index}": (make_sgdr(**case), lambda count, c=case: sgdr_oracle(count, **c))
@@ -136,6 +155,10 @@ TABLE = {
         schedules.per_epoch(schedules.linear_decay(0.1, 400), 37),
         lambda c: 0.1 * (1 - np.minimum(np.floor(c / 37) / 400, 1)),
     ),
+    **{
+        f"wsd-{shape}": (make_wsd(shape), lambda c, s=shape: wsd_oracle(c, s))
+        for shape in WSD_SHAPES
+    },
     "warmup": (make_warmup(), lambda c: warmed_oracle(c, shift=False)),
     "warmup-shift": (make_warmup(shift=True), lambda c: warmed_oracle(c, shift=True)),
 }
@@ -281,6 +304,17 @@ def test_all_numeric_arguments_may_be_traced():
             schedules.per_epoch(schedules.linear_decay(x, 7 * x), jnp.int32(3 * x)),
             schedules.warmup(schedules.linear_decay(x, 7 * x), x, x / 9),
             sgdr(x, 5 * x, x, x / 5, warmup_steps=x, peak_decay=1 / x),
+            *(
+                schedules.wsd(
+                    x,
+                    9 * x,
+                    warmup_steps=x,
+                    cooldown_steps=4 * x,
+                    end_value=x / 5,
+                    shape=shape,
+                )
+                for shape in WSD_SHAPES
+            ),
         ]
         return [schedule(np.arange(60)) for schedule in made]
 
@@ -353,6 +387,36 @@ def test_an_inclusive_warmup_ends_on_the_schedule():
     np.testing.assert_allclose(
         jax.jit(shifted)(np.arange(6)), [*ramp, 1.0, 0.9], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("shape", WSD_SHAPES)
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_wsd_is_exact_at_its_boundaries(shape, dtype):
+    def at(peak, end, steps, warmup, cooldown, counts):
+        own = {"warmup_steps": warmup, "cooldown_steps": cooldown}
+        return schedules.wsd(peak, steps, end_value=end, shape=shape, **own)(counts)
+
+    peak, end = np.float32(0.3), np.float32(0.01)
+    for steps, warmup, cooldown in (100, 7, 31), (10, 3, 7), (2**24, 3, 2**22 + 1):
+        counts = [0, warmup, steps - cooldown, steps, steps + 1]
+        counts = np.array(counts, dtype)
+        expected = [0, peak, peak, end, end]
+        known = at(peak, end, steps, warmup, cooldown, counts)
+        traced = jax.jit(at)(peak, end, steps, warmup, cooldown, counts)
+        np.testing.assert_array_equal(known, np.float32(expected))
+        np.testing.assert_array_equal(traced, np.float32(expected))
+    without = schedules.wsd(peak, 10, cooldown_steps=10, shape=shape)
+    assert without(0) == peak
+    assert without(10) == 0
+
+
+@pytest.mark.parametrize("shape", WSD_SHAPES)
+def test_cooldowns_branch_off_one_trunk(shape):
+    trunk = jax.jit(make_wsd(shape))(np.arange(61_001))
+    short = schedules.wsd(0.1, 900, warmup_steps=500, cooldown_steps=300, shape=shape)
+    np.testing.assert_array_equal(jax.jit(short)(np.arange(601)), trunk[:601])
+    assert np.all(trunk[500:] == np.float32(0.1))
+    assert jax.jit(short)(601) < trunk[601]
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -489,6 +553,15 @@ def constant(_):
         (lambda: schedules.per_epoch(constant, 0), "steps_per_epoch .* got 0"),
         (lambda: schedules.per_epoch(constant, 2.5), "whole, got 2.5"),
         (lambda: schedules.cyclic(0.1, 1), "period must be at least 2, got 1"),
+        (lambda: schedules.wsd(0.1, 0, cooldown_steps=1), "steps must be above 0"),
+        (lambda: schedules.wsd(0.1, 9, cooldown_steps=0), "cooldown_steps .* above 0"),
+        (
+            lambda: schedules.wsd(0.1, 9, warmup_steps=5, cooldown_steps=5),
+            r"at most steps=9, got 5 \+ 5; shorten",
+        ),
+        (lambda: schedules.wsd(0.1, 9, warmup_steps=-1, cooldown_steps=1), "got -1"),
+        (lambda: schedules.wsd(math.nan, 9, cooldown_steps=1), "peak_value .* nan"),
+        (lambda: schedules.wsd(0.1, 9, cooldown_steps=1, shape="square"), "shape"),
         (lambda: schedules.linear_scaling(0.1, 0, 5), "base_batch .* got 0"),
     ],
 )

@@ -23,6 +23,8 @@ GALLERY = (
     "warmup(step_decay(0.1, [60, 120], 0.2), steps=20)",
     "warmup(step_decay(0.1, [60, 120], 0.2), steps=20, shift=True)",
     "per_epoch(cosine_decay(0.1, steps=15), steps_per_epoch=10)",
+    "wsd(0.1, steps=150, warmup_steps=15, cooldown_steps=60)",
+    "wsd(0.1, 150, cooldown_steps=60, shape='cosine')",
     "step_decay(linear_scaling(0.05, 100, batch=200), [75], 0.1)",
 )
 

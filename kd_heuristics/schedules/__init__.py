@@ -12,6 +12,7 @@ from kd_heuristics.schedules.decay import cosine_decay, linear_decay, step_decay
 from kd_heuristics.schedules.scaling import linear_scaling
 from kd_heuristics.schedules.sgdr import sgdr, sgdr_restarts
 from kd_heuristics.schedules.timing import per_epoch, warmup
+from kd_heuristics.schedules.wsd import wsd
 
 __all__ = [
     "cosine_decay",
@@ -23,4 +24,5 @@ __all__ = [
     "sgdr_restarts",
     "step_decay",
     "warmup",
+    "wsd",
 ]

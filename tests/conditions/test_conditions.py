@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from kd_heuristics import curves, freezing, schedules, similarity
+from kd_heuristics import (
+    averaging,
+    curves,
+    freezing,
+    schedules,
+    sharpness,
+    similarity,
+)
 from tests.conditions import tools, worlds
 
 # What is refused in place of computed: (tool, world) -> part of the sentence.
@@ -54,7 +61,10 @@ COVERED_ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("module", [schedules, similarity, freezing, curves])
+TOOLS = [averaging, curves, freezing, schedules, sharpness, similarity]
+
+
+@pytest.mark.parametrize("module", TOOLS)
 def test_no_function_is_left_out(module):
     text = pathlib.Path(tools.__file__).read_text(encoding="utf-8")
     short = module.__name__.rpartition(".")[2]

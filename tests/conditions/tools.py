@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from kd_heuristics import (
+    averaging,
     checkpoints,
     curves,
     data,
@@ -19,6 +20,7 @@ from kd_heuristics import (
     landscape,
     points,
     schedules,
+    sharpness,
     similarity,
     training,
 )
@@ -104,6 +106,9 @@ def every_schedule(world):
             schedules.linear_decay(r(0.5), i(10)), i(3), r(0.125)
         ),
         "per_epoch": schedules.per_epoch(schedules.linear_decay(r(0.5), i(5)), i(3)),
+        "wsd": schedules.wsd(
+            r(0.5), i(10), warmup_steps=i(2), cooldown_steps=i(4), end_value=r(0.125)
+        ),
         "warmup_cosine": training.warmup_cosine(i(10), i(2)),
     }
     found = {
@@ -254,6 +259,37 @@ def statistics_at_points(world):
             line.at, [r(0.0), r(0.5)], BATCHES, value, refresh
         )["loss"]
     return found
+
+
+def mean_loss(params, batch):
+    return metric(params, {}, batch)["loss"].mean()
+
+
+@tool("keys", "numbers", "params")
+def every_sharpness(world):
+    i, params = world.integer, world.params()
+    options = {"key": world.key(0), "num_products": i(12)}  # all dimensions
+    values, vectors = sharpness.top(mean_loss, params, BATCHES, i(2), **options)
+    squares = [jax.tree.map(jnp.square, vector) for vector in vectors]  # any sign
+    # Rounded leaves have other signs in each world; a sum over samples is a moment.
+    nodes, weights = sharpness.density(
+        mean_loss, params, BATCHES, num_samples=i(2), **options
+    )
+    moments = [(weights * nodes**power).sum() for power in (0, 1, 2)]
+    traces = sharpness.trace(
+        mean_loss, params, BATCHES, key=world.key(1), num_samples=i(4)
+    )
+    return numbered([values, squares, moments, traces])
+
+
+@tool("params")
+def averages(world):
+    networks = [world.params(shift) for shift in (0.0, 1.0, -0.5)]
+    running = averaging.init(networks[0])
+    for params in networks[1:]:
+        running = averaging.update(running, params)
+    found = averaging.mean(networks), averaging.result(running)
+    return numbered([found, averaging.ensemble(LOGITS)])
 
 
 @tool("keys", "numbers")
