@@ -39,8 +39,8 @@ def attention(
     Raises: ValueError where batch or positions differ, for arrays without positions or
       with integers, and for an unknown reduction.
 
-    >>> student, teacher = jnp.ones((1, 1, 2, 1)), jnp.zeros((1, 1, 2, 3))
-    >>> round(float(attention(student, teacher.at[:, :, 1].set(5), reduction="mean")[0]), 4)
+    >>> one, two = jnp.ones((1, 1, 2, 1)), jnp.zeros((1, 1, 2, 3)).at[:, :, 1].set(5)
+    >>> round(float(attention(one, two, reduction="mean")[0]), 4)  # 1 - sqrt(1/2)
     0.2929
     """
     nearest.choose(reduction, ("norm", "mean"), "reduction")

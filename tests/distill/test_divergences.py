@@ -172,7 +172,8 @@ def test_js_is_symmetric_at_one_half_and_bounded():
         bound = -weight * np.log(weight) - (1 - weight) * np.log(1 - weight)
         found = distill.js(apart, np.roll(apart, 1, 1), weight=weight)
         np.testing.assert_allclose(found, bound, rtol=1e-6)
-        assert (distill.js(30 * STUDENT, 30 * TEACHER, weight=weight) <= bound).all()
+        sharp = distill.js(30 * STUDENT, 30 * TEACHER, weight=weight)
+        assert (sharp <= bound * (1 + 2e-7)).all()  # float32's rounding
     # Exchanging the two exchanges their shares.
     np.testing.assert_allclose(
         distill.js(STUDENT, TEACHER, weight=0.2),
