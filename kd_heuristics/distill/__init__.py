@@ -5,6 +5,13 @@ the call site reduces the values. No gradient reaches a teacher.
 """
 
 from kd_heuristics.distill import imagenet, net2net, transfer
+from kd_heuristics.distill.divergences import (
+    dist,
+    dkd,
+    js,
+    reverse_kl,
+    standardize,
+)
 from kd_heuristics.distill.fsp import (
     fsp_distance,
     fsp_loss,
@@ -25,6 +32,13 @@ from kd_heuristics.distill.net2net import deepen, widen
 from kd_heuristics.distill.pairs import matching_sections, sections, take_pairs
 from kd_heuristics.distill.parts import depends_on, merge, split
 from kd_heuristics.distill.regressors import Regressor, regressor
+from kd_heuristics.distill.relations import (
+    Bank,
+    attention,
+    contrastive,
+    init_bank,
+    rkd,
+)
 from kd_heuristics.distill.shuffle import channel_orders, shuffled
 from kd_heuristics.distill.stages import (
     fitnet_stage,
@@ -43,13 +57,18 @@ from kd_heuristics.distill.teachers import (
 )
 
 __all__ = [
+    "Bank",
     "Regressor",
     "Teacher",
     "agreement",
     "annealed_weight",
+    "attention",
     "channel_orders",
+    "contrastive",
     "deepen",
     "depends_on",
+    "dist",
+    "dkd",
     "fitnet_loss",
     "fitnet_stage",
     "fsp_distance",
@@ -61,7 +80,9 @@ __all__ = [
     "hint_stage",
     "hinton",
     "imagenet",
+    "init_bank",
     "joint_stage",
+    "js",
     "kl",
     "l2",
     "logit_matching",
@@ -73,10 +94,13 @@ __all__ = [
     "net2net",
     "numbered",
     "regressor",
+    "reverse_kl",
+    "rkd",
     "sections",
     "shuffled",
     "soft_cross_entropy",
     "split",
+    "standardize",
     "store",
     "stored",
     "sum_of_losses",

@@ -59,15 +59,15 @@ def alike(
 
 
 def logits(name: str, value: ArrayLike) -> jax.Array:
-    """Returns logits [batch, classes] in at least float32.
+    """Returns logits [batch, ..., classes] in at least float32.
 
-    Raises: ValueError for another number of axes, fewer than two classes, or integers.
+    Raises: ValueError for fewer than two axes, fewer than two classes, or integers.
     """
     array = floats(name, value)
-    if array.ndim != 2 or array.shape[1] < 2:
+    if array.ndim < 2 or array.shape[-1] < 2:
         raise ValueError(
-            f"{name} have shape {array.shape}; wanted [batch, classes] with at least 2 "
-            "classes: give a single example as x[None], positions as further examples"
+            f"{name} have shape {array.shape}; wanted [batch, ..., classes] with at "
+            "least 2 classes: give a single example as x[None]"
         )
     return widened(array)
 
@@ -90,19 +90,31 @@ def both_logits(
     )
 
 
-def class_labels(labels: ArrayLike, batch: int) -> jax.Array:
-    """Returns integer labels [batch] in at least int32, which fits every class.
+def class_labels(labels: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """Returns integer labels of a shape in at least int32, which fits every class.
 
     Raises: ValueError for another shape or type.
     """
     array = integers(labels)
-    if array is None or array.shape != (batch,):
+    if array is None or array.shape != shape:
         raise ValueError(
             f"labels are {jnp.result_type(labels)}{list(np.shape(labels))}; wanted "
-            f"integers [{batch}], one class per example: for one-hot rows or logits "
-            "take x.argmax(-1)"
+            f"integers {list(shape)}, one class per example: for one-hot rows or "
+            "logits take x.argmax(-1)"
         )
     return array
+
+
+def within(name: str, indices: jax.Array, size: int, remedy: str) -> jax.Array:
+    """Returns which indices lie in [0, size); traced ones may lie outside.
+
+    Raises: ValueError if a known index lies outside.
+    """
+    inside = (indices >= 0) & (indices < size)
+    if not isinstance(inside, jax.core.Tracer) and not inside.all():
+        wrong = np.asarray(indices)[~np.asarray(inside)][0]
+        raise ValueError(f"{name} must lie in [0, {size}), got {wrong}; {remedy}")
+    return inside
 
 
 def integers(value: ArrayLike) -> jax.Array | None:

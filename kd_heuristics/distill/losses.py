@@ -3,7 +3,8 @@
 What holds for all of them:
 
 - One value an example, [batch]: the caller reduces it. Student before teacher,
-  prediction before target.
+  prediction before target. Logits may have more axes, [batch, ..., classes], such as
+  those of tokens: each position then has its value, [batch, ...].
 - Computed and returned in at least float32, whatever the logits' type.
 - No gradient reaches the teacher.
 - Temperatures and weights are numbers or traced scalars.
@@ -11,19 +12,15 @@ What holds for all of them:
   its logarithm is 0. Where the student masks a class that the teacher or the label has,
   the loss is inf, and no gradient is NaN. A row with all classes masked is NaN.
 - ValueError, before any computing: shapes that differ, logits that are not
-  [batch, classes], a temperature that is not positive, a negative weight.
+  [batch, ..., classes], a temperature that is not positive, a negative weight.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kd_heuristics.distill import checks
+from kd_heuristics.distill import checks, softened
 from kd_heuristics.runtime import values
-
-_LOWEST = -1e4  # softened: exp(_LOWEST) is 0 in float64 too
 
 
 def kl(
@@ -46,8 +43,8 @@ def kl(
     0.3 for (1 +- 1e-6). Values below 1e-37 T^2 may vanish altogether.
 
     Args:
-      student_logits: float [batch, classes].
-      teacher_logits: float [batch, classes].
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., classes].
       temperature: T, positive.
 
     Returns: [batch], at least 0.
@@ -61,19 +58,7 @@ def kl(
     student, teacher = checks.both_logits(student_logits, teacher_logits)
     checks.temperature(temperature)
     scale = jnp.asarray(temperature, student.dtype)
-    student, out = _softened(student, scale)
-    teacher, teacher_out = _softened(teacher, scale)
-    student_sum = jax.nn.logsumexp(student, -1, keepdims=True)
-    teacher_sum = jax.nn.logsumexp(teacher, -1, keepdims=True)
-    p, q = jnp.exp(teacher - teacher_sum), jnp.exp(student - student_sum)
-    ratio = (teacher - student) - (teacher_sum - student_sum)
-    ratio = ratio - jax.lax.stop_gradient(_common_error(p, q, ratio))
-    small = jnp.abs(ratio) < 0.5
-    near = p * _exp_remainder(jnp.where(small, ratio, 0))
-    far = p * (ratio - 1) + q
-    total = jnp.square(scale) * jnp.where(small, near, far).sum(-1)
-    total = jnp.where((out & (p > 0)).any(-1), jnp.inf, total)
-    return jnp.where(out.all(-1) | teacher_out.all(-1), jnp.nan, total)
+    return softened.divergence(student, teacher, scale)
 
 
 def soft_cross_entropy(
@@ -88,8 +73,8 @@ def soft_cross_entropy(
     gradient.
 
     Args:
-      student_logits: float [batch, classes].
-      teacher_logits: float [batch, classes].
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., classes].
       temperature: T, positive.
 
     Returns: [batch].
@@ -103,8 +88,8 @@ def soft_cross_entropy(
     student, teacher = checks.both_logits(student_logits, teacher_logits)
     checks.temperature(temperature)
     scale = jnp.asarray(temperature, student.dtype)
-    student, out = _softened(student, scale)
-    teacher, teacher_out = _softened(teacher, scale)
+    student, out = softened.logits(student, scale)
+    teacher, teacher_out = softened.logits(teacher, scale)
     p = jax.nn.softmax(teacher, -1)
     log_q = jax.nn.log_softmax(student, -1)
     infinite = (out & (p > 0)).any(-1)
@@ -130,9 +115,9 @@ def hinton(
     temperature, nor when the other term is left out.
 
     Args:
-      student_logits: float [batch, classes].
-      teacher_logits: float [batch, classes].
-      labels: integers [batch].
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., classes].
+      labels: integers [batch, ...].
       temperature: of the soft term, positive; the hard one is at 1.
       soft_weight: at least 0.
       hard_weight: at least 0; 0.5 is the paper's choice for speech (sec. 4.1).
@@ -164,8 +149,8 @@ def logit_matching(
     the value is inf.
 
     Args:
-      student_logits: float [batch, classes].
-      teacher_logits: float [batch, classes].
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., classes].
       centred: whether the mean is taken off; without, the logits' absolute values
         count too (Ba and Caruana 2014, up to the factor 1 / C).
 
@@ -221,9 +206,9 @@ def hard_labels(
     smoothing = s C / (C - 1). Masked classes get no share, and are not counted in C.
 
     Args:
-      student_logits: float [batch, classes].
-      labels: integers [batch] in [0, classes); NaN is returned where one is outside.
-        To learn the teacher's decisions give `teacher_logits.argmax(-1)`.
+      student_logits: float [batch, ..., classes].
+      labels: integers [batch, ...] in [0, classes); NaN is returned where one is
+        outside. To learn the teacher's decisions give `teacher_logits.argmax(-1)`.
       smoothing: in [0, 1).
 
     Returns: [batch], in nats.
@@ -234,13 +219,13 @@ def hard_labels(
     1.3863
     """
     logits = checks.logits("student logits", student_logits)
-    labels = checks.class_labels(labels, len(logits))
+    labels = checks.class_labels(labels, logits.shape[:-1])
     values.require_share("smoothing", smoothing, "0 smooths nothing")
-    logits, out = _masked(logits)
+    logits, out = softened.masked(logits)
     log_q = jax.nn.log_softmax(logits, -1, where=~out)
-    inside = (labels >= 0) & (labels < logits.shape[1])
-    chosen = jnp.where(inside, labels, 0)[:, None]
-    picked = jnp.take_along_axis(log_q, chosen, -1)[:, 0]
+    inside = (labels >= 0) & (labels < logits.shape[-1])
+    chosen = jnp.where(inside, labels, 0)[..., None]
+    picked = jnp.take_along_axis(log_q, chosen, -1)[..., 0]
     share = jnp.asarray(smoothing, logits.dtype)
     loss = -((1 - share) * picked + share * log_q.mean(-1, where=~out))
     return jnp.where(inside, loss, jnp.nan)
@@ -254,8 +239,8 @@ def agreement(
     A metric: it has no gradient. Equal logits count in the order of the classes.
 
     Args:
-      student_logits: float [batch, classes].
-      teacher_logits: float [batch, classes].
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., classes].
       k: in [1, classes].
 
     Returns: [batch], 0 or 1.
@@ -266,32 +251,13 @@ def agreement(
     Array([1.], dtype=float32)
     """
     student, teacher = checks.both_logits(student_logits, teacher_logits)
-    if not 1 <= k <= student.shape[1]:
+    if not 1 <= k <= student.shape[-1]:
         raise ValueError(
-            f"k must lie in [1, {student.shape[1]}], the number of classes, got {k}"
+            f"k must lie in [1, {student.shape[-1]}], the number of classes, got {k}"
         )
     chosen = jax.lax.top_k(jax.lax.stop_gradient(student), k)[1]
     found = chosen == teacher.argmax(-1, keepdims=True)
     return found.any(-1).astype(student.dtype)
-
-
-def _masked(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits with the largest of their row for those that are -inf; which are.
-
-    Neither infinite values nor their derivatives then meet a 0: each use says where.
-    """
-    out = jnp.isneginf(logits)
-    largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    return jnp.where(out, largest, logits), out
-
-
-def _softened(logits, scale) -> tuple[jax.Array, jax.Array]:
-    """Logits minus the largest of their row, over T; which are masked.
-
-    Those are so low instead that they have probability 0, and 0 times them is 0.
-    """
-    logits, out = _masked(logits)
-    return jnp.where(out, _LOWEST, _from_largest(logits) / scale), out
 
 
 def _unmasked_difference(student, teacher):
@@ -300,30 +266,3 @@ def _unmasked_difference(student, teacher):
     masked = out | teacher_out
     difference = jnp.where(masked, 0, student) - jnp.where(masked, 0, teacher)
     return difference, ~(out & teacher_out), out != teacher_out
-
-
-def _from_largest(logits: jax.Array) -> jax.Array:
-    """Logits minus the largest of their row, which no softmax sees."""
-    return logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-
-
-def _common_error(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
-    """What rounding of the normalisers has added to all log p_i - log q_i of a row.
-
-    sum_i p_i (exp(-l_i) - 1) is 0 for the true ratios, and exp(-e) - 1 where each is
-    too large by e.
-    """
-    small = jnp.abs(ratio) < 0.5
-    terms = jnp.where(small, p * jnp.expm1(-jnp.where(small, ratio, 0)), q - p)
-    return -jnp.log1p(terms.sum(-1, keepdims=True))
-
-
-def _exp_remainder(x: jax.Array) -> jax.Array:
-    """exp(-x) - 1 + x for |x| <= 1/2, by its series: no difference of near values.
-
-    The first term left out is x^17 / 17!, below float64's rounding of x^2 / 2.
-    """
-    total = jnp.zeros_like(x)
-    for power in range(16, 1, -1):
-        total = total * -x + 1 / math.factorial(power)
-    return total * jnp.square(x)
