@@ -87,15 +87,15 @@ class Common:
                 f"got {self.test_split!r}"
             )
         limits = {"train": found["train"], self.test_split: found[self.test_split]}
-        for name, count in vars(self).items():
-            if not name.endswith("_examples") or count is None:
-                continue
-            for split, limit in limits.items():
-                if count > limit and (split == "train" or name in self.held_out):
-                    raise ValueError(
-                        f"{name} must be at most the {split} images of {self.dataset}, "
-                        f"{limit}, got {count}"
-                    )
+        wrong = [
+            f"{name} must be at most its {limit:,} {split} images, got {count}"
+            for name, count in vars(self).items()
+            if name.endswith("_examples") and count is not None
+            for split, limit in limits.items()
+            if count > limit and (split == "train" or name in self.held_out)
+        ]
+        if wrong:
+            raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")
         return self.train_examples or found["train"]
 
     def derived(self) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
         )
     if shape[0] != len(labels):
         raise BadDataError(
-            f"{images_are} are {shape[0]} but {labels_are} {len(labels)}; give each "
+            f"{images_are} are {shape[0]}, but {labels_are} are {len(labels)}; give each "
             "image one label"
         )
     if 0 in shape:
@@ -229,19 +229,19 @@ def _classes(labels: Mapping[str, np.ndarray], num_classes: int | None = None) -
     Raises: BadDataError for a single class, and for labels outside the classes.
     """
     first, *_ = labels
-    count = num_classes or int(labels[first].max()) + 1
+    count = num_classes or max(int(labels[first].max()), 0) + 1
     for what, own in labels.items():
         lowest, highest = int(own.min()), int(own.max())
-        if lowest < 0 or highest >= max(count, 1):
+        if lowest < 0 or highest >= count:
+            like = "" if num_classes or what == first else f", as {first} do"
             raise BadDataError(
-                f"{what} must lie in 0..{max(count, 1) - 1}"
-                f"{'' if num_classes or what == first else f', as {first} do'}, got "
-                f"{lowest}..{highest}; number the classes from 0"
+                f"{what} must lie in 0..{count - 1}{like}, got {lowest}..{highest}; "
+                "number the classes from 0"
             )
-    if count < 2:
-        raise BadDataError(
-            f"{first} name one class, {count - 1}; a classifier needs at least two"
-        )
+        if lowest == highest and what == first and not num_classes:
+            raise BadDataError(
+                f"{first} name one class, {lowest}; a classifier needs at least two"
+            )
     return count
 
 
