@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
 from experiments.common import fields
 from kd_heuristics import data, models, training
-from kd_heuristics.runtime import nearest
 
 
 def every_leaf(params: Any) -> Any:
@@ -20,12 +19,16 @@ def every_leaf(params: Any) -> Any:
 class Common:
     """Seeds, data and how networks are trained, whatever they are trained for."""
 
+    held_out: ClassVar[tuple[str, ...]] = ("eval_examples", "held_examples")
+    """Fields that are numbers of held-out images, too."""
+
     seeds: fields.Count = 3
     """Number of seeds. Every number is reported with its spread over them."""
     first_seed: fields.Natural = 0
     """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "cifar10"
-    """Name of the dataset, one of `data.names()`."""
+    """Name of the dataset, one of `data.names()`, or your own images: a path to an .npz
+    or to a folder of class folders, or tfds:NAME[:CONFIG]."""
     test_split: Literal["test", "validation"] = "test"
     """Images that test numbers are measured on; validation, to choose settings."""
     train_examples: fields.Count | None = None
@@ -56,14 +59,17 @@ class Common:
 
     def check(self) -> None:
         """Raises ValueError if fields are at odds; only of a resolved config."""
-        nearest.choose(self.dataset, data.names(), "dataset")
+        examples = self._examples()
         parts = self.devices if self.batch_norm == "device" else 1
         for name, size in vars(self).items():
             if not name.endswith("batch_size") or name == "eval_batch_size":
                 continue
-            if self.train_examples is not None and size > self.train_examples:
+            if size > examples:
+                what = "the training images of " + self.dataset
+                if self.train_examples is not None:
+                    what = "train_examples"
                 raise ValueError(
-                    f"{name} must be at most train_examples, {self.train_examples}: a "
+                    f"{name} must be at most {what}, {examples}: a "
                     f"smaller last batch is dropped, so none would be left; got {size}"
                 )
             if size % parts:
@@ -71,6 +77,26 @@ class Common:
                     f"{name} must be a multiple of devices, {parts}, with batch_norm="
                     f"'device', which has parts of one size; got {size}"
                 )
+
+    def _examples(self) -> int:
+        """Number of training images; ValueError where the set has too few of any."""
+        found = data.describe(self.dataset).examples
+        if self.test_split not in found:
+            raise ValueError(
+                f"test_split must be a split of {self.dataset}, {' or '.join(found)}, "
+                f"got {self.test_split!r}"
+            )
+        limits = {"train": found["train"], self.test_split: found[self.test_split]}
+        wrong = [
+            f"{name} must be at most its {limit:,} {split} images, got {count}"
+            for name, count in vars(self).items()
+            if name.endswith("_examples") and count is not None
+            for split, limit in limits.items()
+            if count > limit and (split == "train" or name in self.held_out)
+        ]
+        if wrong:
+            raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")
+        return self.train_examples or found["train"]
 
     def derived(self) -> dict[str, Any]:
         """Values of the fields that follow from others."""

@@ -14,7 +14,7 @@ import tyro
 from experiments.common import distributed, fields, plan, sweep
 from experiments.common.running import EXPLAINED, FAILED, USAGE, run
 from experiments.common.study import Study
-from kd_heuristics import runs
+from kd_heuristics import data, runs
 from kd_heuristics.runtime import compile_cache, files, hosts, interrupts, nearest
 
 
@@ -87,10 +87,10 @@ def start(where: str) -> None:
 
 @contextlib.contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turns a ValueError of a config into one line and exit status 2."""
+    """Turns a ValueError of a config, or missing data, into one line and status 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, data.MissingDatasetError) as error:
         fail(error, USAGE)
 
 

@@ -15,6 +15,7 @@ from kd_heuristics.runtime import compilation, files, hosts, parallel
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (
     checkpoints.CheckpointError,
+    data.BadDataError,
     data.MissingDatasetError,
     data.TargetsError,
     files.WriteError,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Config(common.WithVgg):
     factor, and every rate falls to zero on one cosine.
     """
 
+    held_out: ClassVar[tuple[str, ...]] = ("map_examples",)
     seeds: fields.Count = 5
     map_examples: fields.Count = 10_000
     """Training images, un-augmented, that similarities are measured on."""

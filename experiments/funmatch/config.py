@@ -106,7 +106,7 @@ class Config(common.Common):
 
     def check(self):
         super().check()
-        nearest.choose(self.others, data.names(), "dataset")
+        data.describe(self.others, self.stored_size)
         for net, options in (
             (self.model, self.student_options),
             (self.teacher, self.teacher_options),

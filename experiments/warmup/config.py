@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import optax
@@ -57,6 +57,7 @@ ARMS: dict[str, Arm] = {
 class Config(common.WithVgg):
     """A preset of this study. Epochs are passes over the training set."""
 
+    held_out: ClassVar[tuple[str, ...]] = ("map_examples",)
     map_examples: fields.Count = 10_000
     """Training images, un-augmented, that similarities are measured on."""
     model: str = "vgg11_bn"

@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
@@ -17,7 +16,7 @@ import tyro
 from kd_heuristics import data, models, points, training
 from kd_heuristics.cli import checkpoint
 from kd_heuristics.pytrees import leaf_names
-from kd_heuristics.runtime import compile_cache, files, hosts, parallel
+from kd_heuristics.runtime import compile_cache, hosts, parallel
 
 PyTree = Any
 
@@ -35,11 +34,14 @@ class Subject:
         tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
     """options of the model: width=0.25 classifier_width=64"""
-    data: Annotated[str | None, tyro.conf.arg(metavar="NAME | FILE.npz")] = None
-    """name of data.load, or a file with train_images, train_labels, test_images and
-    test_labels: uint8 [n, h, w, c] and integers [n]"""
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME | FILE.npz | FOLDER | tfds:NAME")
+    ] = None
+    """name of data.load, or your own images: a file with train_images, train_labels,
+    test_images and test_labels (uint8 [n, h, w, c] and integers [n]), a folder of class
+    folders, or a set that tfds prepared"""
     size: int | None = None
-    """pixels per side, for a set with several sizes"""
+    """pixels per side, for a set with several sizes or your own images"""
     examples: int | None = 1000
     """number of examples to use from the start of each set; None takes all"""
     pixels: Literal["normalized", "unit", "raw"] = "normalized"
@@ -228,32 +230,11 @@ def _sets(subject, known):
     name = subject.data if subject.data is not None else known.get("dataset")
     if name is None:
         raise ValueError(
-            f"name the data: --data {' | '.join(data.names())}, or your own file.npz"
+            f"name the data: --data {' | '.join(data.names())}, or your own "
+            "file.npz, folder of class folders or tfds:NAME"
         )
-    if name.endswith(".npz"):
-        return _own_sets(files.local(name))
     size = subject.size if subject.size is not None else known.get("image_size")
     return data.load(name, "train", size), data.load(name, "test", size)
-
-
-def _own_sets(path: Path) -> tuple[data.Dataset, data.Dataset]:
-    """Returns the training and test sets of a user's ".npz" file."""
-    keys = [
-        f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")
-    ]
-    try:
-        found = files.read_arrays(path)
-        arrays = [found[key] for key in keys]
-    except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise ValueError(
-            f"--data {path} must be an .npz with {', '.join(keys)}: {error}"
-        ) from error
-    classes = int(max(arrays[1].max(), arrays[3].max())) + 1
-    train, test = (
-        data.Dataset(images, labels.astype(np.int32), classes, path.stem)
-        for images, labels in (arrays[:2], arrays[2:])
-    )
-    return train, test
 
 
 def _known_options(known: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@
     batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
     batch = batches(seed, step)  # pure: the same arguments, the same batch
 
+`load` also takes a path to your own images, and `from_arrays` arrays in memory.
+
 `stream` reads large sets of images of any size from disk. A view defines what the
 teacher and the student see of each image:
 
@@ -30,6 +32,7 @@ from kd_heuristics.data.batches import (
     train_batches,
 )
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
+from kd_heuristics.data.own import from_arrays
 from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import (
     Description,
@@ -38,12 +41,14 @@ from kd_heuristics.data.sets import (
     load,
     names,
 )
+from kd_heuristics.data.splits import BadDataError
 from kd_heuristics.data.streaming import Stream, batch_metrics, stream
 from kd_heuristics.data.targets import TargetsError, ensemble_targets
 from kd_heuristics.data.tfds import MissingDatasetError
 
 __all__ = [
     "UNLABELLED",
+    "BadDataError",
     "BadRecordError",
     "Dataset",
     "Description",
@@ -59,6 +64,7 @@ __all__ = [
     "describe",
     "ensemble_targets",
     "eval_batches",
+    "from_arrays",
     "load",
     "names",
     "normalize",

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from kd_heuristics.data import image_layout
 from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.data.splits import BadDataError
 from kd_heuristics.runtime import values
 
 
@@ -135,7 +136,7 @@ def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...
     to float32 and returned as Python numbers, which are hashable, unlike arrays.
 
     Raises:
-      ValueError: all pixels of a channel are equal, so its deviation is zero.
+      BadDataError: all pixels of a channel are equal, so its deviation is zero.
     """
     values = np.arange(256)
     mean, std = [], []
@@ -144,9 +145,10 @@ def channel_stats(dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...
         n, total = int(counts.sum()), int(counts @ values)
         spread = n * int(counts @ values**2) - total**2
         if spread == 0:
-            raise ValueError(
+            raise BadDataError(
                 f"channel {channel} of the set {dataset.name!r} is {total // n} "
-                "everywhere: there is no standard deviation to normalise by"
+                "everywhere: there is no standard deviation to normalise by; leave out "
+                "that channel"
             )
         mean.append(float(np.float32(total / n)))
         std.append(float(np.float32(math.sqrt(spread) / n)))

@@ -44,7 +44,7 @@ def decode(encoded: bytes) -> np.ndarray:
 
 
 def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resizes the central square of an image to uint8 [size, size, 3].
+    """Resizes the central square of an image [h, w, c] to uint8 [size, size, c].
 
     The square's side is the image's smaller side. To shrink it, each value is the mean
     over the output pixel's area, with input pixels weighted by their overlap
@@ -54,7 +54,7 @@ def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
     >>> central_square(np.full((9, 30, 3), 7, np.uint8), 4).shape
     (4, 4, 3)
     """
-    height, width, _ = pixels.shape
+    height, width, channels = pixels.shape
     if height == width == size:
         return pixels
     side = min(height, width)
@@ -65,12 +65,14 @@ def central_square(pixels: np.ndarray, size: int) -> np.ndarray:
         return np.rint(columns.swapaxes(0, 1)).astype(np.uint8)
     from PIL import Image
 
-    image = Image.fromarray(pixels).resize(
-        (size, size),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + side, top + side),
-    )
-    return np.asarray(image)
+    box = (left, top, left + side, top + side)
+    resized = [
+        Image.fromarray(np.ascontiguousarray(pixels[..., channel])).resize(
+            (size, size), Image.Resampling.BILINEAR, box=box
+        )
+        for channel in range(channels)
+    ]
+    return np.stack([np.asarray(channel) for channel in resized], -1)
 
 
 def _area_means(values: np.ndarray, start: float, length: int, size: int) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_heuristics.data import tfds
+from kd_heuristics.data import described, tfds
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.images import central_square, decode
-from kd_heuristics.data.prepared import SETS
+from kd_heuristics.data.prepared import Prepared
 from kd_heuristics.runtime.errors import first_line
 
 # The largest set that is loaded into memory; use `data.stream` for larger sets.
@@ -30,7 +30,7 @@ class Records:
     another process, which opens the files at its first read.
 
     Attributes:
-      name: a key of `prepared.SETS`.
+      name: as `described.entry` takes it.
       split: "train", "validation" or "test", if the set has it.
 
     Raises, when first used:
@@ -60,10 +60,10 @@ class Records:
             raise BadRecordError(
                 f"{self.where(index)} cannot be used ({first_line(error)})"
             ) from error
-        if not 0 <= label < SETS[self.name].num_classes:
+        if not 0 <= label < self.entry.num_classes:
             raise BadRecordError(
                 f"{self.where(index)} has the label {label}, but {self.name} has "
-                f"{SETS[self.name].num_classes} classes"
+                f"{self.entry.num_classes} classes"
             )
         return pixels, label
 
@@ -79,25 +79,29 @@ class Records:
         self.__dict__.update(state)
 
     @functools.cached_property
+    def entry(self) -> Prepared:
+        """The description of the set."""
+        return described.entry(self.name)
+
+    @functools.cached_property
     def directory(self) -> Any:
         """The folder of the prepared set."""
-        entry = SETS[self.name]
-        return tfds.find(entry.base, entry.config)
+        return tfds.find(self.entry.base, self.entry.config)
 
     @functools.cached_property
     def _builder(self) -> Any:
         """The tfds builder of the set, with a checked number of classes."""
         import tensorflow_datasets  # a second of import, for these sets only
 
-        with tfds.reading(SETS[self.name].base, self.directory):
+        with tfds.reading(self.entry.base, self.directory):
             builder = tensorflow_datasets.builder_from_directory(self.directory)
             found = builder.info.features["label"].num_classes
-        expected = SETS[self.name].num_classes
+        expected = self.entry.num_classes
         if found != expected:
             raise ValueError(
                 f"{self.name} in {self.directory} has labels of {found} classes, not "
                 f"{expected}: it is another set or version; move it away and prepare "
-                f"it again:\n{tfds.remedy(SETS[self.name].base)}"
+                f"it again:\n{tfds.remedy(self.entry.base)}"
             )
         return builder
 
@@ -114,7 +118,7 @@ class Records:
             for name, feature in builder.info.features.items()
             if isinstance(feature, features.Image)
         }
-        with tfds.reading(SETS[self.name].base, self.directory):
+        with tfds.reading(self.entry.base, self.directory):
             self._check_files()
             return builder.as_data_source(split=self._tfds_split, decoders=decoders)
 
@@ -134,7 +138,7 @@ class Records:
         from array_record.python import array_record_module
 
         file, record = self._place(index)
-        with tfds.reading(SETS[self.name].base, self.directory):
+        with tfds.reading(self.entry.base, self.directory):
             try:
                 reader = array_record_module.ArrayRecordReader(file)
                 count = reader.num_records()
@@ -157,7 +161,7 @@ class Records:
     @property
     def _tfds_split(self) -> str:
         """The split's name in tfds."""
-        return SETS[self.name].splits[self.split]
+        return self.entry.splits[self.split]
 
     @functools.cached_property
     def _instructions(self):
@@ -172,7 +176,7 @@ def load(name: str, split: str, size: int) -> Dataset:
     `images.central_square`.
 
     Args:
-      name: a key of `prepared.SETS`.
+      name: as `described.entry` takes it.
       split: one of its splits.
       size: side in pixels.
 
@@ -183,7 +187,6 @@ def load(name: str, split: str, size: int) -> Dataset:
         classes than expected.
     """
     records = Records(name, split)
-    base = SETS[name].base
     needed = len(records) * size**2 * 3
     if needed > LARGEST_BYTES:
         raise ValueError(
@@ -193,8 +196,8 @@ def load(name: str, split: str, size: int) -> Dataset:
         )
     images = np.empty((len(records), size, size, 3), np.uint8)
     labels = np.empty(len(records), np.int32)
-    with tfds.reading(base, records.directory):
+    with tfds.reading(records.entry.base, records.directory):
         for index in range(len(records)):
             pixels, labels[index] = records[index]
             images[index] = central_square(pixels, size)
-    return Dataset(images, labels, SETS[name].num_classes, name)
+    return Dataset(images, labels, records.entry.num_classes, name)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping
 
-from kd_heuristics.data import digits, photo, prepared, records
+from kd_heuristics.data import described, digits, own, photo, prepared, records
 from kd_heuristics.data.dataset import Dataset
+from kd_heuristics.data.splits import SPLITS
 from kd_heuristics.runtime import nearest
 
 
@@ -23,6 +25,8 @@ class _Set:
     no_split: str = ""  # message that explains why a split is missing
 
 
+Name = str | os.PathLike[str]
+
 _DIGITS = {"train": 1_197, "validation": 200, "test": 400}
 _PHOTOS = {split: 4 * number for split, number in _DIGITS.items()}
 _SHOWN = range(8, 513)  # sides in pixels, for sets whose images vary in size
@@ -33,9 +37,11 @@ _NO_VALIDATION = (
 
 
 def _prepared(name: str) -> _Set:
-    """Makes the entry of a set that tfds prepares."""
-    entry = prepared.SETS[name]
+    """Makes the entry of a set that tfds prepares; another than ours is not flipped."""
+    entry = described.entry(name)
     side = entry.side
+    named = name in prepared.SETS
+    missing = _NO_VALIDATION if named else "{name} has no test split, nor has tfds"
     holdout = f"{entry.base}_holdout"
     return _Set(
         examples=entry.examples,
@@ -44,8 +50,8 @@ def _prepared(name: str) -> _Set:
         sizes=_SHOWN if side is None else range(side, side + 1),
         default_size=entry.size,
         read=functools.partial(records.load, name),
-        flip=True,
-        no_split=_NO_VALIDATION.format(name=name, holdout=holdout),
+        flip=named,
+        no_split=missing.format(name=name, holdout=holdout),
     )
 
 
@@ -61,7 +67,18 @@ _SETS = {
 }
 
 
-def load(name: str, split: str, size: int | None = None) -> Dataset:
+def _find(name: str) -> "_Set | own.Own":
+    """The set of a name, a path or "tfds:NAME"; ValueError if there is none."""
+    if name in _SETS:
+        return _SETS[name]
+    if name.startswith(described.PREFIX):
+        return _prepared(name)
+    if own.is_path(name):
+        return own.find(name)
+    return _SETS[nearest.choose(name, names(), "dataset")]
+
+
+def load(name: Name, split: str, size: int | None = None) -> Dataset:
     """Loads one split of a set into memory.
 
     | name | train | validation | test | pixels |
@@ -80,28 +97,37 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
     | caltech_birds2011 | 5,994 | none | 5,794 | " |
     | caltech_birds2011_holdout | 5,395 | 599 | 5,794 | " |
 
+    A path to an ".npz" file or to a folder of class folders reads your own images, and
+    "tfds:NAME" or "tfds:NAME:CONFIG" any labelled images that tfds prepared: see
+    docs/own_data.md.
+
     The first three come with the package, with identical bytes on every machine. The
     others are read from where `kd-heuristics prepare` put them. If images vary in size,
     `load` returns the central square of each, resized; `stream` crops the originals.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, a path, or "tfds:NAME[:CONFIG]".
       split: "train", "validation" or "test".
-      size: side in pixels; `None` uses the set's default.
+      size: side in pixels; `None` uses the set's default. Own images are cut to their
+        central square.
 
     Raises:
       ValueError: the name, split or size is unknown; raised before anything is read.
+      BadDataError: own images or labels have another form; a ValueError.
       MissingDatasetError: the set was not prepared, or in a format that needs
         TensorFlow to read; the message has the command that prepares it.
 
     >>> load("digits", "validation").images.shape
     (200, 8, 8, 1)
     """
-    entry = _SETS[nearest.choose(name, names(), "dataset")]
-    if split in ("train", "validation", "test") and split not in entry.examples:
+    name = os.fspath(name)
+    entry = _find(name)
+    if isinstance(entry, own.Own):
+        return entry.load(nearest.choose(split, SPLITS, f"split of {name}"), size)
+    if split in SPLITS and split not in entry.examples:
         raise ValueError(entry.no_split)
     nearest.choose(split, tuple(entry.examples), f"split of {name}")
-    return entry.read(split, _size(name, size))
+    return entry.read(split, _size(name, entry, size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,27 +145,32 @@ class Description:
     shape: tuple[int, int, int]
 
 
-def describe(name: str, size: int | None = None) -> Description:
-    """Describes a set without reading it; it need not be prepared.
+def describe(name: Name, size: int | None = None) -> Description:
+    """Describes a set without reading it; one of ours need not be prepared.
+
+    Of own images it reads the headers and labels of an ".npz" file, or lists a folder.
 
     Args:
-      name: one of `names()`.
+      name: as `load` takes it.
       size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError: the name or size is unknown.
+      ValueError, BadDataError, MissingDatasetError: as `load`.
 
     >>> describe("cifar10").examples["train"], describe("cifar10").shape
     (50000, (32, 32, 3))
     """
-    entry = _SETS[nearest.choose(name, names(), "dataset")]
-    side = _size(name, size)
+    name = os.fspath(name)
+    entry = _find(name)
+    if isinstance(entry, own.Own):
+        return Description(entry.examples, entry.num_classes, entry.sized(size))
+    side = _size(name, entry, size)
     shape = (side, side, entry.channels)
     return Description(entry.examples, entry.num_classes, shape)
 
 
 def names() -> tuple[str, ...]:
-    """Lists the names that `load` accepts.
+    """Lists the sets that `load` has by name.
 
     >>> "digits_photo" in names()
     True
@@ -147,31 +178,35 @@ def names() -> tuple[str, ...]:
     return tuple(_SETS)
 
 
-def default_augmentation(name: str, size: int | None = None) -> dict[str, int | bool]:
+def default_augmentation(name: Name, size: int | None = None) -> dict[str, int | bool]:
     """Returns the usual augmentation of a set for `train_batches`: padding and flip.
 
     Padding is an eighth of the side, which is 4 at 32 pixels. Digits are never
-    mirrored, because a mirrored digit is not a digit.
+    mirrored, because a mirrored digit is not a digit. Own images, and those of
+    "tfds:NAME", are not mirrored either, because nobody has said that they may be.
 
     Args:
-      name: one of `names()`.
+      name: as `load` takes it.
       size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError: the name or size is unknown.
+      ValueError, BadDataError, MissingDatasetError: as `load`.
 
     >>> default_augmentation("cifar10"), default_augmentation("digits")
     ({'padding': 4, 'flip': True}, {'padding': 1, 'flip': False})
     """
-    entry = _SETS[nearest.choose(name, names(), "dataset")]
-    return {"padding": _size(name, size) // 8, "flip": entry.flip}
+    name = os.fspath(name)
+    entry = _find(name)
+    if isinstance(entry, own.Own):
+        return {"padding": min(entry.sized(size)[:2]) // 8, "flip": False}
+    return {"padding": _size(name, entry, size) // 8, "flip": entry.flip}
 
 
-def _size(name: str, size: int | None) -> int:
+def _size(name: str, entry: _Set, size: int | None) -> int:
     """Checks the size and resolves `None` to the set's default."""
-    sizes = _SETS[name].sizes
+    sizes = entry.sizes
     if size is None:
-        return _SETS[name].default_size
+        return entry.default_size
     if size not in sizes:
         closest = min(max(size, sizes[0]), sizes[-1])
         valid = f"{sizes[0]}..{sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"

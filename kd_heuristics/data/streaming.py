@@ -19,9 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_heuristics.data import loading, rows
+from kd_heuristics.data import described, loading, rows
 from kd_heuristics.data.batches import check_remainder, steps_per_epoch
-from kd_heuristics.data.prepared import SETS
 from kd_heuristics.data.records import BadRecordError, Records
 from kd_heuristics.data.views import View
 from kd_heuristics.runtime import nearest, parallel, values
@@ -63,7 +62,7 @@ class Stream:
     @property
     def num_classes(self) -> int:
         """Number of classes of the set."""
-        return SETS[self.records.name].num_classes
+        return self.records.entry.num_classes
 
     @property
     def num_examples(self) -> int:
@@ -249,7 +248,7 @@ def stream(
     `view.finish(batch, key)` flips and mixes them on the device.
 
     Args:
-      name: a key of `prepared.SETS`.
+      name: a set that tfds prepared, one of ours or "tfds:NAME[:CONFIG]".
       split: "train", or another split of the set.
       batch_size: examples per step, over all processes.
       seed: seed of the order and the crops, from 0 to 2^32 - 1.
@@ -279,8 +278,7 @@ def stream(
       MissingDatasetError: the set was not prepared, or lacks a file; the message has
         the command.
     """
-    nearest.choose(name, SETS, "prepared dataset")
-    nearest.choose(split, SETS[name].splits, f"split of {name}")
+    nearest.choose(split, described.entry(name).splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
     check_remainder(remainder)
     seed = values.integer("seed", seed)

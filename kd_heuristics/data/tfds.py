@@ -10,6 +10,7 @@ import os
 
 from etils import epath
 
+from kd_heuristics.data.prepared import SETS
 from kd_heuristics.runtime.errors import first_line
 
 
@@ -72,8 +73,10 @@ def find(name: str, config: str = "") -> epath.Path:
 
 
 def remedy(name: str) -> str:
-    """Returns the command that prepares a set."""
-    return f"  kd-heuristics prepare {name}"
+    """Returns the command that prepares a set: ours where we know the set."""
+    if name in {entry.base for entry in SETS.values()}:
+        return f"  kd-heuristics prepare {name}"
+    return f"  tfds build {name} --file_format=array_record"
 
 
 def prepared_versions(folder: epath.Path) -> list[epath.Path]:

@@ -1,0 +1,75 @@
+"""Describes sets of tfds: those that we know, and "tfds:NAME" from its files."""
+
+import functools
+from typing import Any
+
+from kd_heuristics.data import tfds
+from kd_heuristics.data.prepared import SETS, Prepared
+from kd_heuristics.data.splits import SPLITS, BadDataError
+from kd_heuristics.runtime import nearest
+
+PREFIX = "tfds:"
+
+
+def entry(name: str) -> Prepared:
+    """The description of a set: of `prepared.SETS`, or of "tfds:NAME[:CONFIG]".
+
+    The second is read from the folder where tfds prepared it. Its splits are tfds' own;
+    if it has no validation split, this is the last tenth of train. Images of one size
+    keep it.
+
+    Raises:
+      ValueError: the name is unknown.
+      MissingDatasetError: tfds has not prepared the set as array_record.
+      BadDataError: it has no training split, images or labels.
+    """
+    if not name.startswith(PREFIX):
+        return SETS[nearest.choose(name, SETS, "prepared dataset")]
+    base, _, config = name.removeprefix(PREFIX).partition(":")
+    if not base or ":" in config or "/" in base + config:
+        raise BadDataError(
+            f"unknown dataset {name!r}; write tfds:NAME or tfds:NAME:CONFIG"
+        )
+    folder = tfds.data_dir() / base
+    if not config and folder.exists() and not tfds.prepared_versions(folder):
+        configs = [own.name for own in folder.iterdir() if tfds.prepared_versions(own)]
+        if configs:
+            raise BadDataError(
+                f"{name} has configurations; name one of them: "
+                + ", ".join(f"{name}:{own}" for own in sorted(configs))
+            )
+    return _entry(name, base, config, tfds.find(base, config))
+
+
+@functools.lru_cache
+def _entry(name: str, base: str, config: str, folder: Any) -> Prepared:
+    import tensorflow_datasets  # a second of import, for these sets only
+
+    with tfds.reading(base, folder):
+        info = tensorflow_datasets.builder_from_directory(folder).info
+    features = dict(info.features.items()) if hasattr(info.features, "items") else {}
+    image, label = features.get("image"), features.get("label")
+    kinds = tensorflow_datasets.features
+    if not isinstance(image, kinds.Image) or not isinstance(label, kinds.ClassLabel):
+        raise BadDataError(
+            f"{name} has the features {', '.join(features) or 'of no dictionary'}; "
+            'a set needs an "image" and its class as "label"'
+        )
+    splits = {split: split for split in SPLITS if split in info.splits}
+    if "train" not in splits:
+        raise BadDataError(
+            f"{name} has the splits {', '.join(info.splits)}; a set needs train"
+        )
+    if "validation" not in splits:
+        splits |= {"train": "train[:90%]", "validation": "train[90%:]"}
+    height, width, _ = image.shape
+    return Prepared(
+        base=base,
+        num_classes=label.num_classes,
+        examples={
+            split: info.splits[own].num_examples for split, own in splits.items()
+        },
+        splits=splits,
+        size=min(height, width) if height and width else Prepared.size,
+        config=config,
+    )
