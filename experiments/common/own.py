@@ -135,8 +135,8 @@ def without_papers(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     """Figures without the papers' series and panels."""
     found = {}
     for name, figure in figures.items():
-        panels = [_own_series(p) for p in figure.panels if "paper" not in p.title]
-        if panels:
+        panels = [_own_series(p) for p in figure.panels if "paper's" not in p.title]
+        if any(panel.still for panel in panels):
             found[name] = dataclasses.replace(figure, panels=panels)
     return found
 

@@ -3,8 +3,11 @@
 import dataclasses
 import itertools
 import json
+import pathlib
+import re
 import sys
 import textwrap
+import types
 
 import jax
 import jax.numpy as jnp
@@ -158,11 +161,13 @@ def test_the_classifier_follows_the_traced_order(nets):
 
 def smallest(study, **changes):
     preset = study.PRESETS["smoke"]
+    if hasattr(preset, "map_examples"):
+        changes = {"map_examples": 40} | changes
     return dataclasses.replace(preset, **SMALL, train_examples=80, **changes)
 
 
 def test_warmup_runs_on_a_file_to_the_end(nets):
-    config = smallest(warmup, map_examples=40, arms=ARMS)
+    config = smallest(warmup, arms=ARMS)
     folder = running.run(warmup.STUDY, config, nets / "smoke" / "warmup")
     described = json.loads((folder / "config.json").read_text())
     assert described["own"] == {"model": {"name": "nets.py:make"}}
@@ -200,7 +205,7 @@ def images(count, seed=0, classes=10, side=32):
 def test_from_python_a_folder_knows_its_network_and_images(nets):
     network = models.create("nets.py:make", 10)
     sets = {"train": images(80), "test": images(20, 1)}
-    config = smallest(warmup, map_examples=40, arms=("large", "warmup"), epochs=2)
+    config = smallest(warmup, arms=("large", "warmup"), epochs=2)
     config = dataclasses.replace(config, warmup_epochs=1, drops_epochs=(1,))
     folder = experiments.warmup.run(config, nets / "run", network, sets)
     described = json.loads((folder / "config.json").read_text())
@@ -213,8 +218,8 @@ def test_from_python_a_folder_knows_its_network_and_images(nets):
         experiments.warmup.run(
             config, folder, network, sets | {"train": images(80, seed=2)}
         )
+    other = models.create("nets.py:make", 10, width=2.0)
     with pytest.raises(runs.RunError, match=r"own\.model\.sha256"):
-        other = models.create("nets.py:make", 10, width=2.0)
         experiments.warmup.run(config, folder, other, sets)
     with pytest.raises(runs.RunError, match=r"config\.model"):
         experiments.warmup.run(config, folder)
@@ -257,7 +262,7 @@ def test_bad_input_is_refused_before_any_work(nets):
     with pytest.raises(ValueError, match="no split 'validation', which this config"):
         run(validation, nets / "refused", network, both)
     with pytest.raises(ValueError, match="fsp takes no network or images of your own"):
-        experiments.fsp.run(None, nets / "refused", network)
+        experiments.fsp.run(config, nets / "refused", network)
     assert not (nets / "refused").exists()
 
 
@@ -283,13 +288,26 @@ def test_the_command_line_names_folders_of_variants(nets, monkeypatch, capsys):
     assert "--name must hold letters" in capsys.readouterr().err
 
 
+@pytest.mark.long
+def test_the_guides_blocks_run(nets, monkeypatch):
+    guide = pathlib.Path(warmup.__file__).parents[2] / "docs" / "own_studies.md"
+    scope: dict = {"__name__": "own_studies"}
+    monkeypatch.setitem(sys.modules, "own_studies", types.ModuleType("own_studies"))
+    for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL):
+        code = block.replace('PRESETS["demo"]', 'PRESETS["smoke"]')
+        code = code.replace('presets["demo"]', 'presets["smoke"]')
+        exec(compile(code, "own_studies.md", "exec"), scope)
+    page = report.write(nets / "runs" / "mine").read_text()
+    assert page.count("own network my_net on own dataset mine") >= 3
+
+
 def test_no_figure_shows_the_papers_numbers(nets):
     """Those of a run on cifar10, where they stand by default."""
     grid = np.linspace(0, 1, 3)
     ours = plots.Series(grid, grid, "ours")
     papers = plots.Series(grid, grid, "theirs", paper=True)
     chart = plots.Chart("both", plots.Axis(), plots.Axis(), [ours, papers])
-    table = plots.HeatMap("The paper's: a map", np.eye(2))
+    table = plots.HeatMap("The paper's: a map", np.eye(2), "ab", "ab")
     figures = {
         "mixed": plots.Figure("Mixed", "", [chart, table]),
         "papers": plots.Figure("Only the paper's", "", [table]),
