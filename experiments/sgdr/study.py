@@ -209,7 +209,8 @@ def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.n
         for seed in run.seeds
     ]
     arrays = {f"maps/{name}": values for name, values in stacked(compared).items()}
-    floors = {f"maps/{name}": "maps/floor" for name in ("restart", "seeds")}
+    pairs = ("restart", "first-last", "seeds")
+    floors = {f"maps/{name}": "maps/floor" for name in pairs}
     return arrays | maps.all_calibrated(arrays, floors) | {"layers": np.array(layers)}
 
 
