@@ -127,7 +127,7 @@ class WithVgg(Common):
     """A study whose networks are VGGs, or whatever else `models` has."""
 
     model: str = "vgg16"
-    """Name of the network, one of `models.names()`."""
+    """Name of the network, one of `models.names()`, or your own: nets.py:make."""
     width: fields.Positive = 1.0
     """Factor of the number of channels."""
     # Open in the papers; Garipov et al. 2018 have 512.
@@ -152,10 +152,14 @@ class WithVgg(Common):
         return self.options(self.model, self.width)
 
     def options(self, name: str, width: float) -> dict[str, Any]:
-        """What it takes for a network of that name and width."""
-        options: dict[str, Any] = {"width": width, "dtype": self.dtype}
-        if not name.startswith("resnet"):
-            options["classifier_width"] = self.classifier_width
-        if name.startswith("vgg"):
-            options["dropout_rate"] = self.dropout_rate
-        return options
+        """What it takes for a network of that name and width.
+
+        A user's function gets what its signature takes.
+        """
+        options = {
+            "width": width,
+            "dtype": self.dtype,
+            "classifier_width": self.classifier_width,
+            "dropout_rate": self.dropout_rate,
+        }
+        return models.accepted(name, options)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from experiments.common import own
 from experiments.common.study import Study
 from kd_heuristics import runs
 from kd_heuristics.plots import Figure, FigureError, stored
@@ -35,9 +36,12 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
       ValueError: a figure names a missing array or claim, or cannot be drawn.
     """
     run = runs.RunFolder(path)
-    config = run.read_json("config.json")["config"]
+    description = run.read_json("config.json")
+    config = description["config"]
     arrays = _Arrays(run.load_arrays("arrays.npz"))
     made = study.figures(config, run.read_json("results.json"), arrays)
+    if description.get("own"):
+        made = own.without_papers(made)
     if study.figure:
         nearest.choose(study.figure, made, f"figure of study {study.name!r}:")
     subject = study.subject.format_map(config)

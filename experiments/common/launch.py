@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,9 +12,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import distributed, fields, plan, sweep
+from experiments.common import distributed, fields, own, plan, sweep
 from experiments.common.running import EXPLAINED, FAILED, USAGE, run
 from experiments.common.study import Study
+from experiments.common.task import NOTHING
 from kd_heuristics import data, runs
 from kd_heuristics.runtime import compile_cache, files, hosts, interrupts, nearest
 
@@ -29,7 +31,10 @@ def main(study: Study) -> None:
         prog = f"python -m experiments.{study.name}"
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
-    workdir, config = files.path(parsed.workdir), parsed.config
+        own.check(study, parsed.config, NOTHING)
+        folder_name = run_name(study, parsed.name)
+    config = parsed.config
+    workdir = files.path(parsed.workdir or f"runs/{preset}/{folder_name}")
     if parsed.plan or parsed.plan_measure:
         with usage_errors():
             show_plan(study, f"{study.name} {preset}", config, parsed.plan_measure)
@@ -52,6 +57,22 @@ def main(study: Study) -> None:
         folder = run(study, config, workdir, on_other_code)
         if hosts.is_first():
             print(f"results: {folder / 'results.json'}\nfigures: {folder / 'figures'}")
+
+
+def run_name(study: Study, name: str | None) -> str:
+    """The run folder's name: the study's, or STUDY-NAME for a variant's.
+
+    Raises:
+      ValueError: the name is no part of a folder's name.
+    """
+    if name is None:
+        return study.name
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise ValueError(
+            f"--name must hold letters, digits and . _ + - only, got {name!r}; for a "
+            "folder elsewhere give --workdir"
+        )
+    return f"{study.name}-{name}"
 
 
 def show_plan(study: Study, title: str, config: Any, measure: bool = False) -> None:
@@ -140,11 +161,17 @@ def _flag(kind: Any, words: str) -> Any:
 def _arguments(study: Study, preset: str) -> type:
     config = study.presets[preset]
     kind: Any = type(config)
-    workdir = _flag(str, "the run folder; may be gs://bucket/...")
+    runs_in = f"runs/{preset}/{study.name}"
+    workdir = _flag(
+        str | None,
+        f"the run folder, {runs_in} or {runs_in}-NAME by default; may be gs://bucket/...",
+    )
+    variant = _flag(str | None, "name of a variant, which ends its run folder's name")
     sweeps = _flag(str | None, "instead of a run: list | INDEX | ray | gather")
     flags = [
         ("preset", _flag(str, " | ".join(study.presets)), preset),
-        ("workdir", workdir, f"runs/{preset}/{study.name}"),
+        ("workdir", workdir, None),
+        ("name", variant, None),
         ("distributed", _flag(str | None, distributed.HELP), None),
         ("plan", Plan, False),
         ("plan_measure", PlanMeasure, False),

@@ -3,13 +3,17 @@
 import contextlib
 import time
 import traceback
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments.common import fields, progress, protocol
+from experiments.common import fields, progress, protocol, task
+from experiments.common import own as owned
 from experiments.common.figures import draw
+from experiments.common.own import Own
 from experiments.common.study import Study
+from experiments.common.task import NOTHING
 from kd_heuristics import checkpoints, data, runs, training
-from kd_heuristics.runs import code_identity
+from kd_heuristics.runs import code_identity, descriptions
 from kd_heuristics.runtime import compilation, files, hosts, parallel
 
 # Failures that the message explains fully: a traceback would hide it.
@@ -34,6 +38,7 @@ def run(
     config: Any,
     workdir: files.AnyPath,
     on_other_code: runs.OnOtherCode = "refuse",
+    own: Own = NOTHING,
 ) -> Any:
     """Runs a study, or what is left of it, in a run folder; returns the folder.
 
@@ -46,37 +51,42 @@ def run(
       workdir: the run folder; may be a "gs://" path.
       on_other_code: what happens to stages and checkpoints that other code made: see
         `runs.RunFolder`.
+      own: the user's network and images, in place of the config's; see `Own.of`.
 
     Raises:
+      ValueError: the study takes nothing of the user's.
       RunError, CheckpointError, MissingDatasetError, NonFiniteError, WriteError: see
         their words.
       Interrupted: the process was asked to stop, inside `interrupts.handled`.
     """
+    owned.check(study, config, own)
+    config = fields.resolved(config)
+    users = owned.described(config, own)
+    if users:  # A network or images that do not fit leave no folder behind.
+        task.make(config, own).check_layers(study.own or ())
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
-        _run(study, fields.resolved(config), folder)
+        _run(study, config, folder, own, users)
     return folder.path
 
 
-def _run(study, config, folder):
-    described = {
-        **study.opening,
-        "config": config,
-        "claims": study.claims(config),
-        **_beside_the_paper(study, config),
-        "strategies": parallel.strategies(),
-    }
+def _run(study, config, folder, own, users):
+    described = describe_run(study, config, users)
+    inputs = {"own": own} if own.given else {}
     folder.open(described, study.extendable, FREE)
     folder.remove("error.json")
+    things = [study.compute, own, *owned.functions(config)]
     start = time.monotonic()
     entry = folder.begin()
     try:
         with compilation.counted() as count:
             with progress.shown(study.name) as bar:
-                results, arrays = study.compute(config, folder, bar)
+                results, arrays = study.compute(config, folder, bar, **inputs)
             results = results | {"numbers": numbers(config, folder)}
+            if users and "claims" in results:
+                results["claims"] = without_papers(results["claims"])
             folder.save_arrays("arrays.npz", arrays)
-            folder.write_json(CODE, code_identity.modules(study.compute))
+            folder.write_json(CODE, code_identity.modules(*things))
             folder.write_json("results.json", results)
             hosts.first(draw, study, folder.path)
     except Exception as error:
@@ -101,6 +111,38 @@ def _beside_the_paper(study: Study, config: Any) -> dict[str, Any]:
         "deviations": protocol.deviations(config, preset),
         "protocol": [row for row in rows if row.status != protocol.OURS],
     }
+
+
+def describe_run(study: Study, config: Any, users: Mapping[str, Any]) -> dict:
+    """The contents of config.json.
+
+    Args:
+      study: which one.
+      config: of the run.
+      users: what is the user's, see `own.described`. The paper's numbers then do not
+        stand beside the run's, and the page says whose network and images these are.
+    """
+    names = {part: its["name"] for part, its in users.items()}
+    found = {
+        **study.opening,
+        "config": config,
+        "claims": study.claims(config),
+        **_beside_the_paper(study, config),
+        "strategies": parallel.strategies(),
+    }
+    if not users:
+        return found
+    found = descriptions.to_json(found)
+    found["config"] |= names
+    subject = study.subject.format_map(found["config"])
+    found["paper"] = f"the question of {study.paper}, asked of your own: {subject}"
+    found["claims"] = without_papers(found["claims"])
+    return found | {"own": users}
+
+
+def without_papers(claims: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Claims, as JSON, without the paper's numbers."""
+    return [{**claim, "paper": None} for claim in claims]
 
 
 def numbers(config: Any, folder: runs.RunFolder) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class Study:
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
     extendable: tuple[str, ...] = ()
+    own: tuple[str, ...] | None = None
 
     def __post_init__(self):
         for config in self.presets.values():
@@ -208,7 +209,9 @@ class StudyRun:
                 progress=lambda steps, loss: self.progress.advance(steps / unit, loss),
             ),
             checkpoints=training.Checkpoints(
-                self.folder.training(name, self.by), keep_steps=keep_steps
+                # The objectives lead to the network, which may be the user's.
+                self.folder.training(name, [self.by, *(m.objective for m in members)]),
+                keep_steps=keep_steps,
             ),
             **self.config.how,
             **options,

@@ -1,17 +1,20 @@
 """What a study trains on: sets, network, batches, devices."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common import classifier
+from experiments.common.own import Own
 from kd_heuristics import data, models, training
 from kd_heuristics.runtime import parallel
 
 PyTree = Any
+NOTHING = Own()  # all is the config's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,7 @@ class Task:
     """Data and network of one study.
 
     Attributes:
-      dataset: its name.
+      augmentation: of training images, as `data.train_batches` takes it.
       classifier: the network with the training set's pixel statistics.
       train: the training set.
       batches: `(seed, step) -> batch` of it, augmented.
@@ -31,7 +34,7 @@ class Task:
       mesh: over which batches are split; None on one device.
     """
 
-    dataset: str
+    augmentation: dict[str, Any]
     classifier: training.Classifier
     train: data.Dataset
     batches: Callable
@@ -47,6 +50,29 @@ class Task:
         example = jnp.zeros((1, *self.train.images.shape[1:]))
         variables = self.classifier.network.init(jax.random.key(seed), example)
         return variables["params"], variables.get("batch_stats", {})
+
+    @property
+    def classifier_paths(self) -> frozenset[str]:
+        """Paths of the parameters of the network's last dense layers."""
+        return classifier.paths(self.classifier.network, self.train.images.shape[1:])
+
+    def check_layers(self, endings: Sequence[str]) -> None:
+        """Raises ValueError if no layer's name has one of the endings.
+
+        With "_fc" the network must also have parameters that are its classifier.
+        """
+        if "_fc" in endings:
+            classifier.paths(self.classifier.network, self.train.images.shape[1:])
+        params, batch_stats = jax.eval_shape(lambda: self.start(0))
+        image = jax.ShapeDtypeStruct((1, *self.train.images.shape[1:]), jnp.uint8)
+        names = jax.eval_shape(self.classifier.features, params, batch_stats, image)
+        for ending in endings:
+            if not any(name.endswith(ending) for name in names):
+                raise ValueError(
+                    f"the features of {self.classifier.network.name} show no layer "
+                    f"{ending!r}, which this study compares, only {sorted(names)}; "
+                    'return each layer\'s output there, such as "00_conv" and "01_fc"'
+                )
 
     def steps_after(self, epoch: int) -> int:
         """Steps done after an epoch, counted from 0."""
@@ -70,7 +96,7 @@ class Task:
         """The same task, trained in batches of another size."""
         return dataclasses.replace(
             self,
-            batches=_train_batches(self.dataset, self.train, batch_size),
+            batches=data.train_batches(self.train, batch_size, **self.augmentation),
             batch_size=batch_size,
             steps_per_epoch=data.steps_per_epoch(len(self.train), batch_size),
         )
@@ -89,22 +115,23 @@ class Task:
         return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
 
 
-def make(config: Any) -> Task:
+def make(config: Any, own: Own = NOTHING) -> Task:
     """Loads the sets and makes the network.
 
     Args:
       config: of a study, with the fields dataset, train_examples, eval_examples,
         model, model_options, batch_size, eval_batch_size, devices and test_split;
         image_size where it is not the set's.
+      own: the user's network and images, in place of the config's.
 
     Raises:
       MissingDatasetError, ValueError: see their words.
     """
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
-    size = getattr(config, "image_size", None)
-    train = data.load(config.dataset, "train", size).take(config.train_examples)
-    test = data.load(config.dataset, config.test_split, size)
-    network = models.create(config.model, train.num_classes, **config.model_options)
+    train = own.load(config, "train").take(config.train_examples)
+    test = own.load(config, config.test_split)
+    network = own.network_for(config, train.num_classes)
+    augmentation = own.augmentation(config, train.images.shape[1])
     along = {
         name: dataset.take(config.eval_examples)
         for name, dataset in (("train", train), ("test", test))
@@ -116,10 +143,10 @@ def make(config: Any) -> Task:
         return batches if mesh is None else parallel.split_batches(batches, mesh)
 
     return Task(
-        dataset=config.dataset,
+        augmentation=augmentation,
         classifier=training.Classifier.of(network, train),
         train=train,
-        batches=_train_batches(config.dataset, train, config.batch_size),
+        batches=data.train_batches(train, config.batch_size, **augmentation),
         test=eval_batches(test),
         sets={name: eval_batches(dataset) for name, dataset in along.items()},
         images_per_set=sum(len(s) for s in along.values()) / len(along),
@@ -127,9 +154,3 @@ def make(config: Any) -> Task:
         steps_per_epoch=data.steps_per_epoch(len(train), config.batch_size),
         mesh=mesh,
     )
-
-
-def _train_batches(name: str, train: data.Dataset, batch_size: int) -> Callable:
-    side = train.images.shape[1]
-    augmentation: dict[str, Any] = data.default_augmentation(name, side)
-    return data.train_batches(train, batch_size, **augmentation)

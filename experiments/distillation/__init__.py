@@ -1,1 +1,5 @@
 """The distillation study; `study.py` states its question."""
+
+from experiments.common.python import runner
+
+run = runner("distillation")

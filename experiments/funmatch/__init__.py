@@ -1,1 +1,5 @@
 """The FunMatch study; its question stands in `study.py`."""
+
+from experiments.common.python import runner
+
+run = runner("funmatch")

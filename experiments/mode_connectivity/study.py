@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import paths, task
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.mode_connectivity import embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
@@ -37,10 +38,12 @@ from experiments.mode_connectivity.results import results
 from kd_heuristics import curves, data, training
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder, progress, own: Own = task.NOTHING
+) -> tuple[dict, dict]:
     """Trains, fits, evaluates and judges; `(results, arrays)` of the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
-    tasks = make_tasks(config)
+    tasks = make_tasks(config, own)
     its = tasks["sgd"]
     nets = Networks(run, tasks)
     t = paths.paper_t(config.intervals)
@@ -59,13 +62,12 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
     return results(config, arrays, list(run.seeds)), arrays
 
 
-def make_tasks(config: Config) -> dict[Group, task.Task]:
+def make_tasks(config: Config, own: Own = task.NOTHING) -> dict[Group, task.Task]:
     """The task of each group of modes; curves are fitted and evaluated on "sgd"."""
-    its = task.make(config)
+    its = task.make(config, own)
     if config.train_metrics == "augmented":
         key = jax.random.key(config.first_seed)
-        augmentation: dict[str, Any] = data.default_augmentation(config.dataset)
-        seen = data.augment_batches(its.sets["train"], key, **augmentation)
+        seen = data.augment_batches(its.sets["train"], key, **its.augmentation)
         its = dataclasses.replace(its, sets=its.sets | {"train": seen})
     tasks = dict.fromkeys(config.groups, its)
     if "large" in tasks:
@@ -253,4 +255,5 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    own=(),
 )

@@ -144,10 +144,14 @@ def shallow_less_deep(diagonal: np.ndarray, layers: list[str]) -> np.ndarray:
     Args:
       diagonal: [..., layers], similarity of each layer to itself.
       layers: names of the layers, "00_conv" or the paper's "00Conv".
+
+    Returns: [...]; NaN if there are fewer than two convolutions.
     """
     of = np.array(["conv" in name.lower() for name in layers])
     convolutions = diagonal[..., of]
     half = convolutions.shape[-1] // 2
+    if not half:
+        return np.full(diagonal.shape[:-1], np.nan)
     return convolutions[..., :half].mean(-1) - convolutions[..., half:].mean(-1)
 
 

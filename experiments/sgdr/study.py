@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common import maps, paths, task
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.sgdr import figures, planes
 from experiments.sgdr.claims import claims
@@ -39,10 +40,12 @@ from experiments.sgdr.results import results
 from kd_heuristics import curves, training
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder, progress, own: Own = task.NOTHING
+) -> tuple[dict, dict]:
     """Trains, connects and judges; returns `(results, arrays)` for the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
-    its = task.make(config)
+    its = task.make(config, own)
     nets = Iterates(run, its)
     t = paths.paper_t(config.intervals)
     progress.start(total_steps(config, its, len(t)))
@@ -264,4 +267,5 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    own=("_conv",),
 )

@@ -1,5 +1,6 @@
 """Which layers the arms of the warmup study freeze, and how much they change."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,42 +9,38 @@ from kd_heuristics.pytrees import leaf_names
 
 
 def layer_of(path: str) -> str:
-    """The layer of a parameter's path: "fc_0" of "fc_0/kernel".
+    """The layer of a parameter's path: "fc_0" of "fc_0/kernel"; "w" of "w".
 
     >>> layer_of("fc_0/kernel")
     'fc_0'
     """
-    return path.rpartition("/")[0]
+    return path.rpartition("/")[0] or path
 
 
-def in_fc(path: str) -> bool:
-    """Whether a parameter belongs to the fully connected stack."""
-    return path.startswith("fc")
-
-
-def in_convolutions(path: str) -> bool:
-    """Whether a parameter belongs to a layer below the stack."""
-    return not in_fc(path)
-
-
-def random_layers(params: Any, seed: int) -> frozenset[str]:
+def random_layers(params: Any, seed: int, fc: Collection[str]) -> frozenset[str]:
     """Draws layers below the FC stack that hold about as many parameters as it does.
 
     Goes through the layers in an order drawn from `seed` and takes each that keeps the
     total at or below the stack's. Takes the smallest layer if none does.
+
+    Args:
+      params: of the network.
+      seed: of the order.
+      fc: paths of the stack's parameters.
     """
     sizes: dict[str, int] = {}
+    target = 0
     for path, leaf in leaf_names.flat(params).items():
-        name = layer_of(path)
-        sizes[name] = sizes.get(name, 0) + leaf.size
-    target = sum(size for name, size in sizes.items() if in_fc(name))
-    below = sorted(name for name in sizes if not in_fc(name))
+        if path in fc:
+            target += leaf.size
+        else:
+            sizes[layer_of(path)] = sizes.get(layer_of(path), 0) + leaf.size
     chosen, total = [], 0
-    for name in np.random.RandomState(seed).permutation(below):
+    for name in np.random.RandomState(seed).permutation(sorted(sizes)):
         if total + sizes[name] <= target:
             chosen.append(str(name))
             total += sizes[name]
-    return frozenset(chosen or [min(below, key=sizes.__getitem__)])
+    return frozenset(chosen or [min(sorted(sizes), key=sizes.__getitem__)])
 
 
 def relative_change(before: Any, after: Any) -> np.ndarray:
@@ -58,9 +55,9 @@ def relative_change(before: Any, after: Any) -> np.ndarray:
 
 
 def kernels(params: Any) -> dict[str, np.ndarray]:
-    """Flattened kernels by layer, in the order of the paths."""
+    """Flattened kernels, arrays of two or more axes, in the order of the paths."""
     return {
-        layer_of(path): np.asarray(leaf, np.float64).ravel()
+        path.removesuffix("/kernel"): np.asarray(leaf, np.float64).ravel()
         for path, leaf in leaf_names.flat(params).items()
-        if path.endswith("kernel")
+        if leaf.ndim >= 2
     }

@@ -8,17 +8,23 @@ import numpy as np
 import optax
 
 from experiments.warmup.config import ARMS, NEVER, Config
-from experiments.warmup.layers import in_convolutions, in_fc, layer_of
+from experiments.warmup.layers import layer_of
 from kd_heuristics import freezing, training
 from kd_heuristics.pytrees import leaf_names
 
 
-def shared(chosen: frozenset[str], config: Config) -> Callable:
-    """SGD as a function of what differs between arms; "random" freezes `chosen`."""
+def shared(fc: frozenset[str], chosen: frozenset[str], config: Config) -> Callable:
+    """SGD as a function of what differs between arms.
+
+    Args:
+      fc: paths of the parameters of the FC stack.
+      chosen: layers that "random" freezes.
+      config: of the study.
+    """
 
     def labels(params):
         return leaf_names.tree_map(
-            lambda path, _: "fc" if in_fc(path) else "rest", params
+            lambda path, _: "fc" if path in fc else "rest", params
         )
 
     def make(rates, clip_norm, starts, length):
@@ -37,9 +43,9 @@ def shared(chosen: frozenset[str], config: Config) -> Callable:
         )
         # Each freezes in its own arm only; in the others it starts after the end.
         frozen = {
-            "fc": in_fc,
-            "conv": in_convolutions,
-            "random": lambda path: layer_of(path) in chosen,
+            "fc": lambda path: path in fc,
+            "conv": lambda path: path not in fc,
+            "random": lambda path: path not in fc and layer_of(path) in chosen,
         }
         for name, predicate in frozen.items():
             optimizer = freezing.freeze(

@@ -1,7 +1,7 @@
 """The numbers of a run of the warmup study, and the verdicts."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,23 @@ from experiments.common import maps
 from experiments.common.study import looks
 from experiments.warmup.claims import claims, difference
 from experiments.warmup.config import Config
-from experiments.warmup.layers import in_fc, kernels, random_layers
+from experiments.warmup.layers import layer_of, random_layers
+from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runs import judge_all, summary
 
 Numbers = dict[str, np.ndarray]
 
 
 def results(
-    config: Config, arrays: Mapping[str, Any], seeds: list[int], params: Any
+    config: Config,
+    arrays: Mapping[str, Any],
+    seeds: list[int],
+    params: Any,
+    fc: Collection[str],
 ) -> dict[str, Any]:
     """The numbers of the study, each with its seeds and spread, and the verdicts.
 
-    `params` are the initial ones of the first seed.
+    `params` are the initial ones of the first seed, `fc` the paths of its FC stack.
     """
     accuracy = {arm: arrays[f"{arm}/test_accuracy"] for arm in config.arms}
     early = config.warmup_epochs - 1
@@ -42,7 +47,7 @@ def results(
             arm: {name: summary(values[arm]) for name, values in numbers.items()}
             for arm in config.arms
         },
-        "frozen_at_random": _frozen_at_random(config, params),
+        "frozen_at_random": _frozen_at_random(config, params, fc),
         "similarities_by_measure": maps.by_measure(
             lambda kind: _differences(
                 "FC similarity", _similarities(config, arrays, "_fc", kind)
@@ -77,14 +82,15 @@ def _differences(name: str, values: Numbers) -> Numbers:
     }
 
 
-def _frozen_at_random(config: Config, params: Any) -> dict[str, Any]:
+def _frozen_at_random(
+    config: Config, params: Any, fc: Collection[str]
+) -> dict[str, Any]:
     """The layers of the arm "freeze_random", and their size beside the FC stack's."""
-    chosen = random_layers(params, config.first_seed)
-    sizes = {layer: kernel.size for layer, kernel in kernels(params).items()}
-    return {
-        "layers": sorted(chosen),
-        "parameters": {
-            "fc": sum(size for layer, size in sizes.items() if in_fc(layer)),
-            "random": sum(size for layer, size in sizes.items() if layer in chosen),
-        },
-    }
+    chosen = random_layers(params, config.first_seed, fc)
+    sizes = {"fc": 0, "random": 0}
+    for path, leaf in leaf_names.flat(params).items():
+        if leaf.ndim >= 2 and path in fc:
+            sizes["fc"] += leaf.size
+        elif leaf.ndim >= 2 and layer_of(path) in chosen:
+            sizes["random"] += leaf.size
+    return {"layers": sorted(chosen), "parameters": sizes}

@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from experiments.common import maps, task
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.common.trained import Trained
 from experiments.warmup import figures, optimizers
@@ -36,10 +37,12 @@ from experiments.warmup.results import results
 from kd_heuristics import training
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder, progress, own: Own = task.NOTHING
+) -> tuple[dict, dict]:
     """Trains, compares and judges; `(results, arrays)` of the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
-    tasks = make_tasks(config)
+    tasks = make_tasks(config, own)
     its = tasks["large"]
     progress.start(total_steps(config, its))
 
@@ -52,12 +55,14 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
 
     params = its.start(config.first_seed)[0]
     arrays["kernels"] = np.array(list(kernels(params)))
-    return results(config, arrays, list(run.seeds), params), arrays
+    return results(
+        config, arrays, list(run.seeds), params, its.classifier_paths
+    ), arrays
 
 
-def make_tasks(config: Config) -> dict[str, task.Task]:
+def make_tasks(config: Config, own: Own = task.NOTHING) -> dict[str, task.Task]:
     """The task with large and with small batches."""
-    large = task.make(config)
+    large = task.make(config, own)
     return {"large": large, "small": large.with_batch_size(config.small_batch_size)}
 
 
@@ -100,8 +105,9 @@ def train(
     run.progress.stage(f"training {len(trained)} networks, {group} batches")
     starts = {seed: its.start(seed) for seed in run.seeds}
     length = warmup_steps(config, tasks)
-    chosen = random_layers(starts[config.first_seed][0], config.first_seed)
-    make = optimizers.shared(chosen, config)
+    fc = its.classifier_paths
+    chosen = random_layers(starts[config.first_seed][0], config.first_seed, fc)
+    make = optimizers.shared(fc, chosen, config)
     population = [
         training.Member(
             objective=its.classifier.supervised,
@@ -210,5 +216,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    own=("_conv", "_fc"),
     extendable=("epochs",),
 )

@@ -2,9 +2,6 @@
 
 import ast
 import dataclasses
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -20,16 +17,16 @@ from kd_heuristics.runtime import compile_cache, hosts, parallel
 
 PyTree = Any
 
-_FORM = "give MODULE:FUNCTION, with a module that is importable from here"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
     """Model and data; optional for checkpoints in one of our run folders."""
 
-    model: Annotated[str | None, tyro.conf.arg(metavar="NAME | MODULE:FUNCTION")] = None
-    """name of models.create, or your own function (nets:make in nets.py), called as
-    make(num_classes, **options), that returns a models.Network"""
+    model: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME | MODULE:FUNCTION | FILE.py:FUNCTION")
+    ] = None
+    """name of models.create, or your own function (nets:make or nets.py:make), called
+    as make(num_classes, **options), that returns a models.Network"""
     model_options: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")
     ] = ()
@@ -137,7 +134,9 @@ def make(subject: Subject, beside: str) -> Lab:
             f"{beside} does not lie in one of our run folders, so name the model: "
             "--model vgg11, or --model nets:make for make(num_classes) in your nets.py"
         )
-    classifier = _classifier(subject, network(name, train.num_classes, options), train)
+    classifier = _classifier(
+        subject, models.create(name, train.num_classes, **options), train
+    )
     cut = {
         part: found.take(min(subject.examples or len(found), len(found)))
         for part, found in (("train", train), ("test", test))
@@ -180,33 +179,6 @@ def _mesh(subject) -> jax.sharding.Mesh | None:
     return None if subject.devices == 1 else parallel.mesh(subject.devices)
 
 
-def network(name: str, num_classes: int, options: dict[str, Any]) -> models.Network:
-    """Returns a model by its name, or the result of "module:function".
-
-    Raises:
-      ValueError: the model or an option is unknown, the module is not found or fails to
-        import, or the function does not return a network.
-    """
-    if ":" not in name:
-        return models.create(name, num_classes, **options)
-    module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except ImportError as error:
-        raise ValueError(f"--model {name}: {error}; {_FORM}") from error
-    if found is None:
-        raise ValueError(f"--model {name}: {module} has no {function}; {_FORM}")
-    made = found(num_classes, **options)
-    if not isinstance(made, models.Network):
-        raise ValueError(
-            f"--model {name} returned a {type(made).__name__}, not a models.Network; "
-            "make one with models.from_nnx, from_equinox, from_linen or from_functions"
-        )
-    return made
-
-
 def shapes(network: models.Network, dataset: data.Dataset) -> PyTree:
     """Returns the shapes of a network's variables for a set; computes no values."""
     images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.float32)
@@ -239,15 +211,9 @@ def _sets(subject, known):
 
 def _known_options(known: dict[str, Any]) -> dict[str, Any]:
     """Returns the fields of a study's config that are options of its model."""
-    found = {}
-    for key in ("width", "classifier_width", "dropout_rate", "dtype", "init_factor"):
-        if key in known:
-            try:
-                models.check(known["model"], 2, **{key: known[key]})
-            except ValueError:
-                continue  # an option of another model of the study
-            found[key] = known[key]
-    return found
+    keys = ("width", "classifier_width", "dropout_rate", "dtype", "init_factor")
+    there = {key: known[key] for key in keys if key in known}
+    return models.accepted(known["model"], there) if "model" in known else {}
 
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:

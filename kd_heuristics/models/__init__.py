@@ -1,15 +1,19 @@
-"""Creates models by name: `models.create("vgg16", num_classes=10, width=0.25)`."""
+"""Creates models by name: `models.create("vgg16", num_classes=10, width=0.25)`.
+
+A name may also be the user's own function: "module:function" or "file.py:function".
+"""
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 
-from kd_heuristics.models import bit, mobilenet, resnet
+from kd_heuristics.models import bit, mobilenet, own, resnet
 from kd_heuristics.models.adapters import from_equinox, from_functions, from_nnx
 from kd_heuristics.models.network import Network, from_linen
+from kd_heuristics.models.own import function, is_own
 from kd_heuristics.models.resnet import sections
 from kd_heuristics.models.shallow import Shallow
 from kd_heuristics.models.vgg import STAGES, VGG
@@ -17,11 +21,15 @@ from kd_heuristics.runtime import nearest, values
 
 __all__ = [
     "Network",
+    "accepted",
+    "check",
     "create",
     "from_equinox",
     "from_functions",
     "from_linen",
     "from_nnx",
+    "function",
+    "is_own",
     "names",
     "sections",
 ]
@@ -46,14 +54,17 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
       "batch"), `norm_groups`, `batch_norm_momentum`.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`; or "module:function" or "file.py:function", a function of
+        yours, `make(num_classes, **options) -> Network`. A file is absolute or relative
+        to the working directory, and is imported once.
       num_classes: number of logits, at least 2.
       **options: options of the model; the modules `VGG`, `ResNet`, `Shallow`, `BiT` and
         `MobileNetV3` document them.
 
     Raises:
       ValueError: the name or option is unknown (the message suggests the nearest),
-        `num_classes` is below 2, or an option is out of range.
+        `num_classes` is below 2, or an option is out of range; or your function is not
+        found, needs other arguments, or returns no `Network`.
 
     >>> import jax
     >>> network = create("vgg16", num_classes=10)
@@ -63,6 +74,8 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
     15245130
     """
     check(name, num_classes, **options)
+    if is_own(name):
+        return own.make(name, int(num_classes), options)
     # Options come last, to replace a name's defaults.
     module = _MODULES[name](num_classes=int(num_classes), **options)
     return from_linen(name, module)
@@ -77,8 +90,26 @@ def names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
+def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of some options that a model has.
+
+    >>> accepted("resnet18", {"width": 0.5, "dropout_rate": 0.1})
+    {'width': 0.5}
+    """
+    if is_own(name):
+        return own.accepted(name, options)
+    known = _options(nearest.choose(name, names(), "model"))
+    return {key: value for key, value in options.items() if key in known}
+
+
 def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
-    """Raises what `create` would for these arguments, without creating a network."""
+    """Raises what `create` would for these arguments, without creating a network.
+
+    A function of the user is imported and not called.
+    """
+    if is_own(name):
+        own.check(name, values.integer("num_classes", num_classes, 2), options)
+        return
     nearest.choose(name, names(), "model")
     known = _options(name)
     for option in options:

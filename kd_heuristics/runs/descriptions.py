@@ -52,7 +52,7 @@ def identity(described: Any) -> Any:
     return found
 
 
-_DECIDES = ("study", "config", "strategies", "claims")
+_DECIDES = ("study", "config", "own", "strategies", "claims")
 _OF_CLAIMS = ("key", "statistic", "statement", "unit", "paper")
 
 

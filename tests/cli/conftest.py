@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from kd_heuristics import checkpoints
-from kd_heuristics.cli import checkpoint, subject
+from kd_heuristics import checkpoints, models
+from kd_heuristics.cli import checkpoint
 
 NETS = """
     import flax.linen as nn
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         patch.syspath_prepend(str(path))
-        network = subject.network("nets:make", 2, {})
+        network = models.create("nets:make", 2)
         images = np.zeros((1, 4, 4, 1), np.float32)
         a, b = (network.init(jax.random.key(seed), images) for seed in (0, 1))
     checkpoint.save(path / "a.npz", a)

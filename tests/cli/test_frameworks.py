@@ -10,8 +10,8 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
-from kd_heuristics import checkpoints, cli, points
-from kd_heuristics.cli import checkpoint, subject
+from kd_heuristics import checkpoints, cli, models, points
+from kd_heuristics.cli import checkpoint
 from kd_heuristics.pytrees import leaf_names
 
 NNX = """
@@ -120,7 +120,7 @@ def test_an_nnx_state_is_read_however_it_is_saved(way, nets, tmp_path):
     model = nnx_models(nets)[0]
     model.norm.mean[...] = jnp.array([1.0, 2.0, 3.0])
     place = checkpoint.parse(str(way(tmp_path / "saved", model)))
-    network = subject.network("of_nnx:make", 2, {})
+    network = models.create("of_nnx:make", 2)
     images = jnp.linspace(-1, 1, 48).reshape(3, 4, 4, 1)
     like = jax.eval_shape(network.init, jax.random.key(0), images)
     found = checkpoint.network(place, like)
@@ -150,7 +150,7 @@ def test_a_missing_array_is_named_by_what_is_there(nets, tmp_path, capsys):
 
 def equinox_ends(nets, mode, tmp_path):
     """Two networks after some training steps, saved; their variables."""
-    network = subject.network("of_equinox:make", 2, {"mode": mode})
+    network = models.create("of_equinox:make", 2, mode=mode)
     images = jnp.asarray(np.load("data.npz")["train_images"], jnp.float32) / 99
     found = []
     for seed in (0, 1):
@@ -236,7 +236,7 @@ def test_the_random_direction_has_filters_of_unit_ratio(
         "kd_heuristics.cli.surface.landscape.plane",
         lambda *params, **_: found.append(params) or 1 / 0,
     )
-    network = subject.network(f"{name}:make", 2, {})
+    network = models.create(f"{name}:make", 2)
     for seed in (0, 1):
         variables = network.init(jax.random.key(seed), jnp.zeros((1, 4, 4, 1)))
         checkpoint.save(tmp_path / f"{seed}.npz", {"params": variables["params"]})
@@ -273,7 +273,7 @@ def test_states_that_cannot_be_estimated_are_refused_before_the_fit(
         "x, state = self.fc(image.ravel(), state); x, state = self.norm(x, state)",
     ).replace("fc: eqx.nn.Linear", "fc: eqx.nn.SpectralNorm")
     (nets / "spectral.py").write_text(text)
-    network = subject.network("spectral:make", 2, {})
+    network = models.create("spectral:make", 2)
     variables = network.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
     checkpoints.save(tmp_path / "0", 1, variables)
     monkeypatch.setattr("kd_heuristics.training.fit", lambda *_, **__: 1 / 0)

@@ -172,7 +172,9 @@ def test_each_arm_freezes_its_own_layers(folder, variables, tasks):
     params = tasks["large"].start(0)[0]
     names = set(params)
     fc = {name for name in names if name.startswith("fc")}
-    chosen = layers.random_layers(params, SMOKE.first_seed)
+    chosen = layers.random_layers(
+        params, SMOKE.first_seed, tasks["large"].classifier_paths
+    )
     results = json.loads((folder / "results.json").read_text())
     assert results["frozen_at_random"]["layers"] == sorted(chosen)
     assert frozen_layers(variables, tasks, "freeze_fc") == fc
@@ -199,10 +201,13 @@ def test_random_layers_hold_about_as_much_as_the_stack():
         "bn_0": {"scale": jnp.zeros(5)},
     }
     # Of 55: 30 + 20 + 5, in whatever order they come.
+    fc = {"fc_0/kernel", "fc_0/bias"}
     for seed in range(4):
-        assert layers.random_layers(params, seed) == {"conv_0", "conv_1", "bn_0"}
+        assert layers.random_layers(params, seed, fc) == {"conv_0", "conv_1", "bn_0"}
     big = {"fc": {"kernel": jnp.zeros(3)}, "a": jnp.zeros(9), "b": {"c": jnp.zeros(7)}}
-    assert layers.random_layers({"fc": big["fc"], "b": big["b"]}, 0) == {"b"}
+    assert layers.random_layers({"fc": big["fc"], "b": big["b"]}, 0, {"fc/kernel"}) == {
+        "b"
+    }
 
 
 def test_arms_of_a_seed_start_from_the_same_network(variables):

@@ -1,0 +1,38 @@
+"""A study called from Python, on the user's own network and images."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.common import own, running
+from kd_heuristics import data, models
+from kd_heuristics.runtime import files
+
+
+def runner(name: str) -> Callable[..., Any]:
+    """The function `run` of a study's package, which imports the study when called."""
+
+    def run(
+        config: Any,
+        workdir: files.AnyPath,
+        network: models.Network | None = None,
+        dataset: data.Dataset | Mapping[str, data.Dataset] | None = None,
+    ) -> Any:
+        """Runs the study in a run folder; returns the folder.
+
+        Args:
+          config: one of the study's `PRESETS`, or changed by `dataclasses.replace`.
+          workdir: the run folder; another network or other images are refused there.
+          network: a network of your own, in place of `config.model`.
+          dataset: images of your own, in place of `config.dataset`: a `data.Dataset`,
+            of which a tenth each is drawn for validation and test, or `{"train": ...,
+            "validation": ..., "test": ...}`.
+
+        Raises:
+          ValueError: the study takes no network or images of your own, or these do not
+            fit. Others as of `running.run`.
+        """
+        study = importlib.import_module(f"experiments.{name}.study").STUDY
+        return running.run(study, config, workdir, own=own.Own.of(network, dataset))
+
+    return run

@@ -1,0 +1,146 @@
+"""The user's own models: "module:function" or "file.py:function".
+
+The function is `make(num_classes, **options) -> Network`. Its module is imported once.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kd_heuristics.models.network import Network
+from kd_heuristics.runtime import nearest
+
+_FORM = (
+    "give MODULE:FUNCTION, with a module that is importable from here, or "
+    "FILE.py:FUNCTION, with a file relative to the working directory"
+)
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is the user's: "nets:make", or "nets.py:make"."""
+    return ":" in name
+
+
+def function(name: str) -> Callable[..., Any]:
+    """Imports the function of a name.
+
+    Raises:
+      ValueError: the file or module is not found or cannot be imported, or has no such
+        function.
+    """
+    place, _, attribute = name.rpartition(":")
+    try:
+        module = _of_file(place) if place.endswith(".py") else _of_module(place)
+    except (ImportError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"model {name}: {error}; {_FORM}") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        near = nearest.nearest(attribute, _functions(module))
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ValueError(
+            f"model {name}: {place} has no function {attribute!r}; {hint}{_FORM}"
+        )
+    return found
+
+
+def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the function takes the arguments; calls nothing."""
+    found = function(name)
+    signature = _signature(found)
+    try:
+        signature.bind(num_classes, **options)
+    except TypeError as error:
+        given = ", ".join(["num_classes", *(f"{k}={v!r}" for k, v in options.items())])
+        raise ValueError(
+            f"model {name} takes {signature}, so it cannot be called with ({given}): "
+            f"{error}; define make(num_classes, **options), with defaults for options"
+        ) from error
+
+
+def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options that the function's signature has, or all with `**`."""
+    parameters = [*_signature(function(name)).parameters.values()]
+    if any(its.kind is its.VAR_KEYWORD for its in parameters):
+        return dict(options)
+    named = {its.name for its in parameters[1:] if its.kind is not its.POSITIONAL_ONLY}
+    return {key: value for key, value in options.items() if key in named}
+
+
+def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
+    """Calls the function; equal arguments return the same network.
+
+    Raises:
+      ValueError: the function does not return a `Network`.
+    """
+    make = function(name)
+    try:
+        hash(tuple(options.values()))
+    except TypeError:  # a list or an array
+        made = make(num_classes, **options)
+    else:
+        made = _kept(make, num_classes, **options)
+    if not isinstance(made, Network):
+        raise ValueError(
+            f"model {name} returned a {type(made).__name__}, not a models.Network; "
+            "make one with models.from_nnx, from_equinox, from_linen or from_functions"
+        )
+    return made
+
+
+@functools.lru_cache(maxsize=None, typed=True)  # width=1 is not width=1.0
+def _kept(make, num_classes, /, **options):
+    """Calls a function once for equal arguments."""
+    return make(num_classes, **options)
+
+
+def _signature(found: Callable) -> inspect.Signature:
+    """The signature of a function; any arguments if it tells none."""
+    try:
+        return inspect.signature(found)
+    except ValueError:  # a built-in
+        return inspect.signature(lambda *args, **options: None)
+
+
+def _of_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def _of_file(text: str) -> ModuleType:
+    """Imports a file once, under a name that is its own."""
+    path = Path(text).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    name = f"own_{path.stem}"
+    if name in sys.modules and sys.modules[name].__file__ != str(path):
+        name += "_" + hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    if name in sys.modules:
+        return sys.modules[name]
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # as of a script, for modules beside it
+    sys.modules[name] = module  # dataclasses and Flax look it up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _functions(module: ModuleType) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
