@@ -241,7 +241,8 @@ def _from_correlation(q, p, axis, there):
     Where u or v is 0, r is 0: the entries share what their squares lack of 1.
     """
     u, v = units.centred(q, axis, there), units.centred(p, axis, there)
-    missing = sum(~(x != 0).any(axis, keepdims=True) for x in (u, v)).astype(q.dtype)
+    nothing = [~(x != 0).any(axis, keepdims=True) for x in (u, v)]
+    missing = sum(x.astype(q.dtype) for x in nothing)
     count = jnp.maximum(there.sum(axis, keepdims=True), 1).astype(q.dtype)
     return jnp.square(u - v) / 2 + jnp.where(there, missing / 2 / count, 0)
 
