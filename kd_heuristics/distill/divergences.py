@@ -60,11 +60,11 @@ def dkd(
     label = jax.nn.one_hot(labels, classes, dtype=bool)
     others = ~label & ~jnp.isneginf(teacher)
     none = ~others.any(-1, keepdims=True)
-    target = softened.divergence(
-        *(_two_classes(array, label, scale) for array in (student, teacher)), scale
-    )
+    pair = [_two_classes(array, label, scale) for array in (student, teacher)]
+    target = softened.divergence(pair[0], pair[1], scale)
     without = [jnp.where(label & ~none, -jnp.inf, x) for x in (student, teacher)]
-    rest = jnp.where(none[..., 0], 0, softened.divergence(*without, scale))
+    rest = softened.divergence(without[0], without[1], scale)
+    rest = jnp.where(none[..., 0], 0, rest)
     value = checks.weighted(alpha, target) + checks.weighted(beta, rest)
     return jnp.where(inside, value, jnp.nan)
 
@@ -241,7 +241,8 @@ def _from_correlation(q, p, axis, there):
     Where u or v is 0, r is 0: the entries share what their squares lack of 1.
     """
     u, v = units.centred(q, axis, there), units.centred(p, axis, there)
-    missing = sum(~(x != 0).any(axis, keepdims=True) for x in (u, v)).astype(q.dtype)
+    nothing = [~(x != 0).any(axis, keepdims=True) for x in (u, v)]
+    missing = sum(x.astype(q.dtype) for x in nothing)
     count = jnp.maximum(there.sum(axis, keepdims=True), 1).astype(q.dtype)
     return jnp.square(u - v) / 2 + jnp.where(there, missing / 2 / count, 0)
 

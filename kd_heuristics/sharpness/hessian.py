@@ -174,7 +174,7 @@ def _check_leaves(leaves):
 
 
 def _check_scalar(found):
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", bool)
     if shape != () or not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             "loss(params, batch) must return one real number, the mean over the "

@@ -365,7 +365,33 @@ def every_loss(world):
             *([distill.fsp_matrix(m, m)] for m in MAPS)
         ),
         "agreement": distill.agreement(student, teacher),
+        "dkd": distill.dkd(student, teacher, LABELS, beta=r(2.0), **options),
+        "dist": distill.dist(student, teacher, gamma=r(0.5), **options),
+        "standardize": distill.standardize(student),
+        "reverse_kl": distill.reverse_kl(student, teacher, **options),
+        "js": distill.js(student, teacher, weight=r(0.25), **options),
+        "attention": distill.attention(*MAPS),
+        "rkd": distill.rkd(*ACTS[:, :6], angle=r(0.5)),
     }
+
+
+@tool("keys", "numbers")
+def contrastive_loss(world):
+    i, r = world.integer, world.real
+    bank = distill.init_bank(world.key(0), i(12), i(4))
+    student, teacher = ACTS[:, :5]
+    negatives = np.arange(15).reshape(5, 3) % 12
+    values, bank = distill.contrastive(
+        student,
+        teacher,
+        2 * LABELS,
+        bank,
+        negatives,
+        temperature=r(0.5),
+        momentum=r(0.25),
+        normalizers=(r(2.0), r(1.0)),
+    )
+    return {"values": values, "student": bank.student, "teacher": bank.teacher}
 
 
 @tool("keys", "numbers")

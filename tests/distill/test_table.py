@@ -24,6 +24,7 @@ class Case:
     loss: Callable[[Any, Any], jax.Array]
     make: Callable[[int], Any] = oracles.logits
     zero_at_teacher: bool = True
+    relational: bool = False  # an example's value depends on its batch
     largest: float = 1e4
 
 
@@ -56,6 +57,15 @@ LOSSES = {
         zero_at_teacher=False,
     ),
     "fsp_loss": Case(loss=distill.fsp_loss, make=oracles.pairs),
+    "dkd": Case(loss=functools.partial(distill.dkd, labels=LABELS)),
+    "dist": Case(loss=distill.dist, relational=True),
+    "reverse_kl": Case(loss=distill.reverse_kl),
+    "js": Case(loss=distill.js),
+    "kl, standardized": Case(
+        loss=lambda s, t: distill.kl(*map(distill.standardize, (s, t)), 2.0)
+    ),
+    "attention": Case(loss=distill.attention, make=maps),
+    "rkd": Case(loss=distill.rkd, relational=True),
     "fsp_loss, norms": Case(
         loss=functools.partial(distill.fsp_loss, reduction="column_norms", pool="mean"),
         make=oracles.pairs,
@@ -108,7 +118,8 @@ def test_an_example_does_not_see_the_others(name):
         case.make(2),
     )
     after = compiled(name)(changed, teacher)[0]
-    assert (np.asarray(found) != after).tolist() == [False, True, False, False, False]
+    differs = (np.asarray(found) != after).tolist()
+    assert differs == [case.relational, True, *[case.relational] * 3]
 
 
 @table
