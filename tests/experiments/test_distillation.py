@@ -169,7 +169,7 @@ def test_statistics_follow_from_the_maps():
         "soft-5/test_accuracy": np.array([[0.1, 0.6], [0.1, 0.8]]),
     }
     found = list(statistics(config, arrays).values())
-    np.testing.assert_allclose(found[0], [0.1, 0.2])
+    np.testing.assert_allclose(found[0], [10, 20])  # points
     np.testing.assert_allclose(found[1], [0.075, 0.075])  # .3 in 2 of 8 cells
     np.testing.assert_allclose(found[2], [0.1, 0.1])  # late 2 of 6 cells, early 0
     # To the other: .1 in 4 and .3 in 2 of 8 cells; the null's .1 in 4.
