@@ -18,6 +18,7 @@ from experiments.fsp.config import PRESETS
 from experiments.fsp.results import share_of_steps
 from experiments.fsp.rows import FAST, HINTS, SMALL
 from experiments.fsp.rows import TRANSFER as TRANSFER_ROWS
+from experiments.fsp.stages import ordered
 from kd_heuristics import runs
 from tests.experiments import planned
 from tests.experiments.silent import Silent
