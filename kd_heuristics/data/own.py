@@ -216,8 +216,8 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
         )
     if shape[0] != len(labels):
         raise BadDataError(
-            f"{images_are} are {shape[0]}, but {labels_are} are {len(labels)}; give each "
-            "image one label"
+            f"{images_are} are {shape[0]}, but {labels_are} are {len(labels)}; give "
+            "each image one label"
         )
     if 0 in shape:
         raise BadDataError(f"{images_are} hold no pixels: their shape is {shape}")
