@@ -65,7 +65,7 @@ def _entry(name: str, base: str, config: str, folder: Any) -> Prepared:
     height, width, _ = image.shape
     return Prepared(
         base=base,
-        num_classes=int(label.num_classes or 0),
+        num_classes=label.num_classes or 0,
         examples={
             split: info.splits[own].num_examples for split, own in splits.items()
         },

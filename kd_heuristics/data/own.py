@@ -117,7 +117,7 @@ def _npz(name: str, path: Any) -> Own:
         listed = ", ".join(f"{split} {shape[1:]}" for split, shape in shapes.items())
         raise BadDataError(f"images of {path} must have one shape, got {listed}")
     named = {f"{keys[split][1]} of {path}": found for split, found in labels.items()}
-    first, *_ = shapes.values()
+    (_, height, width, channels), *_ = shapes.values()
     whole = "" in keys
     counts = {split: len(found) for split, found in labels.items()}
     rows = parts(counts[""], str(path)) if whole else {}
@@ -137,7 +137,7 @@ def _npz(name: str, path: Any) -> Own:
         name=name,
         examples={split: len(own) for split, own in rows.items()} if whole else counts,
         num_classes=_classes(named),
-        shape=(first[1], first[2], first[3]),
+        shape=(height, width, channels),
         read=read,
     )
 
@@ -146,7 +146,7 @@ def _npz(name: str, path: Any) -> Own:
 def _opened(path: Any) -> Iterator[Any]:
     """Opens an ".npz" file; raises BadDataError for what zipfile and NumPy raise."""
     if not path.exists():
-        raise BadDataError(f"there is no {path}; the path must be of {_FORM}")
+        raise BadDataError(f"there is no {path}; it must be {_FORM}")
     try:
         # np.load, given a path, leaves a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:

@@ -211,7 +211,7 @@ def test_files_of_another_form(content, words, tmp_path):
 
 
 def test_a_file_that_is_none(tmp_path):
-    refused(tmp_path / "none.npz", "there is no .*none.npz; the path must be of an")
+    refused(tmp_path / "none.npz", "there is no .*none.npz; it must be an .npz")
     for content in (b"", b"PK\3\4 no more", b"text"):
         (tmp_path / "own.npz").write_bytes(content)
         refused(tmp_path / "own.npz", "must be an .npz with train_images")
