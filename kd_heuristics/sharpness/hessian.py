@@ -174,8 +174,9 @@ def _check_leaves(leaves):
 
 
 def _check_scalar(found):
-    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", bool)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    real = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    if shape != () or not real:
         raise ValueError(
             "loss(params, batch) must return one real number, the mean over the "
             f"batch, got {jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found)}"
