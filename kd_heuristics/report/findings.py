@@ -123,6 +123,8 @@ def _seeds(claim: dict[str, Any]) -> str:
 
 def _sensitivity(claim: dict[str, Any]) -> str:
     """Returns the verdicts at other effects, and the seeds that would decide it."""
+    if claim["interval"] is None:
+        return "-"
     needed = claim["seeds_needed"]
     seeds = "more than 1,000 seeds" if needed is None else f"{needed} seeds"
     if claim["look"] is None or claim["kind"] == "mostly":
