@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import optax
 
 from experiments.common import config as common
 from experiments.common import fields
@@ -131,9 +130,9 @@ class Config(common.WithVgg):
         }
         if config.warmup_epochs < STAIRS:
             steps = config.warmup_epochs * steps_per_epoch
-            target = optax.constant_schedule(drops(config.warmup_epochs))
-            line = schedules.warmup(target, steps, self.init_rate, inclusive=True)
-            table["warm"][:steps] = np.asarray(line(count[:steps]))
+            target = table["plain"][steps]
+            done = (count[:steps] + 1) / steps
+            table["warm"][:steps] = self.init_rate + done * (target - self.init_rate)
         return {
             "fc": table["plain" if arm.warmup == "none" else "warm"],
             "rest": table["warm" if arm.warmup == "all" else "plain"],
