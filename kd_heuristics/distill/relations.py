@@ -5,6 +5,7 @@ features of student and teacher are compared by what does not depend on their si
 """
 
 import dataclasses
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +133,7 @@ class Bank:
     teacher: jax.Array
 
 
-def init_bank(key: jax.Array, num_examples: int, size: int) -> Bank:
+def init_bank(key: jax.Array, num_examples: SupportsIndex, size: SupportsIndex) -> Bank:
     """A bank of random unit vectors.
 
     Args:
