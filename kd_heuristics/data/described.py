@@ -52,13 +52,13 @@ def _entry(name: str, base: str, config: str, folder: Any) -> Prepared:
     kinds = tensorflow_datasets.features
     if not isinstance(image, kinds.Image) or not isinstance(label, kinds.ClassLabel):
         raise BadDataError(
-            f"{name} has the features {', '.join(features) or 'of no dictionary'}; "
+            f"{name} has the features {', '.join(sorted(features)) or 'of no dictionary'}; "
             'a set needs an "image" and its class as "label"'
         )
     splits = {split: split for split in SPLITS if split in info.splits}
     if "train" not in splits:
         raise BadDataError(
-            f"{name} has the splits {', '.join(info.splits)}; a set needs train"
+            f"{name} has the splits {', '.join(sorted(info.splits))}; a set needs train"
         )
     if "validation" not in splits:
         splits |= {"train": "train[:90%]", "validation": "train[90%:]"}
