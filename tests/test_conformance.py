@@ -88,6 +88,7 @@ SCHEDULES = {
     "cosine_decay": rate(lambda value: schedules.cosine_decay(value, 10)),
     "linear_decay": rate(lambda value: schedules.linear_decay(value, 10)),
     "step_decay": rate(lambda value: schedules.step_decay(value, [3, 6], 0.1)),
+    "wsd": rate(lambda value: schedules.wsd(value, 10, cooldown_steps=4)),
     "cyclic": rate(lambda value: schedules.cyclic(value, 4)),
     "warmup": rate(
         lambda value: schedules.warmup(schedules.linear_decay(value, 10), 3)

@@ -51,8 +51,9 @@ def _entry(name: str, base: str, config: str, folder: Any) -> Prepared:
     image, label = features.get("image"), features.get("label")
     kinds = tensorflow_datasets.features
     if not isinstance(image, kinds.Image) or not isinstance(label, kinds.ClassLabel):
+        listed = ", ".join(sorted(features)) or "of no dictionary"
         raise BadDataError(
-            f"{name} has the features {', '.join(sorted(features)) or 'of no dictionary'}; "
+            f"{name} has the features {listed}; "
             'a set needs an "image" and its class as "label"'
         )
     splits = {split: split for split in SPLITS if split in info.splits}
