@@ -68,10 +68,16 @@ def wsd(
     return schedule
 
 
+def _root(share):
+    """The square root, whose derivative at 0 is 0 in place of infinity."""
+    inside = share > 0
+    return jnp.where(inside, jnp.sqrt(jnp.where(inside, share, 1.0)), 0.0)
+
+
 # Of the shares that remain and are done. Each is exact near one end of the cooldown:
 # 1 - sqrt(done) would cancel at the other.
 _WEIGHTS = {
-    "sqrt": lambda remaining, done: remaining / (1.0 + jnp.sqrt(done)),
+    "sqrt": lambda remaining, done: remaining / (1.0 + _root(done)),
     "linear": lambda remaining, done: remaining,
     "cosine": lambda remaining, done: counts.half_cosine(remaining),
 }
