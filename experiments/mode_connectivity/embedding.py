@@ -61,4 +61,4 @@ def scaled(distances: np.ndarray) -> np.ndarray:
     centred = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
     values, vectors = np.linalg.eigh(-centred / 2)
     found = vectors[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0))
-    return found * np.where(found[0] < 0, -1, 1)
+    return found * np.where(found[0] < 0, -1, 1) + 0.0  # 0.0 for -0.0

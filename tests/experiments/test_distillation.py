@@ -53,11 +53,11 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert names == {"figure6.png", "layers.png", "temperatures.png"}
 
 
-def test_calibrated_maps_stand_beside_the_raw_ones_by_four_measures(folder):
+def test_calibrated_maps_stand_beside_the_raw_ones_by_five_measures(folder):
     results = json.loads((folder / "results.json").read_text())
     with np.load(folder / "arrays.npz") as arrays:
         for name in (*SMOKE.arms, "second/distilled"):
-            for kind in ("", "/cca", "/cka", "/procrustes"):
+            for kind in ("", "/svcca", "/cca", "/cka", "/procrustes"):
                 value = arrays[f"map/{name}{kind}"]
                 floor = arrays[f"floor/{name}{kind}"]
                 assert value.shape == floor.shape
@@ -72,9 +72,9 @@ def test_calibrated_maps_stand_beside_the_raw_ones_by_four_measures(folder):
     stated = [claim["statistic"] for claim in results["claims"]]
     assert set(by) == set(stated[1:])  # all but that of accuracy
     for values in by.values():
-        assert values["of"] == 4
-        assert 1 <= values["same_sign"] <= 4
-        assert {"svcca", "cca", "cka", "procrustes"} < set(values)
+        assert values["of"] == 5
+        assert 1 <= values["same_sign"] <= 5
+        assert {"google_cca", "svcca", "cca", "cka", "procrustes"} < set(values)
 
 
 def test_every_student_takes_equally_many_steps(folder):
