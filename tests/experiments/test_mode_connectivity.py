@@ -146,7 +146,7 @@ def test_modes_of_the_paper():
 def test_adam_of_mode_b():
     """Two steps against Kingma and Ba 2015, algorithm 1, clipped and then decayed."""
     rates, decay, largest = np.array([0.1, 0.05]), 0.5, 1.0
-    optimizer = optimizers.adam(*map(jnp.float32, (rates, decay, largest)))
+    optimizer = optimizers.adam(SMOKE)(*map(jnp.float32, (rates, decay, largest)))
     gradients = [np.array([3.0, -4.0]), np.array([0.3, 0.1])]
     params = {"kernel": jnp.array([1.0, 2.0])}
     state = optimizer.init(params)
