@@ -58,10 +58,12 @@ def lock(folder: Any) -> Iterator[None]:
         # Deleted while the lock is held, so that a process which has opened the file
         # sees that it is gone and creates another. Windows keeps an open file, which
         # blocks no one.
-        for path in (owner, folder / FILE):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        held.release()
+        try:
+            for path in (owner, folder / FILE):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        finally:
+            held.release()
 
 
 def _on_store(path) -> Iterator[None]:

@@ -62,6 +62,7 @@ ARMS = ("large", "warmup", "freeze_fc", "freeze_random")
 @pytest.fixture
 def nets(tmp_path, monkeypatch):
     """A folder with nets.py, as the working directory."""
+    forget()  # of other tests too
     (tmp_path / "nets.py").write_text(textwrap.dedent(NNX))
     monkeypatch.chdir(tmp_path)
     yield tmp_path

@@ -24,19 +24,25 @@ def found(tmp_path_factory):
     config = types.SimpleNamespace(
         plane_iterates=(2, 4, 6), plane_grid=(3, 2), plane_margin=0.5
     )
-    lab = types.SimpleNamespace(
+    run = types.SimpleNamespace(
         config=config,
         seeds=[7],
-        progress=types.SimpleNamespace(stage=lambda words: None),
-        ends=lambda arm, seed, pair: tuple(trees[epoch] for epoch in pair),
-        iterate=lambda arm, seed, epoch: trees[epoch],
-        task=types.SimpleNamespace(
-            sets={"train": BATCHES}, classifier=types.SimpleNamespace(metric=metric)
+        progress=types.SimpleNamespace(
+            stage=lambda words: None, advance=lambda steps: None
         ),
         folder=types.SimpleNamespace(path=tmp_path_factory.mktemp("run")),
-        advance_points=lambda count: None,
     )
-    return planes.evaluate(lab, (2, 8), {"w": jnp.asarray(BEND, jnp.float32)})
+    its = types.SimpleNamespace(
+        sets={"train": BATCHES},
+        classifier=types.SimpleNamespace(metric=metric),
+        point_steps=1.0,
+    )
+    nets = types.SimpleNamespace(
+        ends=lambda arm, seed, pair: tuple(trees[epoch] for epoch in pair),
+        at=lambda arm, seed, epoch: trees[epoch],
+    )
+    bend = {"w": jnp.asarray(BEND, jnp.float32)}
+    return planes.evaluate(run, its, nets, (2, 8), bend)
 
 
 def axes(found):

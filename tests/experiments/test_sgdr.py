@@ -193,7 +193,7 @@ def test_the_page_holds_the_study(folder):
         (["--dataset", "digit_photo"], 2, "did you mean 'digits_photo'"),
         (["--model", "vgg61"], 2, "did you mean 'vgg16'"),
         (["--epoch", "3"], 2, "--epochs"),
-        (["--epochs", "5"], 2, "0..4"),
+        (["--epochs", "0"], 2, "epochs must be at least 1, got 0"),
         (["--seeds", "0"], 2, "seeds must be at least 1, got 0"),
         (["--preset", "cifar10"], 1, "kd-heuristics prepare cifar10"),
         (["--workdir", "README.md"], 1, "cannot be written"),
