@@ -246,7 +246,7 @@ def _size(count: int) -> str:
 
 def epochs(its: data.Description, batch_size: int, count: int) -> int:
     """Steps of some epochs that drop the last incomplete batch."""
-    return count * (its.examples["train"] // batch_size)
+    return data.num_steps(count, its.examples["train"], batch_size, "drop")
 
 
 def of(config: Any, size: int | None = None) -> data.Description:

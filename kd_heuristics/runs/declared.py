@@ -153,17 +153,17 @@ def statistics(
     Returns: `{key: [seeds]}`; NaN if a seed has no number, as after a failed run.
 
     Raises:
-      TableError: a column, an arm or a seed is missing, a cell is not a number, or two
+      ValueError: a column, an arm or a seed is missing, a cell is not a number, or two
         rows have the same seed and arm.
     """
-    _column(rows, seed)
+    nearest.choose(seed, tuple(rows[0]), "column")
     seeds = sorted({_seed(row[seed]) for row in rows})
     out = {}
     for claim in declared.claims:
         source = declared.sources[claim.key]
         try:
             out[claim.key] = _values(source, rows, seeds, seed, arm)
-        except TableError as error:
+        except ValueError as error:
             raise TableError(f"claim {claim.key!r}: {error}") from None
     return out
 
@@ -172,9 +172,9 @@ def _values(source, rows, seeds, seed, arm) -> list[float]:
     """Computes the statistic of one claim for each seed."""
 
     def by_seed(column, which):
-        _column(rows, column)
+        nearest.choose(column, tuple(rows[0]), "column")
         if which:
-            _column(rows, arm)
+            nearest.choose(arm, tuple(rows[0]), "column")
             nearest.choose(which, sorted({row[arm] for row in rows}), "arm")
         found: dict[int, float] = {}
         for row in rows:
@@ -187,18 +187,11 @@ def _values(source, rows, seeds, seed, arm) -> list[float]:
             found[number] = _number(row[column], column, number)
         return found
 
-    try:
-        values = by_seed(source.statistic, source.arm)
-        if source.minus or source.minus_arm:
-            less = by_seed(
-                source.minus or source.statistic, source.minus_arm or source.arm
-            )
-            _paired(values, less)
-            values = {number: values[number] - less[number] for number in values}
-    except TableError:
-        raise
-    except ValueError as error:  # from `nearest`
-        raise TableError(str(error)) from None
+    values = by_seed(source.statistic, source.arm)
+    if source.minus or source.minus_arm:
+        less = by_seed(source.minus or source.statistic, source.minus_arm or source.arm)
+        _paired(values, less)
+        values = {number: values[number] - less[number] for number in values}
     missing = [number for number in seeds if number not in values]
     if missing and not source.arm:
         raise TableError(f"the seeds {missing} are missing")
@@ -213,14 +206,6 @@ def _paired(values: Mapping[int, float], less: Mapping[int, float]) -> None:
             f"the seeds {alone} have one of the two values only; a failed run's cell "
             "stays empty"
         )
-
-
-def _column(rows: Sequence[Mapping[str, str]], name: str) -> None:
-    """Raises TableError if the table has no column of that name."""
-    try:
-        nearest.choose(name, tuple(rows[0]), "column")
-    except ValueError as error:
-        raise TableError(str(error)) from None
 
 
 def _seed(text: str) -> int:

@@ -99,17 +99,26 @@ def interval(
     [0.54, 1.0]
     """
     values = np.asarray(values, np.float64)
-    n = len(values)
-    if n < 2:
+    if len(values) < 2:
         return None
+    low, high = _ends(kind, smallest_effect, values, level, len(values))
+    return [float(low), float(high)]
+
+
+def _ends(kind: str, smallest_effect: float, values: np.ndarray, level: float, n: Any):
+    """Ends of the interval for `n` seeds with the mean and deviation of `values`.
+
+    `n` is a number or an array of numbers; both ends have its shape.
+    """
+    mean = values.mean()
     if kind == "mostly":
-        k = values.sum()
-        low = stats.beta.ppf(level / 2, k, n - k + 1) if k > 0 else 0.0
-        high = stats.beta.ppf(1 - level / 2, k + 1, n - k) if k < n else 1.0
-        return [float(low), float(high)]
-    half = stats.t.ppf(1 - level / 2, n - 1) * _deviation(values, smallest_effect)
-    half /= math.sqrt(n)
-    return [float(values.mean() - half), float(values.mean() + half)]
+        k = np.round(mean * n)
+        low = np.nan_to_num(stats.beta.ppf(level / 2, k, n - k + 1))  # 0 for k = 0
+        high = np.nan_to_num(stats.beta.ppf(1 - level / 2, k + 1, n - k), nan=1.0)
+        return low, high
+    deviation = _deviation(values, smallest_effect)
+    half = stats.t.ppf(1 - level / 2, n - 1) * deviation / np.sqrt(n)
+    return mean - half, mean + half
 
 
 def p_value(kind: str, smallest_effect: float, values: Any) -> float:
@@ -175,14 +184,7 @@ def seeds_needed(
     if len(values) < 2:
         return None
     n, mean = np.arange(2, most + 1), float(values.mean())
-    if kind == "mostly":
-        k = np.round(mean * n)
-        low = np.nan_to_num(stats.beta.ppf(level / 2, k, n - k + 1))  # 0 for k = 0
-        high = np.nan_to_num(stats.beta.ppf(1 - level / 2, k + 1, n - k), nan=1.0)
-    else:
-        deviation = _deviation(values, smallest_effect)
-        half = stats.t.ppf(1 - level / 2, n - 1) * deviation / np.sqrt(n)
-        low, high = mean - half, mean + half
+    low, high = _ends(kind, smallest_effect, values, level, n)
     decided = (
         verdict(kind, smallest_effect, mean, *ends) != "inconclusive"
         for ends in zip(low.tolist(), high.tolist(), strict=True)
