@@ -37,7 +37,17 @@ from pathlib import Path
 import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli import connect, info, judge, prepare, report, similarity, surface
+from kd_heuristics.cli import (
+    align,
+    connect,
+    info,
+    judge,
+    prepare,
+    report,
+    sharpness,
+    similarity,
+    surface,
+)
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
 from kd_heuristics.runs import RunError
@@ -50,7 +60,9 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 COMMANDS: dict[str, Callable[..., None]] = {
     "connect": connect.connect,
     "surface": surface.surface,
+    "align": align.align,
     "similarity": similarity.similarity,
+    "sharpness": sharpness.sharpness,
     "judge": judge.judge,
     "report": report.report,
     "prepare": prepare.prepare,
