@@ -1,7 +1,7 @@
 """The alignment of one network with another."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def align(
     spec: Spec,
     *,
     key: jax.Array,
-    method: Literal["weights", "activations"] = "weights",
+    method: str = "weights",
     batches: PyTree = None,
 ) -> PyTree:
     """Returns network b with its units permuted onto those of a: the same function.
@@ -70,7 +70,7 @@ def match(
     spec: Spec,
     *,
     key: jax.Array,
-    method: Literal["weights", "activations"] = "weights",
+    method: str = "weights",
     batches: PyTree = None,
 ) -> Permutations:
     """Returns the permutations with which `align` permutes b, for `Spec.permute`.

@@ -149,7 +149,8 @@ def _pad(walk, equation, operands):
     """Equal entries around an axis may be permuted among themselves."""
     found = []
     rows = zip(operands[0], equation.params["padding_config"], strict=True)
-    for axis, (low, high, between) in rows:
+    for axis, edges in rows:
+        low, high, between = map(int, edges)
         if between or min(low, high) < 0:
             dims.freeze([axis])
             length = dims.size(axis)

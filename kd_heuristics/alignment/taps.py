@@ -81,14 +81,8 @@ def tapped(closed: Any, arguments: Sequence[Any], taps: Sequence[UnitTap]) -> li
 
 
 def _outputs(equation, operands) -> list:
-    """Runs an equation, as a program of its own."""
-    given = {
-        variable: operand
-        for variable, operand in zip(equation.invars, operands, strict=True)
-        if not isinstance(variable, core.Literal)
-    }
-    results = [v for v in equation.outvars if type(v).__name__ != "DropVar"]
-    alone = core.Jaxpr((), [*given], results, [equation], equation.effects)
-    found = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*given.values())
-    by_variable = dict(zip(results, found, strict=True))
-    return [by_variable.get(variable) for variable in equation.outvars]
+    """Runs an equation."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # jax < 0.10
+    found = equation.primitive.bind(*functions, *operands, **params)
+    return list(found) if equation.primitive.multiple_results else [found]

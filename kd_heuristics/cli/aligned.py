@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics import alignment
@@ -49,5 +50,5 @@ def _inputs(lab: Lab) -> jax.Array:
     mask = np.asarray(train["mask"])
     images = np.asarray(train["images"])[mask]
     size = min(mask.shape[1], len(images))
-    whole = images[: len(images) // size * size]
-    return lab.classifier.inputs(whole.reshape(-1, size, *images.shape[1:]))
+    whole = lab.classifier.inputs(jnp.asarray(images[: len(images) // size * size]))
+    return whole.reshape(-1, size, *images.shape[1:])

@@ -24,6 +24,16 @@ def normal(*shape, seed=0):
     return jax.random.normal(jax.random.key(seed), shape) / max(1, shape[0]) ** 0.5
 
 
+def moved(variables, seed=5):
+    """Variables away from a start, whose zeros and ones would hide a mistake."""
+    leaves, structure = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return structure.unflatten(
+        x + 0.1 * jnp.abs(jax.random.normal(key, x.shape)).astype(x.dtype)
+        for key, x in zip(keys, leaves, strict=True)
+    )
+
+
 def ours(name, size=8, **options):
     network = models.create(name, 3, **options)
     images = normal(2, size, size, 3, seed=1)
@@ -65,6 +75,19 @@ class Block(nnx.Module):
         return self.last(x.mean(1))
 
 
+def normed():
+    """One hidden layer of six units, normalised in two blocks."""
+    weights = {"first": normal(4, 6), "last": normal(6, 2, seed=2)}
+
+    def apply(w, x):
+        hidden = (x @ w["first"]).reshape(-1, 2, 3)
+        hidden = hidden - hidden.mean(-1, keepdims=True)
+        hidden = hidden / jnp.sqrt(jnp.square(hidden).mean(-1, keepdims=True) + 0.1)
+        return jnp.tanh(hidden.reshape(-1, 6)) @ w["last"]
+
+    return Net(apply, weights, normal(3, 4, seed=1))
+
+
 def of_nnx():
     graph, state = nnx.split(Block(nnx.Rngs(0)))
     return Net(lambda s, x: nnx.merge(graph, s)(x), state, normal(2, 4, 6, seed=1))
@@ -84,7 +107,7 @@ class Convolutions(eqx.Module):
         keys = jax.random.split(key, 4)
         self.first = eqx.nn.Conv2d(3, 6, 3, padding=1, key=keys[0])
         self.grouped = eqx.nn.Conv2d(6, 12, 3, padding=1, groups=3, key=keys[1])
-        self.norm = eqx.nn.GroupNorm(2, 12)
+        self.norm = eqx.nn.GroupNorm(3, 12)
         self.pool = eqx.nn.MaxPool2d(2, 2)
         self.attention = eqx.nn.MultiheadAttention(2, 12, key=keys[2])
         self.last = eqx.nn.Linear(48, 3, key=keys[3])
