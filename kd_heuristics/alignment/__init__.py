@@ -5,7 +5,7 @@ aligned = alignment.align(a, b, spec, key=key)   # b's units in the order of a's
 """
 
 from kd_heuristics.alignment.finding import spec
-from kd_heuristics.alignment.matching import align, match
 from kd_heuristics.alignment.groups import Group, Spec
+from kd_heuristics.alignment.matching import align, match
 
 __all__ = ["Group", "Spec", "align", "match", "spec"]

@@ -9,9 +9,9 @@ import numpy as np
 
 from kd_heuristics.alignment import assignment
 from kd_heuristics.alignment.assignment import Fits
-from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.alignment.finding import untried
 from kd_heuristics.alignment.groups import Group, Spec
+from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.alignment.taps import tapped
 from kd_heuristics.points.batches import stacked
 from kd_heuristics.runtime import compiled
@@ -42,7 +42,9 @@ def match(a: PyTree, b: PyTree, spec: Spec, batches: PyTree) -> Permutations:
             'outside loops; use method="weights"'
         )
     rows = tuple((name, own) for name in sides for own in sides[name])
-    tables = _moments(jax.tree_util.Partial(_Rows(spec.apply, taps, rows)), a, b, batches)
+    tables = _moments(
+        jax.tree_util.Partial(_Rows(spec.apply, taps, rows)), a, b, batches
+    )
     found: dict[str, np.ndarray] = {}
     for group in spec.groups.values():
         fits = assignment.empty(group)

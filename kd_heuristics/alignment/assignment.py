@@ -1,13 +1,12 @@
 """The best permutation of a group's units, given how well each pair fits."""
 
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.alignment.groups import Group
+from kd_heuristics.alignment.layout import Permutations
 
 
 class Coupled(NamedTuple):
@@ -138,5 +137,3 @@ def _given_others(part, name, i, j, found):
 def _assign(table):
     rows, columns = linear_sum_assignment(table, maximize=True)
     return columns, float(table[rows, columns].sum())
-
-

@@ -23,12 +23,12 @@ def check_leaves(leaves: Mapping[str, Any], whose: str = "variables") -> None:
                 f"leaf {name!r} of {whose} is a {type(leaf).__name__}, not an array; "
                 "keep it out (equinox.partition) and combine in apply"
             )
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            if not np.isfinite(np.asarray(leaf)).all():
-                raise ValueError(
-                    f"leaf {name!r} of {whose} is not finite; the network has "
-                    "diverged, so choose an earlier step"
-                )
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if inexact and not np.isfinite(np.asarray(leaf)).all():
+            raise ValueError(
+                f"leaf {name!r} of {whose} is not finite; the network has diverged, so "
+                "choose an earlier step"
+            )
 
 
 def refused(spec: Any, variables: PyTree, images: PyTree) -> dict[str, str]:
@@ -80,6 +80,6 @@ def _moved(variables):
         drawn += 0.1 * (size or 1.0) * random.normal(size=array.shape)
         if array.size and array.min() >= 0 and size:
             drawn = np.abs(drawn)
-        return jnp.asarray(drawn, leaf.dtype)
+        return drawn.astype(leaf.dtype)
 
     return leaf_names.tree_map(moved, variables)

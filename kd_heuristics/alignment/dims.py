@@ -71,7 +71,7 @@ def unify(a: Axis, b: Axis) -> None:
     while left:
         x, y = _pop(left), _pop(right)
         short = min(_length(x), _length(y))
-        parts_x, parts_y = ([*sum(_cut(part, short), [])] for part in (x, y))
+        parts_x, parts_y = (_both(*_cut(part, short)) for part in (x, y))
         if len(parts_x) == len(parts_y) == 1:
             _unify_segments(x, y)
         else:  # the cut may have replaced dimensions of both: look again
@@ -148,9 +148,7 @@ def _unify_segments(x, y):
     if x == y:
         return
     a, b = x[0], y[0]
-    if len(x) == len(y) == 1:
-        _replace(a, y)
-    elif len(x) == 1:
+    if len(x) == len(y) == 1 or len(x) == 1:
         _replace(a, y)
     elif len(y) == 1:
         _replace(b, x)
@@ -195,6 +193,10 @@ def _cut(segment, length):
     return [*rows[:number], *before], [*after, *rows[number + 1 :]]
 
 
+def _both(before, after):
+    return [*before, *after]
+
+
 def _pop(segments):
     """Removes and returns the first segment, resolved."""
     segments[:1] = _resolved(segments[0])
@@ -227,8 +229,5 @@ def _times(major: Axis, minor: Axis) -> Axis:
     if major != ((),):  # each major unit has its own copy of the minor segments
         freeze([major], "a product with a concatenation")
     return tuple(
-        part
-        for segment in major
-        for _ in range(_length(segment))
-        for part in minor
+        part for segment in major for _ in range(_length(segment)) for part in minor
     )

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from kd_heuristics.alignment import check, dims, layout, units
 from kd_heuristics.alignment.contractions import CONTRACTIONS
+from kd_heuristics.alignment.flows import FLOWS
+from kd_heuristics.alignment.groups import Apply, Group, Spec, shape_of
 from kd_heuristics.alignment.program import (
     IMAGES,
     VARIABLES,
@@ -17,7 +19,7 @@ from kd_heuristics.alignment.program import (
     frozen,
 )
 from kd_heuristics.alignment.rules import RULES
-from kd_heuristics.alignment.groups import Apply, Group, Spec, shape_of
+from kd_heuristics.alignment.shapes import SHAPES
 from kd_heuristics.alignment.taps import unit_taps
 from kd_heuristics.pytrees import leaf_names
 
@@ -79,7 +81,7 @@ def _walk(apply, variables, images, leaves):
             "apply cannot be traced, because Python's control flow depends on data; "
             f"use jax.lax.cond or jnp.where: {str(error).splitlines()[0]}"
         ) from error
-    walk = Walk(RULES | CONTRACTIONS)
+    walk = Walk(RULES | SHAPES | CONTRACTIONS, FLOWS)
     values = {}
     for name, leaf in leaves.items():
         moves = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -127,7 +129,9 @@ def _named(leaves, walk, like, apply) -> Spec:
         moves = root.frozen is None
         groups[name] = Group(name, root.size, within, moves, tuple(holds))
     left_alone = {
-        names[dim]: dim.frozen for dim in names if dim.frozen not in (None, dims.NATURAL)
+        names[dim]: dim.frozen
+        for dim in names
+        if dim.frozen not in (None, dims.NATURAL)
     }
     taps = unit_taps(walk.taps, names, kept)
     return Spec(groups, left_alone, pieces, like, apply, taps)

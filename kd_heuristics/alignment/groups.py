@@ -67,7 +67,9 @@ class Spec:
 
     def identity(self) -> Permutations:
         """Returns the permutations that change nothing."""
-        return self._permutations(lambda count, size: np.tile(np.arange(size), (count, 1)))
+        return self._permutations(
+            lambda count, size: np.tile(np.arange(size), (count, 1))
+        )
 
     def random(self, key: jax.Array) -> Permutations:
         """Returns uniformly random permutations."""
@@ -124,10 +126,11 @@ class Spec:
         lines = []
         for group in self.groups.values():
             inside = "".join(f" of {size} units" for size in group.within.values())
-            lines.append(f"{group.name}: {group.size}{inside}, {len(group.leaves)} leaves")
+            lines.append(
+                f"{group.name}: {group.size}{inside}, {len(group.leaves)} leaves"
+            )
         lines += [f"left alone: {k} ({v})" for k, v in self.left_alone.items()]
         return "\n".join(lines)
-
 
 
 def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from kd_heuristics.alignment import activations, check, weights
-from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.alignment.groups import Spec
+from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import decompositions
 
@@ -54,8 +54,8 @@ def align(
     >>> from kd_heuristics import alignment
     >>> def apply(w, x):
     ...     return jnp.tanh(x @ w["first"]) @ w["last"]
-    >>> a = {"first": jnp.array([[1.0, 2.0, 3.0]]), "last": jnp.array([[1.0], [2], [3]])}
-    >>> b = {"first": jnp.array([[3.0, 1.0, 2.0]]), "last": jnp.array([[3.0], [1], [2]])}
+    >>> x, y = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[3.0, 1.0, 2.0]])
+    >>> a, b = {"first": x, "last": x.T}, {"first": y, "last": y.T}
     >>> found = alignment.spec(apply, a, jnp.ones((2, 1)))
     >>> alignment.align(a, b, found, key=jax.random.key(0))["first"].tolist()
     [[1.0, 2.0, 3.0]]

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from jax.extend import core
 
 from kd_heuristics.alignment import layout, units

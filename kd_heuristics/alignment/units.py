@@ -1,4 +1,4 @@
-"""Names for the dimensions that a walk has found, and which of them depend on others."""
+"""Names of the dimensions that a walk has found, and which depend on others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -81,11 +81,13 @@ def segments_of(
     )
 
 
-def in_order(
-    names: Mapping[Dim, str], arrays: Sequence[tuple[Axis, ...]]
-) -> list[Dim]:
+def in_order(names: Mapping[Dim, str], arrays: Sequence[tuple[Axis, ...]]) -> list[Dim]:
     """Returns the named dimensions in the order in which the program meets them."""
     met = dict.fromkeys(
-        dim for axes in arrays for axis in axes for s in dims.resolved(axis) for dim in s
+        dim
+        for axes in arrays
+        for axis in axes
+        for s in dims.resolved(axis)
+        for dim in s
     )
     return [dim for dim in met if dim in names]

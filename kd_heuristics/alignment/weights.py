@@ -7,8 +7,8 @@ import numpy as np
 
 from kd_heuristics.alignment import assignment
 from kd_heuristics.alignment.assignment import Coupled, Fits
-from kd_heuristics.alignment.layout import Permutations, Piece, permuted
 from kd_heuristics.alignment.groups import Group, Spec
+from kd_heuristics.alignment.layout import Permutations, Piece, permuted
 
 _SWEEPS = 100
 
@@ -73,7 +73,9 @@ class Weights:
         for place in places:
             one = tuple(None if n == place else name for n, name in enumerate(names))
             moved = permuted(b, one, permutations, self.parents)
-            rows = [np.moveaxis(x, place, 0).reshape(group.size, -1) for x in (a, moved)]
+            rows = [
+                np.moveaxis(x, place, 0).reshape(group.size, -1) for x in (a, moved)
+            ]
             fits.units[...] += rows[0] @ rows[1].T
 
 

@@ -1,10 +1,12 @@
 """Small networks with known symmetries: ours, NNX, Equinox and plain functions."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from kd_heuristics import models
@@ -21,16 +23,16 @@ class Net(NamedTuple):
 
 
 def normal(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape) / max(1, shape[0]) ** 0.5
+    drawn = np.random.default_rng(seed).normal(size=shape) / max(1, shape[0]) ** 0.5
+    return jnp.asarray(drawn, jnp.float32)
 
 
-def moved(variables, seed=5):
+def moved(variables):
     """Variables away from a start, whose zeros and ones would hide a mistake."""
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return structure.unflatten(
-        x + 0.1 * jnp.abs(jax.random.normal(key, x.shape)).astype(x.dtype)
-        for key, x in zip(keys, leaves, strict=True)
+    random = np.random.default_rng(5)
+    return jax.tree.map(
+        lambda x: x + 0.1 * np.abs(random.normal(size=x.shape)).astype(x.dtype),
+        jax.tree.map(np.asarray, variables),
     )
 
 
@@ -43,7 +45,7 @@ def ours(name, size=8, **options):
 def mlp(seed=0, widths=(4, 6, 5, 3)):
     layers = [
         {"kernel": normal(n, m, seed=seed + i), "bias": normal(m, seed=seed + 9 + i)}
-        for i, (n, m) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        for i, (n, m) in enumerate(itertools.pairwise(widths))
     ]
 
     def apply(layers, x):
