@@ -64,6 +64,12 @@ def sharpness(
     """
     if not checkpoints:
         raise ValueError("name a checkpoint or more: kd-heuristics sharpness a.npz")
+    if num_samples < 2:
+        raise ValueError(
+            f"--num-samples must be at least 2, for a standard error, got {num_samples}"
+        )
+    if not 1 <= k <= num_products:
+        raise ValueError(f"--k must be in 1 to --num-products, {num_products}, got {k}")
     lab = make(subject, checkpoints[0])
     networks = [lab.variables(text) for text in checkpoints]
     batches = lab.sets[part]

@@ -80,7 +80,8 @@ def test_activations_correlate_best_of_all_permutations():
 
 
 @pytest.mark.parametrize(
-    "name", some_long(["of_nnx", "of_equinox", "resnet8"], ["of_equinox"].__contains__)
+    "name",
+    some_long(["resnet8", "of_nnx", "of_equinox"], lambda name: name != "resnet8"),
 )
 def test_activations_recover_planted_permutations(name):
     net, spec = found(name)

@@ -142,7 +142,7 @@ def blocks(x):
         (halved, "control flow that depends on data (while)"),
         (chosen, "control flow that depends on data (cond)"),
         (lambda x: jnp.fft.fft(x).real, "no rule for the primitive fft"),
-        (blocks, "cuts across units"),
+        (blocks, "units in blocks of [2, 3] meet blocks of [3, 2]"),
     ],
 )
 def test_what_is_not_understood_is_named_and_left_alone(middle, words):

@@ -8,6 +8,7 @@ import pytest
 
 from kd_heuristics import cli, models
 from kd_heuristics.cli import checkpoint
+from tests.selection import some_long
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,9 @@ def permuted(folder):
     return "c.npz"
 
 
-@pytest.mark.parametrize("method", ["weights", "activations"])
+@pytest.mark.parametrize(
+    "method", some_long(["weights", "activations"], "activations".__eq__)
+)
 def test_align_undoes_a_permutation(permuted, inside, own, method, capsys):
     out = f"to_{method}"
     words = ["align", "a.npz", permuted, "--num-points", "3", "--out", out]
@@ -76,11 +79,11 @@ def dense(folder):
     return np.linalg.eigvalsh(np.asarray(jax.jit(jax.hessian(loss))(vector)))
 
 
-@pytest.mark.parametrize("devices", ["1", "4"])
+@pytest.mark.parametrize("devices", some_long(["1", "4"], "4".__eq__))
 def test_sharpness_equals_dense_algebra(dense, inside, own, devices, capsys):
-    words = ["sharpness", "a.npz", "b.npz", "--k", "2", "--density", "--seed", "3"]
+    words = ["sharpness", "a.npz", "b.npz", "--k", "2", "--seed", "3"]
     words += ["--devices", devices, "--out", f"curved{devices}"]
-    cli.main([*words, *own])
+    cli.main([*words, *own, *(["--density"] if devices == "4" else [])])
     folder = inside / f"curved{devices}"
     results = json.loads((folder / "results.json").read_text())
     first, second = results["networks"]
@@ -90,11 +93,14 @@ def test_sharpness_equals_dense_algebra(dense, inside, own, devices, capsys):
     assert {*first["traces"]} == {"all", "BatchNorm_0", "Dense_0", "Dense_1"}
     assert second["eigenvalues"] != first["eigenvalues"]
     arrays = np.load(folder / "arrays.npz")
-    np.testing.assert_allclose(arrays["weights"].sum(1), 1, rtol=1e-4)
+    assert ("weights" in arrays) == (devices == "4")
+    if devices == "4":
+        np.testing.assert_allclose(arrays["weights"].sum(1), 1, rtol=1e-4)
     assert (folder / "figures" / "sharpness.png").stat().st_size > 5000
     assert "train loss, running batch statistics" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_sharpness_with_refit_statistics_is_another(inside, own):
     words = "sharpness a.npz --k 1 --num-products 5 --num-samples 2 --stats refit"
     cli.main([*words.split(), "--out", "refit", *own])
@@ -109,8 +115,8 @@ def test_sharpness_with_refit_statistics_is_another(inside, own):
         ("align a.npz b.npz --num-points 2", "--num-points must be at least 3"),
         ("align a.npz data.npz", "has no params/"),
         ("sharpness", "name a checkpoint or more"),
-        ("sharpness a.npz --k 0", "k must be at least 1, got 0"),
-        ("sharpness a.npz --num-samples 1", "num_samples must be at least 2"),
+        ("sharpness a.npz --k 0", "--k must be in 1 to --num-products, 20, got 0"),
+        ("sharpness a.npz --num-samples 1", "--num-samples must be at least 2"),
     ],
 )
 def test_bad_input_is_one_line(words, said, inside, own, capsys):
