@@ -15,13 +15,23 @@ PyTree = Any
 TOLERANCE = 1e-5  # of the largest output
 
 
-def check_leaves(leaves: Mapping[str, Any], whose: str = "variables") -> None:
-    """Raises ValueError if a leaf is no array, or not finite."""
+def check_arrays(leaves: Mapping[str, Any], whose: str) -> None:
+    """Raises ValueError if a leaf is no array."""
     for name, leaf in leaves.items():
-        if not isinstance(leaf, jax.Array | np.ndarray):
+        if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
             raise ValueError(
                 f"leaf {name!r} of {whose} is a {type(leaf).__name__}, not an array; "
                 "keep it out (equinox.partition) and combine in apply"
+            )
+
+
+def check_finite(leaves: Mapping[str, Any], whose: str) -> None:
+    """Raises ValueError if a floating-point leaf is not finite."""
+    for name, leaf in leaves.items():
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ValueError(
+                f"leaf {name!r} of {whose} is a shape without values; give variables "
+                "as network.init draws them, or trained ones"
             )
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
         if inexact and not np.isfinite(np.asarray(leaf)).all():

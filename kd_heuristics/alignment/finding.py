@@ -25,6 +25,11 @@ from kd_heuristics.pytrees import leaf_names
 
 PyTree = Any
 
+_UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+)
+
 
 def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
     """Finds the permutations of a network's units that do not change its function.
@@ -56,8 +61,8 @@ def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
     >>> print(spec(apply, w, jnp.ones((2, 3))))
     first:1: 5, 2 leaves
     """
-    check.check_leaves(leaf_names.flat(variables))
     found = untried(apply, variables, images)
+    check.check_finite(leaf_names.flat(variables), "variables")
     refused = check.refused(found, variables, images)
     groups = {name: g for name, g in found.groups.items() if name not in refused}
     left_alone = {**found.left_alone, **refused}
@@ -67,6 +72,7 @@ def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
 def untried(apply: Apply, variables: PyTree, images: PyTree) -> Spec:
     """Returns the spec of a network without a trial of its groups."""
     leaves = leaf_names.flat(variables)
+    check.check_arrays(leaves, "variables")
     values, walk = _walk(apply, variables, images, leaves)
     like = jax.tree.map(shape_of, variables)
     return _named({n: v.axes for n, v in values.items()}, walk, like, apply)
@@ -76,10 +82,10 @@ def _walk(apply, variables, images, leaves):
     """Trace the network, and return the values of its leaves, in order of their use."""
     try:
         closed = jax.make_jaxpr(apply)(variables, images)
-    except jax.errors.ConcretizationTypeError as error:
+    except _UNTRACEABLE as error:
         raise ValueError(
-            "apply cannot be traced, because Python's control flow depends on data; "
-            f"use jax.lax.cond or jnp.where: {str(error).splitlines()[0]}"
+            "apply cannot be traced, because Python's control flow or NumPy depends on "
+            f"data; use jax.lax.cond and jax.numpy: {str(error).splitlines()[0]}"
         ) from error
     walk = Walk(RULES | SHAPES | CONTRACTIONS, FLOWS)
     values = {}

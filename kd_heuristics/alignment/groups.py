@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from kd_heuristics.alignment import layout
+from kd_heuristics.alignment.check import check_arrays
 from kd_heuristics.alignment.layout import Permutations, Piece
 from kd_heuristics.alignment.taps import UnitTap
 from kd_heuristics.curves.trees import check_alike
@@ -114,6 +115,7 @@ class Spec:
 
     def check(self, variables: PyTree, name: str) -> None:
         """Raises ValueError if variables differ from the traced ones in shape."""
+        check_arrays(leaf_names.flat(variables), name)
         try:
             check_alike([self.like, jax.tree.map(shape_of, variables)], constants=False)
         except ValueError as error:

@@ -110,7 +110,7 @@ def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
     for name, variables in (("a", a), ("b", b)):
         spec.check(variables, name)
         leaves = leaf_names.flat(variables)
-        check.check_leaves(leaves, name)
+        check.check_finite(leaves, name)
         found.append(leaves)
     if not spec.groups:
         raise ValueError(

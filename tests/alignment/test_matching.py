@@ -163,6 +163,7 @@ def test_bad_input_is_named_before_the_work():
     refused(
         "'1/bias' of b is not finite", b=[a[0], a[1] | {"bias": a[1]["bias"] / 0}, a[2]]
     )
+    refused("'0' of b is a str, not an array", b=["tanh", *a[1:]])
     refused("method must be one of .* got 'both'", method="both")
     refused("'activations' got none of the batches", method="activations")
     refused("'weights' got some of the batches", batches=batches)

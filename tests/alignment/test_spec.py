@@ -198,6 +198,8 @@ def test_leaves_that_are_no_arrays_or_not_finite_are_named():
 
     with pytest.raises(ValueError, match="'f' of variables is a str, not an array"):
         alignment.spec(apply, {"f": "tanh"}, jnp.ones(2))
+    with pytest.raises(ValueError, match="'w' of variables is a shape without values"):
+        alignment.spec(apply, {"w": jax.ShapeDtypeStruct((2,), "float32")}, jnp.ones(2))
     with pytest.raises(ValueError, match="'w' of variables is not finite"):
         alignment.spec(apply, {"w": jnp.array([jnp.nan])}, jnp.ones(2))
 
