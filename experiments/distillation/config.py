@@ -9,6 +9,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields
 from kd_heuristics import models, schedules
+from kd_heuristics.runs.claims import LOOKS
 
 Kind = Literal["hint", "fsp"]  # of knowledge, beside soft targets
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -25,7 +26,8 @@ class Config(common.WithVgg):
     """
 
     held_out: ClassVar[tuple[str, ...]] = ("map_examples",)
-    seeds: fields.Count = 5
+    seeds: fields.Seeds = 5
+    looks: fields.Looks = (5,)
     map_examples: fields.Count = 10_000
     """Training images, un-augmented, that similarities are measured on."""
     teacher: str = "vgg16"
@@ -166,6 +168,6 @@ PRESETS: Mapping[str, Config] = {
         kinds=("hint",),  # no two layers of this VGG-11 have the student's channels
         map_examples=300,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

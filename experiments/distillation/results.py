@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
@@ -40,7 +39,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             functools.partial(similarities, config, arrays), config.measure
         ),
         "claims": judge_all(
-            claims(config), statistics(config, arrays), looks=looks(config)
+            claims(config), statistics(config, arrays), looks=config.looks
         ),
     }
 

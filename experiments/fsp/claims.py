@@ -64,6 +64,7 @@ def _fast(config):
         smallest_effect=5.0,
         unit="% of the steps of the second stage, below half",
         statistic=SHARE,
+        trainings=("student", "teacher_fast"),
         paper=round(100 * (1 / 2 - 1 / 3), 1),  # Figure 3: three times as fast
     )
 
@@ -114,6 +115,7 @@ def _claim(config, words, arms, value, kind="difference", main=False) -> Claim:
         statistic=difference(*arms),
         paper=value,
         main=main,
+        trainings=tuple(arm.removesuffix(" ensemble") for arm in arms),
     )
 
 

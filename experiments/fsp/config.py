@@ -10,6 +10,7 @@ from experiments.common import config as common
 from experiments.common import fields
 from experiments.fsp.rows import FAST, HINTS, SMALL, TRANSFER, Row
 from kd_heuristics import models
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import files
 
 
@@ -256,7 +257,7 @@ PRESETS: Mapping[str, Config] = {
         transfer_fsp_phase=Phase(steps=100, rate=0.03),
         points=4,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
     "cifar100": Config(
         dataset="cifar100",

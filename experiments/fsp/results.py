@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import Config
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
@@ -35,7 +34,7 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
         "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
         "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
         "paper": {name: papers_table(name) for name in config.paper_tables},
-        "claims": judge_all(claims(config), found, looks=looks(config)),
+        "claims": judge_all(claims(config), found, looks=config.looks),
     }
 
 

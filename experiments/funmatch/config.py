@@ -9,6 +9,7 @@ from experiments.common import config as common
 from experiments.common import fields
 from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Grid, Setting, table3, table4
 from kd_heuristics import data, models
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 
@@ -22,7 +23,7 @@ class Config(common.Common):
     arm has those.
     """
 
-    seeds: fields.Count = 1
+    seeds: fields.Seeds = 1
     """Number of seeds of the main arms."""
     dataset: str = "oxford_flowers102"
     others: str = "food101"
@@ -289,7 +290,7 @@ PRESETS: Mapping[str, Config] = {
         warmup_steps=10,
         shampoo_warmup_steps=12,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(
         seeds=3,
         dataset="cifar10_holdout",

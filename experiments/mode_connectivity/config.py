@@ -10,6 +10,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields, paths
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 Group = Literal["sgd", "large", "adam", "plain"]
@@ -238,6 +239,6 @@ PRESETS: Mapping[str, Config] = {
         intervals=15,
         perplexity=3.0,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

@@ -255,5 +255,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("t",),
     own=(),
 )

@@ -9,6 +9,7 @@ from experiments.common import config as common
 from experiments.common import fields, paths
 from experiments.sgdr import derived
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
 Pair = tuple[fields.Natural, fields.Natural]
@@ -217,6 +218,6 @@ PRESETS = {
         plane_iterates=(1 / 8, 1 / 4, 1 / 2, 3 / 4),
         plane_grid=(11, 11),
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

@@ -267,5 +267,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("t", "layers", "*/rate", "*/rate_epoch", "plane-*"),
     own=("_conv",),
 )

@@ -9,6 +9,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 STAIRS = 20  # with fewer epochs of warmup the rate is set every step, not every epoch
@@ -191,7 +192,7 @@ PRESETS: Mapping[str, Config] = {
         rate=0.15,
         arms=("small", "large", "warmup", "freeze_fc"),
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": PAPER,
     "cifar10_resnet18": dataclasses.replace(PAPER, model="resnet18", rate=5.0),
     "cifar10_resnet32": dataclasses.replace(PAPER, model="resnet32", rate=5.0),

@@ -216,6 +216,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("layers", "kernels", "*/rate_*", "similarity_floor*"),
     own=("_conv", "_fc"),
     extendable=("epochs",),
 )

@@ -92,6 +92,8 @@ def html(run: Run) -> str:
         parts.append(NOT_FINISHED)
     else:
         parts.append(findings.claims_tables(run.claims, run.title))
+        said = findings.after_looks(run.results), findings.failures(run.results)
+        parts += [f"<p>{escape(words)}</p>" for words in said if words]
         parts += [figure(run, name) for name in figures(run)]
     parts += [_protocol(run.described), _deviations(run.described)]
     parts += [_environment(run.record)]

@@ -27,7 +27,8 @@ from kd_heuristics.runs import claims as rules
 from kd_heuristics.runs.claims import Claim
 from kd_heuristics.runtime import files, nearest
 
-_OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)} - {"key", "statistic"}
+_OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)}
+_OF_CLAIMS -= {"key", "statistic", "trainings"}
 _SOURCE = ("statistic", "minus", "arm", "minus_arm")
 _REQUIRED = ("words", "kind", "smallest_effect", "unit", "statistic")
 
