@@ -2,9 +2,9 @@
 
 Command: python -m experiments.results [--workdir runs] [--presets digits fashion]
 
-Seeds of finished runs below WORKDIR/PRESET/STUDY go to docs/results/runs/; from those it
-writes docs/results/STUDY-PRESET.json, docs/results.md and the README's table. Without
-runs it judges the seeds that are kept.
+Seeds of finished runs below WORKDIR/PRESET/STUDY go to docs/results/runs/; from those
+it writes docs/results/STUDY-PRESET.json, docs/results.md and the README's table.
+Without runs it judges the seeds that are kept.
 """
 
 import dataclasses

@@ -10,12 +10,12 @@ Found = Mapping[str, Any]  # what `kept.judged` returns
 OPENING = """\
 # Results
 
-`make results` writes this page from the numbers of each finished seed, which are kept in
-`docs/results/runs/`. Each claim was declared before the run, with its kind, the smallest
-effect that counts and the numbers of seeds at which it is judged
+`make results` writes this page from the numbers of each finished seed, which are kept
+in `docs/results/runs/`. Each claim was declared before the run, with its kind, the
+smallest effect that counts and the numbers of seeds at which it is judged
 ([verdicts](guides/verdicts.md)). The papers' values are of their own, larger sets and
-networks: *contradicted* and *no effect that counts* mean that a finding was not observed
-at this scale.
+networks: *contradicted* and *no effect that counts* mean that a finding was not
+observed at this scale.
 """
 _HEAD = (
     "claim",
@@ -130,10 +130,13 @@ def _notes(its: Found) -> list[str]:
     if its["rules_differ"]:
         notes.append("The claims' rules have changed since; these are those declared.")
     if its["code_differs"]:
+        modules = [
+            *its["code_differs"][:4],
+            *(["..."] * (len(its["code_differs"]) > 4)),
+        ]
         notes.append(
-            f"Not run on the final code: {len(its['code_differs'])} of its modules have "
-            f"changed since ({', '.join(its['code_differs'][:4])}"
-            f"{', ...' if len(its['code_differs']) > 4 else ''})."
+            f"Not run on the final code: {len(its['code_differs'])} modules have "
+            f"changed since ({', '.join(modules)})."
         )
     notes += [words for words in [report.failures_words(its)] if words]
     return [f"{note}\n" for note in notes]
