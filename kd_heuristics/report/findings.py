@@ -126,7 +126,7 @@ def _seeds(claim: dict[str, Any]) -> str:
     return escape("; ".join(words))
 
 
-def _names(seeds: Iterable[float]) -> str:
+def _names(seeds: Iterable[Any]) -> str:
     return ", ".join(f"{seed:g}" for seed in seeds)
 
 
