@@ -76,7 +76,7 @@ def _run(study, config, folder, own, users, draws):
     inputs = {"own": own} if own.given else {}
     folder.open(described, study.extendable, FREE)
     folder.remove("error.json")
-    records.remove(folder)
+    hosts.first(records.remove, folder)
     start, cpu = time.monotonic(), time.process_time()
     entry = folder.begin()
 
@@ -108,7 +108,7 @@ def _run(study, config, folder, own, users, draws):
         record(folder, error)
         raise
     end(compilation=count.entry())
-    records.write(folder, config, results)
+    hosts.first(records.write, folder, config, results)
     if hosts.is_first():
         print(f"{study.name}: {count}")
         if draws:

@@ -129,8 +129,8 @@ def test_the_pages_show_the_numbers_of_the_json(run, tmp_path):
     page, table = (
         make(STUDIES, [found]) for make in (results_page.page, results_page.readme)
     )
-    low, high = claim["interval"]
-    row = f"| it gains | reproduced | {claim['mean']:.3g} points [{low:.3g}, {high:.3g}] |"
+    (low, high), mean = claim["interval"], claim["mean"]
+    row = f"| it gains | reproduced | {mean:.3g} points [{low:.3g}, {high:.3g}] |"
     assert row in page
     assert "1 of 1 main claims of the studies run are decided." in page
     assert f"it gains: reproduced ({claim['mean']:.3g} points)" in table
