@@ -103,9 +103,7 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
                     f"{folder / records.name(own['seed'])} has another {part} than "
                     f"{records.name(seeds[0]['seed'])}; remove one of them"
                 )
-    claims = tuple(
-        Claim(**own | {"trainings": tuple(own["trainings"])}) for own in kept["claims"]
-    )
+    claims = tuple(Claim(**own) for own in kept["claims"])
     looks = tuple(kept["config"]["looks"])
     first = seeds[0]["seed"]
     there = [own["seed"] for own in seeds]

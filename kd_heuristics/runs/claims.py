@@ -44,7 +44,7 @@ class Claim:
     Raises:
       ValueError: the key is empty, the kind unknown, the effect not positive, or the
         paper's value not finite.
-      TypeError: a field of an earlier version is given.
+      TypeError: a field of an earlier version is given, or trainings are a string.
     """
 
     key: str
@@ -71,6 +71,12 @@ class Claim:
         verdicts.check_effect(self.smallest_effect)
         if self.paper is not None and not math.isfinite(self.paper):
             raise ValueError(f"paper of claim {self.key!r} must be finite or None")
+        if isinstance(self.trainings, str):
+            raise TypeError(
+                f"trainings of claim {self.key!r} must be a tuple of names, got "
+                f"{self.trainings!r}"
+            )
+        object.__setattr__(self, "trainings", tuple(self.trainings))  # of JSON
 
     @property
     def source(self) -> str:
