@@ -62,11 +62,12 @@ def _chains(config):
             paper=papers[pair],
             **as_good,
         )
-    yield Claim(
-        key="worst-minus-end/bezier",
-        words="each point of every Bezier curve is as good as its worse end",
-        **as_good,
-    )
+    if "bezier" in config.kinds:
+        yield Claim(
+            key="worst-minus-end/bezier",
+            words="each point of every Bezier curve is as good as its worse end",
+            **as_good,
+        )
     for pair in config.pairs:
         yield Claim(
             key=f"worst-minus-segment/{pair}",
@@ -97,13 +98,14 @@ def _fitting(config):
         unit="nats",
         paper=rise,
     )
-    yield Claim(
-        key="bend-loss/decay",
-        words="a bend with weight decay overfits less than one without",
-        kind="difference",
-        smallest_effect=LOSS,
-        unit="nats",
-    )
+    if "decayed" in config.kinds:
+        yield Claim(
+            key="bend-loss/decay",
+            words="a bend with weight decay overfits less than one without",
+            kind="difference",
+            smallest_effect=LOSS,
+            unit="nats",
+        )
 
 
 def _modes(config):
