@@ -141,13 +141,7 @@ class Config(common.WithVgg):
         }
 
 
-# Batch and rate: `experiments/warmup/sweep.py`, on validation images with seed 100 (16
-# epochs; accuracy after the warmup and at the end, without and with it): at batch 200
-# and rate 0.1, 57 and 85 % against 70 and 91 %; at 0.2, 8 and 9 % against 62 and 90 %;
-# at batch 400 and rates from 0.5 to 8 neither gets far from chance. So 0.2 at 200 is
-# unstable without warmup and trains well with it. Small batches of 40: at 0.04 seed 0
-# stayed at chance in a first, broken-off run of `digits`, so the rate was lowered: 81
-# to 84 % at 0.01 and at 0.02 (validation images, seeds 100 to 102, 6 epochs).
+# How batch, rates and the length of the warmup were chosen: docs/designs.md.
 _SMALL = Config(
     dataset="digits_photo",
     train_examples=4000,
