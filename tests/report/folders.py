@@ -104,6 +104,7 @@ def _sgdr(random):
 
 def _mode_connectivity(random):
     config = {"modes": ["G", "A"], "curve_epochs": [1, 2], "as_good_as": 0.02}
+    config["kinds"] = ["chain", "decayed", "bezier"]
     arrays = {"t": np.linspace(0, 1, POINTS), "map": random.random((SEEDS, 3, 2))}
     for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         arrays[f"GA/segment/{metric}"] = random.random((SEEDS, POINTS))

@@ -49,7 +49,8 @@ def test_maps_are_shown_by_every_measure_with_the_signs_that_agree(page, study):
     own = raw["title"].split()[1].rstrip(",")
     titles = [panel["title"].split(maxsplit=1)[1] for panel in calibrated]
     assert titles == [f"{measure}, calibrated" for measure in maps.endings(own)]
-    assert [trace["name"] for trace in statistics["data"][:5]] == [*maps.endings(own)]
+    names = [trace["name"] for trace in statistics["data"] if trace["name"]]
+    assert names == [*maps.endings(own)]
     assert statistics["names"]["y"][0].endswith("5 of 5 agree")
 
 
