@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs
-# A process takes up to 6 GB, and most of its time is single-threaded compilation.
+# A process takes up to 6 GB, and most of its time is single-threaded compilation. The
+# files go out in their order: the long ones come before the many short ones.
 TEST_PROCESSES ?= 2
-SPREAD := -n $(TEST_PROCESSES) --dist loadfile
-# With XLA's older emitters of loops the tests compile in four fifths of the time. An XLA
-# that does not know them takes its own; so do `make test-all` and `make coverage`.
+SPREAD := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=10
+# The tests' programs run once or twice, on small arrays. With little optimisation they
+# compile in a third of the time, and with XLA's older emitters of loops in four fifths of
+# that. An XLA that does not know these emitters takes its own. `make test-all` and
+# `make coverage` optimise as users do.
 OLDER_EMITTERS := --xla_cpu_use_fusion_emitters=false
+LITTLE_OPTIMISATION := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
 SOAK_MINUTES ?= 30
 PYTHONS ?= python3.11 python3.12 python3.13
@@ -45,7 +49,7 @@ test: .venv/installed-test
 	@flags="$$XLA_FLAGS $(OLDER_EMITTERS)"; \
 	XLA_FLAGS=$$flags $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null \
 	  && export XLA_FLAGS="$$flags"; \
-	$(BIN)/python -m pytest -m "not long" $(SPREAD)
+	$(LITTLE_OPTIMISATION) $(BIN)/python -m pytest -m "not long" $(SPREAD)
 
 test-all: .venv/installed-test-all
 	@echo "== All tests, the long ones too."
