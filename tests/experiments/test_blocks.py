@@ -139,3 +139,51 @@ def test_another_config_is_refused_before_a_block_runs(tmp_path, ran):
         launch.run(STUDY, Config(seeds=6, noise=1.0), folder)
     assert ran == [[0, 1, 2, 3]]
     assert report.write(tmp_path).read_text() == page
+
+
+def test_the_page_is_written_after_each_study(tmp_path, monkeypatch, capsys):
+    """Each study sees the page of those before it; a failed one does not stop it."""
+    names, seen = ["first", "broken", "last"], []
+
+    def of(name):
+        def own(config, folder, progress):
+            page = tmp_path / "digits" / "report.html"
+            seen.append(page.read_text() if page.exists() else "")
+            if name == "broken":
+                raise RuntimeError("it broke")
+            return compute(config, folder, progress)
+
+        presets = {"digits": Config(seeds=1), "cifar10": Config()}
+        return dataclasses.replace(STUDY, name=name, compute=own, presets=presets)
+
+    monkeypatch.setattr(reproduce, "STUDIES", tuple(map(of, names)))
+    arguments = reproduce.Arguments(preset="digits", workdir=tmp_path)
+    assert reproduce.run(arguments) == 1
+    assert seen[0] == ""
+    assert 'id="first"' in seen[1]
+    assert "it broke" not in seen[1]
+    assert "it broke" in seen[2]
+    said = capsys.readouterr().out
+    assert re.search(r"first: it gains: preview, 3\.\d+ points", said)  # one seed
+    assert "report: " in said
+
+
+def test_the_command_takes_auto_and_looks(tmp_path, monkeypatch, capsys, ran):
+    words = ["gains", "--preset", "digits", "--workdir", str(tmp_path / "digits/gains")]
+    presets = {"digits": Config(noise=0.001), "cifar10": Config()}
+    study = dataclasses.replace(STUDY, presets=presets)
+    more = ["--seeds", "auto", "--looks", "2", "5"]
+    monkeypatch.setattr("sys.argv", [*words, *more])
+    launch.main(study)
+    assert ran == [[0, 1]]
+    assert "gains, 2 seeds: it gains: " in capsys.readouterr().out
+    for wrong, said in (
+        (["--seeds", "4", "--looks", "2", "5"], "declared look (2, 5)"),
+        (["--looks", "5", "2"], "looks must be ascending numbers of seeds"),
+        (["--seeds", "0"], "seeds must"),
+    ):
+        monkeypatch.setattr("sys.argv", [*words, *wrong])
+        with pytest.raises(SystemExit) as stopped:
+            launch.main(study)
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
