@@ -81,23 +81,29 @@ def test_finished_blocks_are_not_run_again_and_more_seeds_leave_them_alone(
         launch.run(STUDY, dataclasses.replace(quiet, seeds=4), folder)
 
 
-def test_a_kill_spoils_no_finished_block(tmp_path, ran):
-    broken = Config(seeds=9, fails_at=4, noise=0.01)
-    with pytest.raises(RuntimeError, match="seed 4"):
-        launch.run(STUDY, broken, tmp_path / "gains")
-    assert "seed 4 made it fail" in report.write(tmp_path).read_text()
+def test_a_kill_spoils_no_finished_block(tmp_path, ran, monkeypatch):
+    config = Config(seeds=9, noise=0.01)
+    monkeypatch.setattr("tests.experiments.gains.KILLED_AT", {4})
+    with pytest.raises(RuntimeError, match="made it fail"):
+        launch.run(STUDY, config, tmp_path / "gains")
+    assert "made it fail" in report.write(tmp_path).read_text()
     (tmp_path / "gains/seeds/4-5/seed4.json").write_text("{}")  # half of a block
-    mended = dataclasses.replace(STUDY, compute=mended_compute)
-    # The same module: the code is the same, as after a kill.
-    folder = launch.run(mended, broken, tmp_path / "gains")
+    monkeypatch.setattr("tests.experiments.gains.KILLED_AT", set())
+    folder = launch.run(STUDY, config, tmp_path / "gains")
     assert ran == [[0, 1, 2, 3], [4, 5], [6, 7, 8]]
     assert gain(folder)["values"] == [value(seed, 0.01) for seed in range(4)]
     assert len(gain(folder)["later_values"]) == 5
-    assert "Failed" not in report.write(tmp_path).read_text()
+    page = report.write(tmp_path).read_text()
+    assert "Failed" not in page
+    assert "later, not counted: 4, 5, 6, 7, 8" in page
 
 
-def mended_compute(config, folder, progress):
-    return compute(dataclasses.replace(config, fails_at=-1), folder, progress)
+def test_seeds_after_the_last_look_are_named(tmp_path):
+    config = Config(seeds=8, looks=(4, 6), noise=0.01, first_seed=10)
+    folder = launch.run(STUDY, config, tmp_path / "gains")
+    assert read(folder)["later_seeds"] == [16, 17]
+    page = report.write(tmp_path).read_text()
+    assert "Seeds 16, 17 were run after the last declared look." in page
 
 
 def test_seeds_between_looks_are_refused_before_any_work(tmp_path, capsys):
