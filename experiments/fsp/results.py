@@ -47,7 +47,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
     if not config.fast:
         return gaps
-    for other in ("student", "teacher"):
+    for other in ("student", "teacher") if "shuffled" in final else ():
         gaps[difference("shuffled ensemble", f"{other} ensemble")] = 100 * (
             arrays["shuffled/ensemble"] - arrays[f"{other}/ensemble"]
         )

@@ -280,17 +280,23 @@ PRESETS: Mapping[str, Config] = {
     ),
     "demo": dataclasses.replace(
         _SMALL,
-        seeds=1,
-        train_examples=384,
+        seeds=4,
+        train_examples=256,
         teacher_examples=2400,
         teacher_epochs=6,
-        settings=_settings(2, 8, 32, rate=0.01, decay=3e-4, temperature=2.0),
+        settings=_settings(2, 32, rate=0.01, decay=3e-4, temperature=2.0),
         main=("fix/cc", "same/ic", "mix"),  # each arm compiles for seconds
-        other_arms=("others",),
+        other_arms=(),
         warmup_steps=10,
         shampoo_warmup_steps=12,
     ),
-    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "digits": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        settings=_settings(8, 128, rate=0.01, decay=3e-4, temperature=2.0),
+        other_arms=(),
+    ),
     "cifar10": Config(
         seeds=3,
         dataset="cifar10_holdout",

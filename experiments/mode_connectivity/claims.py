@@ -66,12 +66,13 @@ def _chains(config):
             trainings=tuple(pair),
             **as_good,
         )
-    yield Claim(
-        key="worst-minus-end/bezier",
-        words="each point of every Bezier curve is as good as its worse end",
-        **modes,
-        **as_good,
-    )
+    if "bezier" in config.kinds:
+        yield Claim(
+            key="worst-minus-end/bezier",
+            words="each point of every Bezier curve is as good as its worse end",
+            **modes,
+            **as_good,
+        )
     for pair in config.pairs:
         yield Claim(
             key=f"worst-minus-segment/{pair}",
@@ -105,14 +106,15 @@ def _fitting(config):
         paper=rise,
         trainings=config.modes,
     )
-    yield Claim(
-        key="bend-loss/decay",
-        words="a bend with weight decay overfits less than one without",
-        kind="difference",
-        smallest_effect=LOSS,
-        unit="nats",
-        trainings=config.modes,
-    )
+    if "decayed" in config.kinds:
+        yield Claim(
+            key="bend-loss/decay",
+            words="a bend with weight decay overfits less than one without",
+            kind="difference",
+            smallest_effect=LOSS,
+            unit="nats",
+            trainings=config.modes,
+        )
 
 
 def _modes(config):

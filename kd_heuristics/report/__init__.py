@@ -3,7 +3,7 @@
 from kd_heuristics.report.findings import effect as effect_words
 from kd_heuristics.report.findings import failures as failures_words
 from kd_heuristics.report.findings import verdict as verdict_words
-from kd_heuristics.report.page import write, write_page, write_verdicts
+from kd_heuristics.report.page import read, write, write_page, write_verdicts
 from kd_heuristics.runs.claims import (
     Claim,
     judge,
@@ -17,6 +17,7 @@ __all__ = [
     "failures_words",
     "judge",
     "judge_all",
+    "read",
     "summary",
     "verdict_words",
     "write",
