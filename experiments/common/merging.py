@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,29 @@ def arrays(
     Raises:
       ValueError: an array that is not shared has no axis of seeds.
     """
-    out = {}
-    for name, first in found[0].items():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in shared):
-            out[name] = first
-            continue
-        own = [block[name] for block in found]
-        for array, count in zip(own, seeds, strict=True):
-            if array.shape[:1] not in ((count,), (1,)):  # some arms have one seed
-                raise ValueError(
-                    f"the array {name!r} of shape {array.shape} has no leading axis of "
-                    f"{count} seeds; name it in the study's `shared`"
-                )
-        out[name] = np.concatenate(own)
-    return out
+    for block, count in zip(found, seeds, strict=True):
+        check(block, count, shared)
+    return {
+        name: first
+        if _matches(name, shared)
+        else np.concatenate([block[name] for block in found])
+        for name, first in found[0].items()
+    }
+
+
+def check(found: Mapping[str, Any], seeds: int, shared: Sequence[str]) -> None:
+    """Raises ValueError if an array that is not shared has no axis of seeds."""
+    for name, array in found.items():
+        # Some arms have one seed.
+        if not _matches(name, shared) and np.shape(array)[:1] not in ((seeds,), (1,)):
+            raise ValueError(
+                f"the array {name!r} of shape {np.shape(array)} has no leading axis of "
+                f"{seeds} seeds; name it in the study's `shared`"
+            )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def results(found: Sequence[Any], names: Sequence[str]) -> Any:

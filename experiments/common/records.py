@@ -49,8 +49,8 @@ def trained(folder: runs.RunFolder) -> dict[str, dict[str, float | None]]:
         if parts is None or metric is None:
             continue
         own, seed = found.setdefault(parts[1], {}), parts[2]
-        pair = own.get(seed, 1.0), line[metric]
-        own[seed] = None if None in pair else min(pair)
+        before, now = own.get(seed, 1.0), line[metric]
+        own[seed] = None if before is None or now is None else min(before, now)
     return found
 
 

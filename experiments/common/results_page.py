@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_heuristics import report
 
-Found = Mapping[str, Any]  # what `kept.judged` returns
+Found = dict[str, Any]  # what `kept.judged` returns
 
 OPENING = """\
 # Results
@@ -142,7 +142,7 @@ def _notes(its: Found) -> list[str]:
     return [f"{note}\n" for note in notes]
 
 
-def _row(claim: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(claim: dict[str, Any]) -> tuple[str, ...]:
     interval, needed = claim["interval"], claim["seeds_needed"]
     shown = report.effect_words(claim)
     if interval is not None:
@@ -160,7 +160,7 @@ def _row(claim: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _with_paper(claim: Mapping[str, Any]) -> str:
+def _with_paper(claim: dict[str, Any]) -> str:
     words = report.effect_words(claim)
     if claim["paper"] is None or claim["kind"] == "mostly":
         return words

@@ -6,7 +6,16 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments.common import fields, judging, progress, protocol, records, said, task
+from experiments.common import (
+    fields,
+    judging,
+    merging,
+    progress,
+    protocol,
+    records,
+    said,
+    task,
+)
 from experiments.common import own as owned
 from experiments.common.figures import draw
 from experiments.common.own import Own
@@ -96,6 +105,8 @@ def _run(study, config, folder, own, users, draws):
                 found = descriptions.to_json(results)
                 seeds = judging.seeds_of(found, records.seeds_of(config))
                 results |= judged(study, config, seeds, users)
+            if study.shared:
+                merging.check(arrays, config.seeds, study.shared)
             folder.save_arrays("arrays.npz", arrays)
             folder.write_json(records.CODE, code(study, config, own))
             folder.write_json("results.json", results)

@@ -1,12 +1,12 @@
 """Verdicts in the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kd_heuristics import report
 
 
-def verdicts(title: str, judged: Sequence[Mapping[str, Any]]) -> None:
+def verdicts(title: str, judged: Sequence[dict[str, Any]]) -> None:
     """Prints the main claims with verdicts, or with estimates before the first look."""
     for claim in judged:
         if claim["main"]:

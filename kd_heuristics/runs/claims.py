@@ -55,7 +55,7 @@ class Claim:
     statistic: str | None = None
     paper: float | None = None
     main: bool = False
-    trainings: tuple[str, ...] = ()
+    trainings: Sequence[str] = ()
 
     def __new__(cls, **fields: Any):
         """Refuses fields of earlier versions by name."""

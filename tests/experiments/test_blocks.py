@@ -81,23 +81,29 @@ def test_finished_blocks_are_not_run_again_and_more_seeds_leave_them_alone(
         launch.run(STUDY, dataclasses.replace(quiet, seeds=4), folder)
 
 
-def test_a_kill_spoils_no_finished_block(tmp_path, ran):
-    broken = Config(seeds=9, fails_at=4, noise=0.01)
-    with pytest.raises(RuntimeError, match="seed 4"):
-        launch.run(STUDY, broken, tmp_path / "gains")
-    assert "seed 4 made it fail" in report.write(tmp_path).read_text()
+def test_a_kill_spoils_no_finished_block(tmp_path, ran, monkeypatch):
+    config = Config(seeds=9, noise=0.01)
+    monkeypatch.setattr("tests.experiments.gains.KILLED_AT", {4})
+    with pytest.raises(RuntimeError, match="made it fail"):
+        launch.run(STUDY, config, tmp_path / "gains")
+    assert "made it fail" in report.write(tmp_path).read_text()
     (tmp_path / "gains/seeds/4-5/seed4.json").write_text("{}")  # half of a block
-    mended = dataclasses.replace(STUDY, compute=mended_compute)
-    # The same module: the code is the same, as after a kill.
-    folder = launch.run(mended, broken, tmp_path / "gains")
+    monkeypatch.setattr("tests.experiments.gains.KILLED_AT", set())
+    folder = launch.run(STUDY, config, tmp_path / "gains")
     assert ran == [[0, 1, 2, 3], [4, 5], [6, 7, 8]]
     assert gain(folder)["values"] == [value(seed, 0.01) for seed in range(4)]
     assert len(gain(folder)["later_values"]) == 5
-    assert "Failed" not in report.write(tmp_path).read_text()
+    page = report.write(tmp_path).read_text()
+    assert "Failed" not in page
+    assert "later, not counted: 4, 5, 6, 7, 8" in page
 
 
-def mended_compute(config, folder, progress):
-    return compute(dataclasses.replace(config, fails_at=-1), folder, progress)
+def test_seeds_after_the_last_look_are_named(tmp_path):
+    config = Config(seeds=8, looks=(4, 6), noise=0.01, first_seed=10)
+    folder = launch.run(STUDY, config, tmp_path / "gains")
+    assert read(folder)["later_seeds"] == [16, 17]
+    page = report.write(tmp_path).read_text()
+    assert "Seeds 16, 17 were run after the last declared look." in page
 
 
 def test_seeds_between_looks_are_refused_before_any_work(tmp_path, capsys):
@@ -139,3 +145,51 @@ def test_another_config_is_refused_before_a_block_runs(tmp_path, ran):
         launch.run(STUDY, Config(seeds=6, noise=1.0), folder)
     assert ran == [[0, 1, 2, 3]]
     assert report.write(tmp_path).read_text() == page
+
+
+def test_the_page_is_written_after_each_study(tmp_path, monkeypatch, capsys):
+    """Each study sees the page of those before it; a failed one does not stop it."""
+    names, seen = ["first", "broken", "last"], []
+
+    def of(name):
+        def own(config, folder, progress):
+            page = tmp_path / "digits" / "report.html"
+            seen.append(page.read_text() if page.exists() else "")
+            if name == "broken":
+                raise RuntimeError("it broke")
+            return compute(config, folder, progress)
+
+        presets = {"digits": Config(seeds=1), "cifar10": Config()}
+        return dataclasses.replace(STUDY, name=name, compute=own, presets=presets)
+
+    monkeypatch.setattr(reproduce, "STUDIES", tuple(map(of, names)))
+    arguments = reproduce.Arguments(preset="digits", workdir=tmp_path)
+    assert reproduce.run(arguments) == 1
+    assert seen[0] == ""
+    assert 'id="first"' in seen[1]
+    assert "it broke" not in seen[1]
+    assert "it broke" in seen[2]
+    said = capsys.readouterr().out
+    assert re.search(r"first: it gains: preview, 3\.\d+ points", said)  # one seed
+    assert "report: " in said
+
+
+def test_the_command_takes_auto_and_looks(tmp_path, monkeypatch, capsys, ran):
+    words = ["gains", "--preset", "digits", "--workdir", str(tmp_path / "digits/gains")]
+    presets = {"digits": Config(noise=0.001), "cifar10": Config()}
+    study = dataclasses.replace(STUDY, presets=presets)
+    more = ["--seeds", "auto", "--looks", "2", "5"]
+    monkeypatch.setattr("sys.argv", [*words, *more])
+    launch.main(study)
+    assert ran == [[0, 1]]
+    assert "gains, 2 seeds: it gains: " in capsys.readouterr().out
+    for wrong, said in (
+        (["--seeds", "4", "--looks", "2", "5"], "declared look (2, 5)"),
+        (["--looks", "5", "2"], "looks must be ascending numbers of seeds"),
+        (["--seeds", "0"], "seeds must"),
+    ):
+        monkeypatch.setattr("sys.argv", [*words, *wrong])
+        with pytest.raises(SystemExit) as stopped:
+            launch.main(study)
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
