@@ -15,6 +15,7 @@ import rich.table
 
 from kd_heuristics import runs
 from kd_heuristics.runtime import files, hosts, locks
+from kd_heuristics.runtime.errors import InputError
 
 
 @contextlib.contextmanager
@@ -63,7 +64,7 @@ def say(line: str) -> None:
 def folder(path: Path) -> Iterator[Path]:
     """Create the folder of a command's results and lock it in the context.
 
-    Raises: ValueError if it cannot be written, or another process uses it.
+    Raises: InputError if it cannot be written, or another process uses it.
     """
     path = files.local(path)
     with contextlib.ExitStack() as held:
@@ -77,9 +78,9 @@ def _enter(path, held):
         path.mkdir(parents=True, exist_ok=True)
         held.enter_context(locks.lock(path))
     except OSError as error:
-        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
+        raise InputError(f"--out {path} cannot be written: {error.strerror}") from error
     except locks.LockedError as error:
-        raise ValueError(
+        raise InputError(
             f"--out {path} is in use by {error}. Wait for it, stop it, or choose "
             "another --out"
         ) from None

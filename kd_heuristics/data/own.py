@@ -202,17 +202,13 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
         )
     try:
         image_layout.check(shape, images_are)
+        image_layout.check_labels(labels, labels_are)
     except ValueError as error:
         raise BadDataError(str(error)) from error
     if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
         raise BadDataError(
             f"{images_are} must be uint8, or floats in [0, 1], got {dtype}; convert "
             "integers in 0..255 by images.astype('uint8')"
-        )
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise BadDataError(
-            f"{labels_are} must be integers [n], got {labels.dtype} "
-            f"{list(labels.shape)}; for one-hot rows take labels.argmax(-1)"
         )
     if shape[0] != len(labels):
         raise BadDataError(

@@ -3,12 +3,13 @@
 import numpy as np
 
 from kd_heuristics.data.digits import draws
+from kd_heuristics.runtime.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 _SEED = 0
 
 
-class BadDataError(ValueError):
+class BadDataError(InputError):
     """Reports own data of another form than `data.load` takes; names the remedy."""
 
 

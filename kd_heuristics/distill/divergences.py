@@ -49,14 +49,14 @@ def dkd(
     >>> dkd(student, teacher, label) == dkd(student, teacher, label, beta=0.0)
     Array([ True], dtype=bool)
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     labels = checks.class_labels(labels, student.shape[:-1])
-    checks.temperature(temperature)
     checks.weight("alpha", alpha)
     checks.weight("beta", beta)
     classes = student.shape[-1]
     inside = checks.within("labels", labels, classes, "give the classes' numbers")
-    scale = jnp.asarray(temperature, student.dtype)
     label = jax.nn.one_hot(labels, classes, dtype=bool)
     others = ~label & ~jnp.isneginf(teacher)
     none = ~others.any(-1, keepdims=True)
@@ -108,12 +108,12 @@ def dist(
     >>> bool(dist(student, teacher).max() < 1e-12)
     True
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
-    checks.temperature(temperature)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     checks.weight("beta", beta)
     checks.weight("gamma", gamma)
     shape = student.shape[:-1]
-    scale = jnp.asarray(temperature, student.dtype)
     q, out = _rows(student, scale)
     p, teacher_out = _rows(teacher, scale)
     there = ~(out & teacher_out)
@@ -174,9 +174,9 @@ def reverse_kl(
     >>> round(float(reverse_kl(student, teacher)[0]), 4)  # 1/4 log(1/2) + 3/4 log(3/2)
     0.1308
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
-    checks.temperature(temperature)
-    scale = jnp.asarray(temperature, student.dtype)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     return softened.divergence(teacher, student, scale)
 
 
@@ -208,11 +208,12 @@ def js(
     >>> round(float(js(student, teacher)[0]), 4)  # log 2
     0.6931
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
-    checks.temperature(temperature)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     values.require("weight", weight, 0, "for the limits use kl or reverse_kl", True)
     values.require_share("weight", weight, "for the limits use kl or reverse_kl")
-    scale, w = (jnp.asarray(x, student.dtype) for x in (temperature, weight))
+    w = jnp.asarray(weight, student.dtype)
     student, out = softened.logits(student, scale)
     teacher, teacher_out = softened.logits(teacher, scale)
     p, q, ratio = softened.ratios(student, teacher)

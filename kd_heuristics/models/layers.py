@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from kd_heuristics.models import conv
+from kd_heuristics.runtime.errors import InputError
 
 
 def he_normal(factor: float = 1.0) -> nn.initializers.Initializer:
@@ -43,11 +44,11 @@ def scaled(channels: int, width: float | int) -> int:
 
 
 def check_size(images: jax.Array, halvings: int, model: str) -> None:
-    """Raises ValueError for images [batch, h, w, c] too small to halve that often."""
+    """Raises InputError for images [batch, h, w, c] too small to halve that often."""
     smallest = 2**halvings
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
-        raise ValueError(
+        raise InputError(
             f"{model} halves its maps {halvings} times and needs images of at least "
             f"{smallest}x{smallest}, got {height}x{width}; load the set with "
             f"size={smallest}"

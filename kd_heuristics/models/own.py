@@ -17,6 +17,7 @@ from typing import Any
 
 from kd_heuristics.models.network import Network
 from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.errors import InputError
 
 _FORM = (
     "give MODULE:FUNCTION, with a module that is importable from here, or "
@@ -78,7 +79,7 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
     """Calls the function; equal arguments return the same network.
 
     Raises:
-      ValueError: the function does not return a `Network`.
+      InputError: the function does not return a `Network`.
     """
     make = function(name)
     try:
@@ -88,7 +89,7 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
     else:
         made = _kept(make, num_classes, **options)
     if not isinstance(made, Network):
-        raise ValueError(
+        raise InputError(
             f"model {name} returned a {type(made).__name__}, not a models.Network; "
             "make one with models.from_nnx, from_equinox, from_linen or from_functions"
         )

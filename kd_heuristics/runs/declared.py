@@ -26,13 +26,14 @@ from typing import Any
 from kd_heuristics.runs import claims as rules
 from kd_heuristics.runs.claims import Claim
 from kd_heuristics.runtime import files, nearest
+from kd_heuristics.runtime.errors import InputError
 
 _OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)} - {"key", "statistic"}
 _SOURCE = ("statistic", "minus", "arm", "minus_arm")
 _REQUIRED = ("words", "kind", "smallest_effect", "unit", "statistic")
 
 
-class TableError(ValueError):
+class TableError(InputError):
     """Error that a table or a file of claims cannot be used; the message says why."""
 
 
