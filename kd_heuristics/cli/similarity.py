@@ -20,7 +20,7 @@ from kd_heuristics.runtime import parallel
 from kd_heuristics.runtime.errors import InputError, checking_input
 from kd_heuristics.similarity.measure import Name
 
-# Of all activations of both networks, which a test and some measures hold at once.
+# Bound on the activations of a network, which a test and some measures hold at once.
 _MOST_BYTES = 2**31
 
 
@@ -145,7 +145,7 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
 
 
 def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
-    """All activations of a network, on the host; of layers whose mean counts that."""
+    """Returns a network's activations on the host; means if the treatment says so."""
     features = jax.jit(lab.classifier.features)
     shapes = _shapes(lab, variables, images)
     means = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
@@ -154,7 +154,7 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
     )
     if (size := 4 * numbers * len(images)) > _MOST_BYTES:
         raise InputError(
-            f"activations of {len(images)} images take {size / 2**30:.1f} GiB: take "
+            f"the activations of {len(images)} images need {size / 2**30:.1f} GiB; use "
             f"--conv mean, or --examples {_MOST_BYTES // (4 * numbers)}"
         )
     trees, parts = training.unpacked(variables), dict[str, list]()
@@ -169,7 +169,7 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
 
 
 def _tested(a, b, measure, permutations, how) -> dict[str, np.ndarray]:
-    """The map and its floor; with permutations, calibrated values and p-values."""
+    """Returns map and floor; with permutations, calibrated values and p-values too."""
     key = jax.random.key(0)
     with checking_input(), warnings.catch_warnings():
         # The noise floor shows the saturation.
@@ -195,7 +195,7 @@ class _Side:
 
 
 def _shapes(lab: Lab, variables, images) -> dict[str, jax.ShapeDtypeStruct]:
-    """The activations of one example, by layer, sorted; nothing is computed."""
+    """Returns the shapes of one example's activations, by layer; computes nothing."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     trees = training.unpacked(variables)
     return dict(sorted(jax.eval_shape(lab.classifier.features, *trees, one).items()))

@@ -123,6 +123,8 @@ def make(subject: Subject, beside: str) -> Lab:
     """
     if subject.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {subject.batch_size}")
+    if subject.examples is not None and subject.examples < 1:
+        raise InputError(f"--examples must be at least 1, got {subject.examples}")
     mesh = _mesh(subject)
     compile_cache.use()
     known = checkpoint.settings(checkpoint.parse(beside).path)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 FEW = (1, 3)  # channels of images
-_SMALL = 4  # pixels a side, at most, of a map that could have its channels last
+_SMALL = 4  # largest side in pixels of a map whose channels may still come last
 
 
 def check(shape: Sequence[int], what: str = "images") -> None:
     """Raises ValueError for one unbatched image, and for channels that come first.
 
     Args:
-      shape: of the images.
-      what: names them in the message.
+      shape: shape of the images.
+      what: name of the images in the message.
 
     >>> check((8, 32, 32, 3))
     >>> check((8, 3, 32, 32))

@@ -53,7 +53,7 @@ def function(name: str) -> Callable[..., Any]:
 
 
 def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
-    """Raises ValueError unless the function takes the arguments; calls nothing."""
+    """Raises ValueError if the function does not take the arguments, without a call."""
     found = function(name)
     signature = _signature(found)
     try:
@@ -67,7 +67,7 @@ def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
 
 
 def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that the function's signature has, or all with `**`."""
+    """Returns the options in the function's signature; all of them if it has `**`."""
     parameters = [*_signature(function(name)).parameters.values()]
     if any(its.kind is its.VAR_KEYWORD for its in parameters):
         return dict(options)
@@ -103,7 +103,7 @@ def _kept(make, num_classes, /, **options):
 
 
 def _signature(found: Callable) -> inspect.Signature:
-    """The signature of a function; any arguments if it tells none."""
+    """Returns the signature of a function; without one, a signature for anything."""
     try:
         return inspect.signature(found)
     except ValueError:  # a built-in
@@ -117,7 +117,7 @@ def _of_module(name: str) -> ModuleType:
 
 
 def _of_file(text: str) -> ModuleType:
-    """Imports a file once, under a name that is its own."""
+    """Imports a file once, under a unique name."""
     path = Path(text).expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -129,7 +129,7 @@ def _of_file(text: str) -> ModuleType:
     spec: Any = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # as of a script, for modules beside it
+        sys.path.append(str(path.parent))  # as for a script, to import its neighbours
     sys.modules[name] = module  # dataclasses and Flax look it up
     try:
         spec.loader.exec_module(module)

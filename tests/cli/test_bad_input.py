@@ -53,18 +53,14 @@ def test_connect(words, said, inside, capsys):
     [
         ("connect a.npz b.npz --train-batch-size 0", "batch_size must be at least 1"),
         ("connect a.npz b.npz --seed 99999999999", "seed must be at most"),
-        (
-            "connect a.npz b.npz --devices 3 --train-batch-size 4 --out more",
-            "a batch of 4 cannot be split over 3 devices",
-        ),
         ("surface a.npz b.npz --seed 99999999999", "seed must be at most"),
         ("surface a.npz b.npz --grid 1 5", "--grid needs at least 2"),
         ("surface a.npz b.npz --margin -0.5", "--margin must be a share above -0.5"),
         ("surface a.npz b.npz --margin nan", "--margin must be a share above -0.5"),
-        ("surface a.npz b.npz a.npz", "one line"),
+        ("surface a.npz b.npz a.npz", "networks 0 and 2 are equal"),
         ("similarity a.npz b.npz --measure knn --k 8", "k must be below"),
         ("similarity a.npz b.npz --examples 1", "at least 2"),
-        ("similarity a.npz b.npz --examples -1", "-1"),
+        ("similarity a.npz b.npz --examples -1", "--examples must be at least 1"),
         ("similarity a.npz b.npz --model-b nets:no_network", "returned a str"),
     ],
 )

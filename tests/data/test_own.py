@@ -352,7 +352,7 @@ def few(folder):
         (empty_class, "c holds no images"),
         (broken, r"\.png cannot be read as an image"),
         (other_file, "labels.txt is no PNG or JPEG"),
-        (nested, "more is no PNG or JPEG image; class folders must hold images alone"),
+        (nested, "more is not a PNG or JPEG image; class folders must hold only such"),
         (few, "has 8 images, too few"),
     ],
 )
