@@ -151,6 +151,7 @@ def standardize(logits: ArrayLike) -> jax.Array:
     return jnp.where(out, -jnp.inf, units.centred(array, -1, ~out) * jnp.sqrt(count))
 
 
+# Says its arguments again, so that the docstring can be read by itself.
 def reverse_kl(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,

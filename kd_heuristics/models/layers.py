@@ -1,5 +1,6 @@
 """Provides layers that our models share: convolutions and a record of outputs."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -41,6 +42,20 @@ def scaled(channels: int, width: float | int) -> int:
     (16, 1)
     """
     return max(1, round(channels * width))
+
+
+def residual_blocks(
+    num_blocks: Sequence[int], channels: Sequence[int], width: float | int
+) -> Iterator[tuple[int, int, str]]:
+    """Yields channels, stride and name of each block, section by section.
+
+    >>> [*residual_blocks((1, 2), (64, 128), 0.5)]
+    [(32, 1, 'block_0_0'), (64, 2, 'block_1_0'), (64, 1, 'block_1_1')]
+    """
+    for section, (count, own) in enumerate(zip(num_blocks, channels, strict=True)):
+        for index in range(count):
+            stride = 2 if section > 0 and index == 0 else 1
+            yield scaled(own, width), stride, f"block_{section}_{index}"
 
 
 def check_size(images: jax.Array, halvings: int, model: str) -> None:

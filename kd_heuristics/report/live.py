@@ -186,7 +186,7 @@ def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
 
 def _layers(words: str, names: Sequence[str]) -> dict[str, Any]:
     """Returns the layout of an axis of layers, labelled as the stills' axes."""
-    every = -(-len(names) // 40)  # more labels would overlap
+    every = -(-len(names) // 30)  # more labels would overlap
     return {
         "type": "category",
         "title": {"text": words, "standoff": 12},
