@@ -38,7 +38,7 @@ FLOORS: tuple[set[str], ...] = (
     {"kd_heuristics.cli", "experiments.common"},
     {f"experiments.{room}" for room in ROOMS},
     {"experiments.benchmarks", "experiments.reproduce"},
-    {"experiments.protocols"},
+    {"experiments.protocols", "experiments.results"},
 )
 
 

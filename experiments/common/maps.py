@@ -1,5 +1,6 @@
 """Similarity of two networks of a study, layer against layer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,36 @@ PyTree = Any
 
 # Measures beside a study's own, since what only one shows is about that measure.
 BESIDE = ("svcca", "cca", "cka", "procrustes")
+KERNELS = ("_conv", "_fc")  # endings of the layers that have kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """The layers of a classifier that maps show.
+
+    Attributes:
+      classifier: the classifier.
+      endings: of the names of those layers.
+    """
+
+    classifier: training.Classifier
+    endings: tuple[str, ...]
+
+    def features(self, params, batch_stats, images):
+        """Returns the output of each of those layers, `{"00_conv": array, ...}`."""
+        found = self.classifier.features(params, batch_stats, images)
+        return {k: v for k, v in found.items() if k.endswith(self.endings)}
+
+
+def shown(config: Any, its: Task) -> training.Classifier | Shown:
+    """The layers of a task that `config.map_layers` chooses for maps."""
+    if config.map_layers == "all":
+        return its.classifier
+    return Shown(its.classifier, KERNELS)
 
 
 def between(
-    classifier: training.Classifier,
+    classifier: training.Classifier | Shown,
     a: Mapping[str, PyTree],
     b: Mapping[str, PyTree],
     images: jax.Array,
@@ -87,7 +114,7 @@ def of_task(
 ) -> dict[str, np.ndarray]:
     """Calls `between` on networks of a task, with `config.measure` and `BESIDE`."""
     return between(
-        its.classifier,
+        shown(config, its),
         a,
         b,
         images,
@@ -158,7 +185,9 @@ def by_measure(
 
 
 def layers(
-    classifier: training.Classifier, variables: Mapping[str, PyTree], images: Any
+    classifier: training.Classifier | Shown,
+    variables: Mapping[str, PyTree],
+    images: Any,
 ) -> list[str]:
     """Returns the names of the layers in a map, "00_conv" first, without computing."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)

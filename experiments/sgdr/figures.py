@@ -99,13 +99,17 @@ def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
     for color, (a, b) in zip(style.COLORS, config[f"{arm}_pairs"], strict=False):
         name = f"w{a} to w{b}"
         segment, chain = (
-            scale * arrays[f"{arm}/{a}-{b}/{path}/{metric}"]
-            for path in ("segment", "chain")
+            f"{arm}/{a}-{b}/{path}/{metric}" for path in ("segment", "chain")
         )
         own: dict[str, Any] = {"legend": dashed, "line": "dash"}
-        yield Series(arrays["t"], segment, f"{name}, segment", color, **own)
-        yield Series(arrays["t"], chain, f"{name}, chain", color, legend=name)
-        dashed = ""
+        if chain not in arrays:  # the segment alone names its pair
+            own["legend"] = f"{name} (segment)"
+        values = scale * arrays[segment]
+        yield Series(arrays["t"], values, f"{name}, segment", color, **own)
+        if chain in arrays:
+            values = scale * arrays[chain]
+            yield Series(arrays["t"], values, f"{name}, chain", color, legend=name)
+            dashed = ""
 
 
 def figure11(config: dict, arrays: Arrays) -> Figure:

@@ -81,7 +81,12 @@ def test_every_level_in_half_precision():
 @pytest.mark.parametrize(
     ("images", "own", "classes", "words"),
     [
-        (pictures(4) / 1.0, labels(4), None, r"are floats and must lie in \[0, 1\], got 0"),
+        (
+            pictures(4) / 1.0,
+            labels(4),
+            None,
+            r"are floats and must lie in \[0, 1\], got 0",
+        ),
         (pictures(4) / 127.5 - 1, labels(4), None, r"got -1\.\.1"),
         (np.full((4, 6, 6, 3), np.nan), labels(4), None, "got nan"),
         (np.full((4, 6, 6, 3), np.inf), labels(4), None, r"got inf"),
