@@ -222,12 +222,9 @@ _IMAGENET: dict[str, Any] = {
 }
 
 
-def _settings(*epochs: int, rate: float, decay: float, temperature: float):
+def _settings(*epochs: int, **own: float) -> tuple[Setting, ...]:
     """Makes settings of these lengths, with the same hyperparameters."""
-    return tuple(
-        Setting(epochs=n, rate=rate, decay=decay, temperature=temperature)
-        for n in epochs
-    )
+    return tuple(Setting(epochs=n, **own) for n in epochs)
 
 
 # Originals of 64 x 64 pixels with one digit each; crops are at least a quarter of the

@@ -250,4 +250,5 @@ def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
             own |= {"legend": "" if row else words, "line": "none"}
             series.append(Series(*place, COLORS[arm], **own))
     x = Axis("test accuracy, one mark per seed", "%")
-    return Chart("Accuracy", x, Axis(names=[WORDS[arm] for arm in arms]), series)
+    rows = Axis(names=[WORDS[arm] for arm in arms])
+    return Chart("Accuracy", x, rows, series, legend=False)

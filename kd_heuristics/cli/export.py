@@ -13,6 +13,7 @@ from kd_heuristics import report, training
 from kd_heuristics.cli import output
 from kd_heuristics.report import tables
 from kd_heuristics.runtime import files
+from kd_heuristics.runtime.errors import InputError
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -37,7 +38,7 @@ def export(run: Runs, *, target: Target = Path("tables")) -> None:
       target: folder for the tables.
     """
     if not run:
-        raise ValueError(
+        raise InputError(
             "name at least one run folder: kd-heuristics export runs/digits/sgdr"
         )
     found: dict[str, list[tables.Row]] = {name: [] for name in tables.COLUMNS}

@@ -15,6 +15,7 @@ import rich.table
 
 from kd_heuristics import runs
 from kd_heuristics.runtime import files, hosts, locks
+from kd_heuristics.runtime.errors import InputError
 
 
 @contextlib.contextmanager
@@ -65,7 +66,7 @@ def folder(path: Path, option: str = "--out") -> Iterator[Path]:
 
     `option` is the command's option for it, which errors name.
 
-    Raises: ValueError if it cannot be written, or another process uses it.
+    Raises: InputError if it cannot be written, or another process uses it.
     """
     path = files.local(path)
     with contextlib.ExitStack() as held:
@@ -79,11 +80,11 @@ def _enter(path, option, held):
         path.mkdir(parents=True, exist_ok=True)
         held.enter_context(locks.lock(path))
     except OSError as error:
-        raise ValueError(
+        raise InputError(
             f"{option} {path} cannot be written: {error.strerror}"
         ) from error
     except locks.LockedError as error:
-        raise ValueError(
+        raise InputError(
             f"{option} {path} is in use by {error}. Wait for it, stop it, or choose "
             f"another {option}"
         ) from None

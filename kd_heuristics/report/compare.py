@@ -14,6 +14,7 @@ from kd_heuristics.report import findings, page, section
 from kd_heuristics.report.markup import badge, escape, number, table
 from kd_heuristics.runs import descriptions, verdicts
 from kd_heuristics.runtime import files
+from kd_heuristics.runtime.errors import InputError
 
 _LINES = ("solid", "dash", "dot")
 
@@ -34,7 +35,7 @@ def write_comparison(paths: Sequence[files.AnyPath], target: files.AnyPath) -> A
 
     Raises:
       RunError: a path holds no run folder, or a file of it is damaged.
-      ValueError: there is only one run, they are of several studies, or one has no
+      InputError: there is only one run, they are of several studies, or one has no
         results.
     """
     found = page.read(paths)
@@ -64,20 +65,20 @@ def write_comparison(paths: Sequence[files.AnyPath], target: files.AnyPath) -> A
 
 
 def _check(found: Sequence[section.Run]) -> None:
-    """Raise ValueError unless these are several finished runs of one study."""
+    """Raise InputError unless these are several finished runs of one study."""
     if len(found) < 2:
-        raise ValueError(
+        raise InputError(
             f"a comparison needs at least two runs, got {len(found)}; name a second "
             "run folder"
         )
     studies = {run.described.get("study", run.name): run for run in found}
     if len(studies) > 1:
-        raise ValueError(
+        raise InputError(
             f"a comparison takes runs of one study, got {', '.join(sorted(studies))}"
         )
     for run in found:
         if run.results is None:
-            raise ValueError(f"{run.path} has no results; run its study again first")
+            raise InputError(f"{run.path} has no results; run its study again first")
 
 
 def _differences(found: Sequence[section.Run]) -> str:
@@ -166,7 +167,10 @@ def _figures(found: Sequence[section.Run]) -> dict[str, Figure]:
         if own:
             panels = [*_panels(own)]
             figure = own[0][2]
-            size = {"columns": min(figure.columns, 3), "height": max(figure.height, 3.0)}
+            size = {
+                "columns": min(figure.columns, 3),
+                "height": max(figure.height, 3.0),
+            }
             out[name] = dataclasses.replace(figure, panels=panels, subtitle="", **size)
     return out
 

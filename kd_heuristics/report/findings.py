@@ -106,7 +106,7 @@ def claims_table(claims: Claims, caption: str) -> str:
         "interval, rule and paper",
         "rule, fixed before the run",
         "seeds",
-        "with half and twice the effect; seeds that would decide it",
+        "at half and twice the effect; seeds to decide",
     )
     return table(head, rows, caption)
 

@@ -26,6 +26,7 @@ from typing import Any
 from kd_heuristics.runs import claims as rules
 from kd_heuristics.runs.claims import Claim
 from kd_heuristics.runtime import files, nearest
+from kd_heuristics.runtime.errors import InputError
 
 _OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)}
 _OF_CLAIMS -= {"key", "statistic", "trainings"}
@@ -33,7 +34,7 @@ _SOURCE = ("statistic", "minus", "arm", "minus_arm")
 _REQUIRED = ("words", "kind", "smallest_effect", "unit", "statistic")
 
 
-class TableError(ValueError):
+class TableError(InputError):
     """Error that a table or a file of claims cannot be used; the message says why."""
 
 

@@ -206,3 +206,15 @@ def test_a_map_says_what_is_noise_and_has_its_scale():
         np.testing.assert_array_equal(trace["z"], expected[0])
         assert (trace["zmin"], trace["zmax"]) == expected[1:]
         assert trace["customdata"] == [["", "not above the noise floor"]]
+
+
+def test_layers_are_labelled_as_in_the_stills_and_at_most_thirty():
+    names = [f"{place:02d}_conv" for place in range(45)]
+    heat = plots.HeatMap("h", np.zeros((45, 2)), names, ["00_relu", "01_fc"])
+    (found,) = live.panels(plots.Figure("f", "c", [heat]), "alt")
+    axes = found["layout"]
+    assert axes["xaxis"]["ticktext"] == ["relu", "fc"]
+    assert axes["yaxis"]["tickvals"] == names[::2]
+    assert axes["yaxis"]["ticktext"] == [f"conv{number}" for number in range(1, 46, 2)]
+    (trace,) = found["data"]
+    assert trace["y"] == names
