@@ -22,6 +22,7 @@ from kd_heuristics.alignment.rules import RULES
 from kd_heuristics.alignment.shapes import SHAPES
 from kd_heuristics.alignment.taps import unit_taps
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 
@@ -83,7 +84,7 @@ def _walk(apply, variables, images, leaves):
     try:
         closed = jax.make_jaxpr(apply)(variables, images)
     except _UNTRACEABLE as error:
-        raise ValueError(
+        raise InputError(
             "apply cannot be traced, because Python's control flow or NumPy depends on "
             f"data; use jax.lax.cond and jax.numpy: {str(error).splitlines()[0]}"
         ) from error

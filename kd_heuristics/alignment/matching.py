@@ -11,6 +11,7 @@ from kd_heuristics.alignment.groups import Spec
 from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import decompositions
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 METHODS = ("weights", "activations")
@@ -99,10 +100,10 @@ def match(
 def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
     """Check all arguments before the work, and return the leaves by name."""
     if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+        raise InputError(f"method must be one of {METHODS}, got {method!r}")
     if (batches is not None) != (method == "activations"):
         got = "none" if batches is None else "some"
-        raise ValueError(
+        raise InputError(
             f"method {method!r} got {got} of the batches [num_batches, batch, ...]; "
             "activations need them, weights do not"
         )
@@ -113,7 +114,7 @@ def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
         check.check_finite(leaves, name)
         found.append(leaves)
     if not spec.groups:
-        raise ValueError(
+        raise InputError(
             "the spec has no group of units to permute; left alone were "
             f"{dict(spec.left_alone) or 'inputs, outputs and positions only'}"
         )
