@@ -32,7 +32,7 @@ _UNTRACEABLE = (
 )
 
 
-def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
+def spec(apply: Apply, variables: PyTree, images: PyTree) -> Spec:
     """Finds the permutations of a network's units that do not change its function.
 
     The program of `apply` is traced, and each axis of each array in it is followed
@@ -47,7 +47,7 @@ def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
       apply: `(variables, images) -> logits`, in evaluation mode, for instance
         `network.apply` of `models` or a function that calls your module.
       variables: any tree of arrays.
-      images: a batch of inputs, for shapes and the trial; two suffice.
+      images: a batch of inputs, any tree, for shapes and the trial; two suffice.
 
     Returns: the groups, `Spec.groups`, and what was left alone, `Spec.left_alone`:
       units that meet a primitive without a rule, control flow that depends on data, or

@@ -1,6 +1,5 @@
 """The alignment of one network with another."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -88,16 +87,16 @@ def match(
 
     Raises: as `align`.
     """
-    leaves = _checked(a, b, spec, method, batches)
+    first, second = _checked(a, b, spec, method, batches)
     if method == "activations":
         return activations.match(a, b, spec, batches)
     words = np.asarray(jax.random.key_data(key)).ravel()
     random = np.random.default_rng([int(word) for word in words])
     with decompositions.one_thread():  # faster for matrices of this size
-        return weights.match(*leaves, spec, random)
+        return weights.match(first, second, spec, random)
 
 
-def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
+def _checked(a, b, spec, method, batches) -> list[dict[str, Any]]:
     """Check all arguments before the work, and return the leaves by name."""
     if method not in METHODS:
         raise InputError(f"method must be one of {METHODS}, got {method!r}")
