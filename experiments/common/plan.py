@@ -244,9 +244,11 @@ def _size(count: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def epochs(its: data.Description, batch_size: int, count: int) -> int:
-    """Steps of some epochs that drop the last incomplete batch."""
-    return data.num_steps(count, its.examples["train"], batch_size, "drop")
+def epochs(
+    its: data.Description, batch_size: int, count: int, remainder: str = "drop"
+) -> int:
+    """Steps of some epochs; see `data.num_steps`."""
+    return data.num_steps(count, its.examples["train"], batch_size, remainder)
 
 
 def of(config: Any, size: int | None = None) -> data.Description:

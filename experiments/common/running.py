@@ -63,7 +63,7 @@ def run(
     config = fields.resolved(config)
     users = owned.described(config, own)
     if users:  # A network or images that do not fit leave no folder behind.
-        task.make(config, own).check_layers(study.own or ())
+        (study.own or task.make)(config, own)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         _run(study, config, folder, own, users)
@@ -85,6 +85,7 @@ def _run(study, config, folder, own, users):
             results = results | {"numbers": numbers(config, folder)}
             if users and "claims" in results:
                 results["claims"] = without_papers(results["claims"])
+                results.pop("paper", None)
             folder.save_arrays("arrays.npz", arrays)
             folder.write_json(CODE, code_identity.modules(*things))
             folder.write_json("results.json", results)

@@ -50,6 +50,16 @@ def _fast(config):
         ("shuffled ensemble", "student ensemble"),
         _gap(table, "shuffled", "student", "ensemble"),
     )
+    for other, words in (
+        ("teacher_fast", "one of nets of as many steps"),
+        ("fitnet", "one of nets after a hint"),
+    ):
+        yield _claim(
+            config,
+            f"an ensemble of nets after FSP is better than {words}",
+            ("student ensemble", f"{other} ensemble"),
+            _gap(table, "student", other, "ensemble"),
+        )
     yield _claim(
         config,
         "an ensemble after shuffled flow matrices is as good as the teacher's",

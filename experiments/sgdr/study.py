@@ -267,5 +267,5 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
-    own=("_conv",),
+    own=task.showing("_conv"),
 )

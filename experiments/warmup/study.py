@@ -216,6 +216,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
-    own=("_conv", "_fc"),
+    own=task.showing("_conv", "_fc"),
     extendable=("epochs",),
 )
