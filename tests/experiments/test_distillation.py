@@ -167,7 +167,7 @@ def check_teachers(given, teachers, teacher_of):
     ],
 )
 def test_teachers_of_a_run(teachers, count, teacher_seeds, nulls):
-    """One for all students, or one each; another one that they never saw is the null."""
+    """One for all students, or one each; the null is one that they never saw."""
     config = dataclasses.replace(SMOKE, teachers=teachers, seeds=count, first_seed=4)
     seeds = students.teacher_seeds(config)
     assert [*seeds] == teacher_seeds

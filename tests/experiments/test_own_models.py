@@ -298,11 +298,12 @@ def test_the_guides_blocks_run(nets, monkeypatch):
     scope: dict = {"__name__": "own_studies"}
     monkeypatch.setitem(sys.modules, "own_studies", types.ModuleType("own_studies"))
     for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL):
-        code = block.replace('PRESETS["demo"]', 'PRESETS["smoke"]')
-        code = code.replace('presets["demo"]', 'presets["smoke"]')
+        code = block.replace('["demo"]', '["smoke"]')
         exec(compile(code, "own_studies.md", "exec"), scope)
     page = report.write(nets / "runs" / "mine").read_text()
     assert page.count("own network my_net on own dataset mine") >= 3
+    assert "own network my_teacher teaches own network my_student on own" in page
+    assert "asked of your own: own network my_teacher on own dataset mine" in page
 
 
 def test_no_figure_shows_the_papers_numbers(nets):
