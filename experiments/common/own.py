@@ -39,9 +39,8 @@ class Own:
 
         Args:
           network: a `models.Network`, or None.
-          dataset: a `data.Dataset`, of which a tenth each, drawn with seed 0, is for
-            validation and test; `{"train": ..., "test": ...}`, with "validation" if the
-            config's `test_split` is that; or None.
+          dataset: a `data.Dataset`, which `data.split` splits; `{"train": ..., "test":
+            ...}`, with "validation" if the config's `test_split` is that; or None.
           teacher: a `models.Network`, or None.
 
         Raises: ValueError if they are something else, or the splits differ in kind.
@@ -82,7 +81,9 @@ class Own:
             return dict(data.default_augmentation(config.dataset, side))
         return {"padding": side // 8, "flip": False}
 
-    def network_for(self, config: Any, num_classes: int, role: Role = "model") -> Any:
+    def network_for(
+        self, config: Any, num_classes: int, role: Role = "model"
+    ) -> models.Network:
         """The user's network of a role, with its layers marked, or the config's.
 
         Args:

@@ -78,7 +78,7 @@ def speed(results: dict) -> Figure:
         )
     ]
     x = Axis("times as fast as full training")
-    title = "Three nets in full against nets after a first stage"
+    title = "Nets in full against as many after a first stage"
     panels = [
         Chart(title, x, Axis(names=ways), series, [Reference(1.0, axis="x")]),
         _speed_table("Ours: speed", found),

@@ -58,7 +58,7 @@ def measure(config: Config, its: Task) -> dict[str, dict[str, float]]:
     learner, taught, pairs = lessons.flow(config, "large", its, its)
     theirs = tasks.maps(config, "large", its)
     known = teacher, lessons.orders(theirs, pairs, None)
-    stored = jax.jit(distill.Teacher(taught, known))(its.batches(0, 0))
+    stored = jax.jit(taught)(known, its.batches(0, 0))
     loss = jax.tree_util.Partial(distance, jnp.float32(config.pair_weight))
     objectives = {
         "labels": its.classifier.supervised,
