@@ -6,13 +6,12 @@ matrices; 2.18 and, shuffled, 1.39 times with stored matrices. Times depend on t
 machine, so they have a file of their own, timing.json, beside results.json.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
+from experiments.common import clocks
 from experiments.common.figures import TIMING
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
@@ -82,7 +81,9 @@ def measure(config: Config, its: Task) -> dict[str, dict[str, float]]:
         jax.block_until_ready(state.params)
 
     return {
-        kind: of_a_step(lambda steps, own=own: train(own, steps), config.timing_steps)
+        kind: clocks.of_a_step(
+            lambda steps, own=own: train(own, steps), config.timing_steps
+        )
         for kind, own in objectives.items()
     }
 
@@ -91,32 +92,6 @@ def _stored(matrices, batch):
     """A teacher that only reads its matrices."""
     del batch
     return matrices
-
-
-def of_a_step(
-    train: Callable[[int], Any], steps: int, repeats: int = 3
-) -> dict[str, float]:
-    """Seconds of a step by clock: the difference of a long and a short training.
-
-    Args:
-      train: takes a number of steps.
-      steps: by which the long one is longer than one step.
-      repeats: of both, of which the fastest counts.
-    """
-    clocks = {"wall": time.perf_counter, "cpu": time.process_time}
-
-    def timed(count):
-        before = {name: clock() for name, clock in clocks.items()}
-        train(count)
-        return {name: clock() - before[name] for name, clock in clocks.items()}
-
-    timed(1)  # compiles
-    runs = [(timed(1), timed(1 + steps)) for _ in range(repeats)]
-    found = {}
-    for name in clocks:
-        short, long = (min(run[side][name] for run in runs) for side in (0, 1))
-        found[name] = max(long - short, 1e-9) / steps
-    return found
 
 
 def ratios(config: Config, seconds: Mapping[str, float]) -> dict[str, float]:

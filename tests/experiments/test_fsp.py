@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.common import clocks, launch, teaching
 from experiments.common import figures as described
-from experiments.common import launch, teaching
 from experiments.common.study import StudyRun
 from experiments.fsp import figures, lessons, timing
 from experiments.fsp import nets as single
@@ -331,13 +331,13 @@ def test_the_papers_times_give_its_ratios():
 
 def test_seconds_of_a_step_leave_out_what_is_constant(monkeypatch):
     clock = {"now": 0.0}
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock["now"])
-    monkeypatch.setattr(timing.time, "process_time", lambda: 2 * clock["now"])
+    monkeypatch.setattr(clocks.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(clocks.time, "process_time", lambda: 2 * clock["now"])
 
     def train(steps):
         clock["now"] += 7 + 0.25 * steps
 
-    assert timing.of_a_step(train, 8) == {"wall": 0.25, "cpu": 0.5}
+    assert clocks.of_a_step(train, 8) == {"wall": 0.25, "cpu": 0.5}
 
 
 def test_speed_is_measured_once_and_is_no_result(folder):

@@ -128,9 +128,8 @@ def test_fsp_of_networks_from_python(folder):
     student, teacher = (
         models.create(f"nets.py:{name}", 4) for name in ("student", "teacher")
     )
-    sets = data.split(
-        data.from_arrays(**dict(np.load("images.npz"))),
-    )
+    with np.load("images.npz") as found:
+        sets = data.split(data.from_arrays(**found))
     config = small(fsp, dataset="digits_photo")
     run = experiments.fsp.run(config, folder / "runs" / "fsp", student, sets, teacher)
     described, results = check_nothing_of_the_papers(run)
