@@ -205,6 +205,7 @@ def its_of(steps):
     return types.SimpleNamespace(steps_per_epoch=steps)
 
 
+@pytest.mark.long
 def test_one_teacher_end_to_end(tmp_path):
     """Two seeds, which share their teacher: its curve is drawn once."""
     config = dataclasses.replace(
