@@ -339,6 +339,11 @@ def test_seconds_of_a_step_leave_out_what_is_constant(monkeypatch):
 
     assert clocks.of_a_step(train, 8) == {"wall": 0.25, "cpu": 0.5}
 
+    def busy(steps):
+        clock["now"] += 10 if steps == 1 else 9
+
+    assert clocks.of_a_step(busy, 8) == {"wall": 1.0, "cpu": 2.0}
+
 
 def test_speed_is_measured_once_and_is_no_result(folder):
     assert "timing" not in (folder / "results.json").read_text()
