@@ -144,9 +144,11 @@ def test_layers_in_training_mode(trained):
     logits, expected = jax.jit(case.network.train)(variables, IMAGES, key)
     jax.tree.map(np.testing.assert_array_equal, moved, expected)
     assert found.keys() == case.network.features(variables, IMAGES).keys()
-    norm = found["01_norm" if "01_norm" in found else "01_bn"]
     # Scale 1, offset 0: mean 0 over the batch and both axes, to float32 rounding.
-    np.testing.assert_allclose(norm.mean((0, 1, 2)), 0, atol=1e-5)
+    if "01_norm" in found:
+        np.testing.assert_allclose(found["01_norm"].mean((0, 1, 2)), 0, atol=1e-5)
+    else:  # channels first
+        np.testing.assert_allclose(found["01_bn"].mean((0, 2, 3)), 0, atol=1e-5)
     if "05_output" in found:  # dropout drew the same
         np.testing.assert_allclose(found["05_output"], logits, rtol=1e-5, atol=1e-6)
 
