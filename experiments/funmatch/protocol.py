@@ -30,7 +30,6 @@ _ALL = {
     "model": Entry("bit_r50x1", "text"),
     "width": Entry(1.0, "text"),
     "second_weights": Entry(None, "table 4: one teacher"),
-    "decayed": Entry("kernels", "code"),
     "clip_norm": Entry(1.0, "code"),
     "moment_dtype": Entry("bfloat16", "code"),
     "sgd_rate_factor": Entry(OPEN, "section 3.9", "a usual ratio"),

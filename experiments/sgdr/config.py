@@ -44,9 +44,6 @@ class Config(common.WithVgg):
     restarts: Literal["epoch", "step"] = "epoch"
     """When the rate is set: "step" restarts exactly, "epoch" sets it once per epoch.
     With "epoch", as in the paper, each cycle also holds its end value for one epoch."""
-    # Also biases and batch norm, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels only."""
     drops_epochs: fields.Drops = (0.3, 0.75)
     """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
