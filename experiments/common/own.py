@@ -92,13 +92,14 @@ def described(config: Any, own: Own) -> dict[str, Any]:
     and shapes, images with their number and a hash of pixels and labels.
     """
     found: dict[str, Any] = {}
-    model, dataset = str(getattr(config, "model", "")), getattr(config, "dataset", "")
+    dataset = getattr(config, "dataset", "")
+    found |= {field: {"name": name} for field, name in _named(config).items()}
     if own.network is not None:
         shape = own.load(config, "train").images.shape[1:]
+        if (side := getattr(config, "student_size", None)) is not None:
+            shape = (side, side, shape[-1])  # crops of any size
         found["model"] = {"name": f"own network {own.network.name}"}
         found["model"] |= _fingerprint(own.network, shape)
-    elif models.is_own(model):
-        found["model"] = {"name": model}
     if own.dataset is not None:
         name = own.dataset["train"].name
         found["dataset"] = {"name": f"own dataset {name}".rstrip()}
@@ -110,8 +111,13 @@ def described(config: Any, own: Own) -> dict[str, Any]:
 
 def functions(config: Any) -> list[Any]:
     """The user's functions that a config names, for the identity of their code."""
-    model = str(getattr(config, "model", ""))
-    return [models.function(model)] if models.is_own(model) else []
+    return [models.function(name) for name in _named(config).values()]
+
+
+def _named(config: Any) -> dict[str, str]:
+    """The fields of a config that name the user's own functions, with the names."""
+    fields = {name: getattr(config, name, None) for name in ("model", "teacher")}
+    return {k: v for k, v in fields.items() if isinstance(v, str) and models.is_own(v)}
 
 
 def check(study: Any, config: Any, own: Own) -> None:

@@ -63,7 +63,10 @@ def run(
     config = fields.resolved(config)
     users = owned.described(config, own)
     if users:  # A network or images that do not fit leave no folder behind.
-        task.make(config, own).check_layers(study.own or ())
+        if callable(study.own):
+            study.own(config, own)
+        else:
+            task.make(config, own).check_layers(study.own or ())
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         _run(study, config, folder, own, users)

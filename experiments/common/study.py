@@ -82,7 +82,7 @@ class Study:
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
     extendable: tuple[str, ...] = ()
-    own: tuple[str, ...] | None = None
+    own: tuple[str, ...] | Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self):
         for config in self.presets.values():

@@ -24,7 +24,10 @@ import dataclasses
 import itertools
 from typing import Any
 
+from experiments.common import fields
+from experiments.common.own import Own
 from experiments.common.study import Job, Study, StudyRun
+from experiments.common.task import NOTHING
 from experiments.funmatch import (
     figures,
     held,
@@ -43,13 +46,14 @@ from experiments.funmatch.students import train_students
 from kd_heuristics import distill
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+def compute(config: Config, folder, progress, own: Own = NOTHING) -> tuple[dict, dict]:
     """Trains, evaluates and judges; `(results, arrays)` of the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
     teachers.check_files(config)
-    its = materials.make(config)
+    its = materials.make(config, own)
     counts = its.sets.num_examples, its.sets.teacher_examples
     lengths.check(config, *counts)
+    lengths.check_stored(config, its.sets.num_examples, its.sets.num_classes)
     progress.start(lengths.total(config, *counts))
 
     taught_by = teachers.prepare(run, its)
@@ -67,6 +71,7 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
 
 def jobs(config: Config) -> list[Job]:
     """The paper's grid: a job for each arm, length, rate, decay and temperature."""
+    config = fields.resolved(config)
     grid, found = config.grid, []
     for arm in config.arms:
         # Labels are matched at temperature 1.
@@ -82,7 +87,13 @@ def jobs(config: Config) -> list[Job]:
                     temperature=temperature,
                 )
                 alone = dataclasses.replace(
-                    config, seeds=1, settings=(own,), main=(arm,), other_arms=()
+                    config,
+                    seeds=1,
+                    settings=(own,),
+                    main=(arm,),
+                    other_arms=(),
+                    rows=(),
+                    other_epochs=None,
                 )
                 found.append(Job(name(arm, setting.epochs), alone))
     return found
@@ -113,4 +124,5 @@ STUDY = Study(
     plan=plan,
     jobs=jobs,
     scores=scores,
+    own=materials.fit,
 )
