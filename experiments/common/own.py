@@ -133,7 +133,7 @@ def check(study: Any, config: Any, own: Own) -> None:
     if given:
         raise ValueError(
             f"{study.name} takes no network or images of your own, got {given[0]}; "
-            "sgdr, mode_connectivity and warmup do"
+            "sgdr, mode_connectivity, warmup and funmatch do"
         )
 
 

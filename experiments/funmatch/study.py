@@ -1,9 +1,10 @@
-"""Is a good teacher patient and consistent? (Figures 1 to 6, tables 1, 3 and 4)
+"""Is a good teacher patient and consistent? (Figures 1 to 6, tables 2 to 4)
 
 Paper: Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
 consistent" (FunMatch).
 Command: python -m experiments.funmatch --preset demo | digits | cifar10 | flowers | ...
          python -m experiments.funmatch --preset flowers --sweep list | INDEX | gather
+         python -m experiments.funmatch.tables runs
 
 Hardware and time: `digits`, 3 seeds, 28 minutes of CPU time, 35 on 2 cores busy with
 other work; the papers' sets not run. `digits`, test accuracy of students of 128 epochs:
@@ -17,7 +18,8 @@ sees which pixels, in the length of training, the resolution, the optimiser, the
 weights, the family of networks, the number of teachers and whose images are looked at;
 beside them students of labels. All is reported of the last step, on the test set; what
 was selected, was selected on the validation set. Beside accuracy: how far a student is
-from its teacher on images that neither was trained on.
+from its teacher on images that neither was trained on. `tables` shows which rows of the
+paper's tables were run, and the commands that run the others.
 """
 
 import dataclasses
