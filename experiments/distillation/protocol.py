@@ -5,7 +5,12 @@ from experiments.common.protocol import GOTMARE, MAPS, OPEN, Entry, ours
 ENTRIES = {
     **GOTMARE,
     **MAPS,
-    **ours("first_stage_epochs", "first_stage_rate", "first_stage_clip_norm"),
+    **ours(
+        "first_stage_epochs",
+        "first_stage_rate",
+        "first_stage_clip_norm",
+        "smallest_gap",
+    ),
     "seeds": Entry(5, "section 5: 5 runs of each student"),
     "teacher": Entry(
         "vgg16, one for all students",

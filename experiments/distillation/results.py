@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.distillation.claims import claims, deep, late_minus_early
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
@@ -40,7 +39,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             functools.partial(similarities, config, arrays), config.measure
         ),
         "claims": judge_all(
-            claims(config), statistics(config, arrays), looks=looks(config)
+            claims(config), statistics(config, arrays), looks=config.looks
         ),
     }
 
@@ -73,12 +72,14 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     """Computes the statistics of the claims, one value per seed."""
     final = {
         arm: arrays[f"{arm}/test_accuracy"][:, -1]
-        for arm in ("independent", config.distilled)
+        for arm in ("teacher", "independent", config.distilled)
     }
+    gain = 100 * (final[config.distilled] - final["independent"])
+    if config.smallest_gap is not None:
+        gap = 100 * (final["teacher"] - final["independent"])
+        gain = np.where(gap >= config.smallest_gap, gain, np.nan)
     return {
-        "accuracy, distilled minus independent": (
-            100 * (final[config.distilled] - final["independent"])
-        ),
+        "accuracy, distilled minus independent": gain,
         **similarities(config, arrays),
     }
 

@@ -157,4 +157,5 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("layers", "teacher_layers"),
 )

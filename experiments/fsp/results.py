@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import Config
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
@@ -35,7 +34,7 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
         "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
         "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
         "paper": {name: papers_table(name) for name in config.paper_tables},
-        "claims": judge_all(claims(config), found, looks=looks(config)),
+        "claims": judge_all(claims(config), found, looks=config.looks),
     }
 
 
@@ -48,7 +47,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
     if not config.fast:
         return gaps
-    for other in ("student", "teacher"):
+    for other in ("student", "teacher") if "shuffled" in final else ():
         gaps[difference("shuffled ensemble", f"{other} ensemble")] = 100 * (
             arrays["shuffled/ensemble"] - arrays[f"{other}/ensemble"]
         )

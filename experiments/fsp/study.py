@@ -117,4 +117,5 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("*/step",),
 )

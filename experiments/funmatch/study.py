@@ -124,6 +124,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("*/step",),
     jobs=jobs,
     scores=scores,
     own=materials.fit,

@@ -18,7 +18,7 @@ overfits.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.mode_connectivity import embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
-from experiments.mode_connectivity.config import KINDS, MODES, PRESETS, Config, Group
+from experiments.mode_connectivity.config import MODES, PRESETS, Config, Group
 from experiments.mode_connectivity.networks import FORMS, Networks, fits, members
 from experiments.mode_connectivity.plan import plan
 from experiments.mode_connectivity.protocol import PROTOCOL
@@ -53,7 +53,8 @@ def compute(
     for group in config.groups:
         arrays |= train(run, tasks, group)
     for form in FORMS:
-        arrays |= fit(run, its, nets, form)
+        if fits(run, form):
+            arrays |= fit(run, its, nets, form)
     arrays |= evaluate_all(run, its, nets, t)
     arrays |= run.stage("distances", distances, run, nets)
     arrays["map"] = np.stack(
@@ -81,8 +82,8 @@ def make_tasks(config: Config, own: Own = task.NOTHING) -> dict[Group, task.Task
 def total_steps(config: Config, its: task.Task, num_points: int) -> int:
     """The length of the bar, in training steps of the small batches."""
     epochs = len(config.modes) * config.epochs
-    epochs += len(KINDS) * len(config.pairs) * config.curve.epochs
-    paths_of_a_pair = 1 + len(KINDS) * len(config.curve_epochs)
+    epochs += len(config.kinds) * len(config.pairs) * config.curve.epochs
+    paths_of_a_pair = 1 + len(config.kinds) * len(config.curve_epochs)
     points = len(config.pairs) * paths_of_a_pair * num_points * len(its.sets)
     return round(
         config.seeds * (epochs * its.steps_per_epoch + points * its.point_steps)
@@ -148,7 +149,7 @@ def fit(
     config, fitted = run.config, fits(run, form)
     run.progress.stage(f"fitting {len(fitted)} curves")
     make = functools.partial(config.curve.optimizer, its.steps_per_epoch)
-    decay = dict.fromkeys(KINDS, config.curve.bend_decay)
+    decay = dict.fromkeys(config.kinds, config.curve.bend_decay)
     decay["decayed"] = config.bend_decay
     objective = jax.tree_util.Partial(its.classifier.supervised)
     batch_stats = its.start(config.first_seed)[1]
@@ -180,10 +181,10 @@ def evaluate_all(
       `{"GA/chain/test_loss": [seeds, curve epochs, t], ...}` of the curves.
     """
     along = functools.partial(
-        evaluate, run, its, nets, t, refresh_stats(run.config, its)
+        evaluate, run, its, nets, t, paths.refresh(run.config, its)
     )
     found = {"segment": run.stage("segments", along, "segment")}
-    for kind in KINDS:
+    for kind in run.config.kinds:
         by_epoch = [
             run.stage(f"{kind}-{epoch}", along, kind, epoch)
             for epoch in run.config.curve_epochs
@@ -219,15 +220,6 @@ def evaluate(
     return found
 
 
-def refresh_stats(config: Config, its: task.Task) -> Callable | None:
-    """Re-estimates batch-norm statistics on the training set; `None` without any."""
-    batch_stats = its.start(config.first_seed)[1]
-    if not jax.tree.leaves(batch_stats):
-        return None
-    batches = data.eval_batches(its.train, config.eval_batch_size)
-    return paths.statistics(its.classifier, batch_stats, batches, "exact")
-
-
 def distances(run: StudyRun, nets: Networks) -> dict[str, np.ndarray]:
     """Distances between the modes and the last bends of the chains, [seeds, n, n]."""
     config = run.config
@@ -255,5 +247,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("t",),
     own=(),
 )

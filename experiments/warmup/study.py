@@ -153,7 +153,8 @@ def compare_all(run: StudyRun, tasks: Mapping[str, task.Task]) -> dict[str, np.n
         arrays, {f"{arm}/similarity": "similarity_floor" for arm in config.arms}
     )
     start = training.with_stats(*its.start(config.first_seed))
-    return arrays | {"layers": np.array(maps.layers(its.classifier, start, images))}
+    layers = maps.layers(maps.shown(config, its), start, images)
+    return arrays | {"layers": np.array(layers)}
 
 
 def networks(run: StudyRun, its: task.Task) -> dict[str, Trained]:
@@ -216,6 +217,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("layers", "kernels", "*/rate_*", "similarity_floor*"),
     own=("_conv", "_fc"),
     extendable=("epochs",),
 )

@@ -37,7 +37,17 @@ from pathlib import Path
 import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli import connect, info, judge, prepare, report, similarity, surface
+from kd_heuristics.cli import (
+    compare,
+    connect,
+    export,
+    info,
+    judge,
+    prepare,
+    report,
+    similarity,
+    surface,
+)
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
 from kd_heuristics.runs import RunError
@@ -53,6 +63,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "similarity": similarity.similarity,
     "judge": judge.judge,
     "report": report.report,
+    "compare": compare.compare,
+    "export": export.export,
     "prepare": prepare.prepare,
     "info": info.info,
 }

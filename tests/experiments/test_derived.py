@@ -34,14 +34,14 @@ SGDR = {
         (),
     ),
     "digits": (
-        2,
-        (9, 22),
-        ((5, 13), (13, 29), (5, 29)),
-        ((7, 10), (20, 23), (7, 23)),
-        ((13, 29), (5, 13)),
-        (7, 9, 11, 14, 15, 17, 19, 21, 25),
-        ((13, 15), (1, 29)),
-        (3,),
+        8,
+        (16, 42),
+        ((7, 23), (23, 55), (7, 55)),
+        ((14, 17), (40, 43), (14, 43)),
+        ((23, 55),),
+        (25, 27, 31, 35, 39, 47),
+        ((23, 25), (7, 55)),
+        (),
     ),
     "demo": (
         2,
@@ -58,12 +58,12 @@ SGDR = {
 # Drops; drops of the curves' fit and epochs after which they are evaluated.
 MODES = {
     "cifar10": ((60, 120, 160), (60,), (20, 40, 60, 80)),
-    "digits": ((9, 12, 14), (6,), (2, 4, 8)),
+    "digits": ((12, 15, 18), (), (8, 32)),
     "demo": ((6, 8, 9), (3,), (2, 4)),
     "smoke": ((1,), (1,), (1, 2)),
 }
 WARMUP = {  # its length, and drops
-    "digits": (4, (8, 12)),
+    "digits": (8, (11, 13)),
     "demo": (3, (5, 7)),
     "smoke": (1, (2,)),
     **dict.fromkeys(
@@ -73,7 +73,7 @@ WARMUP = {  # its length, and drops
 FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the transfer
     "smoke": ((3, 4), (2, 3), (1, 1), (1, 1), (2, 3), (1, 1)),
     "demo": ((150, 225), (50, 75), (50, 75), (50, 75), (50, 75), (50, 75)),
-    "digits": ((375, 562), (125, 187), (125, 187), (187, 281), (125, 187), (125, 187)),
+    "digits": ((937, 1406), (312, 468), (312, 468), (469, 703), (125, 187), (125, 187)),
 } | {
     preset: (
         (32_000, 48_000),
@@ -138,7 +138,7 @@ def check_lengths(config):
         assert config.planes
         assert {*config.planes} <= {*config.sgdr_pairs}
     if hasattr(config, "warmup_epochs"):
-        assert 1 <= config.warmup_epochs < epochs
+        assert 0 <= config.warmup_epochs < epochs
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
@@ -207,7 +207,7 @@ def test_cycles_of_any_length(preset, epochs, period, mult, restarts):
         (
             "sgdr",
             "--preset digits --period-epochs 3",
-            {"sgdr_pairs": ((2, 8), (8, 20), (2, 20))},
+            {"sgdr_pairs": ((8, 20), (20, 44), (8, 44)), "warmup_epochs": 1},
         ),
         ("sgdr", "--preset smoke --period-epochs 3", {"sgdr_pairs": ((0, 2),)}),
         ("sgdr", "--preset demo --sgdr-pairs 2 9", {"planes": ((2, 9),)}),
