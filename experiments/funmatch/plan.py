@@ -48,7 +48,7 @@ def plan(config: Config) -> Plan:
     others = [
         (name, config.stored_size)
         for name, images in ((config.others, "others"), (config.related, "related"))
-        if config.has(images=images)
+        if name is not None and config.has(images=images)
     ]
     return Plan(
         sets=((config.dataset, config.stored_size), *others),

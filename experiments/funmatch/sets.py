@@ -96,7 +96,9 @@ class Sets:
         """
         if self._config.streamed:
             names = {"others": self._config.others, "related": self._config.related}
-            return self._stream(names.get(whose, self._config.dataset), view, seed)
+            name = names.get(whose, self._config.dataset)
+            assert name is not None, f"{whose} has no set"
+            return self._stream(name, view, seed)
         return data.train_batches(
             getattr(self, whose),
             self._config.batch_size,

@@ -95,7 +95,7 @@ def jobs(config: Config) -> list[Job]:
                     main=(arm,),
                     other_arms=(),
                     rows=(),
-                    other_epochs=None,
+                    other_epochs=fields.DERIVED,
                 )
                 found.append(Job(name(arm, setting.epochs), alone))
     return found
