@@ -13,6 +13,7 @@ from kd_heuristics.cli.connect import A, B, along
 from kd_heuristics.cli.subject import Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.errors import InputError
 
 _COLORS = {"as given": style.COLORS[1], "aligned": style.COLORS[0]}
 
@@ -55,7 +56,7 @@ def align(
       out: folder of the results.
     """
     if num_points < 3:
-        raise ValueError(f"--num-points must be at least 3, got {num_points}")
+        raise InputError(f"--num-points must be at least 3, got {num_points}")
     lab = make(subject, a)
     ends = [lab.variables(text) for text in (a, b)]
     with output.folder(out) as folder:

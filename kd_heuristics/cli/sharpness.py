@@ -13,6 +13,7 @@ from kd_heuristics.cli import output
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import compiled, parallel
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 Checkpoints = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="CKPT ...")
@@ -63,13 +64,13 @@ def sharpness(
       out: folder of the results.
     """
     if not checkpoints:
-        raise ValueError("name a checkpoint or more: kd-heuristics sharpness a.npz")
+        raise InputError("name a checkpoint or more: kd-heuristics sharpness a.npz")
     if num_samples < 2:
-        raise ValueError(
+        raise InputError(
             f"--num-samples must be at least 2, for a standard error, got {num_samples}"
         )
     if not 1 <= k <= num_products:
-        raise ValueError(f"--k must be in 1 to --num-products, {num_products}, got {k}")
+        raise InputError(f"--k must be in 1 to --num-products, {num_products}, got {k}")
     lab = make(subject, checkpoints[0])
     networks = [lab.variables(text) for text in checkpoints]
     batches = lab.sets[part]
@@ -82,9 +83,12 @@ def sharpness(
         with output.progress(f"curvature at {count} networks", count) as advance:
             for variables in networks:
                 loss = _loss(lab, variables, stats)
-                found = _measure(loss, variables["params"], batches, seed, **options)
-                if density:
-                    found |= _density(loss, variables["params"], batches, seed)
+                with checking_input():
+                    found = _measure(
+                        loss, variables["params"], batches, seed, **options
+                    )
+                    if density:
+                        found |= _density(loss, variables["params"], batches, seed)
                 rows.append(found)
                 advance(1)
         results = _results(checkpoints, rows, options | {"set": part, "stats": stats})
