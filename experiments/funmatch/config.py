@@ -264,6 +264,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=256,
         teacher_examples=2400,
         teacher_epochs=6,
