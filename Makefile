@@ -16,11 +16,12 @@ LITTLE_OPTIMISATION := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 SOAK_MINUTES ?= 30
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help demo reproduce test test-all soak coverage mutants test-versions lint docs clean
+.PHONY: help demo reproduce results test test-all soak coverage mutants test-versions lint docs clean
 
 help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
-	@echo "make reproduce  every study with at least 3 seeds (hours; resumable)"
+	@echo "make reproduce  every study, to the first look that decides it (hours; resumable)"
+	@echo "make results    docs/results.md and the README's table from finished seeds"
 	@echo "make test       the tests (under 15 minutes)"
 	@echo "make test-all   the tests and the long ones"
 	@echo "make soak       kills, damage and bad input for SOAK_MINUTES=30, and a table"
@@ -35,9 +36,13 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.reproduce --preset demo --workdir $(WORKDIR)
 
 reproduce: .venv/installed
-	@echo "== The studies with 3 seeds on embedded data; 20 to 40 minutes each on 2 cores."
+	@echo "== The studies on embedded data, seeds up to the first look that decides them;"
+	@echo "== at most 90 CPU minutes each."
 	@echo "== Interrupt it at will: the same command goes on where it was."
 	$(BIN)/python -m experiments.reproduce --preset digits --workdir $(WORKDIR)
+
+results: .venv/installed
+	$(BIN)/python -m experiments.results --workdir $(WORKDIR)
 
 test: .venv/installed-test
 	@echo "== The tests; under 15 minutes on 2 cores."

@@ -2,15 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Interval
 
 from experiments.common import config as common
 from experiments.common import fields
 from experiments.fsp.rows import FAST, HINTS, SMALL, TRANSFER, Row
-from kd_heuristics import models
+from kd_heuristics import data, models
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import files
+
+# Rows that no other row and no main claim needs.
+Secondary = Literal[
+    "teacher_more", "fitnet_3_hints", "shuffled", "small_kd", "small_fsp_kd"
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,12 +90,21 @@ class Config(common.Common):
     """Whether tables 3 and 4 are made."""
     transfer: bool = True
     """Whether table 5 is made."""
+    left_out: tuple[Secondary, ...] = ()
+    """Rows that are not trained, of those that no main claim needs."""
     source_classes: fields.Count | None = 5
     """Table 5 goes from the classes below this one to the others.
     `None` goes from source_weights to the whole dataset."""
     source_weights: str | None = None
     """An `.npz` with torchvision's names (see `distill.imagenet`).
     It excludes source_classes. `None` trains the teacher from scratch."""
+    model_layers: str | None = None
+    """Pattern of the layers of `model` that hints and flow matrices may join, such as
+    "*conv*". `None` takes ReLUs and residual blocks, or all maps without either."""
+    teacher_layers: str | None = None
+    """Pattern of the layers of `teacher` that they may join, likewise."""
+    timing_steps: fields.Natural = 20
+    """Steps timed for the table of speeds. 0 makes none."""
     input_batch_norm: bool = True
     """Whether the networks normalise their input, as the paper's CIFAR nets."""
     target_examples: fields.Count | None = None
@@ -106,8 +121,8 @@ class Config(common.Common):
     def check(self):
         super().check()
         for name in (self.teacher, self.model):
-            models.check(name, 10, **self.model_options)
-            if not name.startswith("resnet"):
+            models.check(name, 10, **self._options(name))
+            if not (name.startswith("resnet") or models.is_own(name)):
                 raise ValueError(
                     f"flow matrices join the sections of a ResNet, got {name!r}"
                 )
@@ -118,11 +133,17 @@ class Config(common.Common):
             )
         if not (self.fast or self.transfer):
             raise ValueError("no table is asked for; set fast or transfer")
+        check_classes(self, data.describe(self.dataset).num_classes)
         if self.source_weights is not None:
             if self.source_classes is not None or self.input_batch_norm:
                 raise ValueError(
                     "source_weights are ImageNet's, of a net without batch norm on its "
                     "input: they need source_classes=None, input_batch_norm=False"
+                )
+            if models.is_own(self.teacher):
+                raise ValueError(
+                    "source_weights are of a ResNet of ours, got the teacher "
+                    f"{self.teacher!r}; leave source_weights out"
                 )
             if not files.path(self.source_weights).is_file():
                 raise ValueError(
@@ -137,19 +158,30 @@ class Config(common.Common):
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes for every network."""
-        return {
+        """What `models.create` takes for the network `model`."""
+        return self._options(self.model)
+
+    @property
+    def teacher_options(self) -> dict[str, Any]:
+        """What it takes for the network `teacher`."""
+        return self._options(self.teacher)
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """What it takes for a name; a user's function gets what its signature has."""
+        options = {
             "width": self.width,
             "dtype": self.dtype,
             "input_batch_norm": self.input_batch_norm,
         }
+        return models.accepted(name, options) if models.is_own(name) else options
 
     @property
     def rows(self) -> dict[str, Row]:
-        """The rows of our tables, in order."""
+        """The rows that are trained, in the order of our tables."""
         rows = FAST if self.fast else {}
         rows = rows | SMALL if self.small else rows
-        return rows | self._transfer_rows if self.transfer else rows
+        rows = rows | self._transfer_rows if self.transfer else rows
+        return {name: row for name, row in rows.items() if name not in self.left_out}
 
     @property
     def _transfer_rows(self) -> dict[str, Row]:
@@ -199,6 +231,16 @@ class Config(common.Common):
         return self.transfer_fsp_phase if row.part == "target" else self.fsp_phase
 
 
+def check_classes(config: Config, num_classes: int) -> None:
+    """Raises ValueError if a set has too few classes for the config's transfer."""
+    first = config.source_classes
+    if config.transfer and first is not None and not 2 <= first <= num_classes - 2:
+        raise ValueError(
+            f"source_classes must leave 2 classes or more on each side of the {first}, "
+            f"but the set has {num_classes}; change it, or set transfer=False"
+        )
+
+
 # The lengths keep the paper's proportions: a fast phase is a third of the teacher's.
 # First stages, clipped at norm 1: by the mean validation accuracy of the four rows of
 # table 1 that have one, seed 100, one net: 74.4 % at rate 0.003, 75.4 at 0.01 and 77.6
@@ -211,11 +253,14 @@ _SMALL = Config(
     model="resnet8",
     width=0.5,
     batch_size=32,
-    teacher_phase=Phase(steps=750, rate=0.1),
-    fast_phase=Phase(steps=250, rate=0.1),
-    fsp_phase=Phase(steps=250, rate=0.03),
-    hint_phase=Phase(steps=375, rate=0.03),
+    teacher_phase=Phase(steps=1875, rate=0.1),
+    fast_phase=Phase(steps=625, rate=0.1),
+    fsp_phase=Phase(steps=625, rate=0.03),
+    hint_phase=Phase(steps=938, rate=0.03),
     clip_norm=1.0,
+    nets=1,
+    left_out=get_args(Secondary),
+    transfer=False,
     transfer_phase=Phase(steps=250, rate=0.1),
     transfer_fsp_phase=Phase(steps=250, rate=0.03),
     target_examples=600,
@@ -227,7 +272,7 @@ PRESETS: Mapping[str, Config] = {
     "smoke": dataclasses.replace(
         _SMALL,
         seeds=1,
-        nets=1,
+        left_out=(),
         train_examples=64,
         image_size=8,
         padding=1,
@@ -242,11 +287,14 @@ PRESETS: Mapping[str, Config] = {
         transfer_fsp_phase=Phase(steps=2, rate=0.01),
         target_examples=32,
         points=2,
+        timing_steps=2,
     ),
     "demo": dataclasses.replace(
         _SMALL,
         seeds=1,
         nets=2,
+        left_out=(),
+        transfer=True,
         teacher="resnet8",
         teacher_phase=Phase(steps=300, rate=0.1),
         fast_phase=Phase(steps=100, rate=0.1),
@@ -256,7 +304,7 @@ PRESETS: Mapping[str, Config] = {
         transfer_fsp_phase=Phase(steps=100, rate=0.03),
         points=4,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
     "cifar100": Config(
         dataset="cifar100",

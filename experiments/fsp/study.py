@@ -3,10 +3,8 @@
 Paper: Yim et al. 2017, "A Gift from Knowledge Distillation", tables 1 to 5, figure 3.
 Command: python -m experiments.fsp --preset demo | digits | cifar10 | cifar100 | cub
 
-Hardware and time: `digits`, 3 seeds, 25 minutes of CPU time, 55 on 2 cores busy with
-other work; the papers' sets not run. `digits`, test accuracy: full training 91.2 +- 0.5
-%, a third of it 72.6 +- 4.5 %, after flow matrices 86.4 +- 0.4 %, after hints 89.0 +-
-2.3 %; small nets: labels 89.5, FitNets 92.8, flow matrices 92.1, soft targets 91.8 %.
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; the papers' sets not
+run. docs/designs.md says how `digits` was chosen, docs/results.md what it found.
 
 Table 1 trains nets of the teacher's form: in full, in a third of the steps, in full and
 then a third, or after a first stage on a teacher's hints or flow matrices. It reports
@@ -20,9 +18,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun
-from experiments.common.task import Task
-from experiments.fsp import figures, lessons, tasks
+from experiments.common.task import NOTHING, Task
+from experiments.fsp import figures, lessons, tasks, timing
 from experiments.fsp.claims import claims
 from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lessons import Starts
@@ -36,10 +35,12 @@ from kd_heuristics.runs import RunFolder
 from kd_heuristics.runtime import parallel
 
 
-def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder: RunFolder, progress, own: Own = NOTHING
+) -> tuple[dict, dict]:
     """Trains all rows and judges; returns the run's `(results, arrays)`."""
     run = StudyRun(config, folder, progress, by=compute)
-    its = tasks.make(config)
+    its = tasks.make(config, own)
     stages = ordered(config, run.seeds)
     progress.start(total_steps(stages))
 
@@ -54,6 +55,8 @@ def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
             arrays |= run.stage(
                 f"ensemble-{stage.name}", ensemble, run, stage, task, nets
             )
+    if config.fast and config.timing_steps:
+        timing.write(run, its)
     return results(config, arrays), arrays
 
 
@@ -117,4 +120,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("*/step",),
+    own=tasks.check,
 )

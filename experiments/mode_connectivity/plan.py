@@ -1,7 +1,7 @@
 """What a run of the mode connectivity study trains."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
-from experiments.mode_connectivity.config import KINDS, MODES, Config
+from experiments.mode_connectivity.config import MODES, Config
 
 
 def plan(config: Config) -> Plan:
@@ -10,14 +10,16 @@ def plan(config: Config) -> Plan:
     net = network(config.model, found.num_classes, found.shape, config.model_options)
     trainings = []
     for group in config.groups:
-        size = config.large_batch_size if group == "large" else config.batch_size
+        size, remainder = config.batch_size, "drop"
+        if group == "large":
+            size, remainder = config.large_batch_size, "keep"
         modes = [mode for mode in config.modes if MODES[mode].group == group]
         trainings.append(
             Training(
                 name=f"modes {' '.join(modes)}",
                 network=net,
                 members=config.seeds * len(modes),
-                steps=epochs(found, size, config.epochs),
+                steps=epochs(found, size, config.epochs, remainder),
                 batch_size=size,
                 moments=2 if group == "adam" else 1,
             )
@@ -32,6 +34,6 @@ def plan(config: Config) -> Plan:
             moments=1 if config.curve.momentum else 0,
             checkpoints=len(config.curve_epochs) + 2,
         )
-        for kind in KINDS
+        for kind in config.kinds
     ]
     return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))

@@ -4,7 +4,7 @@ from experiments.common.protocol import GOTMARE, OPEN, Entry, ours
 
 ENTRIES = {
     **GOTMARE,
-    **ours("eval_examples", "bend_decay", "as_good_as"),
+    **ours("eval_examples", "kinds", "bend_decay", "as_good_as"),
     "model": Entry("vgg16", "section 2.1"),
     "train_metrics": Entry(
         "augmented",
@@ -18,9 +18,7 @@ ENTRIES = {
     "drop_factor": Entry(0.2, "section 2.1, mode G"),
     "epochs": Entry(200, "section 2.1, mode G"),
     "large_batch_size": Entry(
-        "4000, 13 steps an epoch",
-        "section 2.1, mode A; steps inferred",
-        "the last, smaller batch is dropped: a step less an epoch",
+        4000, "section 2.1, mode A; 13 steps an epoch, the last batch kept, inferred"
     ),
     "large_batch_rate": Entry(0.05, "section 2.1: mode A changes the batch alone"),
     "adam_rate": Entry(OPEN, "section 2.1, mode B", "Adam's usual rate"),
@@ -38,6 +36,7 @@ ENTRIES = {
         OPEN, "Figure 1 ends at 80; author's later code has 101", "as in Figure 1"
     ),
     "curve.rate": Entry(0.1, "author's later code"),
+    "curve.schedule": Entry("steps", "inferred from Figure 9: one drop"),
     "curve.drops_epochs": Entry(
         OPEN,
         "author's later code: none that acts",

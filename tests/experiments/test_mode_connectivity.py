@@ -205,6 +205,27 @@ def test_batches_of_the_modes():
     assert not all(np.asarray(image).tobytes() in known for image in first)
 
 
+def test_mode_a_keeps_its_last_batch():
+    """13 steps an epoch on CIFAR-10; here 1,000 images in batches of 400."""
+    (large,) = (
+        its
+        for its in mode_connectivity.STUDY.plan(PAPER.resolved).trainings
+        if its.batch_size == 4000
+    )
+    assert large.steps == 200 * 13
+    config = dataclasses.replace(
+        SMOKE, modes=("G", "A"), perplexity=2.0, train_examples=100, large_batch_size=40
+    )
+    its = mode_connectivity.make_tasks(config)["large"]
+    assert its.steps_per_epoch == 3
+    assert len(config.rates("A", its.steps_per_epoch)) == 3 * config.epochs
+    labels = np.sort(its.train.labels)
+    seen = [its.batches(0, step)["labels"] for step in range(3)]
+    once = np.concatenate([*seen[:2], seen[2][:20]])
+    np.testing.assert_array_equal(np.sort(once), labels)
+    np.testing.assert_array_equal(seen[2][:20], seen[2][20:])
+
+
 def test_train_metrics_on_augmented_images(its):
     config = dataclasses.replace(SMOKE, train_metrics="augmented")
     other = mode_connectivity.make_tasks(config)["sgd"]
@@ -265,6 +286,14 @@ def test_statistics_of_made_up_curves():
         np.testing.assert_allclose(values[name], numbers, atol=1e-12, err_msg=name)
     assert results["pairs"]["GA"]["distance"]["mean"] == 4.0
 
+    alone = dataclasses.replace(config, kinds=("chain",))
+    chains = {k: v for k, v in arrays.items() if "bezier" not in k and "dec" not in k}
+    found = module.results(alone, chains, [0, 1])["claims"]
+    of_others = {"worst-minus-end/bezier", "bend-loss/decay"}
+    assert {c["key"]: c["values"] for c in found} == {
+        key: value for key, value in values.items() if key not in of_others
+    }
+
 
 def test_the_papers_numbers_stand_beside_the_claims():
     """Minima at curve epoch 80 less the worse visible end, from Figure 1."""
@@ -308,6 +337,8 @@ def test_the_papers_curves_lie_behind_a_cifar10_figure(
         ({"modes": ("A", "B")}, "modes must be G and then others"),
         ({"modes": ("G",)}, "modes must be G and then others"),
         ({"modes": ("G", "A", "A")}, "each once"),
+        ({"kinds": ("bezier",)}, "kinds must be chain and then others"),
+        ({"kinds": ("chain", "line")}, "unknown kind of curve"),
         ({"curve_epochs": (1,)}, "to the curve's last epoch, 2, got \\(1,\\)"),
         ({"curve_epochs": (2, 1)}, "must ascend"),
         ({"perplexity": 7.0}, "number of points, 7"),

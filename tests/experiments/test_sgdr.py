@@ -84,6 +84,43 @@ def test_paths_end_at_the_networks_own_loss(folder):
                             np.testing.assert_allclose(loss, own["loss"], rtol=1e-6)
 
 
+def test_minima_of_high_loss_fail_the_gate(folder):
+    config = sgdr.PRESETS["smoke"].resolved
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    losses = arrays["sgdr/0-2/segment/train_loss"][0]
+    ends = max(losses[0], losses[-1])
+    for limit, valid in ((0.99 * ends, False), (1.01 * ends, True)):
+        gated = dataclasses.replace(config, largest_end_loss=float(limit))
+        claims = sgdr.results(gated, arrays, [0])["claims"]
+        values = {claim["key"]: claim["values"][0] for claim in claims}
+        for key in ("barrier/sgdr/0-2", "basins"):
+            assert (values[key] is not None) == valid, key
+        assert values["barrier/step/0-1"] is not None
+
+
+def test_pairs_without_a_chain_have_a_segment_alone(folder):
+    with np.load(folder / "arrays.npz") as file:
+        arrays = {k: v for k, v in file.items() if "step/0-1/chain" not in k}
+    config = sgdr.PRESETS["smoke"].resolved
+    found = sgdr.results(config, arrays, [0])
+    (step,) = (pair for pair in found["pairs"] if pair["arm"] == "step")
+    assert "relative_barrier" in step
+    assert "gain" not in step
+    described = json.loads((folder / "config.json").read_text())["config"]
+    assert sgdr.figures.figures(described, found, arrays)["figure11"]
+
+
+def test_a_warmup_lies_within_the_first_cycle():
+    config = sgdr.PRESETS["digits"].resolved
+    for arm in sgdr.ARMS:
+        rate = np.asarray(jax.vmap(config.schedule(arm, 10))(np.arange(41)))
+        np.testing.assert_allclose(rate[:41], rate[40] * np.arange(41) / 40, rtol=1e-5)
+    assert config.joined("sgdr") == ((23, 55),)
+    with pytest.raises(ValueError, match="warmup_epochs must end within the first"):
+        dataclasses.replace(config, warmup_epochs=9)
+
+
 # As many virtual devices as in this process: their number changes the threads of a
 # device and with them the order of sums.
 ENVIRONMENT = os.environ | {"JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
