@@ -62,7 +62,7 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert names == {"patience.png", "variants.png", "curves.png"}
 
 
-def test_a_finished_run_is_not_trained_again(folder):
+def test_a_finished_run_is_not_trained_again(folder, undrawn):
     before = (folder / "metrics.jsonl").read_text()
     launch.run(funmatch.STUDY, SMOKE, folder)
     assert (folder / "metrics.jsonl").read_text() == before
