@@ -212,7 +212,8 @@ def test_statistics_are_of_the_longest_training():
 
 
 def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
-    config = dataclasses.replace(PRESETS["digits"], other_arms=("others",)).resolved
+    changes = {"seeds": 12, "other_arms": ("others",)}
+    config = dataclasses.replace(PRESETS["digits"], **changes).resolved
     arrays = {
         f"{name(arm, setting.epochs)}/{metric}": np.arange(seeds, dtype=float)
         for arm in config.arms
@@ -221,7 +222,7 @@ def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
     }
     found = statistics(config, arrays, 0.5)
     assert found["others/mix/others"].tolist() == [0.0]
-    assert len(found["patience/mix"]) == config.seeds
+    assert len(found["patience/mix"]) == 12
 
 
 def test_claims_carry_the_papers_numbers():
@@ -287,11 +288,13 @@ def test_students_and_teachers_have_the_steps_of_the_authors_trainer():
     found = lengths.trainings(flowers, *counted(flowers))
     steps = [found[name("mix", s.epochs)][0] for s in flowers.settings]
     assert steps == [1_992, 19_922, 199_219, 1_992_188]
-    digits = dataclasses.replace(PRESETS["digits"], other_arms=("pretrained",))
+    digits = dataclasses.replace(
+        PRESETS["digits"], seeds=12, other_arms=("pretrained",)
+    ).resolved
     found = lengths.trainings(digits, *counted(digits))
     assert found["teacher"] == (1_796, 1)  # 12 * 4788 / 32 = 1795.5
     assert found["pretraining"] == (1_796, 1)
-    assert found[name("mix", 128)] == (2_048, digits.seeds)
+    assert found[name("mix", 128)] == (2_048, 12)
     imagenet = PRESETS["imagenet"]
     found = lengths.trainings(imagenet, *counted(imagenet))
     assert found[name("mix", 300)] == (91_959, 1)

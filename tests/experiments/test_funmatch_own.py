@@ -124,9 +124,9 @@ def test_a_file_and_functions_by_name_then_from_python(folder):
             "others must have images of 3 channels, as own.npz has, got digits with 1",
         ),
         (["--dataset", "cifar10"], "must have a validation split, got cifar10"),
-        (["--batch-size", "65"], "at most the training images of own.npz, 64"),
+        (["--batch-size", "65"], "batch_size must be at most train_examples, 64"),
         (["--warmup-steps", "3"], "0..1 for a training of 2 steps, got 3"),
-        (["--rows", "mix@3"], "did you mean 'mix@2'"),
+        (["--rows", "mix@3"], "did you mean 'mix@4'? Valid: fix/cc@2, fix/cc@4, mix@2"),
         (["--model", "nets.py:mak"], "has no function 'mak'; did you mean 'make'"),
         (["--teacher", "none.py:make"], "there is no file"),
         (
