@@ -8,6 +8,7 @@ import jax
 
 from experiments.common import fields
 from kd_heuristics import data, models, training
+from kd_heuristics.runs import verdicts
 
 
 def every_leaf(params: Any) -> Any:
@@ -22,8 +23,11 @@ class Common:
     held_out: ClassVar[tuple[str, ...]] = ("eval_examples", "held_examples")
     """Fields that are numbers of held-out images, too."""
 
-    seeds: fields.Count = 3
-    """Number of seeds. Every number is reported with its spread over them."""
+    seeds: fields.Seeds = 3
+    """Number of seeds: one of `looks`, fewer for a preview, or more than the last.
+    "auto" runs to the first look that decides every main claim."""
+    looks: fields.Looks = (3,)
+    """Numbers of seeds at which the claims are judged, declared before the run."""
     first_seed: fields.Natural = 0
     """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "cifar10"
@@ -52,6 +56,7 @@ class Common:
 
     def __post_init__(self):
         fields.check(self)
+        verdicts.check_looks(self.looks)
         if self.resolved is self:  # else the resolved one has checked itself
             self.check()
 
@@ -98,7 +103,7 @@ class Common:
 
     def derived(self) -> dict[str, Any]:
         """Values of the fields that follow from others."""
-        return {}
+        return {"seeds": self.looks[-1]} if self.seeds == "auto" else {}
 
     @property
     def resolved(self) -> Any:

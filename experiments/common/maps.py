@@ -1,5 +1,6 @@
 """Similarity of two networks of a study, layer against layer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,36 @@ PyTree = Any
 
 # Measures beside a study's own, since what only one shows is about that measure.
 BESIDE = ("svcca", "cca", "cka", "procrustes")
+KERNELS = ("_conv", "_fc")  # endings of the layers that have kernels
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """The layers of a classifier that maps show.
+
+    Attributes:
+      classifier: the classifier.
+      endings: of the names of those layers.
+    """
+
+    classifier: training.Classifier
+    endings: tuple[str, ...]
+
+    def features(self, params, batch_stats, images):
+        """Returns the output of each of those layers, `{"00_conv": array, ...}`."""
+        found = self.classifier.features(params, batch_stats, images)
+        return {k: v for k, v in found.items() if k.endswith(self.endings)}
+
+
+def shown(config: Any, its: Task) -> training.Classifier | Shown:
+    """The layers of a task that `config.map_layers` chooses for maps."""
+    if config.map_layers == "all":
+        return its.classifier
+    return Shown(its.classifier, KERNELS)
 
 
 def between(
-    classifier: training.Classifier,
+    classifier: training.Classifier | Shown,
     a: Mapping[str, PyTree],
     b: Mapping[str, PyTree],
     images: jax.Array,
@@ -87,7 +114,7 @@ def of_task(
 ) -> dict[str, np.ndarray]:
     """Calls `between` on networks of a task, with `config.measure` and `BESIDE`."""
     return between(
-        its.classifier,
+        shown(config, its),
         a,
         b,
         images,
@@ -131,6 +158,16 @@ def all_calibrated(arrays: Mapping[str, Any], floors: Mapping[str, str]) -> dict
     return out
 
 
+def endings(measure: str) -> dict[str, str]:
+    """Returns `{measure: ending of its calibrated maps' names}`, the study's first.
+
+    >>> endings("cka")["cca"]
+    '/cca/calibrated'
+    """
+    others = {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
+    return {measure: "/calibrated"} | others
+
+
 def by_measure(
     statistics: Callable[[str], Mapping[str, np.ndarray]], measure: str
 ) -> dict[str, Any]:
@@ -140,9 +177,7 @@ def by_measure(
       statistics: takes the ending of the maps' names; returns `{statistic: [seeds]}`.
       measure: the study's own measure.
     """
-    kinds = {measure: "/calibrated"}
-    kinds |= {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
-    found = {name: statistics(kind) for name, kind in kinds.items()}
+    found = {name: statistics(ending) for name, ending in endings(measure).items()}
     means = {m: {k: v.mean() for k, v in values.items()} for m, values in found.items()}
     return {
         statistic: {name: summary(values[statistic]) for name, values in found.items()}
@@ -158,7 +193,9 @@ def by_measure(
 
 
 def layers(
-    classifier: training.Classifier, variables: Mapping[str, PyTree], images: Any
+    classifier: training.Classifier | Shown,
+    variables: Mapping[str, PyTree],
+    images: Any,
 ) -> list[str]:
     """Returns the names of the layers in a map, "00_conv" first, without computing."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)

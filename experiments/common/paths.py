@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from experiments.common import fields
-from kd_heuristics import curves, points, schedules, training
+from kd_heuristics import curves, data, points, schedules, training
 from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.compiled import as_partial
 
@@ -23,6 +23,8 @@ class Chain:
     """Epochs of fitting, at the study's batch size."""
     rate: fields.Positive
     """Learning rate at the start."""
+    schedule: Literal["steps", "cosine"] = "steps"
+    """How the rate falls: in steps at `drops_epochs`, or along one cosine to 0."""
     drops_epochs: fields.Drops = (0.75,)
     """Epochs where the rate drops. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.1
@@ -55,9 +57,12 @@ class Chain:
           bend_decay: replaces the chain's own, as an array, so that members of a
             population may differ in it (`training.bind`).
         """
-        drops = fields.within(self.drops_epochs, self.epochs)
-        boundaries = [epoch * steps_per_epoch for epoch in drops]
-        rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
+        if self.schedule == "cosine":
+            rate = schedules.cosine_decay(self.rate, self.epochs * steps_per_epoch)
+        else:
+            drops = fields.within(self.drops_epochs, self.epochs)
+            boundaries = [epoch * steps_per_epoch for epoch in drops]
+            rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
         decay = self.bend_decay if bend_decay is None else bend_decay
         return training.sgd(rate, self.momentum, decay, self.clip_norm)
 
@@ -128,6 +133,24 @@ def statistics(
     pooled = method == "pooled"
     refit = points.refit_pooled if pooled else points.refit_cumulative
     return refit(_Mode(classifier, train=True), batch_stats, batches)
+
+
+def refresh(
+    config: Any, its: Any, examples: int | None = None
+) -> Callable[[PyTree], PyTree] | None:
+    """Makes `statistics` for a study's networks; None without batch norm.
+
+    Args:
+      config: of the study.
+      its: task of the networks.
+      examples: takes the statistics of one batch of the first training images; `None`
+        takes those of all images, exactly.
+    """
+    batch_stats = its.start(config.first_seed)[1]
+    size = config.eval_batch_size if examples is None else examples
+    batches = data.eval_batches(its.train.take(examples), size)
+    method = "exact" if examples is None else "pooled"
+    return statistics(its.classifier, batch_stats, batches, method)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.common import own, running
+from experiments.common import blocks, own
 from kd_heuristics import data, models
 from kd_heuristics.runtime import files
 
@@ -33,11 +33,10 @@ def runner(name: str) -> Callable[..., Any]:
 
         Raises:
           ValueError: the study takes no network or images of your own, or these do not
-            fit. Others as of `running.run`.
+            fit. Others as of `blocks.run`.
         """
         study = importlib.import_module(f"experiments.{name}.study").STUDY
-        return running.run(
-            study, config, workdir, own=own.Own.of(network, dataset, teacher)
-        )
+        its = own.Own.of(network, dataset, teacher)
+        return blocks.run(study, config, workdir, own=its)
 
     return run

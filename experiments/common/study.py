@@ -58,6 +58,7 @@ class Study:
       paper_preset: the one of them that presets of ours lean on.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
       scores: `results -> (validation score, what to report)` of a finished job.
+      shared: patterns of names of arrays that have no leading axis of seeds.
       extendable: fields of the config that may grow in a run folder: no step that was
         done, and no schedule up to there, depends on them.
       own: `(config, own)`, raises ValueError if the user's networks and images do not
@@ -83,6 +84,7 @@ class Study:
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
+    shared: tuple[str, ...] = ()
     extendable: tuple[str, ...] = ()
     own: Callable[[Any, Any], Any] | None = None
 
@@ -252,20 +254,6 @@ class StudyRun:
             )
             for name in names
         }
-
-
-def looks(config: Any) -> tuple[int, ...]:
-    """Numbers of seeds at which a config's claims are judged, declared before the run.
-
-    With the seeds of the last default look these are the default looks; with another
-    number it is the one look; a single seed gives estimates without verdicts.
-
-    Args:
-      config: of a study.
-    """
-    if config.seeds in (1, rules.LOOKS[-1]):
-        return rules.LOOKS
-    return (config.seeds,)
 
 
 def stacked(

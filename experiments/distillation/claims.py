@@ -17,6 +17,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     """Returns the paper's claims, and two that compare them with a null."""
     found = papers_maps()
     unit = f"similarity ({config.measure})"
+    trainings = ("teacher", config.distilled, "independent")
     yes = (
         (
             "fc-change",
@@ -53,6 +54,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         statistic="accuracy, distilled minus independent",
         paper=2.17,  # 85.18 and 83.01 %, the best of 5 runs each
         main=True,
+        trainings=trainings,
     )
     return accuracy, *(
         Claim(
@@ -64,6 +66,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             statistic=statistic,
             paper=value,
             main=key == "fc-change",
+            trainings=trainings,
         )
         for key, words, statistic in yes
         for value in [round(found[statistic], 4) if statistic in found else None]

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.distillation.claims import (
     claims,
     deep,
@@ -30,12 +29,14 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
         }
         for kind, change in changes(config, arrays).items()
     }
+    final = {
+        arm: arrays[f"{arm}/test_accuracy"][:, -1] for arm in ("teacher", *config.arms)
+    }
+    if config.teachers == "one":  # the same for every seed
+        final["teacher"] = final["teacher"][:1]
     return {
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "final_test_accuracy": {
-            arm: summary(arrays[f"{arm}/test_accuracy"][:, -1])
-            for arm in ("teacher", *config.arms)
-        },
+        "final_test_accuracy": {arm: summary(values) for arm, values in final.items()},
         "pairs": {
             **({"hint": [nets.guided, nets.hint]} if nets.hint else {}),
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
@@ -45,7 +46,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             functools.partial(similarities, config, arrays), config.measure
         ),
         "claims": judge_all(
-            claims(config), statistics(config, arrays), looks=looks(config)
+            claims(config), statistics(config, arrays), looks=config.looks
         ),
     }
 
@@ -80,10 +81,13 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
         arm: arrays[f"{arm}/test_accuracy"][:, -1]
         for arm in ("independent", config.distilled)
     }
+    gain = 100 * (final[config.distilled] - final["independent"])
+    if config.smallest_gap is not None:
+        teacher = arrays["teacher/test_accuracy"][:, -1]
+        gap = 100 * (teacher - final["independent"])
+        gain = np.where(gap >= config.smallest_gap, gain, np.nan)
     return {
-        "accuracy, distilled minus independent": (
-            100 * (final[config.distilled] - final["independent"])
-        ),
+        "accuracy, distilled minus independent": gain,
         **similarities(config, arrays),
     }
 

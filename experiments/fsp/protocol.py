@@ -5,7 +5,7 @@ from experiments.common.protocol import COMMON, OPEN, Entry, ours
 _FAST = "section 4.1.1"
 _CIFAR10 = {
     **COMMON,
-    **ours("points", "source_classes", "source_weights", "target_examples"),
+    **ours("points", "source_classes", "source_weights", "target_examples", "left_out"),
     **ours("model_layers", "teacher_layers", "timing_steps"),
     "seeds": Entry(1, "tables 1 to 5", "a spread of averages and gaps needs several"),
     "dataset": Entry("cifar10", "tables 1 and 3"),

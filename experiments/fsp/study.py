@@ -3,10 +3,8 @@
 Paper: Yim et al. 2017, "A Gift from Knowledge Distillation", tables 1 to 5, figure 3.
 Command: python -m experiments.fsp --preset demo | digits | cifar10 | cifar100 | cub
 
-Hardware and time: `digits`, 3 seeds, 25 minutes of CPU time, 55 on 2 cores busy with
-other work; the papers' sets not run. `digits`, test accuracy: full training 91.2 +- 0.5
-%, a third of it 72.6 +- 4.5 %, after flow matrices 86.4 +- 0.4 %, after hints 89.0 +-
-2.3 %; small nets: labels 89.5, FitNets 92.8, flow matrices 92.1, soft targets 91.8 %.
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; the papers' sets not
+run. docs/designs.md says how `digits` was chosen, docs/results.md what it found.
 
 Table 1 trains nets of the teacher's form: in full, in a third of the steps, in full and
 then a third, or after a first stage on a teacher's hints or flow matrices. It reports
@@ -122,5 +120,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("*/step",),
     own=tasks.check,
 )

@@ -55,9 +55,17 @@ def claims(config: Config) -> tuple[Claim, ...]:
             unit="nats" if its.distance else "points of test accuracy",
             paper=its.paper,
             main=its.main,
+            trainings=_trainings(its),
         )
         for its in comparisons(config)
     )
+
+
+def _trainings(its: Comparison) -> tuple[str, ...]:
+    """The students that must not fail; a shorter training may."""
+    longest = max(who[1] for who in (its.first, its.second) if who is not None)
+    compared = filter(None, (its.first, its.second))
+    return tuple(name(*who) for who in compared if who[1] == longest)
 
 
 def _effect(config: Config, its: Comparison) -> float:

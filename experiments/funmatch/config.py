@@ -9,6 +9,7 @@ from experiments.common import config as common
 from experiments.common import fields
 from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Grid, Setting, table3, table4
 from kd_heuristics import data, models
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 
@@ -22,7 +23,7 @@ class Config(common.Common):
     arm has those.
     """
 
-    seeds: fields.Count = 1
+    seeds: fields.Seeds = 1
     """Number of seeds of the main arms."""
     dataset: str = "oxford_flowers102"
     others: str = "food101"
@@ -221,12 +222,9 @@ _IMAGENET: dict[str, Any] = {
 }
 
 
-def _settings(*epochs: int, rate: float, decay: float, temperature: float):
+def _settings(*epochs: int, **own: float) -> tuple[Setting, ...]:
     """Makes settings of these lengths, with the same hyperparameters."""
-    return tuple(
-        Setting(epochs=n, rate=rate, decay=decay, temperature=temperature)
-        for n in epochs
-    )
+    return tuple(Setting(epochs=n, **own) for n in epochs)
 
 
 # Originals of 64 x 64 pixels with one digit each; crops are at least a quarter of the
@@ -279,17 +277,23 @@ PRESETS: Mapping[str, Config] = {
     ),
     "demo": dataclasses.replace(
         _SMALL,
-        seeds=1,
-        train_examples=384,
+        seeds=4,
+        train_examples=256,
         teacher_examples=2400,
         teacher_epochs=6,
-        settings=_settings(2, 8, 32, rate=0.01, decay=3e-4, temperature=2.0),
+        settings=_settings(2, 32, rate=0.01, decay=3e-4, temperature=2.0),
         main=("fix/cc", "same/ic", "mix"),  # each arm compiles for seconds
-        other_arms=("others",),
+        other_arms=(),
         warmup_steps=10,
         shampoo_warmup_steps=12,
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        settings=_settings(8, 128, rate=0.01, decay=3e-4, temperature=2.0),
+        other_arms=(),
+    ),
     "cifar10": Config(
         seeds=3,
         dataset="cifar10_holdout",

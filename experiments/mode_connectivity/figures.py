@@ -97,7 +97,7 @@ def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     panels = [
         Chart(
             f"seed {config['first_seed'] + seed}",
-            Axis("no unit", bare=True),
+            Axis("t-SNE coordinates (no unit)", bare=True),
             Axis(bare=True),
             _ways(places, pairs),
             legend=False,
@@ -133,9 +133,9 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
         segment = _segment(pair, "test_accuracy", arrays)
         worse = segment.mean[[0, -1]].min() - 100 * config["as_good_as"]
         series = []
-        for kind, words in KINDS.items():
+        for kind in config["kinds"]:
             values = 100 * arrays[f"{pair}/{kind}/test_accuracy"][:, -1]
-            series.append(Series(arrays["t"], values, words, COLORS[kind]))
+            series.append(Series(arrays["t"], values, KINDS[kind], COLORS[kind]))
         y = Axis("test accuracy", "%")
         line = Reference(worse, "lowest accuracy as good as the worse end")
         series.append(segment)
@@ -158,10 +158,10 @@ def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
 
     def bends(part, title):
         series = []
-        for kind, name in KINDS.items():
+        for kind in config["kinds"]:
             losses = [arrays[f"{pair}/{kind}/{part}_loss"][..., half] for pair in pairs]
             values = np.mean(losses, axis=0)
-            series.append(Series(found, values, name, COLORS[kind], marker="o"))
+            series.append(Series(found, values, KINDS[kind], COLORS[kind], marker="o"))
         return Chart(title, x, Axis(f"{part} loss at t = 1/2", "nats"), series)
 
     panels = [

@@ -25,6 +25,7 @@ def fits(run: StudyRun, form: str) -> list[tuple[str, str, int]]:
     return [
         (kind, pair, seed)
         for kind in FORMS[form]
+        if kind in run.config.kinds
         for pair in run.config.pairs
         for seed in run.seeds
     ]

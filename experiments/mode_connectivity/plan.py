@@ -1,7 +1,7 @@
 """What a run of the mode connectivity study trains."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
-from experiments.mode_connectivity.config import KINDS, MODES, Config
+from experiments.mode_connectivity.config import MODES, Config
 
 
 def plan(config: Config) -> Plan:
@@ -34,6 +34,6 @@ def plan(config: Config) -> Plan:
             moments=1 if config.curve.momentum else 0,
             checkpoints=len(config.curve_epochs) + 2,
         )
-        for kind in KINDS
+        for kind in config.kinds
     ]
     return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))

@@ -4,7 +4,7 @@ from experiments.common.protocol import GOTMARE, OPEN, Entry, ours
 
 ENTRIES = {
     **GOTMARE,
-    **ours("eval_examples", "bend_decay", "as_good_as"),
+    **ours("eval_examples", "kinds", "bend_decay", "as_good_as"),
     "model": Entry("vgg16", "section 2.1"),
     "train_metrics": Entry(
         "augmented",
@@ -36,6 +36,7 @@ ENTRIES = {
         OPEN, "Figure 1 ends at 80; author's later code has 101", "as in Figure 1"
     ),
     "curve.rate": Entry(0.1, "author's later code"),
+    "curve.schedule": Entry("steps", "inferred from Figure 9: one drop"),
     "curve.drops_epochs": Entry(
         OPEN,
         "author's later code: none that acts",

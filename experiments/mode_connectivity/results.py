@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.mode_connectivity.claims import claims
-from experiments.mode_connectivity.config import KINDS, MODES, Config
+from experiments.mode_connectivity.config import MODES, Config
 from kd_heuristics.runs import judge_all, summary
 
 
@@ -29,7 +28,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
             for pair, found in pairs.items()
         },
         "claims": judge_all(
-            claims(config), _statistics(config, arrays, pairs), looks=looks(config)
+            claims(config), _statistics(config, arrays, pairs), looks=config.looks
         ),
     }
 
@@ -43,7 +42,7 @@ def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
         "worse end": np.minimum(segment[:, 0], segment[:, -1]),
         "worst accuracy, segment": segment[:, 1:-1].min(-1),
     }
-    for kind in KINDS:
+    for kind in config.kinds:
         accuracy = arrays[f"{pair}/{kind}/test_accuracy"]
         found[f"worst accuracy, {kind}"] = accuracy[..., 1:-1].min(-1)
         for part in ("train", "test"):
@@ -62,20 +61,21 @@ def _statistics(config: Config, arrays: dict, pairs: dict) -> dict[str, np.ndarr
         found[f"worst-minus-segment/{pair}"] = 100 * over
     for key in ("worst-minus-end", "worst-minus-segment"):
         found[key] = np.mean([found[f"{key}/{pair}"] for pair in pairs], axis=0)
-    bezier = [
-        values["worst accuracy, bezier"][:, -1] - values["worse end"]
-        for values in pairs.values()
-    ]
-    found["worst-minus-end/bezier"] = 100 * np.min(bezier, axis=0)
+    if "bezier" in config.kinds:
+        bezier = [
+            values["worst accuracy, bezier"][:, -1] - values["worse end"]
+            for values in pairs.values()
+        ]
+        found["worst-minus-end/bezier"] = 100 * np.min(bezier, axis=0)
 
     def mean(name):
         """Mean over the pairs, [seeds, curve epochs]."""
         return np.mean([values[name] for values in pairs.values()], axis=0)
 
     worst = mean("worst accuracy, chain")
-    bend, decayed = (
-        mean(f"test loss at t = 1/2, {kind}") for kind in ("chain", "decayed")
-    )
+    bend = {kind: mean(f"test loss at t = 1/2, {kind}") for kind in config.kinds}
+    if "decayed" in bend:
+        found["bend-loss/decay"] = (bend["chain"] - bend["decayed"])[:, -1]
     final = {mode: arrays[f"{mode}/test_accuracy"][:, -1] for mode in config.modes}
     found |= {
         f"accuracy/G/{mode}": 100 * (final["G"] - final[mode])
@@ -83,8 +83,7 @@ def _statistics(config: Config, arrays: dict, pairs: dict) -> dict[str, np.ndarr
     }
     return found | {
         "worst-by-epochs": 100 * (worst[:, -1] - worst[:, 0]),
-        "bend-loss/epochs": bend[:, -1] - bend[:, 0],
-        "bend-loss/decay": bend[:, -1] - decayed[:, -1],
+        "bend-loss/epochs": bend["chain"][:, -1] - bend["chain"][:, 0],
     }
 
 

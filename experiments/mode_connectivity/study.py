@@ -3,11 +3,9 @@
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics", section 2.1.
 Command: python -m experiments.mode_connectivity --preset demo | digits | cifar10
 
-Hardware and time: `demo`, one seed and three curves, 2.5 minutes of CPU time; `digits`,
-three seeds, 30 minutes of CPU time, 51 on 2 cores busy with other work; `cifar10` not
-run yet. Expected with `digits`: the worst test accuracy of a chain exceeds that of its
-segment by 65 to 73 points, except for mode E, of which one seed stays at chance. It is
-4 to 8 points below that of the chain's worse end (paper: 0 to 2).
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; `cifar10` not run yet.
+docs/designs.md says how `digits` was chosen, docs/results.md what it found. Expected: a
+chain's worst point within 2 points of its worse end, and far above the segment's.
 
 Seven networks (modes) are trained, all but the first, G, with one change. A chain with
 one bend, the same with weight decay on the bend, a Bezier curve and, as a control, the
@@ -18,7 +16,7 @@ overfits.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,7 +28,7 @@ from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.mode_connectivity import embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
-from experiments.mode_connectivity.config import KINDS, MODES, PRESETS, Config, Group
+from experiments.mode_connectivity.config import MODES, PRESETS, Config, Group
 from experiments.mode_connectivity.networks import FORMS, Networks, fits, members
 from experiments.mode_connectivity.plan import plan
 from experiments.mode_connectivity.protocol import PROTOCOL
@@ -53,7 +51,8 @@ def compute(
     for group in config.groups:
         arrays |= train(run, tasks, group)
     for form in FORMS:
-        arrays |= fit(run, its, nets, form)
+        if fits(run, form):
+            arrays |= fit(run, its, nets, form)
     arrays |= evaluate_all(run, its, nets, t)
     arrays |= run.stage("distances", distances, run, nets)
     arrays["map"] = np.stack(
@@ -81,8 +80,8 @@ def make_tasks(config: Config, own: Own = task.NOTHING) -> dict[Group, task.Task
 def total_steps(config: Config, its: task.Task, num_points: int) -> int:
     """The length of the bar, in training steps of the small batches."""
     epochs = len(config.modes) * config.epochs
-    epochs += len(KINDS) * len(config.pairs) * config.curve.epochs
-    paths_of_a_pair = 1 + len(KINDS) * len(config.curve_epochs)
+    epochs += len(config.kinds) * len(config.pairs) * config.curve.epochs
+    paths_of_a_pair = 1 + len(config.kinds) * len(config.curve_epochs)
     points = len(config.pairs) * paths_of_a_pair * num_points * len(its.sets)
     return round(
         config.seeds * (epochs * its.steps_per_epoch + points * its.point_steps)
@@ -148,7 +147,7 @@ def fit(
     config, fitted = run.config, fits(run, form)
     run.progress.stage(f"fitting {len(fitted)} curves")
     make = functools.partial(config.curve.optimizer, its.steps_per_epoch)
-    decay = dict.fromkeys(KINDS, config.curve.bend_decay)
+    decay = dict.fromkeys(config.kinds, config.curve.bend_decay)
     decay["decayed"] = config.bend_decay
     objective = jax.tree_util.Partial(its.classifier.supervised)
     batch_stats = its.start(config.first_seed)[1]
@@ -180,10 +179,10 @@ def evaluate_all(
       `{"GA/chain/test_loss": [seeds, curve epochs, t], ...}` of the curves.
     """
     along = functools.partial(
-        evaluate, run, its, nets, t, refresh_stats(run.config, its)
+        evaluate, run, its, nets, t, paths.refresh(run.config, its)
     )
     found = {"segment": run.stage("segments", along, "segment")}
-    for kind in KINDS:
+    for kind in run.config.kinds:
         by_epoch = [
             run.stage(f"{kind}-{epoch}", along, kind, epoch)
             for epoch in run.config.curve_epochs
@@ -219,15 +218,6 @@ def evaluate(
     return found
 
 
-def refresh_stats(config: Config, its: task.Task) -> Callable | None:
-    """Re-estimates batch-norm statistics on the training set; `None` without any."""
-    batch_stats = its.start(config.first_seed)[1]
-    if not jax.tree.leaves(batch_stats):
-        return None
-    batches = data.eval_batches(its.train, config.eval_batch_size)
-    return paths.statistics(its.classifier, batch_stats, batches, "exact")
-
-
 def distances(run: StudyRun, nets: Networks) -> dict[str, np.ndarray]:
     """Distances between the modes and the last bends of the chains, [seeds, n, n]."""
     config = run.config
@@ -255,5 +245,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("t",),
     own=task.showing(),
 )

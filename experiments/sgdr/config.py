@@ -9,6 +9,7 @@ from experiments.common import config as common
 from experiments.common import fields, paths
 from experiments.sgdr import derived
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
 Pair = tuple[fields.Natural, fields.Natural]
@@ -25,6 +26,8 @@ class Config(common.WithVgg):
 
     eval_examples: fields.Count | None = None
     """Images of each set evaluated along the paths. `None` uses all."""
+    augmented: bool = True
+    """Whether training images are cropped and mirrored, as the dataset allows."""
     peak_rate: fields.Positive = 0.05
     """Learning rate at the start of each cycle."""
     end_rate: fields.NotNegative = 1e-6
@@ -35,6 +38,9 @@ class Config(common.WithVgg):
     """Epochs of the first cycle. A float is a share of `epochs`."""
     mult: fields.Count = 2
     """Length of each cycle relative to the previous one."""
+    warmup_epochs: fields.Length = 0
+    """Epochs of a linear warmup from 0 in the first cycle, in all arms.
+    A float is a share of that cycle."""
     restarts: Literal["epoch", "step"] = "epoch"
     """When the rate is set: "step" restarts exactly, "epoch" sets it once per epoch.
     With "epoch", as in the paper, each cycle also holds its end value for one epoch."""
@@ -48,10 +54,22 @@ class Config(common.WithVgg):
     step_pairs: fields.Derived[Pairs] = fields.DERIVED
     """Epochs of the iterates of step decay that paths join.
     `None` takes those around the first drop, around the last, and around both."""
+    step_span: Literal["drop", "rest"] = "drop"
+    """Where the last of those pairs lies: around the last drop, or from after the first
+    drop to the end, which is about as far as SGDR's last pair."""
+    chained: Literal["all", "last"] = "all"
+    """Pairs that a chain is fitted between: all, or each arm's last pair."""
     chain: paths.Chain = _PAPER_CHAIN
     """Settings for fitting the chain with one bend."""
     intervals: fields.Count = 29
     """Paths are evaluated at t = k / intervals."""
+    stats_examples: fields.Count | None = None
+    """Training images, in one batch, that re-estimate batch norm's statistics at each
+    point of a path. `None` takes all of them, exactly, in several passes."""
+    largest_end_loss: fields.Positive | None = None
+    """Validity gate: largest train loss at the last pair's ends with which a seed
+    counts in the claims about barriers, since a barrier is a share of that loss; other
+    seeds count as failed. `None` disables it."""
     planes: fields.Derived[Pairs] = fields.DERIVED
     """Pairs from sgdr_pairs whose plane with the bend is drawn, for the first seed.
     `None` takes the first two, the later one first (Figures 3, 12, 13)."""
@@ -67,6 +85,8 @@ class Config(common.WithVgg):
     `None` takes the last restart, then the ends of the first and the last cycle."""
     map_examples: fields.Count = 10_000
     """Training images, without augmentation, on which similarities are measured."""
+    map_layers: Literal["all", "kernels"] = "all"
+    """Layers in the maps: all, or convolutions and dense layers only."""
     measure: Literal["google_cca", "cca", "svcca", "cka", "debiased_cka"] = "google_cca"
     """Measure of similarity."""
     smallest_effect: fields.Positive = 0.05
@@ -80,11 +100,16 @@ class Config(common.WithVgg):
                     f"a pair must be ascending within epochs 0..{self.epochs - 1}, "
                     f"got {pair}; None in its place follows from epochs"
                 )
+        if self.warmup_epochs > self.period_epochs:
+            raise ValueError(
+                "warmup_epochs must end within the first cycle, of "
+                f"{self.period_epochs} epochs, got {self.warmup_epochs}"
+            )
         for pair in self.planes:
-            if pair not in self.sgdr_pairs:
+            if pair not in self.joined("sgdr"):
                 raise ValueError(
-                    f"planes must be among sgdr_pairs, {self.sgdr_pairs}, whose chains "
-                    f"are fitted; got {pair}"
+                    f"planes must be among the pairs of SGDR whose chains are fitted, "
+                    f"{self.joined('sgdr')}; got {pair}"
                 )
         if not all(epoch < self.epochs for epoch in self.plane_iterates):
             raise ValueError(
@@ -99,20 +124,25 @@ class Config(common.WithVgg):
                 f"epochs must be at least 2, to have a pair, got {self.epochs}"
             )
         (period,) = fields.within((self.period_epochs,), self.epochs)
+        (warmup,) = fields.within((self.warmup_epochs,), period)
         drops = fields.within(self.drops_epochs, self.epochs)
         offset = 1 if self.restarts == "step" else 0
         ends = derived.ends(period, self.mult, self.epochs, offset)
         steps = derived.around(drops, self.epochs, offset)
+        if steps and self.step_span == "rest":
+            steps = derived.to_the_end(steps[0], self.epochs)
         if not steps and self.step_pairs is None:
             raise ValueError(
                 f"step_pairs of None need a drop in epochs 1..{self.epochs - 1}, got "
                 f"drops_epochs {drops}; give step_pairs or another drop"
             )
         sgdr = fields.given(self.sgdr_pairs, derived.chained(ends[-3:]))
-        planes = fields.given(self.planes, sgdr[1::-1])
+        drawn = sgdr[1::-1] if self.chained == "all" else (max(sgdr),)
+        planes = fields.given(self.planes, drawn)
         compared = derived.compared(ends, self.epochs, offset)
         return {
             "period_epochs": period,
+            "warmup_epochs": warmup,
             "drops_epochs": drops,
             "sgdr_pairs": sgdr,
             "step_pairs": fields.given(self.step_pairs, steps),
@@ -140,8 +170,18 @@ class Config(common.WithVgg):
         config = self.resolved
         return config.step_pairs if arm == "step" else config.sgdr_pairs
 
+    def joined(self, arm: str) -> tuple[Pair, ...]:
+        """Returns the pairs of an arm that a chain is fitted between."""
+        pairs = self.pairs(arm)
+        return pairs if self.chained == "all" else (max(pairs),)
+
     def schedule(self, arm: str, steps_per_epoch: int):
         """Returns the learning rate of an arm as a function of the step."""
+        steps = self.resolved.warmup_epochs * steps_per_epoch
+        return schedules.warmup(self._decay(arm, steps_per_epoch), steps)
+
+    def _decay(self, arm: str, steps_per_epoch: int):
+        """Returns the learning rate of an arm without warmup."""
         config = self.resolved
         steps = self.epochs * steps_per_epoch
         if arm == "cosine" and self.restarts == "step":
@@ -162,30 +202,43 @@ class Config(common.WithVgg):
         return schedules.per_epoch(by_epoch, steps_per_epoch)
 
 
-# 30 epochs are SGDR cycles of 2, 4, 8 and 16 epochs. As in the paper, the drops lie at
-# 30 % and 75 % of the budget. Chosen on validation images with seeds from 100 on:
-# without clipping, or with dropout, this narrow net without batch norm falls back to
-# chance after a restart or stays there.
-_CHAIN = paths.Chain(epochs=4, rate=0.01, momentum=0.9, clip_norm=1.0)
+_CHAIN = paths.Chain(
+    epochs=8,
+    rate=0.02,
+    schedule="cosine",
+    drops_epochs=(),
+    momentum=0.9,
+    clip_norm=1.0,
+)
 _SMALL = Config(
     dataset="digits_photo",
-    eval_examples=600,
-    model="vgg11",
+    train_examples=2400,
+    eval_examples=800,
+    augmented=False,
+    model="vgg11_bn",
     width=0.125,
-    classifier_width=64,
+    classifier_width=256,
     dropout_rate=0.0,
     decayed="kernels",
-    batch_size=32,
-    peak_rate=0.02,
+    batch_size=50,
+    peak_rate=0.3,
     clip_norm=1.0,
-    epochs=30,
-    period_epochs=1 / 15,
+    on_nonfinite="record",
+    epochs=56,
+    period_epochs=1 / 7,
+    warmup_epochs=1 / 2,
     restarts="step",
+    step_span="rest",
+    chained="last",
     chain=_CHAIN,
+    intervals=10,
+    stats_examples=800,
+    largest_end_loss=0.05,
     map_examples=600,
+    map_layers="kernels",
     plane_iterates=(1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4),
-    plane_grid=(15, 15),
-    eval_batch_size=200,
+    plane_grid=(11, 11),
+    eval_batch_size=400,
 )
 PRESETS = {
     "smoke": dataclasses.replace(
@@ -193,27 +246,35 @@ PRESETS = {
         seeds=1,
         train_examples=128,
         eval_examples=64,
+        augmented=True,
         model="shallow",  # compiles in a third of the time
         width=0.05,
         classifier_width=16,
+        batch_size=32,
+        peak_rate=0.02,
+        on_nonfinite="raise",
         epochs=3,
+        period_epochs=1 / 15,
+        warmup_epochs=0,
         drops_epochs=(1 / 3,),
+        step_span="drop",
+        chained="all",
         chain=paths.Chain(epochs=1, rate=0.02, drops_epochs=()),
         intervals=4,
+        stats_examples=None,
+        largest_end_loss=None,
         map_examples=128,
+        map_layers="all",
         plane_grid=(3, 3),
+        eval_batch_size=200,
     ),
     "demo": dataclasses.replace(
         _SMALL,
         seeds=1,
-        train_examples=2400,
-        eval_examples=200,
         epochs=14,
-        period_epochs=1 / 7,
         chain=dataclasses.replace(_CHAIN, epochs=2),
         plane_iterates=(1 / 8, 1 / 4, 1 / 2, 3 / 4),
-        plane_grid=(11, 11),
     ),
-    "digits": _SMALL,
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

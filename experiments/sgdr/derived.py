@@ -53,6 +53,15 @@ def around(drops: Sequence[int], epochs: int, offset: int) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys(pairs[:1] + pairs[-1:] + over))
 
 
+def to_the_end(first: Pair, epochs: int) -> tuple[Pair, ...]:
+    """Returns a pair, its later iterate with the last one, and the whole span.
+
+    >>> to_the_end((14, 17), 56), to_the_end((0, 1), 2)
+    (((14, 17), (17, 55), (14, 55)), ((0, 1),))
+    """
+    return chained([*dict.fromkeys((*first, epochs - 1))])
+
+
 def compared(cycles: Sequence[int], epochs: int, offset: int) -> tuple[Pair, Pair]:
     """Returns iterates around the last restart, and at the first and last end.
 

@@ -20,7 +20,11 @@ class Iterates:
 
     def at(self, arm: str, seed: int, epoch: int):
         """Returns the parameters of a run after an epoch, counted from 0."""
-        return self._trained.at((arm, seed), self._task.steps_after(epoch))["params"]
+        return self.variables(arm, seed, epoch)["params"]
+
+    def variables(self, arm: str, seed: int, epoch: int):
+        """Returns the parameters and statistics of a run after an epoch."""
+        return self._trained.at((arm, seed), self._task.steps_after(epoch))
 
     def ends(self, arm: str, seed: int, pair: Pair):
         """Returns the two iterates of a pair."""

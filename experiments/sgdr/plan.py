@@ -8,7 +8,7 @@ def plan(config: Config) -> Plan:
     """Lists the networks of all arms, and the chains between their iterates."""
     found = of(config)
     net = network(config.model, found.num_classes, found.shape, config.model_options)
-    pairs = sum(len(config.pairs(arm)) for arm in ARMS)
+    chains = sum(len(config.joined(arm)) for arm in ARMS)
     kept = {epoch for arm in ARMS for pair in config.pairs(arm) for epoch in pair}
     kept |= {*config.plane_iterates}
     kept |= {epoch for pair in config.map_pairs for epoch in pair}
@@ -26,7 +26,7 @@ def plan(config: Config) -> Plan:
             Training(
                 name="chains",
                 network=net,
-                members=config.seeds * pairs,
+                members=config.seeds * chains,
                 steps=epochs(found, config.batch_size, config.chain.epochs),
                 batch_size=config.batch_size,
                 moments=1 if config.chain.momentum else 0,

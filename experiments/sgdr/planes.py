@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common import paths
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
 from experiments.sgdr.iterates import Iterates
@@ -59,6 +60,7 @@ def evaluate(
         its.sets,
         its.classifier.metric,
         run.folder.path / "stages" / f"surface-{name(pair)}.npz",
+        paths.refresh(config, its, config.stats_examples),
         progress=lambda count: run.progress.advance(
             count * len(its.sets) * its.point_steps
         ),

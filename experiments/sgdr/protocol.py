@@ -5,13 +5,22 @@ from experiments.common.protocol import GOTMARE, MAPS, Entry, ours
 ENTRIES = {
     **GOTMARE,
     **MAPS,
-    **ours("eval_examples", "chain.drop_factor"),
+    **ours(
+        "eval_examples",
+        "chain.drop_factor",
+        "step_span",
+        "chained",
+        "stats_examples",
+        "largest_end_loss",
+    ),
     "model": Entry("vgg16", "section 3 (the axes of Figure 14 list VGG-11 with BN)"),
+    "augmented": Entry(True, "section 3 names mode G's setup; author's later code"),
     "peak_rate": Entry(0.05, "section 3"),
     "end_rate": Entry(1e-6, "section 3"),
     "epochs": Entry(200, "section 3"),
     "period_epochs": Entry(10, "section 3"),
     "mult": Entry(2, "section 3"),
+    "warmup_epochs": Entry(0, "section 3"),
     "restarts": Entry("epoch", "read off Figure 2: cycles of 11, 21, 41, 81 epochs"),
     "drops_epochs": Entry((60, 150), "section 3"),
     "drop_factor": Entry(0.2, "section 3"),
@@ -19,6 +28,7 @@ ENTRIES = {
     "step_pairs": Entry(((55, 65), (145, 155), (55, 155)), "Figures 2, 11"),
     "chain.epochs": Entry(101, "author's later code"),
     "chain.rate": Entry(0.1, "author's later code"),
+    "chain.schedule": Entry("steps", "author's later code"),
     "chain.drops_epochs": Entry(
         (), "author's later code: its drops, at 45 and 80, never reach the update"
     ),
@@ -41,6 +51,7 @@ ENTRIES = {
         "read off Figure 3",
         "a share of the extent fits the planes of every run",
     ),
+    "map_layers": Entry("all", "Figure 14"),
     "map_pairs": Entry(((150, 155), (10, 150)), "Figure 14"),
 }
 PROTOCOL = {"cifar10": ENTRIES}

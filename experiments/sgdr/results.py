@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.sgdr.claims import claims, last_pair, shallow_less_deep
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
@@ -27,10 +26,11 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
     at = config.last_minimum
     final = {arm: arrays[f"{arm}/test_accuracy"][:, at] for arm in ARMS}
     similarities = functools.partial(_similarities, arrays)
+    gains = [row["gain"] for row in rows.values() if "gain" in row]
     statistics = {
         **_barriers(config, rows),
         **_bend(arrays, rows["sgdr", last_pair(config.pairs("sgdr"))]),
-        "chain-gain": 100 * np.min([row["gain"] for row in rows.values()], axis=0),
+        "chain-gain": 100 * np.min(gains, axis=0),
         "final-accuracy/cosine-sgdr": 100 * (final["cosine"] - final["sgdr"]),
         **similarities(),
     }
@@ -41,7 +41,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         "pairs": pairs,
         "similarities": {k: summary(v) for k, v in similarities().items()},
         "similarities_by_measure": maps.by_measure(similarities, config.measure),
-        "claims": judge_all(claims(config), statistics, looks=looks(config)),
+        "claims": judge_all(claims(config), statistics, looks=config.looks),
     }
 
 
@@ -52,9 +52,15 @@ def _barriers(config: Config, rows: dict) -> dict[str, np.ndarray]:
         crosses = row["relative_barrier"] >= config.smallest_effect
         held = crosses if arm == "sgdr" else ~crosses
         found[f"barrier/{arm}/{a}-{b}"] = _yes(row["relative_barrier"], held)
-    row = rows["sgdr", last_pair(config.pairs("sgdr"))]
+    a, b = last_pair(config.pairs("sgdr"))
+    row = rows["sgdr", (a, b)]
     below = row["chain_barrier"] < config.smallest_effect
-    return found | {"basins": _yes(row["chain_barrier"], below)}
+    found["basins"] = _yes(row["chain_barrier"], below)
+    if config.largest_end_loss is not None:
+        ends = np.maximum(row["start_train_loss"], row["end_train_loss"])
+        for key in (f"barrier/sgdr/{a}-{b}", "basins"):
+            found[key] = np.where(ends <= config.largest_end_loss, found[key], np.nan)
+    return found
 
 
 def _yes(values: np.ndarray, held: np.ndarray) -> np.ndarray:
@@ -92,31 +98,33 @@ def _similarities(arrays: dict, kind: str = "") -> dict[str, np.ndarray]:
 def _pair(arrays: dict, name: str) -> dict[str, np.ndarray]:
     """Computes the statistics of one pair, [seeds] each."""
     segment = arrays[f"{name}/segment/train_loss"]
-    chain = arrays[f"{name}/chain/train_loss"]
     worse_end = np.maximum(segment[:, 0], segment[:, -1])
     barrier = np.array([points.barrier(values) for values in segment])
-    mean = {
-        key: np.trapezoid(values, arrays["t"], axis=1)
-        for key, values in (("segment", segment), ("chain", chain))
-    }
-    bend = int(np.searchsorted(arrays["t"], 0.5))
-    return {
+    mean = np.trapezoid(segment, arrays["t"], axis=1)
+    half = int(np.searchsorted(arrays["t"], 0.5))
+    found = {
         "relative_barrier": barrier / worse_end,
-        "gain": 1 - mean["chain"] / mean["segment"],
         "barrier_nats": barrier,
-        "chain_barrier": [points.barrier(values) for values in chain] / worse_end,
         "weight_distance": arrays[f"{name}/distance"],
         "start_train_loss": segment[:, 0],
         "end_train_loss": segment[:, -1],
-        "segment_mean_train_loss": mean["segment"],
-        "chain_mean_train_loss": mean["chain"],
-        "chain_maximum_train_loss": chain.max(axis=1),
-        "bend_train_loss": chain[:, bend],
-        "middle_train_loss": segment[:, bend],
-        "middle_test_loss": arrays[f"{name}/segment/test_loss"][:, bend],
+        "segment_mean_train_loss": mean,
+        "middle_train_loss": segment[:, half],
+        "middle_test_loss": arrays[f"{name}/segment/test_loss"][:, half],
         "start_test_loss": arrays[f"{name}/segment/test_loss"][:, 0],
-        "bend_test_loss": arrays[f"{name}/chain/test_loss"][:, bend],
         "end_test_loss": arrays[f"{name}/segment/test_loss"][:, -1],
         "least_segment_test_accuracy": arrays[f"{name}/segment/test_accuracy"].min(1),
+    }
+    if f"{name}/chain/train_loss" not in arrays:
+        return found
+    chain = arrays[f"{name}/chain/train_loss"]
+    chain_mean = np.trapezoid(chain, arrays["t"], axis=1)
+    return found | {
+        "gain": 1 - chain_mean / mean,
+        "chain_barrier": [points.barrier(values) for values in chain] / worse_end,
+        "chain_mean_train_loss": chain_mean,
+        "chain_maximum_train_loss": chain.max(axis=1),
+        "bend_train_loss": chain[:, half],
+        "bend_test_loss": arrays[f"{name}/chain/test_loss"][:, half],
         "least_chain_test_accuracy": arrays[f"{name}/chain/test_accuracy"].min(1),
     }

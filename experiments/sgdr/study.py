@@ -3,15 +3,9 @@
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics".
 Command: python -m experiments.sgdr --preset demo | digits | cifar10
 
-Hardware and time: `demo`, one seed, 3 minutes on 2 CPU cores; `digits`, 3 seeds, 26
-minutes of CPU time, 39 on 2 cores busy with other work; `cifar10`, hours on a GPU or
-TPU (not run). Expected with `digits` (mean and standard deviation over seeds 0, 1, 2):
-test accuracy 92.9 +- 2.1 % (SGDR), 92.0 +- 3.2 % (step decay), 93.4 +- 2.3 % (cosine).
-No segment of any arm has a barrier there (-1 to -5.5 % of the worse end's loss), so the
-paper's claim about SGDR is contradicted at this scale; the paper has +5, +180 and
-+220 % on CIFAR-10. Figure 14's claims are reproduced: over a restart, shallow layers
-stay more alike than deep ones by 0.139 +- 0.002 (paper: 0.29), and a restart changes
-less than a new seed.
+Hardware and time: `digits`, about 6 minutes of CPU time a seed; `cifar10`, hours on a
+GPU or TPU (not run). docs/designs.md says how `digits` was chosen, docs/results.md what
+it found. Expected: barriers between SGDR's last two minima, as in the paper.
 
 Three schedules train the same network from the same start: SGDR, step decay, and one
 cosine over the whole budget (the paper's footnote 4). Pairs of iterates of each run
@@ -21,6 +15,7 @@ with or without a restart; each barrier is therefore reported with the weight di
 and the cosine's pairs have SGDR's epochs.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -37,7 +32,7 @@ from experiments.sgdr.iterates import Iterates
 from experiments.sgdr.plan import plan
 from experiments.sgdr.protocol import PROTOCOL
 from experiments.sgdr.results import results
-from kd_heuristics import curves, training
+from kd_heuristics import curves, data, training
 
 
 def compute(
@@ -46,6 +41,9 @@ def compute(
     """Trains, connects and judges; returns `(results, arrays)` for the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
     its = task.make(config, own)
+    if not config.augmented:
+        plain = data.train_batches(its.train, config.batch_size)
+        its = dataclasses.replace(its, batches=plain)
     nets = Iterates(run, its)
     t = paths.paper_t(config.intervals)
     progress.start(total_steps(config, its, len(t)))
@@ -71,10 +69,11 @@ def compute(
 
 def total_steps(config: Config, its: task.Task, num_points: int) -> int:
     """Returns the length of the bar: training steps, and points in units of steps."""
-    num_paths = config.seeds * sum(len(config.pairs(arm)) for arm in ARMS)
-    epochs = config.seeds * len(ARMS) * config.epochs + num_paths * config.chain.epochs
+    chains = config.seeds * sum(len(config.joined(arm)) for arm in ARMS)
+    segments = config.seeds * sum(len(config.pairs(arm)) for arm in ARMS)
+    epochs = config.seeds * len(ARMS) * config.epochs + chains * config.chain.epochs
     on_planes = len(config.planes) * np.prod(config.plane_grid)
-    points = len(its.sets) * (2 * num_paths * num_points + on_planes)
+    points = len(its.sets) * ((segments + chains) * num_points + on_planes)
     return round(epochs * its.steps_per_epoch + points * its.point_steps)
 
 
@@ -141,8 +140,9 @@ def all_paths(run: StudyRun) -> list[tuple[str, int, Pair]]:
 
 
 def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any]:
-    """Fits the chains of all pairs; returns the bend of each path."""
-    joined, chain = all_paths(run), run.config.chain
+    """Fits the chains of the joined pairs; returns the bend of each path."""
+    joined = [path for path in all_paths(run) if path[2] in run.config.joined(path[0])]
+    chain, batch_stats = run.config.chain, its.start(run.config.first_seed)[1]
     run.progress.stage(f"fitting {len(joined)} chains")
     optimizer = chain.optimizer(its.steps_per_epoch)
     objective = jax.tree_util.Partial(its.classifier.supervised)
@@ -153,7 +153,7 @@ def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any
             training.Member(
                 objective=chain.objective(ends, objective),
                 params=curves.midpoint(*ends),
-                batch_stats={},
+                batch_stats=batch_stats,
                 optimizer=optimizer,
                 seed=path[1],
                 stage=path_name(*path),
@@ -169,23 +169,25 @@ def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any
 def connect_all(run, its, nets, bends, t) -> dict[str, np.ndarray]:
     """Evaluates the paths of all pairs: `{"sgdr/30-70/distance": [seeds], ...}`."""
     found: dict[str, list] = {}
+    refresh = paths.refresh(run.config, its, run.config.stats_examples)
     for arm, seed, pair in all_paths(run):
         path = arm, seed, pair
-        values = run.stage(
-            path_name(*path), connect, run, its, nets, bends[path], t, *path
-        )
+        joined = nets, bends.get(path), t, refresh
+        values = run.stage(path_name(*path), connect, run, its, *joined, *path)
         for name, array in values.items():
             found.setdefault(f"{arm}/{pair[0]}-{pair[1]}/{name}", []).append(array)
     return {name: np.stack(values) for name, values in found.items()}
 
 
 def connect(
-    run: StudyRun, its: task.Task, nets: Iterates, bend, t, arm, seed, pair
+    run: StudyRun, its: task.Task, nets: Iterates, bend, t, refresh, arm, seed, pair
 ) -> dict[str, np.ndarray]:
-    """Evaluates losses and accuracies on a pair's segment and chain."""
+    """Evaluates losses and accuracies on a pair's segment and, with a bend, chain."""
     run.progress.stage(f"seed {seed}: {arm} {pair[0]}-{pair[1]}")
     a, b = nets.ends(arm, seed, pair)
-    lines = {"segment": curves.line(a, b), "chain": curves.polychain([a, bend, b])}
+    lines: dict[str, Any] = {"segment": curves.line(a, b)}
+    if bend is not None:
+        lines["chain"] = curves.polychain([a, bend, b])
     values: dict[str, Any] = {
         f"{path}/{name}": array
         for path, curve in lines.items()
@@ -195,6 +197,7 @@ def connect(
             its.sets,
             its.classifier.metric,
             lambda count: run.progress.advance(count * its.point_steps),
+            refresh,
         ).items()
     }
     return values | {"distance": np.float64(curves.distance(a, b))}
@@ -205,7 +208,7 @@ def compare_all(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.n
     config = run.config
     images = maps.images(config, its)
     start = training.with_stats(*its.start(config.first_seed))
-    layers = maps.layers(its.classifier, start, images)
+    layers = maps.layers(maps.shown(config, its), start, images)
     compared = [
         run.stage(f"maps-seed{seed}", compare, run, its, nets, images, layers, seed)
         for seed in run.seeds
@@ -228,7 +231,7 @@ def compare(run, its, nets, images, layers, seed) -> dict[str, np.ndarray]:
         if first == second and not shuffle:  # there is only one seed
             nothing = np.full((len(layers),) * 2, np.nan)
             return dict.fromkeys((config.measure, *maps.BESIDE), nothing)
-        a, b = ({"params": nets.at("sgdr", *which)} for which in (first, second))
+        a, b = (nets.variables("sgdr", *which) for which in (first, second))
         return maps.of_task(config, its, images, a, b, shuffle=shuffle)
 
     found = {
@@ -267,5 +270,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    shared=("t", "layers", "*/rate", "*/rate_epoch", "plane-*"),
     own=task.showing("_conv"),
 )

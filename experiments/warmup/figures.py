@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts, paper
+from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
@@ -40,14 +40,14 @@ BEFORE = {"y": "before", "x": "after"}
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
-    del results
     found = {"figure4": figure4(config, arrays), "figure5": figure5(config, arrays)}
     if _is_papers(config):
         found["figure5_paper"] = figure5_paper()
     if config["model"].startswith("resnet"):
         found["figure15"] = figure15(config, arrays)
     found["layers"] = layers(config, arrays)
-    return found | {"controls": controls(config, arrays)}
+    others = other_measures(config, results, arrays)
+    return found | {"measures": others, "controls": controls(config, arrays)}
 
 
 def _arms(config: dict, *names: str) -> list[str]:
@@ -192,6 +192,17 @@ def figure5(config: dict, arrays: Arrays) -> Figure:
     return Figure(title, caption, panels, ["fc-similarity"], height=4.2)
 
 
+def other_measures(config: dict, results: dict, arrays: Arrays) -> Figure:
+    """Plots an arm's map before and after the warmup by every measure."""
+    (arm, *_) = _arms(config, "warmup", *config["arms"])
+
+    def draw(title: str, values: np.ndarray, **own: Any) -> HeatMap:
+        layers = arrays["layers"]
+        return charts.similarity_map(title, values, layers, **BEFORE, **own)
+
+    return measures.figure(config, results, arrays, f"{arm}/similarity", draw)
+
+
 def _papers_maps(still: bool) -> list[HeatMap]:
     found = {
         words: paper.similarity_map(f"warmup/{name}")
@@ -277,4 +288,5 @@ def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:
             own |= {"legend": "" if row else words, "line": "none"}
             series.append(Series(*place, COLORS[arm], **own))
     x = Axis("test accuracy, one mark per seed", "%")
-    return Chart("Accuracy", x, Axis(names=[WORDS[arm] for arm in arms]), series)
+    rows = Axis(names=[WORDS[arm] for arm in arms])
+    return Chart("Accuracy", x, rows, series, legend=False)

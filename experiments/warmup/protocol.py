@@ -5,6 +5,7 @@ from experiments.common.protocol import GOTMARE, MAPS, OPEN, Entry, ours
 _VGG = {
     **GOTMARE,
     **MAPS,
+    "map_layers": Entry("all", "Figure 5"),
     **ours("clip_norm"),  # of the arm "clip", which is ours
     "batch_norm": Entry("global", "section 4, inferred: true batches of 5000"),
     "model": Entry("vgg11_bn", "section 4"),

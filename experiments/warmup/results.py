@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.warmup.claims import claims, conv_minus_fc, difference
 from experiments.warmup.config import Config
 from experiments.warmup.layers import layer_of, random_layers
@@ -55,7 +54,7 @@ def results(
             ),
             config.measure,
         ),
-        "claims": judge_all(claims(config), statistics, looks=looks(config)),
+        "claims": judge_all(claims(config), statistics, looks=config.looks),
     }
 
 

@@ -13,6 +13,8 @@ from kd_heuristics.cli import checkpoint, output
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime import values as checked
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 A = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
 B = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
@@ -73,7 +75,7 @@ def connect(
         first, last = (end["params"] for end in ends)
         stats = ends[0].get("batch_stats", {})
         paths = {"segment": curves.line(first, last)}
-        refresh = lab.refresh(stats)  # rejects bad statistics before fitting a curve
+        refresh = lab.refresh(stats)  # before the fit: it rejects bad statistics
         middle = ()
         if bends:
             fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
@@ -107,7 +109,9 @@ _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
 def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
     """Fit a curve of low training loss; returns its bends."""
     batch_size = min(batch_size, len(lab.train))
-    batches = data.train_batches(lab.train, batch_size)
+    with checking_input():
+        batches = data.train_batches(lab.train, batch_size)
+        checked.seed(seed)
     steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
     optimizer = training.sgd(schedules.cosine_decay(rate, steps), 0.9, 0.0, 5.0)
     loss = curves.CurveLoss(kind=kind)
@@ -197,14 +201,14 @@ def _draw(folder: Path, t: np.ndarray, found) -> None:
 
 
 def _check(num_points, bends, epochs, rate):
-    """Raise ValueError if an option is out of range."""
+    """Raise InputError if an option is out of range."""
     if num_points < 3:
-        raise ValueError(f"--num-points must be at least 3, got {num_points}")
+        raise InputError(f"--num-points must be at least 3, got {num_points}")
     if bends < 0:
-        raise ValueError(f"--bends must not be negative, got {bends}")
+        raise InputError(f"--bends must not be negative, got {bends}")
     if epochs < 1:
-        raise ValueError(
+        raise InputError(
             f"--epochs must be at least 1, got {epochs}; for no curve use --bends 0"
         )
     if rate <= 0:
-        raise ValueError(f"--rate must be positive, got {rate}")
+        raise InputError(f"--rate must be positive, got {rate}")

@@ -34,37 +34,37 @@ SGDR = {
         (),
     ),
     "digits": (
-        2,
-        (9, 22),
-        ((5, 13), (13, 29), (5, 29)),
-        ((7, 10), (20, 23), (7, 23)),
-        ((13, 29), (5, 13)),
-        (7, 9, 11, 14, 15, 17, 19, 21, 25),
-        ((13, 15), (1, 29)),
-        (3,),
+        8,
+        (16, 42),
+        ((7, 23), (23, 55), (7, 55)),
+        ((14, 17), (17, 55), (14, 55)),
+        ((23, 55),),
+        (25, 27, 31, 35, 39, 47),
+        ((23, 25), (7, 55)),
+        (),
     ),
     "demo": (
         2,
         (4, 10),
         ((1, 5), (5, 13), (1, 13)),
-        ((2, 5), (8, 11), (2, 11)),
-        ((5, 13), (1, 5)),
-        (2, 3, 4, 6, 7, 9, 11),
+        ((2, 5), (5, 13), (2, 13)),
+        ((5, 13),),
+        (6, 7, 9, 11),
         ((5, 7), (1, 13)),
-        (1,),
+        (),
     ),
     "smoke": (1, (1,), ((0, 2),), ((0, 1),), ((0, 2),), (1,), ((0, 1), (0, 2)), ()),
 }
 # Drops; drops of the curves' fit and epochs after which they are evaluated.
 MODES = {
     "cifar10": ((60, 120, 160), (60,), (20, 40, 60, 80)),
-    "digits": ((9, 12, 14), (6,), (2, 4, 8)),
-    "demo": ((6, 8, 9), (3,), (2, 4)),
+    "digits": ((12, 15, 18), (), (8, 32)),
+    "demo": ((6, 7, 9), (), (4, 8)),
     "smoke": ((1,), (1,), (1, 2)),
 }
 WARMUP = {  # its length, and drops
-    "digits": (4, (8, 12)),
-    "demo": (3, (5, 7)),
+    "digits": (8, (11, 13)),
+    "demo": (4, (5,)),
     "smoke": (1, (2,)),
     **dict.fromkeys(
         ("cifar10", "cifar10_resnet18", "cifar10_resnet32"), (20, (60, 120, 150))
@@ -73,7 +73,7 @@ WARMUP = {  # its length, and drops
 FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the transfer
     "smoke": ((3, 4), (2, 3), (1, 1), (1, 1), (2, 3), (1, 1)),
     "demo": ((150, 225), (50, 75), (50, 75), (50, 75), (50, 75), (50, 75)),
-    "digits": ((375, 562), (125, 187), (125, 187), (187, 281), (125, 187), (125, 187)),
+    "digits": ((937, 1406), (312, 468), (312, 468), (469, 703), (125, 187), (125, 187)),
 } | {
     preset: (
         (32_000, 48_000),
@@ -86,7 +86,7 @@ FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the 
     for preset in ("cifar10", "cifar100", "cub")
 }
 # The length of the other arms.
-FUNMATCH = {"smoke": 2, "demo": 8, "digits": 32, "cifar10": 400, "flowers": 10_000}
+FUNMATCH = {"smoke": 2, "demo": 2, "digits": 8, "cifar10": 400, "flowers": 10_000}
 FUNMATCH |= {"pets": 1000, "food": 1000, "sun": 1000, "imagenet": 300}
 FUNMATCH |= {"imagenet_160": 300, "imagenet_384": 9600}
 
@@ -137,8 +137,10 @@ def check_lengths(config):
     if hasattr(config, "sgdr_pairs"):
         assert config.planes
         assert {*config.planes} <= {*config.sgdr_pairs}
-    if hasattr(config, "warmup_epochs"):
+    if hasattr(config, "small_rate"):
         assert 1 <= config.warmup_epochs < epochs
+    elif hasattr(config, "warmup_epochs"):
+        assert config.warmup_epochs <= config.period_epochs
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
@@ -207,7 +209,7 @@ def test_cycles_of_any_length(preset, epochs, period, mult, restarts):
         (
             "sgdr",
             "--preset digits --period-epochs 3",
-            {"sgdr_pairs": ((2, 8), (8, 20), (2, 20))},
+            {"sgdr_pairs": ((8, 20), (20, 44), (8, 44)), "warmup_epochs": 1},
         ),
         ("sgdr", "--preset smoke --period-epochs 3", {"sgdr_pairs": ((0, 2),)}),
         ("sgdr", "--preset demo --sgdr-pairs 2 9", {"planes": ((2, 9),)}),
@@ -221,7 +223,7 @@ def test_cycles_of_any_length(preset, epochs, period, mult, restarts):
             {"drops_epochs": (3, 6, 8), "curve_epochs": (2, 4, 6, 8)},
         ),
         ("distillation", "--preset cifar10 --epochs 10", {"epochs": 10}),
-        ("funmatch", "--preset digits --settings.1.epochs 40", {"other_epochs": 40}),
+        ("funmatch", "--preset digits --settings.0.epochs 40", {"other_epochs": 40}),
         ("fsp", "--preset cifar10 --fast-phase.steps 210", {"log_every_steps": 10}),
     ],
 )

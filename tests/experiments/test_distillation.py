@@ -246,6 +246,12 @@ def test_statistics_follow_from_the_maps():
     np.testing.assert_allclose(found[4], [0.065, 0.065])
     np.testing.assert_allclose(found[5], [0, 0])  # one of two FC layers is as it was
 
+    # The teacher leads the students of labels by 20 and by 1 points.
+    arrays["teacher/test_accuracy"] = np.array([[0.7], [0.61]])
+    gated = dataclasses.replace(config, smallest_gap=2.0)
+    gain, *_ = statistics(gated, arrays).values()
+    np.testing.assert_allclose(gain, [10, np.nan])
+
 
 def test_the_papers_maps_say_what_the_paper_reports():
     found = papers_maps()

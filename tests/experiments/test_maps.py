@@ -59,6 +59,19 @@ def test_a_map_is_that_of_the_features(found):
     assert maps.layers(CLASSIFIER, variables(1), IMAGES) == list(acts[0])
 
 
+def test_layers_with_kernels_have_the_same_similarities(found):
+    def more(params, batch_stats, images):
+        own = features(params, batch_stats, images)
+        return own | {"00_relu": jnp.maximum(own["00_conv"], 0)}
+
+    wide = types.SimpleNamespace(features=more)
+    config = types.SimpleNamespace(map_layers="kernels")
+    shown = maps.shown(config, types.SimpleNamespace(classifier=wide))
+    assert maps.layers(shown, variables(1), IMAGES) == ["00_conv", "01_fc"]
+    part = maps.between(shown, *NETWORKS, jnp.asarray(IMAGES), MEASURE, batch_size=16)
+    np.testing.assert_allclose(part, found, atol=1e-5)
+
+
 def test_shuffling_leaves_the_noise_floor():
     itself = between(variables(1), variables(1))
     floor = between(variables(1), variables(1), shuffle=True)

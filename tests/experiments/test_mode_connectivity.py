@@ -286,6 +286,14 @@ def test_statistics_of_made_up_curves():
         np.testing.assert_allclose(values[name], numbers, atol=1e-12, err_msg=name)
     assert results["pairs"]["GA"]["distance"]["mean"] == 4.0
 
+    alone = dataclasses.replace(config, kinds=("chain",))
+    chains = {k: v for k, v in arrays.items() if "bezier" not in k and "dec" not in k}
+    found = module.results(alone, chains, [0, 1])["claims"]
+    of_others = {"worst-minus-end/bezier", "bend-loss/decay"}
+    assert {c["key"]: c["values"] for c in found} == {
+        key: value for key, value in values.items() if key not in of_others
+    }
+
 
 def test_the_papers_numbers_stand_beside_the_claims():
     """Minima at curve epoch 80 less the worse visible end, from Figure 1."""
@@ -329,6 +337,8 @@ def test_the_papers_curves_lie_behind_a_cifar10_figure(
         ({"modes": ("A", "B")}, "modes must be G and then others"),
         ({"modes": ("G",)}, "modes must be G and then others"),
         ({"modes": ("G", "A", "A")}, "each once"),
+        ({"kinds": ("bezier",)}, "kinds must be chain and then others"),
+        ({"kinds": ("chain", "line")}, "unknown kind of curve"),
         ({"curve_epochs": (1,)}, "to the curve's last epoch, 2, got \\(1,\\)"),
         ({"curve_epochs": (2, 1)}, "must ascend"),
         ({"perplexity": 7.0}, "number of points, 7"),

@@ -1,5 +1,7 @@
 """What studies share along paths: chains' objectives, statistics, sets."""
 
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.common import paths
-from kd_heuristics import curves, models, training
+from kd_heuristics import curves, data, models, training
 from kd_heuristics.models import normalization
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (3, 8, 4, 4, 3)).astype(np.uint8)
@@ -81,6 +83,35 @@ def test_decays_and_points_reach_the_loss_and_the_optimiser():
     updates, _ = optimizer.update(zeros, optimizer.init(BEND), BEND)
     np.testing.assert_allclose(updates["kernel"], -0.05 * BEND["kernel"], rtol=1e-6)
     assert updates["bias"] == 0
+
+
+def test_a_rate_falls_along_a_cosine():
+    chain = paths.Chain(epochs=2, rate=0.1, schedule="cosine", drops_epochs=())
+    optimizer, rates = chain.optimizer(3), []
+    state, ones = optimizer.init(BEND), jax.tree.map(jnp.ones_like, BEND)
+    for _ in range(6):
+        updates, state = optimizer.update(ones, state, BEND)
+        rates.append(-float(updates["bias"]))
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(6) / 6))
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_statistics_of_one_batch_are_its_own():
+    """The first examples' own moments normalise them, as in training mode."""
+    train = data.Dataset(IMAGES.reshape(24, 4, 4, 3), np.arange(24) % 3, 3, "tiny")
+    config = types.SimpleNamespace(first_seed=0, eval_batch_size=8)
+    task = types.SimpleNamespace(
+        start=lambda seed: (A["params"], A["batch_stats"]),
+        classifier=CLASSIFIER,
+        train=train,
+    )
+    found = paths.refresh(config, task, examples=10)(A["params"])
+    x = (IMAGES.reshape(24, 4, 4, 3)[:10].mean((1, 2)) - 120.0) / 60.0
+    dense = jax.tree.map(np.asarray, A["params"]["Dense_0"])
+    (own,) = found.values()
+    np.testing.assert_allclose(
+        own["mean"], (x @ dense["kernel"] + dense["bias"]).mean(0), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("method", ["exact", "pooled", "cumulative"])

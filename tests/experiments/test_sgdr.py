@@ -84,6 +84,43 @@ def test_paths_end_at_the_networks_own_loss(folder):
                             np.testing.assert_allclose(loss, own["loss"], rtol=1e-6)
 
 
+def test_minima_of_high_loss_fail_the_gate(folder):
+    config = sgdr.PRESETS["smoke"].resolved
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    losses = arrays["sgdr/0-2/segment/train_loss"][0]
+    ends = max(losses[0], losses[-1])
+    for limit, valid in ((0.99 * ends, False), (1.01 * ends, True)):
+        gated = dataclasses.replace(config, largest_end_loss=float(limit))
+        claims = sgdr.results(gated, arrays, [0])["claims"]
+        values = {claim["key"]: claim["values"][0] for claim in claims}
+        for key in ("barrier/sgdr/0-2", "basins"):
+            assert (values[key] is not None) == valid, key
+        assert values["barrier/step/0-1"] is not None
+
+
+def test_pairs_without_a_chain_have_a_segment_alone(folder):
+    with np.load(folder / "arrays.npz") as file:
+        arrays = {k: v for k, v in file.items() if "step/0-1/chain" not in k}
+    config = sgdr.PRESETS["smoke"].resolved
+    found = sgdr.results(config, arrays, [0])
+    (step,) = (pair for pair in found["pairs"] if pair["arm"] == "step")
+    assert "relative_barrier" in step
+    assert "gain" not in step
+    described = json.loads((folder / "config.json").read_text())["config"]
+    assert sgdr.figures.figures(described, found, arrays)["figure11"]
+
+
+def test_a_warmup_lies_within_the_first_cycle():
+    config = sgdr.PRESETS["digits"].resolved
+    for arm in sgdr.ARMS:
+        rate = np.asarray(jax.vmap(config.schedule(arm, 10))(np.arange(41)))
+        np.testing.assert_allclose(rate[:41], rate[40] * np.arange(41) / 40, rtol=1e-5)
+    assert config.joined("sgdr") == ((23, 55),)
+    with pytest.raises(ValueError, match="warmup_epochs must end within the first"):
+        dataclasses.replace(config, warmup_epochs=9)
+
+
 # As many virtual devices as in this process: their number changes the threads of a
 # device and with them the order of sums.
 ENVIRONMENT = os.environ | {"JAX_NUM_CPU_DEVICES": str(len(jax.devices()))}
@@ -116,6 +153,8 @@ def kill_after(process, seconds):
     return False
 
 
+# In seconds: `tests/faults/test_signals.py::test_a_program_that_is_killed`.
+@pytest.mark.long
 def test_killed_within_a_training_it_ends_the_same(folder, tmp_path):
     process = start(tmp_path / "run")
     deadline = time.monotonic() + 300
@@ -143,7 +182,7 @@ def test_killed_at_random_moments_it_ends_the_same(folder, tmp_path):
     assert assert_ends_as(folder, tmp_path / "run") >= 1
 
 
-def test_rerunning_a_finished_study_changes_nothing(folder):
+def test_rerunning_a_finished_study_changes_nothing(folder, undrawn):
     before = (folder / "arrays.npz").read_bytes()
     launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], folder)
     assert (folder / "arrays.npz").read_bytes() == before
@@ -231,7 +270,7 @@ def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
         assert path.read_bytes() == content
 
 
-def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
+def test_a_damaged_iterate_is_trained_again(folder, undrawn, tmp_path):
     """Also after the training is done: from the last whole checkpoint before it."""
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
@@ -250,7 +289,9 @@ def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
         assert count <= whole["networks"][name], name
 
 
-def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_path):
+def test_what_other_code_trained_is_refused_or_accepted_and_said(
+    folder, undrawn, tmp_path
+):
     copy = tmp_path / "smoke" / "sgdr"
     shutil.copytree(folder, copy)
     record = copy / "checkpoints" / "train.code.json"
