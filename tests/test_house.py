@@ -29,6 +29,7 @@ FLOORS: tuple[set[str], ...] = (
         "kd_heuristics.similarity",
     },
     {
+        "kd_heuristics.alignment",
         "kd_heuristics.models",
         "kd_heuristics.report",
         "kd_heuristics.sharpness",

@@ -111,6 +111,8 @@ def described(config: Any, own: Own) -> dict[str, Any]:
         name = str(getattr(config, role, ""))
         if network is not None:
             shape = own.load(config, "train").images.shape[1:]
+            if (side := getattr(config, "student_size", None)) is not None:
+                shape = (side, side, shape[-1])  # crops of any size
             found[role] = {"name": f"own network {network.name}"}
             found[role] |= _fingerprint(network, shape)
         elif models.is_own(name):

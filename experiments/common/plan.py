@@ -96,11 +96,13 @@ class Plan:
       trainings: in order.
       streamed: whether training images are read while training, so that only held-out
         ones are in memory.
+      stored: bytes of predictions that are stored for all training images.
     """
 
     sets: tuple[tuple[str, int | None], ...]
     trainings: tuple[Training, ...]
     streamed: bool = False
+    stored: int = 0
 
     @property
     def steps(self) -> int:
@@ -115,7 +117,7 @@ class Plan:
 
     @property
     def memory(self) -> int:
-        """Bytes on the devices: the sets' images and the largest training's state.
+        """Bytes on the devices: images, predictions, the largest training's state.
 
         Gradients count as one more tree of parameters; activations do not count.
         """
@@ -129,7 +131,7 @@ class Plan:
             its.state_bytes + 4 * its.members * its.network.parameters
             for its in self.trainings
         ]
-        return images + max(states, default=0)
+        return images + self.stored + max(states, default=0)
 
     @property
     def disk(self) -> int:
@@ -207,6 +209,12 @@ def show(title: str, plan: Plan, measured: Mapping[int, float] | None = None) ->
             for place, its in enumerate(plan.trainings)
         )
         hours = f"; {total / 3600:.3g} hours of training on this machine"
+    if plan.stored:
+        console.print(
+            f"stored predictions for all training images: {_size(plan.stored)} of the "
+            "device's memory",
+            highlight=False,
+        )
     console.print(
         f"{plan.steps:,} steps of single networks; {plan.programs} training programs; "
         f"memory {_size(plan.memory)} without activations; checkpoints "

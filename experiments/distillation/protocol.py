@@ -5,14 +5,8 @@ from experiments.common.protocol import GOTMARE, MAPS, OPEN, Entry, ours
 ENTRIES = {
     **GOTMARE,
     **MAPS,
-    **ours(
-        "first_stage_epochs",
-        "first_stage_rate",
-        "first_stage_clip_norm",
-        "smallest_gap",
-        "model_layers",
-        "teacher_layers",
-    ),
+    **ours("first_stage_epochs", "first_stage_rate", "first_stage_clip_norm"),
+    **ours("model_layers", "teacher_layers", "smallest_gap"),
     "seeds": Entry(5, "section 5: 5 runs of each student"),
     "teacher": Entry("vgg16", "section 5"),
     "teachers": Entry("one", "section 5, inferred: it speaks of the teacher"),

@@ -48,8 +48,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
     if not config.fast:
         return gaps
-    ensembles = [arm for arm in FAST if f"{arm}/ensemble" in arrays]
-    for a, b in itertools.permutations(ensembles, 2):
+    for a, b in itertools.permutations((row for row in FAST if row in final), 2):
         gaps[difference(f"{a} ensemble", f"{b} ensemble")] = 100 * (
             arrays[f"{a}/ensemble"] - arrays[f"{b}/ensemble"]
         )

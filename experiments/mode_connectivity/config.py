@@ -245,6 +245,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=2000,
         eval_examples=800,
         model="shallow",

@@ -36,6 +36,7 @@ import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
 from kd_heuristics.cli import (
+    align,
     compare,
     connect,
     export,
@@ -43,6 +44,7 @@ from kd_heuristics.cli import (
     judge,
     prepare,
     report,
+    sharpness,
     similarity,
     surface,
 )
@@ -59,7 +61,9 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 COMMANDS: dict[str, Callable[..., None]] = {
     "connect": connect.connect,
     "surface": surface.surface,
+    "align": align.align,
     "similarity": similarity.similarity,
+    "sharpness": sharpness.sharpness,
     "judge": judge.judge,
     "report": report.report,
     "compare": compare.compare,

@@ -10,6 +10,7 @@ import tyro
 
 from kd_heuristics import curves, data, points, schedules, training
 from kd_heuristics.cli import checkpoint, output
+from kd_heuristics.cli.aligned import aligned
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import hosts
@@ -27,6 +28,7 @@ def connect(
     /,
     *,
     subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
+    align: bool = False,
     kind: Literal["polychain", "bezier"] = "polychain",
     bends: int = 1,
     epochs: int = 10,
@@ -52,12 +54,14 @@ def connect(
 
     Writes results.json, arrays.npz, figures/path.png and the bends. A single bend is
     bend.npz, which `surface A B OUT/bend.npz` takes; several are bend1.npz, bend2.npz
-    and so on.
+    and so on. With --align, the paths end at B's units in the order of A's, which is
+    aligned.npz.
 
     Args:
       a: network at t = 0.
       b: network at t = 1.
       subject: model and data.
+      align: permute B's units onto A's first, by weight matching.
       kind: kind of curve.
       bends: number of bends of the curve; 0 evaluates only the segment.
       epochs: epochs of curve fitting.
@@ -72,6 +76,9 @@ def connect(
     lab = make(subject, a)
     ends = [lab.variables(text) for text in (a, b)]
     with output.folder(out) as folder:
+        if align:
+            ends[1], _ = aligned(lab, *ends, seed=seed)
+            hosts.first(checkpoint.save, folder / "aligned.npz", ends[1])
         first, last = (end["params"] for end in ends)
         stats = ends[0].get("batch_stats", {})
         paths = {"segment": curves.line(first, last)}
@@ -84,10 +91,11 @@ def connect(
             paths["curve"] = _KINDS[kind]([first, *middle, last])
         hosts.first(_save_bends, folder, middle, (a, b))
         t = np.linspace(0, 1, num_points)
-        found = {name: _along(lab, path, t, refresh) for name, path in paths.items()}
+        found = {name: along(lab, path, t, refresh) for name, path in paths.items()}
         results = {
             "a": a,
             "b": b,
+            "aligned": align,
             "distance": float(curves.distance(first, last)),
             "paths": {
                 name: {k: points.path_summary(array) for k, array in values.items()}
@@ -144,8 +152,8 @@ def _save_bends(folder: Path, bends, ends) -> None:
         checkpoint.save(folder / name, {"params": bend})
 
 
-def _along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
-    """Evaluate the metrics along a path."""
+def along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
+    """Returns the metrics along a path, on both sets."""
     total = len(t) * len(lab.sets)
     with output.progress(f"evaluating {len(t)} points of a path", total) as advance:
         return points.evaluate_sets(

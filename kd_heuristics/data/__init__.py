@@ -33,6 +33,8 @@ from kd_heuristics.data.batches import (
     train_batches,
 )
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
+from kd_heuristics.data.described import is_prepared
+from kd_heuristics.data.original_targets import ensemble_targets_of_originals
 from kd_heuristics.data.own import from_arrays, split
 from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import (
@@ -64,8 +66,10 @@ __all__ = [
     "default_augmentation",
     "describe",
     "ensemble_targets",
+    "ensemble_targets_of_originals",
     "eval_batches",
     "from_arrays",
+    "is_prepared",
     "load",
     "names",
     "normalize",

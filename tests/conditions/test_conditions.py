@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import (
+    alignment,
     averaging,
     curves,
     freezing,
@@ -70,7 +71,7 @@ COVERED_ELSEWHERE = {
 }
 
 
-TOOLS = [averaging, curves, freezing, schedules, sharpness, similarity]
+TOOLS = [alignment, averaging, curves, freezing, schedules, sharpness, similarity]
 
 
 @pytest.mark.parametrize("module", TOOLS)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from kd_heuristics import (
+    alignment,
     averaging,
     checkpoints,
     curves,
@@ -284,6 +285,14 @@ def every_sharpness(world):
         mean_loss, params, BATCHES, key=world.key(1), num_samples=i(4)
     )
     return numbered([values, squares, moments, traces])
+
+
+@tool()
+def aligned(world):
+    params, other = world.params(), world.params(0.5)
+    found = alignment.spec(logits_of, params, X[:2])
+    moved = alignment.align(params, other, found, key=world.key(0))
+    return numbered([moved, alignment.match(params, other, found, key=world.key(0))])
 
 
 @tool("params")

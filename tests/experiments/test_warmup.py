@@ -15,7 +15,7 @@ from experiments.common.study import StudyRun
 from experiments.warmup import layers
 from experiments.warmup import study as warmup
 from experiments.warmup.claims import claims
-from experiments.warmup.config import ARMS
+from experiments.warmup.config import ARMS, PRESETS
 from kd_heuristics import runs
 from tests.experiments import planned
 from tests.experiments.silent import Silent
