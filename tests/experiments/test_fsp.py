@@ -327,6 +327,15 @@ def test_the_papers_times_give_its_ratios():
     for way, ratio in timing.PAPERS.items():
         # The paper divides hours that it has rounded.
         assert abs(found[way] - ratio) < 0.02, way
+    few = timing.ratios(PRESETS["digits"], timing.PAPERS_SECONDS)  # without shuffled
+    assert list(few) == ["flow matrices computed", "flow matrices stored"]
+    counted = {
+        arm: {"iterations": PRESETS["digits"].iterations(arm)}
+        for arm in ("teacher", "student")
+    }
+    times = {"ratios": {"wall": few, "cpu": few}, "seconds_of_a_step": {"labels": few}}
+    drawn = figures.speed({"fast": counted, "timing": times})
+    assert list(drawn.panels[0].y.names) == list(few)
 
 
 def test_seconds_of_a_step_leave_out_what_is_constant(monkeypatch):
