@@ -101,6 +101,8 @@ def _run(study, config, folder, own, users, draws):
                 "numbers": numbers(config, folder),
                 "trained": records.trained(folder),
             }
+            if users:
+                results.pop("paper", None)
             if results.get("claims"):
                 found = descriptions.to_json(results)
                 seeds = judging.seeds_of(found, records.seeds_of(config))

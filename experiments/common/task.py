@@ -104,7 +104,7 @@ class Task:
           batch_size: of training.
           remainder: "drop" or "keep", see `data.batch_indices`.
         """
-        own = {"remainder": remainder, **self.augmentation}
+        own: dict[str, Any] = {"remainder": remainder, **self.augmentation}
         return dataclasses.replace(
             self,
             batches=data.train_batches(self.train, batch_size, **own),

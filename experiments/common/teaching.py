@@ -59,7 +59,7 @@ class Student:
     classifier: training.Classifier
     read: Callable | None = None
 
-    def __call__(self, params, batch_stats, batch, key):
+    def __call__(self, params, batch_stats, batch, key) -> Any:
         variables = training.with_stats(params, batch_stats)
         inputs = self.classifier.inputs(batch["images"])
         network = self.classifier.network
@@ -79,7 +79,7 @@ class Taught:
     classifier: training.Classifier
     read: Callable | None = None
 
-    def __call__(self, variables, batch):
+    def __call__(self, variables, batch) -> Any:
         inputs, network = (
             self.classifier.inputs(batch["images"]),
             self.classifier.network,

@@ -39,8 +39,8 @@ class Config(common.WithVgg):
     teacher_epochs: fields.Count = 200
     """Length of the teacher's training in epochs."""
     teachers: Literal["one", "paired"] = "one"
-    """Teachers of a run: one for the students of all seeds, as the paper seems to have,
-    or one for each seed, so that the spread includes the teachers' own."""
+    """Teachers of a run: one for the students of all seeds (of each block of seeds), as
+    the paper seems to have, or one for each seed, to include their spread."""
     teacher_rate: fields.Positive = 0.05
     """Learning rate of the teacher at the start."""
     epochs: fields.Count = 100

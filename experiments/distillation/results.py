@@ -29,12 +29,14 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
         }
         for kind, change in changes(config, arrays).items()
     }
+    final = {
+        arm: arrays[f"{arm}/test_accuracy"][:, -1] for arm in ("teacher", *config.arms)
+    }
+    if config.teachers == "one":  # the same for every seed
+        final["teacher"] = final["teacher"][:1]
     return {
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "final_test_accuracy": {
-            arm: summary(arrays[f"{arm}/test_accuracy"][:, -1])
-            for arm in ("teacher", *config.arms)
-        },
+        "final_test_accuracy": {arm: summary(values) for arm, values in final.items()},
         "pairs": {
             **({"hint": [nets.guided, nets.hint]} if nets.hint else {}),
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),

@@ -67,8 +67,8 @@ def compute(
     names = "loss", "test_loss", "test_accuracy"
     for arm in config.arms:
         arrays |= run.logged(arm, names)
-    own_teachers = dict.fromkeys(teacher_of(config, seed) for seed in run.seeds)
-    arrays |= run.logged("teacher", names, seeds=own_teachers)
+    of_seeds = [teacher_of(config, seed) for seed in run.seeds]
+    arrays |= run.logged("teacher", names, seeds=of_seeds)
     arrays["layers"] = np.array(nets.layers)
     arrays["teacher_layers"] = np.array(nets.teacher_layers)
     return results(config, arrays, nets), arrays

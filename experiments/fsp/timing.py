@@ -104,6 +104,8 @@ def ratios(config: Config, seconds: Mapping[str, float]) -> dict[str, float]:
     full = config.iterations("teacher") * seconds["labels"]
     found = {}
     for way, (arm, kind) in WAYS.items():
+        if arm not in config.rows:
+            continue
         last = config.nets * config.last_phase(arm).steps
         first = config.iterations(arm) - last
         found[way] = full / (last * seconds["labels"] + first * seconds[kind])

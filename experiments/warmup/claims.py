@@ -79,6 +79,7 @@ def _layers(config):
             unit=f"similarity ({config.measure})",
             statistic=f"{key}, convolutions minus FC",
             paper=value,
+            trainings=() if arm in MAY_FAIL else (arm,),
         )
 
 

@@ -50,7 +50,8 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert len(results["claims"]) == 6
     assert set(results["final_test_accuracy"]) == {"teacher", *SMOKE.arms}
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    assert names == {"figure6.png", "layers.png", "temperatures.png"}
+    drawn = {"figure6", "layers", "measures", "temperatures"}
+    assert names == {f"{name}.png" for name in drawn}
 
 
 def test_calibrated_maps_stand_beside_the_raw_ones_by_five_measures(folder):
@@ -192,7 +193,7 @@ def test_the_papers_preset_has_one_teacher_and_decays_all():
         (SMOKE.decay_mask(tree), False),
     ):
         assert decayed == {"kernel": True, "bias": expected}
-    params = {"kernel": np.ones((2, 2)), "bias": np.ones(2)}
+    params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
     zero = jax.tree.map(np.zeros_like, params)
     updates, _ = optimizer.update(zero, optimizer.init(params), params)
     # Momentum 0.9 at the first step: the rate times the decay times 1.

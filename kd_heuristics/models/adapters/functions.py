@@ -82,7 +82,9 @@ def from_functions(
 
     if train_features is None and train is None:
         train_features = same_features
-    own = {"train_features": train_features} if train_features else {}
+    own: dict[str, Any] = {}
+    if train_features is not None:
+        own["train_features"] = train_features
     return Network(
         name=name,
         init=checked_init,
