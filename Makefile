@@ -2,21 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKDIR ?= runs
-# A process takes up to 6 GB, and most of its time is single-threaded compilation.
+# A process takes up to 6 GB, and most of its time is single-threaded compilation. The
+# files go out in their order: the long ones come before the many short ones.
 TEST_PROCESSES ?= 2
-SPREAD := -n $(TEST_PROCESSES) --dist loadfile
-# With XLA's older emitters of loops the tests compile in four fifths of the time. An XLA
-# that does not know them takes its own; so do `make test-all` and `make coverage`.
+SPREAD := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --durations=10
+# The tests' programs run once or twice, on small arrays. With little optimisation they
+# compile in a third of the time, and with XLA's older emitters of loops in four fifths of
+# that. An XLA that does not know these emitters takes its own. `make test-all` and
+# `make coverage` optimise as users do.
 OLDER_EMITTERS := --xla_cpu_use_fusion_emitters=false
+LITTLE_OPTIMISATION := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
 SOAK_MINUTES ?= 30
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: help demo reproduce test test-all soak coverage mutants test-versions lint docs clean
+.PHONY: help demo reproduce results test test-all soak coverage mutants test-versions lint docs clean
 
 help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
-	@echo "make reproduce  every study with at least 3 seeds (hours; resumable)"
+	@echo "make reproduce  every study, to the first look that decides it (hours; resumable)"
+	@echo "make results    docs/results.md and the README's table from finished seeds"
 	@echo "make test       the tests (under 15 minutes)"
 	@echo "make test-all   the tests and the long ones"
 	@echo "make soak       kills, damage and bad input for SOAK_MINUTES=30, and a table"
@@ -31,16 +36,20 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.reproduce --preset demo --workdir $(WORKDIR)
 
 reproduce: .venv/installed
-	@echo "== The studies with 3 seeds on embedded data; 20 to 40 minutes each on 2 cores."
+	@echo "== The studies on embedded data, seeds up to the first look that decides them;"
+	@echo "== at most 90 CPU minutes each."
 	@echo "== Interrupt it at will: the same command goes on where it was."
 	$(BIN)/python -m experiments.reproduce --preset digits --workdir $(WORKDIR)
+
+results: .venv/installed
+	$(BIN)/python -m experiments.results --workdir $(WORKDIR)
 
 test: .venv/installed-test
 	@echo "== The tests; under 15 minutes on 2 cores."
 	@flags="$$XLA_FLAGS $(OLDER_EMITTERS)"; \
 	XLA_FLAGS=$$flags $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null \
 	  && export XLA_FLAGS="$$flags"; \
-	$(BIN)/python -m pytest -m "not long" $(SPREAD)
+	$(LITTLE_OPTIMISATION) $(BIN)/python -m pytest -m "not long" $(SPREAD)
 
 test-all: .venv/installed-test-all
 	@echo "== All tests, the long ones too."

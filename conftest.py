@@ -18,6 +18,13 @@ _MANY_MAPPINGS = 30_000
 _MAPPINGS = Path("/proc/self/maps")
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figure is drawn: half the time of a run of which other things are tested."""
+    for name in ("draw", "style"):
+        monkeypatch.setattr(f"kd_heuristics.plots.{name}.save", lambda *_: None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _few_compiled_programs():
     yield

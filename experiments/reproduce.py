@@ -9,11 +9,12 @@ status is 1. The same command resumes an interrupted run.
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.common import distributed, fields, launch, plan
+from experiments.common import blocks, distributed, fields, launch, plan
+from experiments.common.study import Study
 from experiments.distillation import study as distillation
 from experiments.fsp import study as fsp
 from experiments.funmatch import study as funmatch
@@ -43,8 +44,9 @@ class Arguments:
     """smoke | demo | digits | cifar10"""
     workdir: str | Path = "runs"
     """folder for <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
-    seeds: int | None = None
-    """number of seeds; None uses the preset's"""
+    seeds: int | Literal["auto"] | None = None
+    """number of seeds, or auto: to the first look that decides every main claim; None
+    uses the preset's"""
     distributed: Annotated[str | None, tyro.conf.arg(help=_DISTRIBUTED)] = None
     plan: launch.Plan = False
     recompute: launch.Recompute = False
@@ -55,23 +57,31 @@ def run(arguments: Arguments) -> int:
     """Runs the studies; returns the number of failures."""
     root = files.path(arguments.workdir) / arguments.preset
     on_other_code = launch.rule(arguments.recompute, arguments.accept_code)
-    failed = 0
+    failed, page = 0, None
+    expected = [study.opening for study in STUDIES]
     for study in STUDIES:
-        config = study.presets[arguments.preset]
-        if arguments.seeds is not None:
-            config = dataclasses.replace(config, seeds=arguments.seeds)
         try:
+            config = _config(study, arguments)
             if arguments.distributed is not None:
                 config = distributed.on_all_devices(config)
             launch.run(study, config, root / study.name, on_other_code)
         except Exception as error:  # the other studies still run
             failed += 1
             print(f"{study.name} failed: {error}", file=sys.stderr)
-    expected = [study.opening for study in STUDIES]
-    page = hosts.first(report.write, root, expected)
+        if hosts.first(lambda: any(root.glob("*/config.json"))):
+            page = hosts.first(report.write, root, expected)
+    page = page or hosts.first(report.write, root, expected)  # says what is missing
     if hosts.is_first():
         print(f"report: {page.resolve()}")
     return failed
+
+
+def _config(study: Study, arguments: Arguments) -> Any:
+    """A study's config of the preset, with the seeds that were asked for."""
+    config = study.presets[arguments.preset]
+    if arguments.seeds is None:
+        return config
+    return dataclasses.replace(config, seeds=arguments.seeds)
 
 
 def show_plans(preset: str) -> None:
@@ -93,8 +103,9 @@ def main() -> None:
         arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
         launch.rule(arguments.recompute, arguments.accept_code)
         nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
-        if arguments.seeds is not None and arguments.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {arguments.seeds}")
+        if arguments.seeds is not None:  # before the first study runs
+            for study in STUDIES:
+                blocks.check(_config(study, arguments))
     if arguments.plan:
         show_plans(arguments.preset)
         return

@@ -1,8 +1,9 @@
-"""Averages of networks: of their parameters, and of their predictions.
+"""Averages the parameters of networks, or their predictions.
 
-Averaging iterates (SWA) costs one network at test time, averaging predictions one pass
-for each network. Both want iterates of one run at a high or cyclic rate, as of
-`schedules.sgdr` or `cyclic`; networks of different runs average well only in one basin.
+An average of parameters (SWA) costs one forward pass at test time, an average of
+predictions one for each network. Both suit iterates of one run at a high or cyclic
+learning rate (`schedules.sgdr`, `schedules.cyclic`). The parameters of different runs
+average well only if they lie in one basin.
 """
 
 from collections.abc import Iterable
@@ -21,12 +22,12 @@ __all__ = ["Running", "ensemble", "init", "mean", "result", "update"]
 
 
 class Running(NamedTuple):
-    """The mean of the networks so far: a pytree for jit, scan and checkpoints.
+    """Running mean of networks: a pytree for jit, scan and checkpoints.
 
     Attributes:
       count: number of networks, int32.
-      params: their mean, floating-point leaves in float32 or wider.
-      like: the first network, whose types the result has.
+      params: their mean, with floating-point leaves in at least float32.
+      like: the first network; it determines the types of the result.
 
     >>> running = init({"w": jnp.array(1.0)})
     >>> for value in (2.0, 6.0):
@@ -51,7 +52,7 @@ def init(params: PyTree) -> Running:
 
 
 def update(running: Running, params: PyTree) -> Running:
-    """Returns the mean with one network more: mean + (params - mean) / count.
+    """Adds a network to the mean: mean + (params - mean) / count.
 
     Raises: ValueError that names the first leaf that differs in structure, shape or
       type, or in value if it is not floating-point and known.
@@ -79,18 +80,17 @@ def result(running: Running) -> PyTree:
 def mean(networks: Iterable[PyTree]) -> PyTree:
     """Returns the mean of networks' parameters (SWA, Izmailov et al. 2018).
 
-    w = (1 / n) * sum over i of w_i, arXiv 1803.05407, in float32 or wider and rounded
-    to the leaf's type once. The batch statistics of no w_i hold at w: estimate them
-    anew (`points.refit_exact`).
+    w = (1 / n) * sum over i of w_i (arXiv 1803.05407), computed in at least float32 and
+    rounded once to the leaf's type. No w_i has the batch statistics of w: re-estimate
+    them (`points.refit_exact`).
 
     Args:
       networks: trees alike in structure, shapes and types, for instance
-        `checkpoints.restore(folder, step=step)` for several steps; one at a time is in
-        memory if they come from a generator. Leaves that are not floating-point must
-        agree.
+        `checkpoints.restore(folder, step=step)` for several steps. A generator keeps
+        one at a time in memory. Leaves that are not floating-point must agree.
 
-    Raises: ValueError if there is no network, or that names the first leaf that
-      differs.
+    Raises: ValueError if there is no network, or the networks differ; it names the
+      first leaf that does.
 
     >>> mean([{"w": jnp.array([1.0, 0.0])}, {"w": jnp.array([3.0, 2.0])}])["w"].tolist()
     [2.0, 1.0]
@@ -111,7 +111,8 @@ def ensemble(logits: ArrayLike) -> jax.Array:
 
     log((1 / n) * sum over i of softmax(logits_i)), the ensemble of snapshots at the
     ends of a cyclic rate (Huang et al. 2017, arXiv 1704.00109) and of FGE (Garipov et
-    al. 2018, arXiv 1802.10026), in float32 or wider. A class of logit -inf has no part.
+    al. 2018, arXiv 1802.10026), in at least float32. A class of logit -inf has
+    probability 0.
 
     Args:
       logits: [networks, ..., classes].
@@ -126,11 +127,11 @@ def ensemble(logits: ArrayLike) -> jax.Array:
     """
     if jnp.ndim(logits) < 2 or jnp.shape(logits)[0] == 0:
         raise ValueError(
-            "logits must be [networks, ..., classes] with a network or more, got shape "
-            f"{jnp.shape(logits)}"
+            "logits must be [networks, ..., classes] with at least one network, got "
+            f"shape {jnp.shape(logits)}"
         )
     by_network = jax.nn.log_softmax(widened(logits), axis=-1)
-    # Of a class that no network has, the gradient would be NaN.
+    # The gradient would be NaN for a class that no network has.
     absent = (by_network == -jnp.inf).all(0)
     total = jax.nn.logsumexp(jnp.where(absent[None], 0, by_network), axis=0)
     return jnp.where(absent, -jnp.inf, total) - jnp.log(

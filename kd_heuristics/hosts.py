@@ -1,3 +1,6 @@
 """The earlier name of `kd_heuristics.runtime.hosts`."""
 
-from kd_heuristics.runtime.hosts import *  # noqa: F403
+from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.renamed import moved
+
+__getattr__ = moved(__name__, hosts)

@@ -1,3 +1,6 @@
 """The earlier name of `kd_heuristics.runtime.parallel`."""
 
-from kd_heuristics.runtime.parallel import *  # noqa: F403
+from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.renamed import moved
+
+__getattr__ = moved(__name__, parallel)

@@ -18,6 +18,7 @@ from jax import export
 
 from experiments.funmatch import lessons
 from kd_heuristics import (
+    alignment,
     curves,
     data,
     distill,
@@ -27,6 +28,7 @@ from kd_heuristics import (
     similarity,
     training,
 )
+from kd_heuristics.alignment import finding
 from tests.grouped import grouped
 
 PLATFORMS = [("cuda", "tpu"), ("cpu",)]
@@ -236,6 +238,17 @@ def test_sharpness(name, lower):
         tool(loss, jnp.ones((4, 2)), jnp.ones((2, 3, 4)), key=key, **options)
 
     assert "stablehlo.while" in lower(f"sharpness.{module}", f"_{name}", call)[1]
+
+
+def test_activation_matching(lower):
+    spec = finding.untried(CLASSIFIER.network.apply, VARIABLES, SET.images[:2] / 255)
+    batches = jnp.ones((2, 4, 8, 8, 3))
+
+    def call():
+        own = {"key": KEY, "method": "activations", "batches": batches}
+        alignment.match(VARIABLES, VARIABLES, spec, **own)
+
+    plain_convolutions(lower("alignment.activations", "_moments", call), False)
 
 
 @pytest.mark.parametrize("measure", ["cca", "svcca", "pwcca", "cka", "google_cca"])

@@ -26,7 +26,7 @@ def test_a_result_that_cannot_be_told_is_an_error_of_all(monkeypatch):
     told = []
     monkeypatch.setattr(hosts, "count", lambda: 2)
     monkeypatch.setattr(hosts, "_told", told.append)
-    words = "returned a lock, which the other processes cannot be told"
+    words = "returned a lock, which cannot be sent to the other processes"
     with pytest.raises(hosts.HostError, match=words):
         hosts.first(threading.Lock)
     error, value = pickle.loads(told[0])

@@ -26,6 +26,7 @@ TEACHER, TEACHER_EPOCHS, FIRST_EPOCHS, EPOCHS = "resnet8", 1, 1, 1
     "6_your_own_loop": """
 EXAMPLES, STEPS, PERIOD, WARMUP, FROZEN_UNTIL = 50, 40, 10, 2, 5
 """,
+    "7_sharp_or_permuted": "EXAMPLES, UNITS, STEPS = 50, 8, 3",
 }
 QUICK = ("6_your_own_loop",)
 

@@ -8,6 +8,7 @@ import jax
 
 from experiments.common import fields
 from kd_heuristics import data, models, training
+from kd_heuristics.runs import verdicts
 
 
 def every_leaf(params: Any) -> Any:
@@ -22,8 +23,11 @@ class Common:
     held_out: ClassVar[tuple[str, ...]] = ("eval_examples", "held_examples")
     """Fields that are numbers of held-out images, too."""
 
-    seeds: fields.Count = 3
-    """Number of seeds. Every number is reported with its spread over them."""
+    seeds: fields.Seeds = 3
+    """Number of seeds: one of `looks`, fewer for a preview, or more than the last.
+    "auto" runs to the first look that decides every main claim."""
+    looks: fields.Looks = (3,)
+    """Numbers of seeds at which the claims are judged, declared before the run."""
     first_seed: fields.Natural = 0
     """The seeds are first_seed, first_seed + 1, ..."""
     dataset: str = "cifar10"
@@ -45,8 +49,6 @@ class Common:
     """Examples of a training step."""
     eval_batch_size: fields.Count = 500
     """Examples at a time in evaluation."""
-    decayed: Literal["all", "kernels"] = "kernels"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     smallest_effect: fields.Positive = 0.005
     """Smallest difference that counts, of accuracy and of similarity."""
     members_at_once: fields.Count | None = None
@@ -54,6 +56,7 @@ class Common:
 
     def __post_init__(self):
         fields.check(self)
+        verdicts.check_looks(self.looks)
         if self.resolved is self:  # else the resolved one has checked itself
             self.check()
 
@@ -100,17 +103,12 @@ class Common:
 
     def derived(self) -> dict[str, Any]:
         """Values of the fields that follow from others."""
-        return {}
+        return {"seeds": self.looks[-1]} if self.seeds == "auto" else {}
 
     @property
     def resolved(self) -> Any:
         """The config with the fields that follow from others; what a study sees."""
         return fields.resolved(self)
-
-    @property
-    def decay_mask(self) -> Callable[[Any], Any]:
-        """Selects the leaves that weight decay acts on, as optax takes it."""
-        return training.kernels if self.decayed == "kernels" else every_leaf
 
     @property
     def how(self) -> dict[str, Any]:
@@ -138,13 +136,21 @@ class WithVgg(Common):
     momentum: fields.Fraction = 0.9
     """Momentum of SGD."""
     weight_decay: fields.NotNegative = 5e-4
-    """L2 coefficient on the kernels."""
+    """L2 coefficient on the parameters that are decayed."""
+    # Also biases and batch norm, as in the code of Gotmare et al. 2019's first author.
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters that weight decay acts on: all, or kernels only."""
     clip_norm: fields.Positive | None = None
     """Largest global norm of the gradient. `None` disables clipping."""
 
     def check(self) -> None:
         super().check()
         models.check(self.model, 10, **self.model_options)
+
+    @property
+    def decay_mask(self) -> Callable[[Any], Any]:
+        """Selects the leaves that weight decay acts on, as optax takes it."""
+        return training.kernels if self.decayed == "kernels" else every_leaf
 
     @property
     def model_options(self) -> dict[str, Any]:

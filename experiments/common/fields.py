@@ -36,9 +36,12 @@ Ascending = Predicate(ascend)
 if TYPE_CHECKING:  # Studies see resolved configs only.
     Length = Any
     Derived = Annotated[T, "derived"]
+    Seeds = Any
 else:
     Length = Natural | Share  # `int`: epochs or steps; `float`: share of a length
     Derived = T | None
+    Seeds = Count | Literal["auto"]
+Looks = tuple[Count, ...]
 Drops = Annotated[tuple[Length, ...], Ascending]
 DERIVED: Any = None
 
@@ -62,10 +65,15 @@ def resolved(config: Any) -> Any:
     """Returns the config with derived fields filled in, also in nested configs."""
     parts = {n: v for n, v in vars(config).items() if dataclasses.is_dataclass(v)}
     changes = {name: resolved(part) for name, part in parts.items()}
-    changes |= getattr(config, "derived", dict)()
+    for kind in reversed(type(config).__mro__):  # each class adds its own
+        changes |= vars(kind).get("derived", _nothing)(config)
     # Compared by repr: 1 and 1.0 are equal, but the second is a share.
     changes = {n: v for n, v in changes.items() if repr(v) != repr(getattr(config, n))}
     return dataclasses.replace(config, **changes) if changes else config
+
+
+def _nothing(config: Any) -> dict[str, Any]:
+    return {}
 
 
 def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:

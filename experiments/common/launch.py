@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import distributed, fields, own, plan, sweep
-from experiments.common.running import EXPLAINED, FAILED, USAGE, run
+from experiments.common import blocks, distributed, fields, own, plan, sweep
+from experiments.common.blocks import run
+from experiments.common.running import EXPLAINED, FAILED, USAGE
 from experiments.common.study import Study
 from experiments.common.task import NOTHING
 from kd_heuristics import data, runs
@@ -32,6 +33,8 @@ def main(study: Study) -> None:
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
         own.check(study, parsed.config, NOTHING)
+        study.plan(fields.resolved(parsed.config))  # refuses lengths that do not fit
+        blocks.check(parsed.config)
         folder_name = run_name(study, parsed.name)
     config = parsed.config
     workdir = files.path(parsed.workdir or f"runs/{preset}/{folder_name}")

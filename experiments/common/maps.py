@@ -158,6 +158,16 @@ def all_calibrated(arrays: Mapping[str, Any], floors: Mapping[str, str]) -> dict
     return out
 
 
+def endings(measure: str) -> dict[str, str]:
+    """Returns `{measure: ending of its calibrated maps' names}`, the study's first.
+
+    >>> endings("cka")["cca"]
+    '/cca/calibrated'
+    """
+    others = {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
+    return {measure: "/calibrated"} | others
+
+
 def by_measure(
     statistics: Callable[[str], Mapping[str, np.ndarray]], measure: str
 ) -> dict[str, Any]:
@@ -167,9 +177,7 @@ def by_measure(
       statistics: takes the ending of the maps' names; returns `{statistic: [seeds]}`.
       measure: the study's own measure.
     """
-    kinds = {measure: "/calibrated"}
-    kinds |= {m: f"/{m}/calibrated" for m in BESIDE if m != measure}
-    found = {name: statistics(kind) for name, kind in kinds.items()}
+    found = {name: statistics(ending) for name, ending in endings(measure).items()}
     means = {m: {k: v.mean() for k, v in values.items()} for m, values in found.items()}
     return {
         statistic: {name: summary(values[statistic]) for name, values in found.items()}

@@ -188,6 +188,7 @@ def words(found: Any) -> str:
 
 # What every study's config has; a study replaces what its paper has a value for.
 COMMON = ours(
+    "looks",
     "first_seed",
     "dtype",
     "devices",

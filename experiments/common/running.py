@@ -6,7 +6,16 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from experiments.common import fields, progress, protocol, task
+from experiments.common import (
+    fields,
+    judging,
+    merging,
+    progress,
+    protocol,
+    records,
+    said,
+    task,
+)
 from experiments.common import own as owned
 from experiments.common.figures import draw
 from experiments.common.own import Own
@@ -14,7 +23,7 @@ from experiments.common.study import Study
 from experiments.common.task import NOTHING
 from kd_heuristics import checkpoints, data, runs, training
 from kd_heuristics.runs import code_identity, descriptions
-from kd_heuristics.runtime import compilation, files, hosts, parallel
+from kd_heuristics.runtime import compilation, files, hosts, interrupts, parallel
 
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (
@@ -27,7 +36,6 @@ EXPLAINED = (
     runs.RunError,
     training.NonFiniteError,
 )
-CODE = "code.json"  # of the run folder: the code of its results
 # Fields that a run may be gone on with otherwise; results then agree to rounding.
 FREE = ("devices",)
 USAGE, FAILED = 2, 1  # exit statuses, beside 0, 130 (SIGINT) and 143 (SIGTERM)
@@ -39,6 +47,7 @@ def run(
     workdir: files.AnyPath,
     on_other_code: runs.OnOtherCode = "refuse",
     own: Own = NOTHING,
+    draws: bool = True,
 ) -> Any:
     """Runs a study, or what is left of it, in a run folder; returns the folder.
 
@@ -52,6 +61,7 @@ def run(
       on_other_code: what happens to stages and checkpoints that other code made: see
         `runs.RunFolder`.
       own: the user's network and images, in place of the config's; see `Own.of`.
+      draws: whether to draw the figures.
 
     Raises:
       ValueError: the study takes nothing of the user's.
@@ -63,42 +73,83 @@ def run(
     config = fields.resolved(config)
     users = owned.described(config, own)
     if users:  # A network or images that do not fit leave no folder behind.
-        task.make(config, own).check_layers(study.own or ())
+        (study.own or task.make)(config, own)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
-        _run(study, config, folder, own, users)
+        _run(study, config, folder, own, users, draws)
     return folder.path
 
 
-def _run(study, config, folder, own, users):
+def _run(study, config, folder, own, users, draws):
     described = describe_run(study, config, users)
     inputs = {"own": own} if own.given else {}
     folder.open(described, study.extendable, FREE)
     folder.remove("error.json")
-    things = [study.compute, own, *owned.functions(config)]
-    start = time.monotonic()
+    hosts.first(records.remove, folder)
+    start, cpu = time.monotonic(), time.process_time()
     entry = folder.begin()
+
+    def end(**more):
+        own = {"cpu_seconds": round(time.process_time() - cpu, 1)}
+        folder.end(entry, time.monotonic() - start, **own, **more)
+
     try:
         with compilation.counted() as count:
             with progress.shown(study.name) as bar:
                 results, arrays = study.compute(config, folder, bar, **inputs)
-            results = results | {"numbers": numbers(config, folder)}
-            if users and "claims" in results:
-                results["claims"] = without_papers(results["claims"])
+            results = results | {
+                "numbers": numbers(config, folder),
+                "trained": records.trained(folder),
+            }
+            if results.get("claims"):
+                found = descriptions.to_json(results)
+                seeds = judging.seeds_of(found, records.seeds_of(config))
+                results |= judged(study, config, seeds, users)
+            if study.shared:
+                merging.check(arrays, config.seeds, study.shared)
             folder.save_arrays("arrays.npz", arrays)
-            folder.write_json(CODE, code_identity.modules(*things))
+            folder.write_json(records.CODE, code(study, config, own))
             folder.write_json("results.json", results)
-            hosts.first(draw, study, folder.path)
-    except Exception as error:
-        # A full disk must not hide what went wrong. Of several processes one alone may
-        # have come here.
-        with contextlib.suppress(files.WriteError):
-            if hosts.is_first():
-                hosts.alone(folder.write_json, "error.json", describe(error))
+            if draws:
+                hosts.first(draw, study, folder.path)
+    except interrupts.Interrupted:
+        end(finished=False)
         raise
-    folder.end(entry, time.monotonic() - start, compilation=count.entry())
+    except Exception as error:
+        record(folder, error)
+        raise
+    end(compilation=count.entry())
+    hosts.first(records.write, folder, config, results)
     if hosts.is_first():
         print(f"{study.name}: {count}")
+        if draws:
+            said.verdicts(study.name, results.get("claims", []))
+
+
+def judged(study: Study, config: Any, seeds: Any, users: Any) -> dict[str, Any]:
+    """What results.json has of claims, failed trainings and seeds that came later."""
+    below = None if users else judging.threshold(vars(config))
+    looks = getattr(config, "looks", None) or (max(2, len(seeds)),)
+    claims = judging.judge(study.claims(config), looks, seeds, below)
+    return {
+        "claims": without_papers(claims) if users else claims,
+        "failures": judging.failures(seeds, below),
+        "later_seeds": [seed["seed"] for seed in seeds[looks[-1] :]],
+    }
+
+
+def record(folder: runs.RunFolder, error: Exception) -> None:
+    """Writes error.json, for the report."""
+    # A full disk must not hide what went wrong. Of several processes one alone may have
+    # come here.
+    with contextlib.suppress(files.WriteError):
+        if hosts.is_first():
+            hosts.alone(folder.write_json, "error.json", describe(error))
+
+
+def code(study: Study, config: Any, own: Own = NOTHING) -> dict[str, str]:
+    """The code of a run's numbers, see `code_identity.modules`."""
+    return code_identity.modules(study.compute, own, *owned.functions(config))
 
 
 def _beside_the_paper(study: Study, config: Any) -> dict[str, Any]:

@@ -58,8 +58,11 @@ class Study:
       paper_preset: the one of them that presets of ours lean on.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
       scores: `results -> (validation score, what to report)` of a finished job.
+      shared: patterns of names of arrays that have no leading axis of seeds.
       extendable: fields of the config that may grow in a run folder: no step that was
         done, and no schedule up to there, depends on them.
+      own: `(config, own)`, raises ValueError if the user's networks and images do not
+        fit; see `task.showing`. None: the study takes none.
 
     Raises:
       ValueError: two claims have one key, or `answers` names none.
@@ -81,8 +84,9 @@ class Study:
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None
     scores: Callable[[dict], tuple[float, Any]] | None = None
+    shared: tuple[str, ...] = ()
     extendable: tuple[str, ...] = ()
-    own: tuple[str, ...] | None = None
+    own: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self):
         for config in self.presets.values():
@@ -222,7 +226,11 @@ class StudyRun:
         return checkpoints.restore(self.folder.checkpoints(name), step=step)
 
     def logged(
-        self, stage: str, names: Iterable[str], every: int = 1
+        self,
+        stage: str,
+        names: Iterable[str],
+        every: int = 1,
+        seeds: Iterable[int] | None = None,
     ) -> dict[str, np.ndarray]:
         """Logged metrics of a stage, `{"STAGE/NAME": float [seeds, points]}`.
 
@@ -230,6 +238,7 @@ class StudyRun:
           stage: the members' stages without "-seed0".
           names: of the metrics.
           every: takes the steps that it divides.
+          seeds: of the members; `None` takes the run's.
         """
         lines = [
             [
@@ -237,7 +246,7 @@ class StudyRun:
                 for row in self.metrics.read(f"{stage}-seed{seed}")
                 if row["step"] % every == 0
             ]
-            for seed in self.seeds
+            for seed in (self.seeds if seeds is None else seeds)
         ]
         return {
             f"{stage}/{name}": np.array(
@@ -245,20 +254,6 @@ class StudyRun:
             )
             for name in names
         }
-
-
-def looks(config: Any) -> tuple[int, ...]:
-    """Numbers of seeds at which a config's claims are judged, declared before the run.
-
-    With the seeds of the last default look these are the default looks; with another
-    number it is the one look; a single seed gives estimates without verdicts.
-
-    Args:
-      config: of a study.
-    """
-    if config.seeds in (1, rules.LOOKS[-1]):
-        return rules.LOOKS
-    return (config.seeds,)
 
 
 def stacked(

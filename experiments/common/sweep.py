@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.common import running
+from experiments.common import records, running
 from experiments.common.study import Job, Study
 from kd_heuristics import runs
 from kd_heuristics.runs import code_identity, other_code
@@ -163,8 +163,8 @@ class Sweep:
 
 def _made_by(folder: Path) -> dict[str, str]:
     """Returns the code of a finished job, {} if it was not recorded."""
-    known = (folder / running.CODE).exists()
-    return runs.RunFolder(folder).read_json(running.CODE) if known else {}
+    known = (folder / records.CODE).exists()
+    return runs.RunFolder(folder).read_json(records.CODE) if known else {}
 
 
 def on_ray(

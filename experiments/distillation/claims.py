@@ -1,5 +1,6 @@
 """The paper's claims about a student's layers, and the statistics of its maps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
     """Returns the paper's claims, and two that compare them with a null."""
     found = papers_maps()
     unit = f"similarity ({config.measure})"
+    trainings = ("teacher", config.distilled, "independent")
     yes = (
         (
             "fc-change",
@@ -37,6 +39,11 @@ def claims(config: Config) -> tuple[Claim, ...]:
             "the deep layers become more like the teacher than like another teacher",
             "FC layers: change towards the teacher minus towards another",
         ),
+        (
+            "fc-layers/each-convolution",
+            "each FC layer changes more than every convolution",
+            "least change of an FC layer minus largest of a convolution",
+        ),
     )
     accuracy = Claim(
         key="accuracy",
@@ -47,6 +54,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         statistic="accuracy, distilled minus independent",
         paper=2.17,  # 85.18 and 83.01 %, the best of 5 runs each
         main=True,
+        trainings=trainings,
     )
     return accuracy, *(
         Claim(
@@ -58,6 +66,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             statistic=statistic,
             paper=value,
             main=key == "fc-change",
+            trainings=trainings,
         )
         for key, words, statistic in yes
         for value in [round(found[statistic], 4) if statistic in found else None]
@@ -80,7 +89,8 @@ def papers_maps() -> dict[str, Any]:
         for name, table in tables.items()
     }
     change = maps["distilled"] - maps["independent"]
-    fc = deep([name[:2] + "_" + name[2:].lower() for name in layers])
+    names = [name[:2] + "_" + name[2:].lower() for name in layers]
+    fc = deep(names)
     return {
         **maps,
         "teacher_layers": rows,
@@ -90,6 +100,9 @@ def papers_maps() -> dict[str, Any]:
         ),
         "FC layers: change towards late minus towards early layers": float(
             late_minus_early(change[:, fc])
+        ),
+        "least change of an FC layer minus largest of a convolution": float(
+            least_minus_largest(change, names)
         ),
     }
 
@@ -102,6 +115,23 @@ def deep(layers: list[str]) -> np.ndarray:
     """
     first = next(i for i, name in enumerate(layers) if name.endswith("_fc"))
     return np.arange(len(layers)) >= first
+
+
+def least_minus_largest(change: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Size of the least changed FC layer minus that of the most changed convolution.
+
+    Args:
+      change: [..., teacher layers, student layers].
+      layers: names of the student's layers, such as "00_conv" and "06_fc".
+
+    Returns: [...].
+    """
+    sizes = np.abs(change).mean(-2)
+    fc, conv = (
+        sizes[..., [i for i, name in enumerate(layers) if name.endswith(ending)]]
+        for ending in ("_fc", "_conv")
+    )
+    return fc.min(-1) - conv.max(-1)
 
 
 def late_minus_early(change: np.ndarray) -> np.ndarray:

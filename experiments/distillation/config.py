@@ -9,6 +9,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields
 from kd_heuristics import models, schedules
+from kd_heuristics.runs.claims import LOOKS
 
 Kind = Literal["hint", "fsp"]  # of knowledge, beside soft targets
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -25,7 +26,8 @@ class Config(common.WithVgg):
     """
 
     held_out: ClassVar[tuple[str, ...]] = ("map_examples",)
-    seeds: fields.Count = 5
+    seeds: fields.Seeds = 5
+    looks: fields.Looks = (5,)
     map_examples: fields.Count = 10_000
     """Training images, un-augmented, that similarities are measured on."""
     teacher: str = "vgg16"
@@ -36,6 +38,9 @@ class Config(common.WithVgg):
     """Name of the student's network."""
     teacher_epochs: fields.Count = 200
     """Length of the teacher's training in epochs."""
+    teachers: Literal["one", "paired"] = "one"
+    """Teachers of a run: one for the students of all seeds, as the paper seems to have,
+    or one for each seed, so that the spread includes the teachers' own."""
     teacher_rate: fields.Positive = 0.05
     """Learning rate of the teacher at the start."""
     epochs: fields.Count = 100
@@ -49,6 +54,11 @@ class Config(common.WithVgg):
     # Labels alone after the first stage, so that no soft targets mix in.
     kinds: tuple[Kind, ...] = KINDS
     """Other ways to teach, in a first stage of their own, before labels alone."""
+    model_layers: str | None = None
+    """Pattern of the student's layers that hints and flow matrices may join, such as
+    "*conv*". `None` takes ReLUs and residual blocks, or all maps without either."""
+    teacher_layers: str | None = None
+    """Pattern of the teacher's layers that they may join, likewise."""
     first_stage_epochs: fields.Natural = 10
     """Epochs of that first stage, on top of `epochs`."""
     first_stage_rate: fields.Positive = 1e-3
@@ -127,8 +137,10 @@ _SMALL = Config(
     width=0.125,
     classifier_width=64,
     dropout_rate=0.0,
+    decayed="kernels",
     batch_size=32,
     teacher_epochs=16,
+    teachers="paired",
     teacher_rate=0.05,
     epochs=12,
     rate=0.01,
@@ -166,6 +178,6 @@ PRESETS: Mapping[str, Config] = {
         epochs=4,
         map_examples=300,
     ),
-    "digits": dataclasses.replace(_SMALL, seeds=12),
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts, paper
+from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
@@ -22,10 +22,10 @@ NULLS = {"null": "#999999", "unpaired": "#8C510A", "second teacher": style.DARK}
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
-    del results
     return {
         "figure6": figure6(config, arrays),
         "layers": layers(config, arrays),
+        "measures": other_measures(config, results, arrays),
         "temperatures": temperatures(config, arrays),
     }
 
@@ -87,6 +87,16 @@ def _map(title: str, values: Any, rows: Any, columns: Any, **options: Any) -> He
     return HeatMap(title, values, *names, **axes, square=False, **options)
 
 
+def other_measures(config: dict, results: dict, arrays: Arrays) -> Figure:
+    """Plots the map of the student of soft targets by every measure."""
+    sides = arrays["teacher_layers"], arrays["layers"]
+
+    def draw(title: str, values: np.ndarray, **own: Any) -> HeatMap:
+        return _map(title, values, *sides, **own)
+
+    return measures.figure(config, results, arrays, f"map/{_taught(config)}", draw)
+
+
 def _papers_maps() -> list[HeatMap]:
     """Makes the paper's maps, for the page only."""
     a, b = (
@@ -99,7 +109,7 @@ def _papers_maps() -> list[HeatMap]:
         ("(d) Paper: a - b", a.values - b.values, "signed"),
     )
     return [
-        _map(title, values, a.rows, a.columns, scale=scale, still=False)
+        _map(title, values, a.rows, a.columns, scale=scale, still=False, paper=True)
         for title, values, scale in found
     ]
 

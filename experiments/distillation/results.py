@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
-from experiments.distillation.claims import claims, deep, late_minus_early
+from experiments.distillation.claims import (
+    claims,
+    deep,
+    late_minus_early,
+    least_minus_largest,
+)
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
 from kd_heuristics.runs import judge_all, summary
@@ -32,7 +36,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             for arm in ("teacher", *config.arms)
         },
         "pairs": {
-            "hint": [nets.guided, nets.hint],
+            **({"hint": [nets.guided, nets.hint]} if nets.hint else {}),
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
         },
         "change_of_similarity": per_layer,
@@ -40,7 +44,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             functools.partial(similarities, config, arrays), config.measure
         ),
         "claims": judge_all(
-            claims(config), statistics(config, arrays), looks=looks(config)
+            claims(config), statistics(config, arrays), looks=config.looks
         ),
     }
 
@@ -111,5 +115,8 @@ def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.n
         ),
         "FC layers: change towards the teacher minus towards another": (
             signed(change) - signed(found["second teacher"])
+        ),
+        "least change of an FC layer minus largest of a convolution": (
+            least_minus_largest(change, list(map(str, arrays["layers"])))
         ),
     }

@@ -59,6 +59,17 @@ def _fast(config):
             _gap(table, "shuffled", "teacher", "ensemble"),
             kind="as_good",
         )
+    for other, words in (
+        ("teacher_fast", "one of nets of as many steps"),
+        ("fitnet", "one of nets after a hint"),
+    ):
+        if other in config.rows:
+            yield _claim(
+                config,
+                f"an ensemble of nets after FSP is better than {words}",
+                ("student ensemble", f"{other} ensemble"),
+                _gap(table, "student", other, "ensemble"),
+            )
     yield Claim(
         key="share-of-steps",
         words="faster: FSP reaches the other's final loss in less than half its steps",
@@ -66,6 +77,7 @@ def _fast(config):
         smallest_effect=5.0,
         unit="% of the steps of the second stage, below half",
         statistic=SHARE,
+        trainings=("student", "teacher_fast"),
         paper=round(100 * (1 / 2 - 1 / 3), 1),  # Figure 3: three times as fast
     )
 
@@ -117,6 +129,7 @@ def _claim(config, words, arms, value, kind="difference", main=False) -> Claim:
         statistic=difference(*arms),
         paper=value,
         main=main,
+        trainings=tuple(arm.removesuffix(" ensemble") for arm in arms),
     )
 
 

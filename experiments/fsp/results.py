@@ -1,10 +1,10 @@
 """Tables and verdicts of a run of the FSP study."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.fsp.claims import SHARE, claims, difference, papers_table
 from experiments.fsp.config import Config
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
@@ -35,7 +35,7 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
         "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
         "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
         "paper": {name: papers_table(name) for name in config.paper_tables},
-        "claims": judge_all(claims(config), found, looks=looks(config)),
+        "claims": judge_all(claims(config), found, looks=config.looks),
     }
 
 
@@ -48,9 +48,9 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
     if not config.fast:
         return gaps
-    for other in ("student", "teacher") if "shuffled" in final else ():
-        gaps[difference("shuffled ensemble", f"{other} ensemble")] = 100 * (
-            arrays["shuffled/ensemble"] - arrays[f"{other}/ensemble"]
+    for a, b in itertools.permutations((row for row in FAST if row in final), 2):
+        gaps[difference(f"{a} ensemble", f"{b} ensemble")] = 100 * (
+            arrays[f"{a}/ensemble"] - arrays[f"{b}/ensemble"]
         )
     return gaps | {SHARE: 100 * (1 / 2 - _share(arrays))}
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.funmatch.arms import ARMS
 from experiments.funmatch.claims import claims, statistics
 from experiments.funmatch.config import name
@@ -45,7 +44,7 @@ def results(
         "claims": judge_all(
             claims(config),
             statistics(config, arrays, teacher_accuracy["test"]),
-            looks=looks(config),
+            looks=config.looks,
         ),
     }
 

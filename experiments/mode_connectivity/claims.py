@@ -34,6 +34,7 @@ def _chains(config):
         "smallest_effect": 100 * config.as_good_as,
         "unit": "points of test accuracy",
     }
+    modes = {"trainings": config.modes}
     better: dict[str, Any] = {
         "kind": "difference",
         "smallest_effect": 100 * config.smallest_effect,
@@ -48,12 +49,14 @@ def _chains(config):
         words="each point of a chain is as good as its worse end, mean of the pairs",
         paper=_rounded(_mean(papers.values())),
         main=True,
+        **modes,
         **as_good,
     )
     yield Claim(
         key="worst-minus-segment",
         words="a chain has a better worst point than its segment, mean of the pairs",
         main=True,
+        **modes,
         **better,
     )
     as_good["smallest_effect"] = ONE_PAIR
@@ -62,18 +65,21 @@ def _chains(config):
             key=f"worst-minus-end/{pair}",
             words=f"each point of the chain {pair} is as good as its worse end",
             paper=papers[pair],
+            trainings=tuple(pair),
             **as_good,
         )
     if "bezier" in config.kinds:
         yield Claim(
             key="worst-minus-end/bezier",
             words="each point of every Bezier curve is as good as its worse end",
+            **modes,
             **as_good,
         )
     for pair in config.pairs:
         yield Claim(
             key=f"worst-minus-segment/{pair}",
             words=f"the chain {pair} has a better worst point than its segment",
+            trainings=tuple(pair),
             **better,
         )
 
@@ -91,6 +97,7 @@ def _fitting(config):
         smallest_effect=paper.smallest_effect(100 * config.smallest_effect, gain),
         unit="points of test accuracy",
         paper=gain,
+        trainings=config.modes,
     )
     yield Claim(
         key="bend-loss/epochs",
@@ -99,6 +106,7 @@ def _fitting(config):
         smallest_effect=paper.smallest_effect(LOSS, rise),
         unit="nats",
         paper=rise,
+        trainings=config.modes,
     )
     if "decayed" in config.kinds:
         yield Claim(
@@ -107,6 +115,7 @@ def _fitting(config):
             kind="difference",
             smallest_effect=LOSS,
             unit="nats",
+            trainings=config.modes,
         )
 
 
@@ -122,6 +131,7 @@ def _modes(config):
             smallest_effect=own,
             unit="points of test accuracy",
             paper=value,
+            trainings=("G",),
         )
 
 

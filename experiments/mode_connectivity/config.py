@@ -10,6 +10,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields, paths
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 Group = Literal["sgd", "large", "adam", "plain"]
@@ -85,9 +86,6 @@ class Config(common.WithVgg):
     """Learning rate of mode B, by Adam."""
     linear_end_rate: fields.NotNegative = 0.0  # open
     """Learning rate at the end of mode C, which falls on a line."""
-    # On biases and batch norm too, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     low_decay: fields.NotNegative = 5e-6
     """L2 coefficient of mode D."""
     # Open: 3 if the paper's "3 sqrt(2/n)" is one, root
@@ -247,6 +245,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=2000,
         eval_examples=800,
         model="shallow",
@@ -256,6 +255,6 @@ PRESETS: Mapping[str, Config] = {
         curve=dataclasses.replace(_CURVE, epochs=8),
         curve_epochs=(0.5, 1.0),
     ),
-    "digits": dataclasses.replace(_SMALL, seeds=12),
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

@@ -97,7 +97,7 @@ def figure10(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     panels = [
         Chart(
             f"seed {config['first_seed'] + seed}",
-            Axis("no unit", bare=True),
+            Axis("t-SNE coordinates (no unit)", bare=True),
             Axis(bare=True),
             _ways(places, pairs),
             legend=False,

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.study import looks
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import MODES, Config
 from kd_heuristics.runs import judge_all, summary
@@ -29,7 +28,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
             for pair, found in pairs.items()
         },
         "claims": judge_all(
-            claims(config), _statistics(config, arrays, pairs), looks=looks(config)
+            claims(config), _statistics(config, arrays, pairs), looks=config.looks
         ),
     }
 

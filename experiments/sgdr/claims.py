@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.common import paper
-from experiments.sgdr.config import Config, Pair
+from experiments.sgdr.config import ARMS, Config, Pair
 from kd_heuristics.runs import Claim
 
 SIMILARITY = 0.05  # smallest difference of similarities that counts
@@ -45,6 +45,7 @@ def _barriers(config):
                 unit="% of the worse end's train loss",
                 paper=1.0 if pair in PAPERS_PAIRS[arm] else None,
                 main=pair == last_pair(pairs),
+                trainings=(arm,),
             )
     a, b = last_pair(config.pairs("sgdr"))
     yield Claim(
@@ -54,6 +55,7 @@ def _barriers(config):
         smallest_effect=100 * config.smallest_effect,
         unit="% of the worse end's train loss",
         paper=1.0,
+        trainings=("sgdr",),
     )
     yield Claim(
         key="chain-gain",
@@ -63,6 +65,7 @@ def _barriers(config):
         unit="% of the segment's mean train loss",
         paper=round(100 * _papers_gain(), 1),
         main=True,
+        trainings=ARMS,
     )
     yield Claim(
         key="final-accuracy/cosine-sgdr",
@@ -70,6 +73,7 @@ def _barriers(config):
         kind="as_good",
         smallest_effect=1.0,
         unit="points of test accuracy",
+        trainings=("cosine", "sgdr"),
     )
 
 
@@ -83,6 +87,7 @@ def _bend(config):
         smallest_effect=100 * config.smallest_effect,
         unit=f"% of the train loss of iterate {b}",
         paper=82.5,  # .0007 and .004
+        trainings=("sgdr",),
     )
     yield Claim(
         key="bend/test-loss",
@@ -91,6 +96,7 @@ def _bend(config):
         smallest_effect=0.05,
         unit="nats",
         paper=0.25,  # Figure 11: .54 and .29
+        trainings=("sgdr",),
     )
     yield Claim(
         key="between/train-loss",
@@ -99,6 +105,7 @@ def _bend(config):
         smallest_effect=100 * config.smallest_effect,
         unit="% of the worse end's train loss",
         paper=178.0,  # Figure 2c: .0658 and .0237
+        trainings=("sgdr",),
     )
     yield Claim(
         key="between/test-loss",
@@ -106,6 +113,7 @@ def _bend(config):
         kind="difference",
         smallest_effect=0.01,
         unit="nats",
+        trainings=("sgdr",),
     )
 
 
@@ -135,6 +143,7 @@ def _similarities(config):
             smallest_effect=min(SIMILARITY, value or SIMILARITY),
             unit=f"similarity ({config.measure})",
             paper=value,
+            trainings=("sgdr",),
         )
 
 

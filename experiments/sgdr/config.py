@@ -9,6 +9,7 @@ from experiments.common import config as common
 from experiments.common import fields, paths
 from experiments.sgdr import derived
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
 Pair = tuple[fields.Natural, fields.Natural]
@@ -43,9 +44,6 @@ class Config(common.WithVgg):
     restarts: Literal["epoch", "step"] = "epoch"
     """When the rate is set: "step" restarts exactly, "epoch" sets it once per epoch.
     With "epoch", as in the paper, each cycle also holds its end value for one epoch."""
-    # Also biases and batch norm, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels only."""
     drops_epochs: fields.Drops = (0.3, 0.75)
     """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
@@ -278,6 +276,6 @@ PRESETS = {
         chain=dataclasses.replace(_CHAIN, epochs=2),
         plane_iterates=(1 / 8, 1 / 4, 1 / 2, 3 / 4),
     ),
-    "digits": dataclasses.replace(_SMALL, seeds=12),
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": Config(),
 }

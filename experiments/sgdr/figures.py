@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts, paper
+from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
 from kd_heuristics import points
 from kd_heuristics.plots import (
@@ -36,7 +36,6 @@ T = Axis("t along the path")
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
-    del results
     pairs = zip(PLANES.items(), config["planes"], strict=False)
     planes = {
         name: plane(pair, *words, config["first_seed"], arrays)
@@ -47,6 +46,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         **planes,
         "figure11": figure11(config, arrays),
         "figure14": figure14(config, arrays),
+        "measures": other_measures(config, results, arrays),
         "barriers": barriers(config, arrays),
     }
 
@@ -195,10 +195,20 @@ def figure14(config: dict, arrays: Arrays) -> Figure:
     for pair, file in PAPER_MAPS.items():
         theirs = paper.similarity_map(file)
         title = f"Paper: w{pair[0]} against w{pair[1]} (one triangle, mirrored)"
-        panels.append(_map(title, theirs.values, theirs.rows, pair, still=False))
+        own = {"still": False, "paper": True}
+        panels.append(_map(title, theirs.values, theirs.rows, pair, **own))
     caption = "Figure 14: similarity of layers over a restart, and from first to last"
     title = "Figure 14, mean over seeds"
     return Figure(title, caption, panels, ["similarity"], height=4.2)
+
+
+def other_measures(config: dict, results: dict, arrays: Arrays) -> Figure:
+    """Plots the map over a restart, and Figure 14's statistics, by every measure."""
+
+    def draw(title: str, values: np.ndarray, **own: Any) -> HeatMap:
+        return _map(title, values, arrays["layers"], config["map_pairs"][0], **own)
+
+    return measures.figure(config, results, arrays, "maps/restart", draw)
 
 
 def _map(title: str, values: Any, layers: Any, epochs: Any, **options: Any) -> HeatMap:

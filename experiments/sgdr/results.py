@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.common.study import looks
 from experiments.sgdr.claims import claims, last_pair, shallow_less_deep
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
@@ -42,7 +41,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         "pairs": pairs,
         "similarities": {k: summary(v) for k, v in similarities().items()},
         "similarities_by_measure": maps.by_measure(similarities, config.measure),
-        "claims": judge_all(claims(config), statistics, looks=looks(config)),
+        "claims": judge_all(claims(config), statistics, looks=config.looks),
     }
 
 

@@ -270,5 +270,6 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
-    own=("_conv",),
+    shared=("t", "layers", "*/rate", "*/rate_epoch", "plane-*"),
+    own=task.showing("_conv"),
 )

@@ -9,6 +9,7 @@ import numpy as np
 from experiments.common import config as common
 from experiments.common import fields
 from kd_heuristics import schedules
+from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
 STAIRS = 20  # with fewer epochs of warmup the rate is set every step, not every epoch
@@ -79,9 +80,6 @@ class Config(common.WithVgg):
     To extend a finished run, also give its warmup_epochs and drops_epochs."""
     warmup_epochs: fields.Length = 1 / 15
     """Epochs of the warmup. A float is a share of `epochs`."""
-    # On biases and batch norm too, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     init_rate: fields.NotNegative = 0.0005
     """Learning rate at which the warmup starts."""
     drops_epochs: fields.Drops = (0.2, 0.4, 0.5)
@@ -185,6 +183,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=2000,
         map_examples=800,
         epochs=6,
@@ -195,7 +194,7 @@ PRESETS: Mapping[str, Config] = {
         rate=0.15,
         arms=("large", "warmup", "freeze_fc"),
     ),
-    "digits": dataclasses.replace(_SMALL, seeds=12),
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "cifar10": PAPER,
     "cifar10_resnet18": dataclasses.replace(PAPER, model="resnet18", rate=5.0),
     "cifar10_resnet32": dataclasses.replace(PAPER, model="resnet32", rate=5.0),

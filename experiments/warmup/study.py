@@ -216,6 +216,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
-    own=("_conv", "_fc"),
+    shared=("layers", "kernels", "*/rate_*", "similarity_floor*"),
+    own=task.showing("_conv", "_fc"),
     extendable=("epochs",),
 )

@@ -28,19 +28,30 @@ Shell completion, for bash (or zsh, tcsh):
 """
 
 import contextlib
-import dis
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import tyro
 
 from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli import connect, info, judge, prepare, report, similarity, surface
+from kd_heuristics.cli import (
+    align,
+    compare,
+    connect,
+    export,
+    info,
+    judge,
+    prepare,
+    report,
+    sharpness,
+    similarity,
+    surface,
+)
 from kd_heuristics.data import MissingDatasetError
 from kd_heuristics.data.prepare import PrepareError
 from kd_heuristics.runs import RunError
+from kd_heuristics.runtime.errors import InputError
 from kd_heuristics.runtime.files import WriteError
 from kd_heuristics.runtime.hosts import HostError
 from kd_heuristics.training import NonFiniteError
@@ -50,9 +61,13 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 COMMANDS: dict[str, Callable[..., None]] = {
     "connect": connect.connect,
     "surface": surface.surface,
+    "align": align.align,
     "similarity": similarity.similarity,
+    "sharpness": sharpness.sharpness,
     "judge": judge.judge,
     "report": report.report,
+    "compare": compare.compare,
+    "export": export.export,
     "prepare": prepare.prepare,
     "info": info.info,
 }
@@ -76,11 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tyro.extras.subcommand_cli_from_dict(
                 COMMANDS, prog="kd-heuristics", args=words, description=__doc__
             )
-    except (CheckpointError, RunError) as error:
-        _fail(error, USAGE)
-    except ValueError as error:
-        if not _is_said(error):
-            raise
+    except (InputError, CheckpointError, RunError) as error:
         _fail(error, USAGE)
     except _FAILURES as error:
         _fail(error, FAILED)
@@ -108,23 +119,6 @@ def overview() -> str:
 def _summary(command: Callable[..., None]) -> str:
     """Returns the first line of a command's help."""
     return (command.__doc__ or "").partition("\n")[0]
-
-
-def _is_said(error: Exception) -> bool:
-    """Whether a `raise` statement of this package raised an error.
-
-    Such a statement reports a wrong argument. A ValueError from NumPy, JAX, a user's
-    model, or from unpacking or converting values indicates a bug.
-    """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    code = trace.tb_frame.f_code
-    ours = Path(code.co_filename).is_relative_to(Path(__file__).parents[1])
-    by_offset = {step.offset: step.opname for step in dis.get_instructions(code)}
-    return ours and by_offset.get(trace.tb_lasti) == "RAISE_VARARGS"
 
 
 def _fail(error: Exception, status: int) -> None:

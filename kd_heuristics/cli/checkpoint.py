@@ -15,6 +15,7 @@ import numpy as np
 from kd_heuristics import checkpoints
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import files
+from kd_heuristics.runtime.errors import InputError
 from kd_heuristics.runtime.leaves import is_key
 
 PyTree = Any
@@ -66,13 +67,13 @@ def read(place: Place) -> dict[str, np.ndarray]:
 
     Raises:
       CheckpointError: the checkpoint is damaged.
-      ValueError: there is no checkpoint, or no such step.
+      InputError: there is no checkpoint, or no such step.
     """
     if not place.path.exists():
-        raise ValueError(f"no checkpoint at {place.path}: there is no such file")
+        raise InputError(f"no checkpoint at {place.path}: there is no such file")
     if place.path.suffix == ".npz":
         if place.step is not None:
-            raise ValueError(f"{place.text}: an .npz has no steps; leave out the @")
+            raise InputError(f"{place.text}: an .npz has no steps; leave out the @")
         return _read_npz(place.path)
     folder = _step_folder(place)
     if (folder / _MANIFEST).exists():
@@ -96,7 +97,7 @@ def network(place: Place, like: PyTree) -> PyTree:
       like: `{"params": tree, "batch_stats": tree}` with the model's shapes.
 
     Raises:
-      ValueError: an array is missing or has another shape; the message names the first
+      InputError: an array is missing or has another shape; the message names the first
         such array and both shapes.
     """
     found = read(place)
@@ -152,20 +153,20 @@ def settings(path: Path) -> dict[str, Any]:
 
 
 def _step_folder(place: Place) -> Path:
-    """Returns the folder of the chosen step; raise ValueError if there is none."""
+    """Returns the folder of the chosen step; raise InputError if there is none."""
     folder = place.path
     if folder.is_file():
-        raise ValueError(
+        raise InputError(
             f"{place.text} is a file, but not an .npz; give a folder or an .npz"
         )
     steps = {int(p.name): p for p in folder.iterdir() if checkpoints.is_step(p)}
     if steps and not (folder / _MANIFEST).exists():
         step = max(steps) if place.step is None else place.step
         if step not in steps:
-            raise ValueError(f"{folder} has no step {step}; it has {sorted(steps)}")
+            raise InputError(f"{folder} has no step {step}; it has {sorted(steps)}")
         return steps[step]
     if place.step is not None:
-        raise ValueError(f"{folder} has no steps; leave out @{place.step}")
+        raise InputError(f"{folder} has no steps; leave out @{place.step}")
     if (folder / "config.json").exists():
         inner = sorted(
             str(p.relative_to(folder))
@@ -173,7 +174,7 @@ def _step_folder(place: Place) -> Path:
             if p.is_dir()
         )
         listed = ", ".join(inner) or "none"
-        raise ValueError(
+        raise InputError(
             f"{folder} is a run folder; name one of its checkpoints: {listed}"
         )
     return folder
@@ -198,14 +199,14 @@ def _read_orbax(folder: Path) -> PyTree:
                 return call()
         except Exception as error:  # orbax raises many kinds
             reason = str(error).splitlines()[0]
-    raise ValueError(f"{folder} cannot be read as an orbax checkpoint: {reason}")
+    raise InputError(f"{folder} cannot be read as an orbax checkpoint: {reason}")
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         return files.read_arrays(path)
     except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise ValueError(
+        raise InputError(
             f"{path} is not a readable .npz of named arrays ({error}); write one with "
             "numpy.savez(path, **flax.traverse_util.flatten_dict(params, sep='/'))"
         ) from error
@@ -215,18 +216,18 @@ def _member(place, array):
     """Returns the chosen network's entry of a stacked array."""
     if array.ndim == 0 or place.index >= len(array):
         held = len(array) if array.ndim else 1
-        raise ValueError(
+        raise InputError(
             f"{place.text}: there is no network #{place.index}; it holds {held}"
         )
     return array[place.index]
 
 
 def _check(place, name, leaf, array, found):
-    """Raise ValueError if an array is missing or does not fit the model."""
+    """Raise InputError if an array is missing or does not fit the model."""
     if array is None:
         below = [name for name in found if name.startswith("params/")]
         have = ", ".join(sorted(below or found)[:3])
-        raise ValueError(
+        raise InputError(
             f"{place.text} has no {name}, which the model has; it has {have}, ... Is "
             "--model the one it was saved from?"
         )
@@ -234,14 +235,14 @@ def _check(place, name, leaf, array, found):
         return
     if place.index is None and array.shape[1:] == leaf.shape:
         if len(array) == 1:
-            raise ValueError(
+            raise InputError(
                 f"{place.text} holds a list of one network; name it: {place.text}#0"
             )
-        raise ValueError(
+        raise InputError(
             f"{place.text} holds {len(array)} networks; name one: {place.text}#0 to "
             f"#{len(array) - 1}"
         )
-    raise ValueError(
+    raise InputError(
         f"{place.text}: {name} is {list(array.shape)}, the model's {list(leaf.shape)}; "
         "are --model and --model-options those it was saved from?"
     )

@@ -10,9 +10,12 @@ import tyro
 
 from kd_heuristics import curves, data, points, schedules, training
 from kd_heuristics.cli import checkpoint, output
+from kd_heuristics.cli.aligned import aligned
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime import values as checked
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 A = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
 B = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
@@ -25,6 +28,7 @@ def connect(
     /,
     *,
     subject: Annotated[Subject, tyro.conf.arg(name="")] = Subject(),  # noqa: B008
+    align: bool = False,
     kind: Literal["polychain", "bezier"] = "polychain",
     bends: int = 1,
     epochs: int = 10,
@@ -50,12 +54,14 @@ def connect(
 
     Writes results.json, arrays.npz, figures/path.png and the bends. A single bend is
     bend.npz, which `surface A B OUT/bend.npz` takes; several are bend1.npz, bend2.npz
-    and so on.
+    and so on. With --align, the paths end at B's units in the order of A's, which is
+    aligned.npz.
 
     Args:
       a: network at t = 0.
       b: network at t = 1.
       subject: model and data.
+      align: permute B's units onto A's first, by weight matching.
       kind: kind of curve.
       bends: number of bends of the curve; 0 evaluates only the segment.
       epochs: epochs of curve fitting.
@@ -70,10 +76,13 @@ def connect(
     lab = make(subject, a)
     ends = [lab.variables(text) for text in (a, b)]
     with output.folder(out) as folder:
+        if align:
+            ends[1], _ = aligned(lab, *ends, seed=seed)
+            hosts.first(checkpoint.save, folder / "aligned.npz", ends[1])
         first, last = (end["params"] for end in ends)
         stats = ends[0].get("batch_stats", {})
         paths = {"segment": curves.line(first, last)}
-        refresh = lab.refresh(stats)  # rejects bad statistics before fitting a curve
+        refresh = lab.refresh(stats)  # before the fit: it rejects bad statistics
         middle = ()
         if bends:
             fit = {"kind": kind, "bends": bends, "epochs": epochs, "rate": rate}
@@ -82,10 +91,11 @@ def connect(
             paths["curve"] = _KINDS[kind]([first, *middle, last])
         hosts.first(_save_bends, folder, middle, (a, b))
         t = np.linspace(0, 1, num_points)
-        found = {name: _along(lab, path, t, refresh) for name, path in paths.items()}
+        found = {name: along(lab, path, t, refresh) for name, path in paths.items()}
         results = {
             "a": a,
             "b": b,
+            "aligned": align,
             "distance": float(curves.distance(first, last)),
             "paths": {
                 name: {k: points.path_summary(array) for k, array in values.items()}
@@ -107,7 +117,9 @@ _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
 def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
     """Fit a curve of low training loss; returns its bends."""
     batch_size = min(batch_size, len(lab.train))
-    batches = data.train_batches(lab.train, batch_size)
+    with checking_input():
+        batches = data.train_batches(lab.train, batch_size)
+        checked.seed(seed)
     steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
     optimizer = training.sgd(schedules.cosine_decay(rate, steps), 0.9, 0.0, 5.0)
     loss = curves.CurveLoss(kind=kind)
@@ -140,8 +152,8 @@ def _save_bends(folder: Path, bends, ends) -> None:
         checkpoint.save(folder / name, {"params": bend})
 
 
-def _along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
-    """Evaluate the metrics along a path."""
+def along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
+    """Returns the metrics along a path, on both sets."""
     total = len(t) * len(lab.sets)
     with output.progress(f"evaluating {len(t)} points of a path", total) as advance:
         return points.evaluate_sets(
@@ -197,14 +209,14 @@ def _draw(folder: Path, t: np.ndarray, found) -> None:
 
 
 def _check(num_points, bends, epochs, rate):
-    """Raise ValueError if an option is out of range."""
+    """Raise InputError if an option is out of range."""
     if num_points < 3:
-        raise ValueError(f"--num-points must be at least 3, got {num_points}")
+        raise InputError(f"--num-points must be at least 3, got {num_points}")
     if bends < 0:
-        raise ValueError(f"--bends must not be negative, got {bends}")
+        raise InputError(f"--bends must not be negative, got {bends}")
     if epochs < 1:
-        raise ValueError(
+        raise InputError(
             f"--epochs must be at least 1, got {epochs}; for no curve use --bends 0"
         )
     if rate <= 0:
-        raise ValueError(f"--rate must be positive, got {rate}")
+        raise InputError(f"--rate must be positive, got {rate}")

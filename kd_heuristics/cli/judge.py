@@ -9,6 +9,7 @@ from kd_heuristics import report
 from kd_heuristics.cli import output
 from kd_heuristics.runs import claims as rules
 from kd_heuristics.runs import declared
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 Runs = Annotated[
     tyro.conf.Positional[Path],
@@ -49,24 +50,12 @@ def judge(
       out: path of the page; None writes none.
     """
     if not 0 < level < 1:
-        raise ValueError(f"--level must be between 0 and 1, got {level}")
-    if runs.suffix == ".json":
-        if claims is not None:
-            raise ValueError(f"{runs} holds its own claims; leave out {claims}")
-        stated, values = declared.read_results(runs)
-        looks = None
-    else:
-        if claims is None:
-            raise ValueError(
-                "a table needs claims: kd-heuristics judge runs.csv c.toml"
-            )
-        found = declared.read_claims(claims)
-        values = declared.statistics(found, declared.read_table(runs), seed, arm)
-        stated, looks = found.claims, found.looks
-        values = {claim.source: values[claim.key] for claim in stated}
-    seeds = max(map(len, values.values()))
-    looks = looks or ((seeds,) if seeds > 1 else rules.LOOKS)
-    judged = rules.judge_all(stated, values, looks=looks, level=level)
+        raise InputError(f"--level must be between 0 and 1, got {level}")
+    with checking_input():
+        stated, values, looks = _read(runs, claims, seed, arm)
+        seeds = max(map(len, values.values()))
+        looks = looks or ((seeds,) if seeds > 1 else rules.LOOKS)
+        judged = rules.judge_all(stated, values, looks=looks, level=level)
     columns = ("claim", "verdict", "mean", "interval", "effect", "paper", "seeds")
     rows = [
         [
@@ -84,3 +73,16 @@ def judge(
     if out is not None:
         report.write_verdicts(judged, out, f"Verdicts on {runs.name}")
         output.say(f"page: {out.resolve()}")
+
+
+def _read(runs, claims, seed, arm):
+    """Returns the claims, `{statistic: [seeds]}` and the declared looks, or None."""
+    if runs.suffix == ".json":
+        if claims is not None:
+            raise InputError(f"{runs} holds its own claims; leave out {claims}")
+        return *declared.read_results(runs), None
+    if claims is None:
+        raise InputError("a table needs claims: kd-heuristics judge runs.csv c.toml")
+    found = declared.read_claims(claims)
+    values = declared.statistics(found, declared.read_table(runs), seed, arm)
+    return found.claims, {c.source: values[c.key] for c in found.claims}, found.looks

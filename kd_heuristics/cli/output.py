@@ -15,6 +15,7 @@ import rich.table
 
 from kd_heuristics import runs
 from kd_heuristics.runtime import files, hosts, locks
+from kd_heuristics.runtime.errors import InputError
 
 
 @contextlib.contextmanager
@@ -60,28 +61,32 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def folder(path: Path) -> Iterator[Path]:
+def folder(path: Path, option: str = "--out") -> Iterator[Path]:
     """Create the folder of a command's results and lock it in the context.
 
-    Raises: ValueError if it cannot be written, or another process uses it.
+    `option` is the command's option for it, which errors name.
+
+    Raises: InputError if it cannot be written, or another process uses it.
     """
     path = files.local(path)
     with contextlib.ExitStack() as held:
-        hosts.first(_enter, path, held)
+        hosts.first(_enter, path, option, held)
         yield path
 
 
-def _enter(path, held):
+def _enter(path, option, held):
     """Create a folder and acquire its lock."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         held.enter_context(locks.lock(path))
     except OSError as error:
-        raise ValueError(f"--out {path} cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"{option} {path} cannot be written: {error.strerror}"
+        ) from error
     except locks.LockedError as error:
-        raise ValueError(
-            f"--out {path} is in use by {error}. Wait for it, stop it, or choose "
-            "another --out"
+        raise InputError(
+            f"{option} {path} is in use by {error}. Wait for it, stop it, or choose "
+            f"another {option}"
         ) from None
 
 

@@ -7,6 +7,8 @@ import tyro
 
 from kd_heuristics.data.prepare import DOWNLOADS
 from kd_heuristics.data.prepare import prepare as prepare_set
+from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.errors import checking_input
 
 Name = Annotated[
     tyro.conf.Positional[str],
@@ -27,4 +29,6 @@ def prepare(name: Name, data_dir: DataDir = None) -> None:
 
         kd-heuristics prepare cifar10
     """
+    with checking_input():
+        nearest.choose(name, DOWNLOADS, "dataset to prepare")
     prepare_set(name, data_dir)

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from kd_heuristics.report import write_page
+from kd_heuristics.runtime.errors import InputError
 
 Runs = Annotated[
     tyro.conf.Positional[tuple[Path, ...]],
@@ -29,5 +30,5 @@ def report(run: Runs, *, out: Path = Path("report.html")) -> None:
       out: path of the page.
     """
     if not run:
-        raise ValueError("name at least one run folder: kd-heuristics report runs/demo")
+        raise InputError("name at least one run folder: kd-heuristics report runs/demo")
     print(f"report: {write_page(run, out).resolve()}")

@@ -17,9 +17,10 @@ from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
 from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.errors import InputError, checking_input
 from kd_heuristics.similarity.measure import Name
 
-# Of all activations of both networks, which a test and some measures hold at once.
+# Bound on the activations of a network, which a test and some measures hold at once.
 _MOST_BYTES = 2**31
 
 
@@ -76,7 +77,7 @@ def similarity(
       out: folder of the results.
     """
     if test and permutations < 19:
-        raise ValueError(
+        raise InputError(
             f"--permutations must be at least 19, for p-values below 0.05, got "
             f"{permutations}"
         )
@@ -88,7 +89,8 @@ def similarity(
     with output.folder(out):
         shapes = [_shapes(*side, lab.images) for side in sides]
         names = [list(own) for own in shapes]
-        treatments = [tools.treatments(own, conv) for own in shapes]
+        with checking_input():
+            treatments = [tools.treatments(own, conv) for own in shapes]
         words = f"{len(names[0])} x {len(names[1])} layers, and their noise floor"
         if test or measure in ("knn", "rsa"):
             with output.progress(words, 1) as advance:
@@ -127,7 +129,7 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
         features.append(
             jax.tree_util.Partial(_Side(key), bound, *training.unpacked(variables))
         )
-    with warnings.catch_warnings():
+    with checking_input(), warnings.catch_warnings():
         # The noise floor shows the saturation.
         warnings.simplefilter("ignore", tools.SaturationWarning)
         found = tools.stream_matrix(
@@ -143,7 +145,7 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
 
 
 def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
-    """All activations of a network, on the host; of layers whose mean counts that."""
+    """Returns a network's activations on the host; means if the treatment says so."""
     features = jax.jit(lab.classifier.features)
     shapes = _shapes(lab, variables, images)
     means = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
@@ -151,8 +153,8 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
         leaf.shape[-1] if name in means else leaf.size for name, leaf in shapes.items()
     )
     if (size := 4 * numbers * len(images)) > _MOST_BYTES:
-        raise ValueError(
-            f"activations of {len(images)} images take {size / 2**30:.1f} GiB: take "
+        raise InputError(
+            f"the activations of {len(images)} images need {size / 2**30:.1f} GiB; use "
             f"--conv mean, or --examples {_MOST_BYTES // (4 * numbers)}"
         )
     trees, parts = training.unpacked(variables), dict[str, list]()
@@ -167,10 +169,10 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
 
 
 def _tested(a, b, measure, permutations, how) -> dict[str, np.ndarray]:
-    """The map and its floor; with permutations, calibrated values and p-values."""
+    """Returns map and floor; with permutations, calibrated values and p-values too."""
     key = jax.random.key(0)
-    with warnings.catch_warnings():
-        # Said by the floor beside the map.
+    with checking_input(), warnings.catch_warnings():
+        # The noise floor shows the saturation.
         warnings.simplefilter("ignore", tools.SaturationWarning)
         found = {"floor": tools.shuffled_floor(a, b, key, measure, **how)}
         if permutations:
@@ -193,7 +195,7 @@ class _Side:
 
 
 def _shapes(lab: Lab, variables, images) -> dict[str, jax.ShapeDtypeStruct]:
-    """The activations of one example, by layer, sorted; nothing is computed."""
+    """Returns the shapes of one example's activations, by layer; computes nothing."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
     trees = training.unpacked(variables)
     return dict(sorted(jax.eval_shape(lab.classifier.features, *trees, one).items()))

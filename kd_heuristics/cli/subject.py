@@ -14,6 +14,7 @@ from kd_heuristics import data, models, points, training
 from kd_heuristics.cli import checkpoint
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compile_cache, hosts, parallel
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 PyTree = Any
 
@@ -77,7 +78,7 @@ class Lab:
     def variables(self, text: str) -> PyTree:
         """Returns `{"params": ..., "batch_stats": ...}` of a checkpoint on all devices.
 
-        Raises: ValueError if it does not fit, or the network has diverged.
+        Raises: InputError if it does not fit, or the network has diverged.
         """
         found = checkpoint.network(checkpoint.parse(text), self.shapes)
         _check_finite(text, found["params"])
@@ -92,9 +93,10 @@ class Lab:
         """Returns `params -> batch_stats` by a training pass; None if no batch norm."""
         if not jax.tree.leaves(batch_stats):
             return None
-        return points.refit_pooled(
-            _TrainPass(self.classifier), batch_stats, self.sets["train"]
-        )
+        with checking_input():
+            return points.refit_pooled(
+                _TrainPass(self.classifier), batch_stats, self.sets["train"]
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +119,12 @@ def make(subject: Subject, beside: str) -> Lab:
       beside: that checkpoint, as the user gave it.
 
     Raises:
-      ValueError: a name is missing or unknown; MissingDatasetError: see `data.load`.
+      InputError: a name is missing or unknown; MissingDatasetError: see `data.load`.
     """
     if subject.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {subject.batch_size}")
+        raise InputError(f"--batch-size must be at least 1, got {subject.batch_size}")
+    if subject.examples is not None and subject.examples < 1:
+        raise InputError(f"--examples must be at least 1, got {subject.examples}")
     mesh = _mesh(subject)
     compile_cache.use()
     known = checkpoint.settings(checkpoint.parse(beside).path)
@@ -130,13 +134,15 @@ def make(subject: Subject, beside: str) -> Lab:
     if name is None:
         name, options = known.get("model"), _known_options(known) | options
     if name is None:
-        raise ValueError(
+        raise InputError(
             f"{beside} does not lie in one of our run folders, so name the model: "
             "--model vgg11, or --model nets:make for make(num_classes) in your nets.py"
         )
-    classifier = _classifier(
-        subject, models.create(name, train.num_classes, **options), train
-    )
+    with checking_input():
+        models.check(name, train.num_classes, **options)
+    # A ValueError of the user's own function, from here on, is a bug of that function.
+    network = models.create(name, train.num_classes, **options)
+    classifier = _classifier(subject, network, train)
     cut = {
         part: found.take(min(subject.examples or len(found), len(found)))
         for part, found in (("train", train), ("test", test))
@@ -155,11 +161,11 @@ def make(subject: Subject, beside: str) -> Lab:
 
 
 def _check_finite(text: str, params: PyTree) -> None:
-    """Raise ValueError if a parameter is NaN or infinite."""
+    """Raise InputError if a parameter is NaN or infinite."""
     for name, leaf in leaf_names.flat(params).items():
         wrong = int((~np.isfinite(np.asarray(leaf))).sum())
         if wrong:
-            raise ValueError(
+            raise InputError(
                 f"the network {text} is not finite: {wrong} of the {leaf.size} numbers "
                 f"of {name} are NaN or infinite; it diverged, so choose an earlier step"
             )
@@ -169,14 +175,16 @@ def _mesh(subject) -> jax.sharding.Mesh | None:
     """Returns the mesh of devices, over all processes; None for one device."""
     if subject.distributed is not None:
         if subject.devices not in (1, None):
-            raise ValueError(
+            raise InputError(
                 "--distributed takes all devices of all processes, got --devices "
                 f"{subject.devices}; leave it out"
             )
         if not jax.distributed.is_initialized():  # the second network comes here again
-            hosts.start(subject.distributed)
+            with checking_input():
+                hosts.start(subject.distributed)
         return parallel.mesh()
-    return None if subject.devices == 1 else parallel.mesh(subject.devices)
+    with checking_input():
+        return None if subject.devices == 1 else parallel.mesh(subject.devices)
 
 
 def shapes(network: models.Network, dataset: data.Dataset) -> PyTree:
@@ -201,12 +209,13 @@ def _sets(subject, known):
     """Returns the training and test sets that the options or the run folder name."""
     name = subject.data if subject.data is not None else known.get("dataset")
     if name is None:
-        raise ValueError(
+        raise InputError(
             f"name the data: --data {' | '.join(data.names())}, or your own "
             "file.npz, folder of class folders or tfds:NAME"
         )
     size = subject.size if subject.size is not None else known.get("image_size")
-    return data.load(name, "train", size), data.load(name, "test", size)
+    with checking_input():
+        return data.load(name, "train", size), data.load(name, "test", size)
 
 
 def _known_options(known: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +235,7 @@ def _options(words: tuple[str, ...]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ValueError(f"--model-options takes KEY=VALUE, got {word!r}")
+            raise InputError(f"--model-options takes KEY=VALUE, got {word!r}")
         try:
             found[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

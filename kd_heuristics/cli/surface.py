@@ -14,6 +14,8 @@ from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
 from kd_heuristics.plots.surface import contours
 from kd_heuristics.points import surfaces
+from kd_heuristics.runtime import values
+from kd_heuristics.runtime.errors import InputError, checking_input
 
 Third = Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="C")]
 
@@ -59,13 +61,18 @@ def surface(
       out: folder of the results.
     """
     if min(grid) < 2:
-        raise ValueError(f"--grid needs at least 2 columns and rows, got {grid}")
+        raise InputError(f"--grid needs at least 2 columns and rows, got {grid}")
+    if not -0.5 < margin < float("inf"):
+        raise InputError(f"--margin must be a share above -0.5, got {margin}")
+    with checking_input():
+        values.seed(seed)
     lab = make(subject, a)
     variables = [lab.variables(text) for text in (a, b) + ((c,) if c else ())]
     params = [one["params"] for one in variables]
     if c is None:
         params.append(_off_the_middle(lab, params[0], params[1], seed))
-    plane = landscape.plane(*params, axes="gram_schmidt")
+    with checking_input():  # three networks may lie on one line
+        plane = landscape.plane(*params, axes="gram_schmidt")
     stats = variables[0].get("batch_stats", {})
     with output.folder(out) as folder:
         xs, ys = landscape.grid(np.asarray(plane.anchors), grid, margin)
@@ -101,7 +108,7 @@ def _off_the_middle(lab: Lab, a, b, seed):
     )
     length = float(curves.distance(jax.tree.map(lambda x: 0 * x, middle), direction))
     if length == 0:
-        raise ValueError("the random direction vanishes; give a third network C")
+        raise InputError("the random direction vanishes; give a third network C")
     step = 0.5 * float(curves.distance(a, b)) / length
     return jax.tree.map(lambda x, d: x + step * d, middle, direction)
 

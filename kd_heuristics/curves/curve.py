@@ -101,6 +101,7 @@ def polychain(points: Sequence[PyTree]) -> Curve:
     return _curve(points, "polychain")
 
 
+# Says its arguments again, so that the docstring can be read by itself.
 def bezier(points: Sequence[PyTree]) -> Curve:
     """The Bezier curve of degree n - 1 of n points.
 

@@ -77,11 +77,7 @@ class Dataset:
                 f"images of {self._who} must be uint8 pixels, got {images.dtype}; "
                 "convert values in [0, 1] by (255 * images).round().astype('uint8')"
             )
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"labels of {self._who} must be integers [n], got {labels.dtype} "
-                f"{list(labels.shape)}; for one-hot rows take labels.argmax(-1)"
-            )
+        image_layout.check_labels(labels, f"labels of {self._who}")
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{self._who} has {len(self.images)} images but {len(self.labels)} "

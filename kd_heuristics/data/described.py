@@ -1,4 +1,4 @@
-"""Describes sets of tfds: those that we know, and "tfds:NAME" from its files."""
+"""Describes sets of tfds: ours by name, and any "tfds:NAME" from its files."""
 
 import functools
 from typing import Any
@@ -11,12 +11,21 @@ from kd_heuristics.runtime import nearest
 PREFIX = "tfds:"
 
 
-def entry(name: str) -> Prepared:
-    """The description of a set: of `prepared.SETS`, or of "tfds:NAME[:CONFIG]".
+def is_prepared(name: str) -> bool:
+    """Whether tfds prepares the set of a name, so that `stream` reads it.
 
-    The second is read from the folder where tfds prepared it. Its splits are tfds' own;
-    if it has no validation split, this is the last tenth of train. Images of one size
-    keep it.
+    >>> is_prepared("cifar10"), is_prepared("tfds:mnist"), is_prepared("digits")
+    (True, True, False)
+    """
+    return name in SETS or name.startswith(PREFIX)
+
+
+def entry(name: str) -> Prepared:
+    """Returns the description of a set in `prepared.SETS`, or "tfds:NAME[:CONFIG]".
+
+    The latter is read from the folder where tfds prepared the set. It keeps the splits
+    of tfds; without a validation split, the last tenth of train becomes one. If all
+    images have one size, that is the default size.
 
     Raises:
       ValueError: the name is unknown.
@@ -43,7 +52,8 @@ def entry(name: str) -> Prepared:
 
 @functools.lru_cache
 def _entry(name: str, base: str, config: str, folder: Any) -> Prepared:
-    import tensorflow_datasets  # a second of import, for these sets only
+    """Describes a prepared set from the files in its folder."""
+    import tensorflow_datasets  # takes a second, so only these sets import it
 
     with tfds.reading(base, folder):
         info = tensorflow_datasets.builder_from_directory(folder).info

@@ -15,13 +15,13 @@ _IMAGES = (".png", ".jpg", ".jpeg")
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """The files of each split, in a fixed random order, and their labels.
+    """Files of each split, in a fixed random order, and their labels.
 
     Attributes:
       path: the folder.
-      classes: names of the class folders, sorted; a label is a place among them.
+      classes: sorted names of the class folders; a label is an index into them.
       found: `(file, label)` pairs of each split.
-      shape: of the first training image.
+      shape: shape of the first training image.
     """
 
     path: Any
@@ -31,17 +31,18 @@ class Folder:
 
     @property
     def examples(self) -> dict[str, int]:
-        """Number of images of each split."""
+        """Number of images in each split."""
         return {split: len(own) for split, own in self.found.items()}
 
     def read(self, split: str, size: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [n, h, w, 3] and labels of a split.
+        """Returns images, uint8 [n, h, w, 3], and labels of a split.
 
         Args:
           split: one of `examples`.
-          size: side of the central square that each is cut to; `None` leaves them.
+          size: side of the central square to which each image is cut; `None` keeps
+            whole images.
 
-        Raises: BadDataError for a broken image, and for images of several sizes.
+        Raises: BadDataError for a broken image, or images of several sizes.
         """
         own = self.found[split]
         shape = self.shape if size is None else (size, size, 3)
@@ -98,13 +99,13 @@ def find(path: Any) -> Folder:
 
 
 def _folders(path: Any) -> list[Any]:
-    """Sub-folders, sorted by name, without hidden ones."""
+    """Returns visible subfolders, sorted by name."""
     inner = [own for own in path.iterdir() if not own.name.startswith(".")]
     return sorted((own for own in inner if own.is_dir()), key=lambda own: own.name)
 
 
 def _by_class(path: Any) -> dict[str, list[Any]]:
-    """The images of each class folder, sorted by name."""
+    """Returns the images of each class folder, sorted by name."""
     found = {folder.name: _images(folder) for folder in _folders(path)}
     if not found:
         raise BadDataError(
@@ -115,13 +116,13 @@ def _by_class(path: Any) -> dict[str, list[Any]]:
 
 
 def _images(folder: Any) -> list[Any]:
-    """The images of a class folder; raises BadDataError for none and for others."""
+    """Returns the images of a class folder; raises BadDataError for other files."""
     found = [own for own in folder.iterdir() if not own.name.startswith(".")]
     for own in found:
         if own.suffix.lower() not in _IMAGES:
             raise BadDataError(
-                f"{own} is no PNG or JPEG image; class folders must hold images alone "
-                "(.png, .jpg, .jpeg), and splits are train, validation and test"
+                f"{own} is not a PNG or JPEG image; class folders must hold only such "
+                "images (.png, .jpg, .jpeg), and splits are train, validation and test"
             )
     if not found:
         raise BadDataError(f"{folder} holds no images; fill or remove that folder")
@@ -131,7 +132,7 @@ def _images(folder: Any) -> list[Any]:
 def _labelled(
     by_class: Mapping[str, list[Any]], classes: tuple[str, ...]
 ) -> list[tuple[Any, int]]:
-    """Pairs of file and label."""
+    """Returns `(file, label)` pairs."""
     return [
         (file, classes.index(name)) for name, own in by_class.items() for file in own
     ]

@@ -26,7 +26,7 @@ class Own:
     """A user's set, opened but not read.
 
     Attributes:
-      name: the path, as the user wrote it.
+      name: path as the user wrote it.
       examples: number of examples of each split.
       num_classes: number of classes.
       shape: `(height, width, channels)` of an image.
@@ -40,7 +40,7 @@ class Own:
     read: Callable[[str, int | None], tuple[np.ndarray, np.ndarray]]
 
     def load(self, split: str, size: int | None) -> Dataset:
-        """Loads a split that the set has, cut to squares where a size is given."""
+        """Loads a split; with a size, cuts images to squares."""
         if split not in self.examples:
             raise BadDataError(
                 f"{self.name} has no {split} split; it has {', '.join(self.examples)}"
@@ -49,7 +49,7 @@ class Own:
         return Dataset(images, labels, self.num_classes, self.name)
 
     def sized(self, size: int | None) -> tuple[int, int, int]:
-        """The shape of a loaded image."""
+        """Returns the shape of a loaded image."""
         size = _checked(size)
         return self.shape if size is None else (size, size, self.shape[-1])
 
@@ -57,16 +57,16 @@ class Own:
 def from_arrays(
     images: Any, labels: Any, num_classes: SupportsIndex | None = None
 ) -> Dataset:
-    """Makes a set of arrays in memory.
+    """Makes a set from arrays in memory.
 
     Args:
-      images: uint8 [n, h, w, c], or floats in [0, 1], which become the nearest of the
-        256 levels; a level k / 255 becomes k exactly.
-      labels: [n] of any integer type, in 0..num_classes - 1.
-      num_classes: at least 2; `None` takes one more than the highest label.
+      images: uint8 [n, h, w, c], or floats in [0, 1], which are rounded to the nearest
+        of 256 levels; k / 255 becomes exactly k.
+      labels: integers [n] in 0..num_classes - 1.
+      num_classes: at least 2; `None` takes the highest label plus 1.
 
     Raises:
-      ValueError: the arrays do not have this form; the message has the remedy.
+      ValueError: the arrays do not have this form; the message names the remedy.
 
     >>> two = from_arrays(np.ones((2, 8, 8, 1)), [0, 1])
     >>> two.images.max(), two.num_classes
@@ -81,14 +81,36 @@ def from_arrays(
     )
 
 
+def split(dataset: Dataset) -> dict[str, Dataset]:
+    """Splits a set as `load` splits an ".npz" file of one pair of arrays.
+
+    Returns: "train", "validation" and "test"; a random tenth each for the last two, the
+      same on every machine.
+
+    Raises:
+      BadDataError: the set has fewer than 10 images.
+
+    >>> whole = from_arrays(np.ones((25, 8, 8, 1)), [0] * 24 + [1])
+    >>> {name: len(part) for name, part in split(whole).items()}
+    {'train': 21, 'validation': 2, 'test': 2}
+    """
+    what = f"the set {dataset.name!r}" if dataset.name else "the set"
+    return {
+        name: dataclasses.replace(
+            dataset, images=dataset.images[rows], labels=dataset.labels[rows]
+        )
+        for name, rows in parts(len(dataset), what).items()
+    }
+
+
 def find(name: str) -> Own:
     """Opens a user's ".npz" file or folder of images and checks its form.
 
     Args:
-      name: its path, also of an object store; "~" is the home.
+      name: its path, local or in an object store; "~" is the home folder.
 
     Raises:
-      BadDataError: nothing is there, or what is there has another form.
+      BadDataError: the path does not exist, or its content has another form.
     """
     path = files.path(name)
     if not path.is_dir():
@@ -104,7 +126,7 @@ def find(name: str) -> Own:
 
 
 def _npz(name: str, path: Any) -> Own:
-    """Opens an ".npz" file; of images it reads the headers alone."""
+    """Opens an ".npz" file; reads labels, and only the headers of images."""
     with _opened(path) as file:
         keys = _keys(path, file.files)
         labels = {split: file[key] for split, (_, key) in keys.items()}
@@ -144,7 +166,7 @@ def _npz(name: str, path: Any) -> Own:
 
 @contextlib.contextmanager
 def _opened(path: Any) -> Iterator[Any]:
-    """Opens an ".npz" file; raises BadDataError for what zipfile and NumPy raise."""
+    """Opens an ".npz" file; errors of zipfile and NumPy become BadDataError."""
     if not path.exists():
         raise BadDataError(f"there is no {path}; it must be {_FORM}")
     try:
@@ -158,7 +180,7 @@ def _opened(path: Any) -> Iterator[Any]:
 
 
 def _keys(path: Any, found: list[str]) -> dict[str, tuple[str, str]]:
-    """The keys of images and labels by split; "" stands for one pair to be split."""
+    """Returns the keys of images and labels by split; "" for one pair to be split."""
     prefixes = {split: f"{split}_" for split in SPLITS}
     if not any(key.startswith(tuple(prefixes.values())) for key in found):
         prefixes = {"": ""}
@@ -177,7 +199,7 @@ def _keys(path: Any, found: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def _header(file: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array of an ".npz" file, without reading it."""
+    """Returns shape and type of an array in an ".npz" file, without reading it."""
     with file.zip.open(f"{key}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         read = {
@@ -189,7 +211,7 @@ def _header(file: Any, key: str) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: str):
-    """Raises BadDataError unless these are images and the labels of each of them."""
+    """Raises BadDataError unless these are images with one label each."""
     if len(shape) < 2 and labels.ndim > 2:
         raise BadDataError(
             f"{images_are} are {list(shape)} and {labels_are} {list(labels.shape)}: "
@@ -202,6 +224,7 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
         )
     try:
         image_layout.check(shape, images_are)
+        image_layout.check_labels(labels, labels_are)
     except ValueError as error:
         raise BadDataError(str(error)) from error
     if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
@@ -209,14 +232,9 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
             f"{images_are} must be uint8, or floats in [0, 1], got {dtype}; convert "
             "integers in 0..255 by images.astype('uint8')"
         )
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise BadDataError(
-            f"{labels_are} must be integers [n], got {labels.dtype} "
-            f"{list(labels.shape)}; for one-hot rows take labels.argmax(-1)"
-        )
     if shape[0] != len(labels):
         raise BadDataError(
-            f"{images_are} are {shape[0]}, but {labels_are} are {len(labels)}; give "
+            f"{images_are} number {shape[0]}, but {labels_are} {len(labels)}; give "
             "each image one label"
         )
     if 0 in shape:
@@ -224,7 +242,7 @@ def _check_forms(shape, dtype, labels: np.ndarray, images_are: str, labels_are: 
 
 
 def _classes(labels: Mapping[str, np.ndarray], num_classes: int | None = None) -> int:
-    """Number of classes: as given, or one more than the highest of the first labels.
+    """Returns the number of classes: as given, or the highest first label plus 1.
 
     Raises: BadDataError for a single class, and for labels outside the classes.
     """
@@ -246,13 +264,13 @@ def _classes(labels: Mapping[str, np.ndarray], num_classes: int | None = None) -
 
 
 def _pixels(images: np.ndarray, what: str) -> np.ndarray:
-    """The images as uint8: floats in [0, 1] to the nearest of 256 levels."""
+    """Converts images to uint8; floats in [0, 1] become the nearest of 256 levels."""
     if images.dtype == np.uint8:
         return images
     lowest, highest = images.min(), images.max()
     if not 0 <= lowest <= highest <= 1:  # nor NaN
         raise BadDataError(
-            f"{what} must lie in [0, 1], as they are floats, got "
+            f"{what} are floats and must lie in [0, 1], got "
             f"{float(lowest):g}..{float(highest):g}; rescale them, or save uint8 pixels"
         )
     return np.rint(images * images.dtype.type(255)).astype(np.uint8)
@@ -263,7 +281,7 @@ def _checked(size: int | None) -> int | None:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name that is no set's is a path of a user's own images.
+    """Whether a name that no set has is a path to a user's own images.
 
     >>> is_path("photos.npz"), is_path("./photos"), is_path("cifar11")
     (True, True, False)

@@ -28,7 +28,7 @@ class Prepared:
 
 
 def _held_out(last: int, first: int | None = None, test: str = "test"):
-    """Splits that hold out the end of tfds' train, from `last` percent, for validation.
+    """Returns splits that hold out the end of tfds' train, from `last` percent.
 
     Train ends at `first` percent, by default at `last`.
     """
@@ -45,7 +45,7 @@ _TWO = {"train": "train", "test": "test"}
 
 
 def _cifar(base: str, num_classes: int) -> dict[str, Prepared]:
-    """CIFAR with all 50,000 images in train, and with the last 5,000 held out."""
+    """Returns CIFAR with 50,000 training images, and with the last 5,000 held out."""
     whole = Prepared(
         base=base,
         num_classes=num_classes,

@@ -49,7 +49,8 @@ class Records:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         if not 0 <= index < len(self):
             raise IndexError(
-                f"{self.name} {self.split} has {len(self)} examples, so no {index}"
+                f"{self.name} {self.split} has {len(self)} examples, so no example "
+                f"{index}"
             )
         try:
             example = self._source[index]
@@ -146,7 +147,7 @@ class Records:
             except Exception as error:
                 raise ValueError(f"{file} cannot be opened: {error}") from error
             if record >= count:
-                raise ValueError(f"{file} has {count} records, so no {record}")
+                raise ValueError(f"{file} has {count} records, so no record {record}")
 
     def _place(self, index: int) -> tuple[str, int]:
         """Finds the file of an example and its record number there."""

@@ -68,7 +68,7 @@ _SETS = {
 
 
 def _find(name: str) -> "_Set | own.Own":
-    """The set of a name, a path or "tfds:NAME"; ValueError if there is none."""
+    """Returns the set of a name, a path or "tfds:NAME"; raises ValueError if none."""
     if name in _SETS:
         return _SETS[name]
     if name.startswith(described.PREFIX):
@@ -114,7 +114,7 @@ def load(name: Name, split: str, size: int | None = None) -> Dataset:
     Raises:
       ValueError: the name, split or size is unknown; raised before anything is read.
       BadDataError: own images or labels have another form; a ValueError.
-      MissingDatasetError: the set was not prepared, or in a format that needs
+      MissingDatasetError: the set is not prepared, or only in a format that needs
         TensorFlow to read; the message has the command that prepares it.
 
     >>> load("digits", "validation").images.shape
@@ -132,7 +132,7 @@ def load(name: Name, split: str, size: int | None = None) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a set holds, without reading it.
+    """Size and shape of a set.
 
     Attributes:
       examples: number of examples of each split.
@@ -146,16 +146,17 @@ class Description:
 
 
 def describe(name: Name, size: int | None = None) -> Description:
-    """Describes a set without reading it; one of ours need not be prepared.
+    """Describes a set without reading it; a named set need not be prepared.
 
-    Of own images it reads the headers and labels of an ".npz" file, or lists a folder.
+    For own images, it reads the headers and labels of an ".npz" file, or lists a
+    folder.
 
     Args:
-      name: as `load` takes it.
+      name: as in `load`.
       size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError, BadDataError, MissingDatasetError: as `load`.
+      ValueError, BadDataError, MissingDatasetError: as in `load`.
 
     >>> describe("cifar10").examples["train"], describe("cifar10").shape
     (50000, (32, 32, 3))
@@ -183,14 +184,14 @@ def default_augmentation(name: Name, size: int | None = None) -> dict[str, int |
 
     Padding is an eighth of the side, which is 4 at 32 pixels. Digits are never
     mirrored, because a mirrored digit is not a digit. Own images, and those of
-    "tfds:NAME", are not mirrored either, because nobody has said that they may be.
+    "tfds:NAME", are not mirrored either, because mirroring may change their class.
 
     Args:
-      name: as `load` takes it.
+      name: as in `load`.
       size: side in pixels; `None` uses the set's default.
 
     Raises:
-      ValueError, BadDataError, MissingDatasetError: as `load`.
+      ValueError, BadDataError, MissingDatasetError: as in `load`.
 
     >>> default_augmentation("cifar10"), default_augmentation("digits")
     ({'padding': 4, 'flip': True}, {'padding': 1, 'flip': False})

@@ -3,22 +3,23 @@
 import numpy as np
 
 from kd_heuristics.data.digits import draws
+from kd_heuristics.runtime.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 _SEED = 0
 
 
-class BadDataError(ValueError):
-    """Reports own data of another form than `data.load` takes; names the remedy."""
+class BadDataError(InputError):
+    """Reports own data in a form that `data.load` does not take; names the remedy."""
 
 
 def shuffled(count: int) -> np.ndarray:
-    """A fixed random order of 0..count - 1, the same on every machine."""
+    """Returns a fixed random order of 0..count - 1, the same on every machine."""
     return np.argsort(draws((_SEED,), count), kind="stable")
 
 
 def parts(count: int, what: str) -> dict[str, np.ndarray]:
-    """Rows of a random tenth for validation, another for test, and the rest for train.
+    """Returns rows: a random tenth each for validation and test, the rest for train.
 
     >>> {split: len(rows) for split, rows in parts(25, "").items()}
     {'train': 21, 'validation': 2, 'test': 2}

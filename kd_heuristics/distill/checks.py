@@ -90,6 +90,18 @@ def both_logits(
     )
 
 
+def softened_logits(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, scale: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns `both_logits`, and the temperature `scale` in their type.
+
+    Raises: ValueError as `both_logits`, or if the temperature is not positive.
+    """
+    student, teacher = both_logits(student_logits, teacher_logits)
+    temperature(scale)
+    return student, teacher, jnp.asarray(scale, student.dtype)
+
+
 def class_labels(labels: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     """Returns integer labels of a shape in at least int32, which fits every class.
 

@@ -56,7 +56,7 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
 
 
 def fsp_matrices(pairs: Sequence[Pair], *, pool: str = "max") -> tuple[jax.Array, ...]:
-    """`fsp_matrix` of each pair of maps: what a stored teacher keeps an example.
+    """`fsp_matrix` of each pair of maps, as a stored teacher keeps for each example.
 
     Args:
       pairs: of maps (f1, f2), first and last layer of a section.

@@ -55,9 +55,9 @@ def kl(
     >>> round(float(kl(student, teacher)[0]), 4)  # 1/4 log(1/2) + 3/4 log(3/2)
     0.1308
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
-    checks.temperature(temperature)
-    scale = jnp.asarray(temperature, student.dtype)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     return softened.divergence(student, teacher, scale)
 
 
@@ -85,9 +85,9 @@ def soft_cross_entropy(
     >>> round(float(soft_cross_entropy(student, teacher, 3.0)[0]), 4)  # log 2
     0.6931
     """
-    student, teacher = checks.both_logits(student_logits, teacher_logits)
-    checks.temperature(temperature)
-    scale = jnp.asarray(temperature, student.dtype)
+    student, teacher, scale = checks.softened_logits(
+        student_logits, teacher_logits, temperature
+    )
     student, out = softened.logits(student, scale)
     teacher, teacher_out = softened.logits(teacher, scale)
     p = jax.nn.softmax(teacher, -1)

@@ -1,7 +1,7 @@
 """Losses between features: attention maps, relations in a batch, contrast to a bank.
 
-One value an example, in at least float32; vectors without length give no NaN. The
-features of student and teacher are compared by what does not depend on their sizes.
+Each returns one value per example, in at least float32, without NaN for zero vectors.
+The features of student and teacher may differ in size.
 """
 
 import dataclasses
@@ -22,23 +22,23 @@ from kd_heuristics.runtime.precision import common_type, widened
 def attention(
     student: ArrayLike, teacher: ArrayLike, *, reduction: str = "norm"
 ) -> jax.Array:
-    """Distance of attention maps (Zagoruyko and Komodakis 2017, eq. 2, p = 2).
+    """Distance between attention maps (Zagoruyko and Komodakis 2017, eq. 2, p = 2).
 
     || Q^S / ||Q^S|| - Q^T / ||Q^T|| ||, Q[b, position] = sum over channels of the
-    squared activations, all norms over the positions. The paper's sum over pairs of
-    layers and its factor beta / 2 are the caller's. A map of zeros has no direction:
-    its normalised map is 0.
+    squared activations; norms are over the positions. The caller sums over pairs of
+    layers and applies the paper's factor beta / 2. A map of zeros stays 0 when
+    normalised.
 
     Args:
-      student: float [batch, h, w, channels], or any axes of positions.
-      teacher: of the same positions; its number of channels may differ. It gets no
+      student: float [batch, h, w, channels], or with other axes of positions.
+      teacher: the same positions; the number of channels may differ. It gets no
         gradient.
-      reduction: "norm", as the paper; "mean" of squares, as its authors' code.
+      reduction: "norm" as in the paper, or "mean" of squares as in its authors' code.
 
     Returns: [batch].
 
-    Raises: ValueError where batch or positions differ, for arrays without positions or
-      with integers, and for an unknown reduction.
+    Raises: ValueError if batch or positions differ, an array has no positions or holds
+      integers, or the reduction is unknown.
 
     >>> one, two = jnp.ones((1, 1, 2, 1)), jnp.zeros((1, 1, 2, 3)).at[:, :, 1].set(5)
     >>> round(float(attention(one, two, reduction="mean")[0]), 4)  # 1 - sqrt(1/2)
@@ -71,26 +71,26 @@ def rkd(
     distance * mean over j of h(d^S_bj - d^T_bj)
     + angle * mean over i != k of h(cos^S_ibk - cos^T_ibk)
 
-    d_bj = ||x_b - x_j|| over its mean over all pairs, cos_ibk the cosine of the angle
-    at x_b between x_i and x_k, h Huber's loss: e^2 / 2 for |e| <= 1, else |e| - 1/2. i,
-    j and k run over the other examples. The batch mean is the mean over all pairs and
-    all triples, in place of the paper's sums. The defaults are the paper's weights for
-    both. Neither term sees a rotation, a shift or a factor of the embeddings. A pair at
-    distance 0 has no direction: its cosines are 0.
+    d_bj is ||x_b - x_j|| divided by its mean over all pairs, cos_ibk the cosine of the
+    angle at x_b between x_i and x_k, and h Huber's loss: e^2 / 2 for |e| <= 1, else
+    |e| - 1/2. i, j and k run over the other examples. The batch mean is the mean over
+    all pairs and all triples, in place of the paper's sums. The defaults are the
+    paper's weights for both terms. Both are invariant to rotation, translation and
+    scaling of the embeddings. The cosines of a pair at distance 0 are 0.
 
-    An example's value depends on the others of its batch; NaN in one makes all NaN.
+    An example's value depends on the rest of its batch; NaN in one makes all NaN.
     Memory grows as batch^2 * (d + batch).
 
     Args:
       student: float [batch, d].
       teacher: float [batch, d'], of the same examples; it gets no gradient.
       distance: weight of the distances, at least 0.
-      angle: weight of the angles, at least 0; a known 0 spares their computation.
+      angle: weight of the angles, at least 0; a known 0 skips their computation.
 
     Returns: [batch].
 
-    Raises: ValueError for arrays that are no such embeddings, a negative weight, and a
-      batch of fewer than three examples, two without angles.
+    Raises: ValueError for arrays of other shapes, a negative weight, and a batch of
+      fewer than three examples (two if angle is 0).
 
     >>> student = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     >>> float(rkd(student, 3 * student + 1).max())
@@ -105,13 +105,13 @@ def rkd(
     if batch < least:
         raise ValueError(
             f"the batch has {batch} examples; rkd needs at least {least}: give more, "
-            "and for two set angle=0"
+            "or set angle=0 for two"
         )
     pairs = [_differences(x) for x in (student, jax.lax.stop_gradient(teacher))]
     error = optax.huber_loss(*map(_distances, pairs))
     value = checks.weighted(distance, error.sum(1) / (batch - 1))
     if angles:
-        # At x_b: 0 where i = b or k = b, and 1 for both sides where i = k.
+        # The cosine at x_b is 0 if i = b or k = b, and 1 for both networks if i = k.
         error = optax.huber_loss(*map(_cosines, pairs))
         error = jnp.where(jnp.eye(batch, dtype=bool)[None], 0, error)
         count = (batch - 1) * (batch - 2)
@@ -122,7 +122,7 @@ def rkd(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Bank:
-    """The last embeddings of every example of a set, for `contrastive`.
+    """Latest embeddings of every example of a set, for `contrastive`.
 
     Attributes:
       student: float [examples, d], unit vectors.
@@ -134,12 +134,13 @@ class Bank:
 
 
 def init_bank(key: jax.Array, num_examples: SupportsIndex, size: SupportsIndex) -> Bank:
-    """A bank of random unit vectors.
+    """Returns a bank of random unit vectors.
 
     Args:
-      key: of `jax.random`.
-      num_examples: of the whole set, whose numbers `contrastive` takes as `index`.
-      size: d, of the embeddings.
+      key: a key of `jax.random`.
+      num_examples: number of examples in the whole set; `index` of `contrastive` counts
+        them from 0.
+      size: dimension d of the embeddings.
 
     Raises: ValueError for a number below 1.
 
@@ -166,39 +167,39 @@ def contrastive(
 ) -> tuple[jax.Array, Bank]:
     """Contrastive representation distillation (CRD, Tian et al. 2020, sec. 3.2).
 
-    - log h(s_b, t'_b) - N * mean over n of log(1 - h(s_b, t'_n)), and the same of the
-    teacher's t_b and the bank's s':
+    - log h(s_b, t'_b) - N * mean over n of log(1 - h(s_b, t'_n)), plus the same for the
+    teacher's t_b and the bank's s', where
 
-    h(s, t) = e / (e + N / M), e = exp(s . t / temperature) / Z, with N negatives an
+    h(s, t) = e / (e + N / M), e = exp(s . t / temperature) / Z, for N negatives per
     example and M examples in the bank. Each expectation of the paper is the mean over
-    the example's pairs; as in the authors' code, both partners of an anchor, the
-    positive t'_b too, come from the bank as it was before. Embeddings are scaled to
-    unit length. There is no factor T^2.
+    the example's pairs. As in the authors' code, all partners of an anchor come from
+    the given bank, the positive t'_b included. Embeddings are scaled to unit length.
+    There is no factor T^2.
 
-    The new bank has row index_b = unit(momentum * old + (1 - momentum) * s_b), likewise
-    of the teacher; it has no gradient. If a batch holds an index twice, one of them
-    stays.
+    Row index_b of the new bank is unit(momentum * old + (1 - momentum) * s_b), and
+    likewise for the teacher; it has no gradient. If an index occurs twice in a batch,
+    one of the two embeddings is kept.
 
     Args:
       student: float [batch, d], a learned projection of the student's features.
       teacher: float [batch, d], a learned projection of the teacher's features. Unlike
-        in other losses it has a gradient, which trains the projection; `Teacher` stops
+        in other losses it gets a gradient, which trains the projection; `Teacher` stops
         it at the features.
       index: integers [batch], the examples' rows in the bank, such as the "index" of
-        a batch. A traced one that is no row gives NaN and changes no row.
-      bank: of `init_bank`, or the last call's.
+        a batch. A traced index outside the bank gives NaN and changes no row.
+      bank: from `init_bank`, or from the previous call.
       negatives: integers [batch, N], rows of other examples, such as
         `jax.random.randint(key, (batch, 4096), 0, M)`.
       temperature: positive.
-      momentum: in [0, 1), the share of the old row that stays.
-      normalizers: Z of the student's and of the teacher's anchors, positive. 1 is the
-        paper's formula; the authors' code takes M times the first batch's mean of
-        exp(s . t' / temperature), and keeps it.
+      momentum: weight of the old row, in [0, 1).
+      normalizers: Z for the student's and for the teacher's anchors, positive. 1 is the
+        paper's formula; the authors' code uses M times the mean of
+        exp(s . t' / temperature) over the first batch.
 
-    Returns: values [batch], and the bank anew.
+    Returns: values [batch], and the updated bank.
 
-    Raises: ValueError for other shapes, integers for floats, a bank with fewer rows
-      than the batch, indices outside it, and numbers out of their range.
+    Raises: ValueError for other shapes, integers in place of floats, a bank with fewer
+      rows than the batch, indices outside it, and numbers out of range.
 
     >>> bank, x = init_bank(jax.random.key(0), 10, 4), jnp.ones((2, 4))
     >>> loss, bank = contrastive(x, x, jnp.array([3, 4]), bank, jnp.zeros((2, 5), int))
@@ -207,7 +208,7 @@ def contrastive(
     """
     student, teacher = _both(student, teacher, "embeddings")
     checks.temperature(temperature)
-    values.require_share("momentum", momentum, "0 keeps the last embedding alone")
+    values.require_share("momentum", momentum, "0 keeps only the newest embedding")
     for z in normalizers:
         values.require("normalizers", z, 0, "1 is the paper's formula", strict=True)
     _check_embeddings(student, teacher)
@@ -248,7 +249,7 @@ def _moved(bank, where, embeddings, share):
 
 
 def _both(student, teacher, what):
-    """Both arrays in the type that holds them, at least float32."""
+    """Returns both arrays in their common type, at least float32."""
     arrays = (
         checks.floats(f"student {what}", student),
         checks.floats(f"teacher {what}", teacher),
@@ -267,7 +268,7 @@ def _check_embeddings(student, teacher):
 
 
 def _check_bank(student, teacher, bank) -> int:
-    """The bank's number of rows."""
+    """Returns the number of rows of a bank; raises ValueError if it does not fit."""
     shapes = bank.student.shape, bank.teacher.shape
     size = student.shape[1]
     if teacher.shape[1] != size or shapes != ((shapes[0][0], size),) * 2:
@@ -284,7 +285,7 @@ def _check_bank(student, teacher, bank) -> int:
 
 
 def _rows(value, name, batch, axes):
-    """Integers of the batch, [batch] or [batch, n]."""
+    """Returns integers [batch] or [batch, n]; raises ValueError for other values."""
     array = checks.integers(value)
     if array is None or array.ndim != axes or len(array) != batch or not array.size:
         wanted = [batch, "at least 1"][:axes]
@@ -296,25 +297,25 @@ def _rows(value, name, batch, axes):
 
 
 def _attention_map(maps):
-    """Normalised sums of squares over channels, [batch, positions]."""
+    """Returns normalised sums of squares over channels, [batch, positions]."""
     maps = units.scaled(maps, range(1, maps.ndim))
     return units.unit(jnp.square(maps).sum(-1).reshape(len(maps), -1))
 
 
 def _differences(embeddings):
-    """x_b - x_i [b, i, d] of embeddings scaled so that their squares are floats."""
+    """Returns x_b - x_i [b, i, d], scaled so that no square overflows or vanishes."""
     embeddings = units.scaled(embeddings, (0, 1))
     return embeddings[:, None] - embeddings[None]
 
 
 def _distances(differences):
-    """Lengths over their mean over all pairs of two examples."""
+    """Returns lengths [b, j] divided by their mean over all pairs."""
     lengths = safe_sqrt(jnp.square(differences).sum(-1))
     mean = lengths.sum() / (len(lengths) * (len(lengths) - 1))
     return lengths / jnp.where(mean == 0, 1, mean)
 
 
 def _cosines(differences):
-    """cos[b, i, k], of the angle at x_b."""
+    """Returns the cosine [b, i, k] of the angle at x_b between x_i and x_k."""
     units_of = units.unit(differences)
     return jnp.einsum("bid,bkd->bik", units_of, units_of, precision="highest")

@@ -1,7 +1,7 @@
-"""Softened predictions whose logits may be masked, and their divergence.
+"""Softened predictions with optional masks, and their divergence.
 
-A logit of -inf masks its class. Divergences are summed from terms that are not
-negative: the plain sums lose at T = 1000 all digits.
+A logit of -inf masks its class. Divergences are sums of non-negative terms: the plain
+sums lose all digits at T = 1000.
 """
 
 import math
@@ -13,10 +13,10 @@ _LOWEST = -1e4  # softened: exp(_LOWEST) is 0 in float64 too
 
 
 def masked(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits with the largest of their row for those that are -inf; which are.
+    """Replaces logits of -inf by the largest of their row; returns the mask too.
 
-    Neither infinite values nor their derivatives then meet a 0: each use says where. A
-    row with all classes masked becomes 0.
+    Infinite values and derivatives would otherwise be multiplied by 0. A row with all
+    classes masked becomes 0.
     """
     out = jnp.isneginf(logits)
     largest = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
@@ -24,12 +24,13 @@ def masked(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def logits(values: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits minus the largest of their row, over T; which are masked.
+    """Returns (logits - their row's largest) / T, and the mask.
 
-    Those are so low instead that they have probability 0, and 0 times them is 0.
+    Masked logits become so low that their probability is 0, yet finite: 0 times them
+    is 0.
     """
     values, out = masked(values)
-    # No softmax sees what is taken off.
+    # A softmax is invariant to this shift.
     from_largest = values - jax.lax.stop_gradient(values.max(-1, keepdims=True))
     return jnp.where(out, _LOWEST, from_largest / temperature), out
 
@@ -37,11 +38,11 @@ def logits(values: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Ar
 def ratios(
     student: jax.Array, teacher: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Predictions p of the teacher, q of the student, and log p_i - log q_i.
+    """Returns the teacher's prediction p, the student's q, and log p_i - log q_i.
 
     Args:
-      student: [..., classes], of `logits`.
-      teacher: of the same shape.
+      student: [..., classes], from `logits`.
+      teacher: same shape.
     """
     student_sum = jax.nn.logsumexp(student, -1, keepdims=True)
     teacher_sum = jax.nn.logsumexp(teacher, -1, keepdims=True)
@@ -51,9 +52,9 @@ def ratios(
 
 
 def terms(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
-    """p_i (exp(-l_i) - 1 + l_i), l = ratio: what sums up to the divergence of p from q.
+    """Returns p_i (exp(-l_i) - 1 + l_i), l = ratio; their sum is KL(p || q).
 
-    No term is negative. The sum is that of p_i l_i, because p and q both add up to 1.
+    No term is negative. The sum equals that of p_i l_i, because p and q both sum to 1.
     """
     small = jnp.abs(ratio) < 0.5
     near = p * _exp_remainder(jnp.where(small, ratio, 0))
@@ -64,9 +65,9 @@ def terms(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
 def divergence(
     student_logits: jax.Array, teacher_logits: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-    """T^2 * sum_i p_i (log p_i - log q_i); both logits have a gradient.
+    """Returns T^2 * sum_i p_i (log p_i - log q_i); both logits have a gradient.
 
-    It is inf where the student masks a class that the teacher has, and NaN of a row
+    It is inf if the student masks a class that the teacher does not, and NaN for a row
     with all classes masked.
     """
     student, out = logits(student_logits, temperature)
@@ -78,10 +79,10 @@ def divergence(
 
 
 def _common_error(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
-    """What rounding of the normalisers has added to all log p_i - log q_i of a row.
+    """Returns the rounding error that all log p_i - log q_i of a row share.
 
-    sum_i p_i (exp(-l_i) - 1) is 0 for the true ratios, and exp(-e) - 1 where each is
-    too large by e.
+    It comes from the normalisers. sum_i p_i (exp(-l_i) - 1) is 0 for the true ratios,
+    and exp(-e) - 1 if each is too large by e.
     """
     small = jnp.abs(ratio) < 0.5
     terms = jnp.where(small, p * jnp.expm1(-jnp.where(small, ratio, 0)), q - p)
@@ -89,9 +90,9 @@ def _common_error(p: jax.Array, q: jax.Array, ratio: jax.Array) -> jax.Array:
 
 
 def _exp_remainder(x: jax.Array) -> jax.Array:
-    """exp(-x) - 1 + x for |x| <= 1/2, by its series: no difference of near values.
+    """Returns exp(-x) - 1 + x for |x| <= 1/2, by its series, without cancellation.
 
-    The first term left out is x^17 / 17!, below float64's rounding of x^2 / 2.
+    The first omitted term is x^17 / 17!, below float64's rounding of x^2 / 2.
     """
     total = jnp.zeros_like(x)
     for power in range(16, 1, -1):

@@ -183,6 +183,7 @@ def _kept(wanted, found, replace) -> list[str]:
     return [path for path in wanted if path.rpartition("/")[0] in layers]
 
 
+# Unlike `models.bit_weights`, it allows leaves left over beside the kept layers.
 def _check(wanted: Mapping, found: Mapping, kept: Sequence[str]) -> None:
     """Raises ValueError for missing, extra or misshapen leaves outside `kept`."""
     layers = {path.rpartition("/")[0] for path in kept}

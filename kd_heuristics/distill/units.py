@@ -1,6 +1,6 @@
-"""Unit vectors and lengths whose gradients are finite, also of vectors without length.
+"""Unit vectors and norms with finite gradients, even for zero vectors.
 
-Entries below 1e-31 of float32 count as 0.
+In float32, entries below 1e-31 count as 0.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ Axes = int | Sequence[int]
 def scaled(x: jax.Array, axes: Axes) -> jax.Array:
     """Divides x by its largest absolute value, so that no square overflows or vanishes.
 
-    The divisor has no gradient: for functions that do not see a factor. NaN of NaN.
+    The divisor has no gradient, so use it in functions invariant to scaling. NaN stays
+    NaN.
     """
     axes = (axes,) if isinstance(axes, int) else tuple(axes)
     largest = jax.lax.stop_gradient(jnp.abs(x).max(axes, keepdims=True))
@@ -26,21 +27,21 @@ def scaled(x: jax.Array, axes: Axes) -> jax.Array:
 
 
 def unit(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Divides x by its norm; 0, with gradient 0, where the norm is 0."""
+    """Divides x by its norm; 0, with gradient 0, if the norm is 0."""
     x = scaled(x, axis)
     norm = safe_sqrt(jnp.square(x).sum(axis, keepdims=True))
     return x / jnp.where(norm == 0, 1, norm)
 
 
 def centred(x: jax.Array, axis: int, where: jax.Array) -> jax.Array:
-    """The unit vector of x minus its mean; entries left out are 0.
+    """Returns x minus its mean, as a unit vector; excluded entries are 0.
 
     Args:
-      x: any array; entries left out hold no more than the largest of the others.
-      axis: that of the mean and the norm.
-      where: bool, of the shape of x: which entries there are.
+      x: any array; an excluded entry is at most the largest included one.
+      axis: axis of the mean and the norm.
+      where: bool, in the shape of x: entries to include.
 
-    Returns: of the shape of x; 0 where all entries are equal.
+    Returns: the shape of x; 0 if all entries are equal.
     """
     # Equal entries become exactly 0, and so does their mean.
     x = jnp.where(where, x - jax.lax.stop_gradient(x.max(axis, keepdims=True)), 0)

@@ -91,17 +91,11 @@ class BiT(nn.Module):
         stem = conv(channels, self.stem_size, strides=2, name="conv")
         x = record("conv", stem(images))
         x = record("pool", pool.max_pool_3x3(x))
-        for section, (count, channels) in enumerate(
-            zip(self.num_blocks, self.channels, strict=True)
+        for channels, stride, name in layers.residual_blocks(
+            self.num_blocks, self.channels, self.width
         ):
-            for index in range(count):
-                x = Bottleneck(
-                    layers.scaled(channels, self.width),
-                    stride=2 if section > 0 and index == 0 else 1,
-                    conv=conv,
-                    norm=norm,
-                    name=f"block_{section}_{index}",
-                )(x, record)
+            block = Bottleneck(channels, stride, conv=conv, norm=norm, name=name)
+            x = block(x, record)
         x = record("relu", nn.relu(record("gn", norm(x, name="gn"))))
         x = record("pool", x.mean((1, 2)))
         zeros = nn.initializers.zeros

@@ -1,11 +1,13 @@
 """Provides layers that our models share: convolutions and a record of outputs."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from kd_heuristics.models import conv
+from kd_heuristics.runtime.errors import InputError
 
 
 def he_normal(factor: float = 1.0) -> nn.initializers.Initializer:
@@ -42,12 +44,26 @@ def scaled(channels: int, width: float | int) -> int:
     return max(1, round(channels * width))
 
 
+def residual_blocks(
+    num_blocks: Sequence[int], channels: Sequence[int], width: float | int
+) -> Iterator[tuple[int, int, str]]:
+    """Yields channels, stride and name of each block, section by section.
+
+    >>> [*residual_blocks((1, 2), (64, 128), 0.5)]
+    [(32, 1, 'block_0_0'), (64, 2, 'block_1_0'), (64, 1, 'block_1_1')]
+    """
+    for section, (count, own) in enumerate(zip(num_blocks, channels, strict=True)):
+        for index in range(count):
+            stride = 2 if section > 0 and index == 0 else 1
+            yield scaled(own, width), stride, f"block_{section}_{index}"
+
+
 def check_size(images: jax.Array, halvings: int, model: str) -> None:
-    """Raises ValueError for images [batch, h, w, c] too small to halve that often."""
+    """Raises InputError for images [batch, h, w, c] too small to halve that often."""
     smallest = 2**halvings
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
-        raise ValueError(
+        raise InputError(
             f"{model} halves its maps {halvings} times and needs images of at least "
             f"{smallest}x{smallest}, got {height}x{width}; load the set with "
             f"size={smallest}"

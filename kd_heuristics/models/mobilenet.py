@@ -29,6 +29,7 @@ class Block(NamedTuple):
     stride: int
 
 
+# Tables 1 and 2 of Howard et al. 2019, row by row.
 _LARGE = (
     Block(3, 16, 16, False, False, 1),
     Block(3, 64, 24, False, False, 2),

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kd_heuristics.runtime.errors import InputError
 from kd_heuristics.runtime.precision import widened
 
 
@@ -52,7 +53,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [batch, ..., channels]; ValueError if groups do not fit."""
+        """Normalises x [batch, ..., channels]; InputError if groups do not fit."""
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
@@ -83,7 +84,7 @@ def _split(x, groups):
     """Splits x into [groups, batch / groups, ..., c], in at least float32."""
     batch = x.shape[0]
     if batch % groups:
-        raise ValueError(
+        raise InputError(
             f"batch_norm_groups must divide the batch size, got {groups} groups for "
             f"{batch} examples; 1 uses the statistics of the whole batch"
         )
@@ -129,10 +130,10 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [batch, h, w, channels]; ValueError if groups do not fit."""
+        """Normalises x [batch, h, w, channels]; InputError if groups do not fit."""
         channels = x.shape[-1]
         if channels % self.groups:
-            raise ValueError(
+            raise InputError(
                 f"norm_groups must divide the channels, got {self.groups} groups for "
                 f"{channels} channels ({self.name}); change the width or norm_groups"
             )

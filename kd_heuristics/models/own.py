@@ -17,6 +17,7 @@ from typing import Any
 
 from kd_heuristics.models.network import Network
 from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime.errors import InputError
 
 _FORM = (
     "give MODULE:FUNCTION, with a module that is importable from here, or "
@@ -52,7 +53,7 @@ def function(name: str) -> Callable[..., Any]:
 
 
 def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
-    """Raises ValueError unless the function takes the arguments; calls nothing."""
+    """Raises ValueError if the function does not take the arguments, without a call."""
     found = function(name)
     signature = _signature(found)
     try:
@@ -66,7 +67,7 @@ def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
 
 
 def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that the function's signature has, or all with `**`."""
+    """Returns the options in the function's signature; all of them if it has `**`."""
     parameters = [*_signature(function(name)).parameters.values()]
     if any(its.kind is its.VAR_KEYWORD for its in parameters):
         return dict(options)
@@ -78,7 +79,7 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
     """Calls the function; equal arguments return the same network.
 
     Raises:
-      ValueError: the function does not return a `Network`.
+      InputError: the function does not return a `Network`.
     """
     make = function(name)
     try:
@@ -88,7 +89,7 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
     else:
         made = _kept(make, num_classes, **options)
     if not isinstance(made, Network):
-        raise ValueError(
+        raise InputError(
             f"model {name} returned a {type(made).__name__}, not a models.Network; "
             "make one with models.from_nnx, from_equinox, from_linen or from_functions"
         )
@@ -102,7 +103,7 @@ def _kept(make, num_classes, /, **options):
 
 
 def _signature(found: Callable) -> inspect.Signature:
-    """The signature of a function; any arguments if it tells none."""
+    """Returns the signature of a function; without one, a signature for anything."""
     try:
         return inspect.signature(found)
     except ValueError:  # a built-in
@@ -116,7 +117,7 @@ def _of_module(name: str) -> ModuleType:
 
 
 def _of_file(text: str) -> ModuleType:
-    """Imports a file once, under a name that is its own."""
+    """Imports a file once, under a unique name."""
     path = Path(text).expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -128,7 +129,7 @@ def _of_file(text: str) -> ModuleType:
     spec: Any = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # as of a script, for modules beside it
+        sys.path.append(str(path.parent))  # as for a script, to import its neighbours
     sys.modules[name] = module  # dataclasses and Flax look it up
     try:
         spec.loader.exec_module(module)

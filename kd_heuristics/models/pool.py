@@ -31,12 +31,7 @@ def max_pool_2x2(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    height, width = images.shape[-3:-1]
-    if height < 2 or width < 2:
-        raise ValueError(
-            f"a 2x2 pool needs at least 2x2 pixels, got {height}x{width}; leave out "
-            "the pool or feed larger images"
-        )
+    height, width = _sides(images, "2x2", 2)
     even = images[..., : height // 2 * 2, : width // 2 * 2, :]
     rows = jnp.maximum(even[..., 0::2, :, :], even[..., 1::2, :, :])
     return jnp.maximum(rows[..., 0::2, :], rows[..., 1::2, :])
@@ -67,13 +62,19 @@ def max_pool_3x3(
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
     """
-    height, width = images.shape[-3:-1]
-    if height < 1 or width < 1:
-        raise ValueError(
-            f"a 3x3 pool needs at least one pixel, got {height}x{width}; feed larger "
-            "images"
-        )
+    _sides(images, "3x3", 1)
     return _max_of_three(_max_of_three(images, -3), -2)
+
+
+def _sides(images, window: str, least: int) -> tuple[int, int]:
+    """Returns height and width; raises ValueError if one is below `least`."""
+    height, width = images.shape[-3:-1]
+    if min(height, width) < least:
+        raise ValueError(
+            f"a {window} pool needs at least {least}x{least} pixels, got "
+            f"{height}x{width}; leave out the pool or feed larger images"
+        )
+    return height, width
 
 
 def _max_of_three(images, axis):

@@ -113,18 +113,13 @@ class ResNet(nn.Module):
         if self.input_batch_norm:
             x = record("bn", norm(name="input_bn")(x))
         x = self._stem(x, record, conv, norm)
-        for section, (count, channels) in enumerate(
-            zip(self.num_blocks, self.channels, strict=True)
+        for channels, stride, name in layers.residual_blocks(
+            self.num_blocks, self.channels, self.width
         ):
-            for index in range(count):
-                x = BasicBlock(
-                    layers.scaled(channels, self.width),
-                    stride=2 if section > 0 and index == 0 else 1,
-                    shortcut=self.shortcut,
-                    conv=conv,
-                    norm=norm,
-                    name=f"block_{section}_{index}",
-                )(x, record)
+            block = BasicBlock(
+                channels, stride, self.shortcut, conv=conv, norm=norm, name=name
+            )
+            x = block(x, record)
         x = record("pool", x.mean((1, 2)))
         dense = nn.Dense(
             self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="fc"

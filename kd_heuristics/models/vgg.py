@@ -38,6 +38,7 @@ class VGG(nn.Module):
       dtype: compute dtype; parameters and statistics stay float32.
     """
 
+    # Each model lists its fields: they are the options that `models.create` documents.
     stages: tuple[tuple[int, ...], ...]
     num_classes: int
     use_batch_norm: bool = False

@@ -47,6 +47,7 @@ def save(figure: Figure, folder: files.AnyPath, name: str) -> None:
     for ending, date in (("png", "Software"), ("pdf", "CreationDate")):
         with files.whole(target / f"{name}.{ending}") as partial:
             figure.savefig(partial, metadata={date: None})
+        figure.set_layout_engine("none")  # both have the places found for the first
 
 
 def band(axes: Axes, x, values, **options) -> None:

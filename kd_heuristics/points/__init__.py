@@ -9,25 +9,30 @@ from kd_heuristics.points.evaluate import CHUNK, Metric, evaluate, evaluate_sets
 from kd_heuristics.points.linen import linen_moments
 from kd_heuristics.points.path import barrier, path_summary
 from kd_heuristics.points.statistics import refit_cumulative, refit_exact, refit_pooled
+from kd_heuristics.runtime.renamed import earlier
 
 # Names of version 0.1, to be removed after the next release.
-exact, pooled, cumulative = refit_exact, refit_pooled, refit_cumulative
-crossing, summary = barrier, path_summary
+__getattr__ = earlier(
+    __name__,
+    __name__,
+    {
+        "crossing": ("barrier", barrier),
+        "cumulative": ("refit_cumulative", refit_cumulative),
+        "exact": ("refit_exact", refit_exact),
+        "pooled": ("refit_pooled", refit_pooled),
+        "summary": ("path_summary", path_summary),
+    },
+)
 
 __all__ = [
     "CHUNK",
     "Metric",
     "barrier",
-    "crossing",
-    "cumulative",
     "evaluate",
     "evaluate_sets",
-    "exact",
     "linen_moments",
     "path_summary",
-    "pooled",
     "refit_cumulative",
     "refit_exact",
     "refit_pooled",
-    "summary",
 ]

@@ -99,6 +99,7 @@ def evaluate(
     return {name.removeprefix("_"): values for name, values in found.items()}
 
 
+# Repeats the signature of `evaluate`, so that an editor and the types show it.
 def evaluate_sets(
     params_at: Callable[..., PyTree],
     coordinates: Any,

@@ -1,6 +1,6 @@
 """Verdicts in words, in tables and in drawings of their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kd_heuristics.report.markup import VERDICTS, badge, escape, number, table
@@ -106,19 +106,56 @@ def claims_table(claims: Claims, caption: str) -> str:
         "interval, rule and paper",
         "rule, fixed before the run",
         "seeds",
-        "with half and twice the effect; seeds that would decide it",
+        "at half and twice the effect; seeds to decide",
     )
     return table(head, rows, caption)
 
 
 def _seeds(claim: dict[str, Any]) -> str:
-    """Returns the seeds judged, with those that failed or came later."""
-    words = str(len(claim["values"]))
+    """Returns the seeds judged, and names those that failed or came later."""
+    count = len(claim["values"])
+    numbers = claim.get("seeds") or [*range(count + len(claim["later_values"]))]
+    words = [str(count)]
     if claim["failed"]:
-        words += f", {len(claim['failed'])} failed"
+        words.append(f"failed: {_names(numbers[place] for place in claim['failed'])}")
+        for name in ("left_out", "at_chance"):
+            found = claim.get(f"verdict_{name}") or "no value"
+            words.append(f"failures {name.replace('_', ' ')}: {found}")
     if claim["later_values"]:
-        words += f", {len(claim['later_values'])} later"
-    return words
+        words.append(f"later, not counted: {_names(numbers[count:])}")
+    return escape("; ".join(words))
+
+
+def _names(seeds: Iterable[Any]) -> str:
+    return ", ".join(f"{seed:g}" for seed in seeds)
+
+
+def after_looks(results: dict[str, Any]) -> str:
+    """Names the seeds after the last declared look, in words; "" without any."""
+    later = results.get("later_seeds")
+    if not later:
+        return ""
+    return (
+        f"Seeds {_names(later)} were run after the last declared look. They do not "
+        "count, except in place of failed ones."
+    )
+
+
+def failures(results: dict[str, Any]) -> str:
+    """Describes failed trainings, with Wilson's interval of their share."""
+    found = results.get("failures") or {}
+    if not found.get("trainings") or found["below"] is None:
+        return ""
+    parts = [
+        f"{training}: seeds {_names(its['seeds'])}, {len(its['seeds'])} of "
+        f"{its['of']:g} (95 % interval of the share "
+        f"[{its['interval'][0]:.2f}, {its['interval'][1]:.2f}])"
+        for training, its in found["trainings"].items()
+    ]
+    return (
+        f"Failed trainings, with a final train accuracy below {found['below']:.0%}: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def _sensitivity(claim: dict[str, Any]) -> str:

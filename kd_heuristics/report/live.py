@@ -6,6 +6,7 @@ text and background.
 """
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -176,13 +177,22 @@ def _heat_map(panel: parts.HeatMap) -> dict[str, Any]:
     if panel.floor is not None:
         noise = values <= panel.floor
         trace["customdata"] = np.where(noise, "not above the noise floor", "").tolist()
-    layout: dict[str, Any] = {
-        axis: {"type": "category", "title": {"text": words}}
-        for axis, words in (("xaxis", panel.x), ("yaxis", panel.y))
-    }
+    layout = {"xaxis": _layers(panel.x, panel.columns)}
+    layout["yaxis"] = _layers(panel.y, panel.rows)
     layout["xaxis"]["tickangle"] = -90
     layout["yaxis"]["autorange"] = "reversed"
     return {"data": [trace], "layout": layout}
+
+
+def _layers(words: str, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the layout of an axis of layers, labelled as the stills' axes."""
+    every = -(-len(names) // 30)  # more labels would overlap
+    return {
+        "type": "category",
+        "title": {"text": words, "standoff": 12},
+        "tickvals": list(names[::every]),
+        "ticktext": maps.short(names)[::every],
+    }
 
 
 def _surface(panel: parts.LossSurface) -> dict[str, Any]:

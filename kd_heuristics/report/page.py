@@ -49,13 +49,33 @@ def write_page(
     Raises:
       RunError: one of `paths` holds no run folder.
     """
-    # A folder may be given twice: by itself and within its preset's folder.
-    folders = [*dict.fromkeys(f for path in paths for f in _folders(files.path(path)))]
+    folders = _all_folders(paths)
     found = [_render(folder, _title(folder, folders)) for folder in folders]
     names = list(dict.fromkeys(part.run.path.parent.name for part in found))
     title = f"kd_heuristics: {', '.join(names)}"
     files.write_text(target, _page(title, _ordered(found, expected), expected))
     return files.path(target)
+
+
+def read(paths: Sequence[files.AnyPath]) -> list[section.Run]:
+    """Read run folders, or folders of run folders, each once.
+
+    Args:
+      paths: at least one folder.
+
+    Returns: the runs, titled by the shortest unique end of their paths.
+
+    Raises:
+      RunError: one of `paths` holds no run folder, or a file is damaged.
+    """
+    found = _all_folders(paths)
+    return [section.read(folder, _title(folder, found)) for folder in found]
+
+
+def _all_folders(paths: Sequence[files.AnyPath]) -> list[Any]:
+    """Returns the run folders at or below paths, each once."""
+    # A folder may be given twice: by itself and within its preset's folder.
+    return [*dict.fromkeys(f for path in paths for f in _folders(files.path(path)))]
 
 
 def _folders(path: Any) -> list[Any]:
@@ -122,9 +142,14 @@ def write_verdicts(judged: findings.Claims, target: files.AnyPath, title: str) -
 
     Returns: the path of the page.
     """
-    body = findings.claims_tables(judged, title)
-    files.write_text(target, _document(title, "", f"{body}{_reading()}", None))
+    write_body(title, findings.claims_tables(judged, title) + _reading(), target)
     return files.path(target)
+
+
+def write_body(title: str, body: str, target: files.AnyPath) -> None:
+    """Write a page with one body; plotly.js is included only if a panel needs it."""
+    script = library.packed() if "with-live" in body else None
+    files.write_text(target, _document(title, "", body, script))
 
 
 def _page(title: str, found: Sequence[_Part], expected: Expected) -> str:

@@ -105,10 +105,20 @@ _CLAIM = _of(
         **dict.fromkeys(("paper", "mean", "look", "seeds_needed"), _maybe(_number)),
         **dict.fromkeys(("values", "later_values"), _list(_maybe(_number))),
         "failed": _list(_number),
+        **dict.fromkeys(("verdict_left_out", "verdict_at_chance"), _optional(_text)),
+        "seeds": _optional(_list(_number)),
         "interval": _maybe(lambda value: _pair(value) and all(map(_number, value))),
         **dict.fromkeys(
             ("verdict", "verdict_at_half", "verdict_at_twice"),
             lambda value: isinstance(value, str) and value in VERDICTS,
+        ),
+    }
+)
+_FAILURES = _of(
+    {
+        "below": _maybe(_number),
+        "trainings": _all(
+            _of({**dict.fromkeys(("seeds", "interval"), _list(_number)), "of": _number})
         ),
     }
 )
@@ -136,6 +146,8 @@ _FILES: dict[str, dict[str, Check]] = {
     },
     "results.json": {
         "claims": _optional(_list(_CLAIM)),
+        "later_seeds": _optional(_list(_number)),
+        "failures": _optional(_FAILURES),
     },
     "environment.json": {
         "invocations": _list(_INVOCATION, 1),

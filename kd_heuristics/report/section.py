@@ -44,6 +44,22 @@ class Run:
         """Judged claims; [] if there are no results."""
         return [] if self.results is None else self.results.get("claims") or []
 
+    @property
+    def seeds(self) -> range:
+        """The seeds of the run.
+
+        Raises:
+          RunError: the config names none.
+        """
+        config = self.described["config"]
+        first, count = config.get("first_seed", 0), config.get("seeds", 1)
+        if type(first) is not int or type(count) is not int:
+            raise runs.RunError(
+                f"{self.path / 'config.json'} is damaged: first_seed and seeds must be "
+                f"whole numbers, got {first!r} and {count!r}"
+            )
+        return range(first, first + count)
+
 
 def read(path: Any, title: str) -> Run:
     """Read what a page needs from a run folder, under a title.
@@ -92,6 +108,8 @@ def html(run: Run) -> str:
         parts.append(NOT_FINISHED)
     else:
         parts.append(findings.claims_tables(run.claims, run.title))
+        said = findings.after_looks(run.results), findings.failures(run.results)
+        parts += [f"<p>{escape(words)}</p>" for words in said if words]
         parts += [figure(run, name) for name in figures(run)]
     parts += [_protocol(run.described), _deviations(run.described)]
     parts += [_environment(run.record)]

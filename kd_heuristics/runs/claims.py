@@ -38,11 +38,13 @@ class Claim:
       statistic: name of the statistic; `None` stands for the key.
       paper: the paper's own value, in the same unit; `None` if it gives none.
       main: whether the claim answers the study's question; others are secondary.
+      trainings: names of the trainings without which a seed says nothing on it, such as
+        the arms that it compares. An arm whose failure is what is claimed is not one.
 
     Raises:
       ValueError: the key is empty, the kind unknown, the effect not positive, or the
         paper's value not finite.
-      TypeError: a field of an earlier version is given.
+      TypeError: a field of an earlier version is given, or trainings are a string.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Claim:
     statistic: str | None = None
     paper: float | None = None
     main: bool = False
+    trainings: Sequence[str] = ()
 
     def __new__(cls, **fields: Any):
         """Refuses fields of earlier versions by name."""
@@ -68,6 +71,12 @@ class Claim:
         verdicts.check_effect(self.smallest_effect)
         if self.paper is not None and not math.isfinite(self.paper):
             raise ValueError(f"paper of claim {self.key!r} must be finite or None")
+        if isinstance(self.trainings, str):
+            raise TypeError(
+                f"trainings of claim {self.key!r} must be a tuple of names, got "
+                f"{self.trainings!r}"
+            )
+        object.__setattr__(self, "trainings", tuple(self.trainings))  # of JSON
 
     @property
     def source(self) -> str:
@@ -75,17 +84,24 @@ class Claim:
         return self.key if self.statistic is None else self.statistic
 
 
-def judge(claim: Claim, values: Any, *, level: float = 0.05) -> dict[str, Any]:
+def judge(
+    claim: Claim, values: Any, *, level: float = 0.05, failed: Any = None
+) -> dict[str, Any]:
     """Judges a claim by its statistic for each seed, at one look.
 
     Args:
       claim: the claim.
-      values: [seeds], paired differences within a seed; 0 or 1 for "mostly". A
-        non-finite value marks a failed seed, and the claim is then inconclusive.
+      values: [seeds], paired differences within a seed; 0 or 1 for "mostly".
       level: two-sided level of the interval.
+      failed: [seeds], true for a seed with a failed training. A value that is not
+        finite marks a failed seed, too. Then fewer seeds remain than were judged, and
+        the claim is inconclusive.
 
     Returns: the claim's fields and `values`; `failed`, the indices of failed seeds;
-      `mean`, `interval` and `p` of the others (None if there are too few); `verdict`;
+      `mean` and `interval` of the others, and `p`, the smallest level at which the
+      claim is decided (None if there are too few); `verdict`;
+      `verdict_left_out` and `verdict_at_chance`, without the failed seeds and with
+      their values (None if nothing failed, or a value is not finite);
       `verdict_at_half` and `verdict_at_twice` the smallest effect; `seeds_needed` that
       would decide it at the same mean and spread; `level`; `look`, the number of seeds,
       None for one; `later_values`, [].
@@ -100,39 +116,7 @@ def judge(claim: Claim, values: Any, *, level: float = 0.05) -> dict[str, Any]:
     >>> judge(claim, [1.0])["verdict"]
     'inconclusive'
     """
-    array = np.asarray(values, np.float64)
-    fine = array[np.isfinite(array)]
-    if claim.kind == "mostly" and not np.isin(fine, (0.0, 1.0)).all():
-        raise ValueError(
-            f"values of the claim {claim.key!r}, of the kind 'mostly', must be 0 or 1 "
-            f"for each seed, got {array.tolist()}"
-        )
-    mean = float(fine.mean()) if len(fine) else None
-    effect = claim.smallest_effect
-    found = verdicts.interval(claim.kind, effect, fine, level)
-    failed = np.flatnonzero(~np.isfinite(array)).tolist()
-
-    def at(factor: float) -> str:
-        own = verdicts.interval(claim.kind, factor * effect, fine, level)
-        if mean is None or own is None or failed:
-            return "inconclusive"
-        return verdicts.verdict(claim.kind, factor * effect, mean, *own)
-
-    return {
-        **dataclasses.asdict(claim),
-        "values": [value if math.isfinite(value) else None for value in array.tolist()],
-        "failed": failed,
-        "mean": mean,
-        "interval": found,
-        "level": level,
-        "p": None if found is None else verdicts.p_value(claim.kind, effect, fine),
-        "verdict": at(1.0),
-        "verdict_at_half": at(0.5),
-        "verdict_at_twice": at(2.0),
-        "seeds_needed": verdicts.seeds_needed(claim.kind, effect, fine, level),
-        "look": len(array) if len(array) > 1 else None,
-        "later_values": [],
-    }
+    return _judged(_sample(claim, values, failed, np.size(values)), level)
 
 
 def judge_all(
@@ -141,6 +125,7 @@ def judge_all(
     *,
     looks: Sequence[int] = LOOKS,
     level: float = 0.05,
+    failed: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Judges the claims of a study at the declared looks that its seeds reach.
 
@@ -149,12 +134,18 @@ def judge_all(
     Secondary claims are read at the look's level. A claim keeps the verdict of the look
     that decides it.
 
+    With failed seeds, a claim is judged on the first seeds that did not fail, as many
+    as the look has, and on the look's own seeds with the failed ones' values. If too
+    few seeds remain, or the two verdicts differ, it is inconclusive.
+
     Args:
       claims: claims of the study.
       statistics: `{name: [seeds]}`.
       looks: ascending numbers of seeds, declared before the run. Later seeds are
-        reported but do not count.
+        reported but do not count, except in place of failed ones.
       level: two-sided level of all looks together.
+      failed: `{key: [seeds]}`, true for seeds in which a training that the claim needs
+        failed. A value that is not finite marks a failed seed, too.
 
     Returns: for each claim, the result of `judge`. `look` is the number of seeds at
       which it was judged; None, with an inconclusive verdict, if no look was reached.
@@ -169,52 +160,146 @@ def judge_all(
         what = f"statistic of claim {claim.key!r}:"
         nearest.choose(claim.source, statistics, what)
         values[claim.key] = np.asarray(statistics[claim.source], np.float64)
+    failed = failed or {}
     found: dict[str, dict[str, Any]] = {}
     for look, alpha in zip(looks, verdicts.look_levels(looks, level), strict=True):
-        for claim, read in _order(claims, values, found, look, alpha):
-            judged = judge(claim, values[claim.key][:look], level=read or alpha)
+        waiting = [
+            _sample(claim, values[claim.key], failed.get(claim.key), look)
+            for claim in claims
+            if len(values[claim.key]) >= look
+            and found.get(claim.key, _OPEN)["verdict"] == "inconclusive"
+        ]
+        for sample, read in _order(waiting, alpha):
+            judged = _judged(sample, read or alpha)
             if read is None:
                 judged["verdict"] = "inconclusive"
-            found[claim.key] = judged
+            found[sample.claim.key] = judged
     out = []
     for claim in claims:
-        judged = found.get(claim.key) or _preview(claim, values[claim.key], level)
-        later = values[claim.key][len(judged["values"]) :]
-        listed = [float(value) if math.isfinite(value) else None for value in later]
-        out.append(judged | {"later_values": listed})
+        own = values[claim.key]
+        judged = found.get(claim.key)
+        if judged is None:
+            judged = _preview(claim, own, failed.get(claim.key), level)
+        later = _listed(own[len(judged["values"]) :])
+        out.append(judged | {"later_values": later})
     return out
 
 
-def _order(claims, values, found, look: int, alpha: float):
-    """Yields the undecided claims that reach a look, each with its level.
+_OPEN = {"verdict": "inconclusive"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Sample:
+    """What a claim is judged on at a look.
+
+    Attributes:
+      values: [look], as run.
+      kept: [look] or fewer, of the first seeds that did not fail.
+      failed: places of failed seeds in `values`.
+      p: smallest level at which it is decided; 1 if none is.
+    """
+
+    claim: Claim
+    values: np.ndarray
+    kept: np.ndarray
+    failed: list[int]
+    p: float
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether enough seeds remain, and the failed ones have values."""
+        return len(self.kept) >= len(self.values) and self.at_chance is not None
+
+    @property
+    def at_chance(self) -> np.ndarray | None:
+        """The values as run; None if one is not finite."""
+        return self.values if np.isfinite(self.values).all() else None
+
+
+def _sample(claim: Claim, values: Any, failed: Any, look: int) -> _Sample:
+    """Takes what a claim is judged on at a look.
+
+    Raises:
+      ValueError: a value of "mostly" is neither 0 nor 1.
+    """
+    array = np.asarray(values, np.float64)
+    finite = np.isfinite(array)
+    if claim.kind == "mostly" and not np.isin(array[finite], (0.0, 1.0)).all():
+        raise ValueError(
+            f"values of the claim {claim.key!r}, of the kind 'mostly', must be 0 or 1 "
+            f"for each seed, got {array.tolist()}"
+        )
+    bad = ~finite if failed is None else ~finite | np.asarray(failed, bool)
+    kept, own = array[~bad][:look], array[:look]
+    where = np.flatnonzero(bad[:look]).tolist()
+    sample = _Sample(claim, own, kept, where, 1.0)
+    if not sample.judgeable:
+        return sample
+    samples = (kept, own) if where else (kept,)
+    effect = claim.smallest_effect
+    p = max(verdicts.p_value(claim.kind, effect, one) for one in samples)
+    return dataclasses.replace(sample, p=p)
+
+
+def _judged(sample: _Sample, level: float) -> dict[str, Any]:
+    """Judges a sample at a level."""
+    claim, kept, failed = sample.claim, sample.kept, sample.failed
+    kind, effect = claim.kind, claim.smallest_effect
+
+    def of(values, factor=1.0):
+        own = verdicts.interval(kind, factor * effect, values, level)
+        if own is None:
+            return "inconclusive"
+        return verdicts.verdict(kind, factor * effect, values.mean(), *own)
+
+    def at(factor):
+        found = {of(kept, factor)}
+        if failed and sample.judgeable:
+            found.add(of(sample.values, factor))
+        return found.pop() if sample.judgeable and len(found) == 1 else "inconclusive"
+
+    interval = verdicts.interval(kind, effect, kept, level)
+    at_chance = None if sample.at_chance is None else of(sample.at_chance)
+    return {
+        **dataclasses.asdict(claim),
+        "values": _listed(sample.values),
+        "failed": failed,
+        "mean": float(kept.mean()) if len(kept) else None,
+        "interval": interval,
+        "level": level,
+        "p": None if interval is None else sample.p,
+        "verdict": at(1.0),
+        "verdict_left_out": of(kept) if failed else None,
+        "verdict_at_chance": at_chance if failed else None,
+        "verdict_at_half": at(0.5),
+        "verdict_at_twice": at(2.0),
+        "seeds_needed": verdicts.seeds_needed(kind, effect, kept, level),
+        "look": len(sample.values) if len(sample.values) > 1 else None,
+        "later_values": [],
+    }
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    """The values as JSON has them."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _order(waiting: Sequence[_Sample], alpha: float):
+    """Yields the samples of undecided claims, each with its level.
 
     The level is None for main claims after the first that stays undecided.
     """
-    waiting = [
-        claim
-        for claim in claims
-        if len(values[claim.key]) >= look
-        and found.get(claim.key, {"verdict": "inconclusive"})["verdict"]
-        == "inconclusive"
-    ]
-    yield from ((claim, alpha) for claim in waiting if not claim.main)
-
-    def p(claim):
-        own = values[claim.key][:look]
-        if not np.isfinite(own).all():
-            return 1.0
-        return verdicts.p_value(claim.kind, claim.smallest_effect, own)
-
-    main = sorted((claim for claim in waiting if claim.main), key=p)
+    yield from ((sample, alpha) for sample in waiting if not sample.claim.main)
+    main = sorted((s for s in waiting if s.claim.main), key=lambda s: s.p)
     open_ = True
-    for left, claim in zip(range(len(main), 0, -1), main, strict=True):
-        yield claim, alpha / left if open_ else None
-        open_ = open_ and p(claim) < alpha / left
+    for left, sample in zip(range(len(main), 0, -1), main, strict=True):
+        yield sample, alpha / left if open_ else None
+        open_ = open_ and sample.p < alpha / left
 
 
-def _preview(claim: Claim, values: np.ndarray, level: float) -> dict[str, Any]:
+def _preview(claim: Claim, values: np.ndarray, failed: Any, level: float) -> dict:
     """Returns the estimate for a claim before the first look, without a verdict."""
-    judged = judge(claim, values, level=level) | {"look": None}
+    judged = judge(claim, values, level=level, failed=failed) | {"look": None}
     return judged | dict.fromkeys(
         ("verdict", "verdict_at_half", "verdict_at_twice"), "inconclusive"
     )

@@ -26,13 +26,15 @@ from typing import Any
 from kd_heuristics.runs import claims as rules
 from kd_heuristics.runs.claims import Claim
 from kd_heuristics.runtime import files, nearest
+from kd_heuristics.runtime.errors import InputError
 
-_OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)} - {"key", "statistic"}
+_OF_CLAIMS = {field.name for field in dataclasses.fields(Claim)}
+_OF_CLAIMS -= {"key", "statistic", "trainings"}
 _SOURCE = ("statistic", "minus", "arm", "minus_arm")
 _REQUIRED = ("words", "kind", "smallest_effect", "unit", "statistic")
 
 
-class TableError(ValueError):
+class TableError(InputError):
     """Error that a table or a file of claims cannot be used; the message says why."""
 
 
@@ -230,7 +232,8 @@ def _number(text: str, column: str, seed: int) -> float:
 def read_results(path: files.AnyPath) -> tuple[tuple[Claim, ...], dict[str, list]]:
     """Reads claims and values from the `results.json` of a run folder.
 
-    Returns: the claims, and `{statistic: [seeds]}`, later seeds included.
+    Returns: the claims, and `{statistic: [seeds]}`, later seeds included; NaN for
+      failed seeds.
 
     Raises:
       TableError: the file is missing or holds no claims of this version.
@@ -243,8 +246,8 @@ def read_results(path: files.AnyPath) -> tuple[tuple[Claim, ...], dict[str, list
         )
         values = {
             claim.source: [
-                math.nan if value is None else float(value)
-                for value in (*one["values"], *one["later_values"])
+                math.nan if value is None or place in one["failed"] else float(value)
+                for place, value in enumerate((*one["values"], *one["later_values"]))
             ]
             for claim, one in zip(claims, found, strict=True)
         }

@@ -47,13 +47,14 @@ def identity(described: Any) -> Any:
         by_name: dict[str, list] = {}
         for claim in claims:
             rule = {key: value for key, value in claim.items() if key not in _OF_CLAIMS}
-            by_name.setdefault(str(claim.get("statistic")), []).append(rule)
+            name = claim.get("statistic") or claim.get("key")
+            by_name.setdefault(str(name), []).append(rule)
         found["claims"] = by_name
     return found
 
 
 _DECIDES = ("study", "config", "own", "strategies", "claims")
-_OF_CLAIMS = ("key", "statistic", "statement", "unit", "paper")
+_OF_CLAIMS = ("key", "statistic", "statement", "words", "unit", "paper")
 
 
 def keep_free(old: Any, new: dict[str, Any], free: Sequence[str]) -> dict[str, Any]:

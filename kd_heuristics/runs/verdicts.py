@@ -26,6 +26,7 @@ from kd_heuristics.runtime import nearest
 Verdict = Literal["reproduced", "contradicted", "no effect that counts", "inconclusive"]
 KINDS = ("difference", "as_good", "equal", "mostly")
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+VERSION = 1  # of the rules; stored with numbers that are judged later
 
 
 def verdict(
@@ -121,6 +122,16 @@ def _ends(kind: str, smallest_effect: float, values: np.ndarray, level: float, n
     return mean - half, mean + half
 
 
+def wilson(count: int, of: int, level: float = 0.05) -> list[float]:
+    """Returns Wilson's interval (1927) of a share, such as of failed trainings.
+
+    >>> [round(end, 3) for end in wilson(1, 12)]
+    [0.015, 0.354]
+    """
+    found = stats.binomtest(count, of).proportion_ci(1 - level, "wilson")
+    return [float(found.low), float(found.high)]
+
+
 def p_value(kind: str, smallest_effect: float, values: Any) -> float:
     """Returns the smallest level at which the table decides a claim; 1 if none does.
 
@@ -210,11 +221,7 @@ def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
     >>> look_levels([5])
     [0.05]
     """
-    looks = [*looks]
-    if not looks or looks[0] < 2 or any(b <= a for a, b in itertools.pairwise(looks)):
-        raise ValueError(
-            f"looks must be ascending numbers of seeds, at least 2, got {looks}"
-        )
+    check_looks(looks)
     if len(looks) == 1:
         return [level]
     shares = np.array(looks) / looks[-1]
@@ -224,6 +231,15 @@ def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
 
     c: Any = optimize.brentq(excess, 1.0, 6.0, xtol=1e-6)
     return [float(2 * stats.norm.sf(c / math.sqrt(share))) for share in shares]
+
+
+def check_looks(looks: Sequence[int]) -> None:
+    """Raises ValueError if looks do not ascend, or one is below 2."""
+    looks = [*looks]
+    if not looks or looks[0] < 2 or any(b <= a for a, b in itertools.pairwise(looks)):
+        raise ValueError(
+            f"looks must be ascending numbers of seeds, at least 2, got {looks}"
+        )
 
 
 def _chance_of_passing(c: float, shares: np.ndarray) -> float:

@@ -9,6 +9,7 @@ batching does not speed it up, so here a batch on CPU is a sequential map. (`Fft
 has the same deadlock; `similarity.views` avoids it.)
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +29,13 @@ def now(function: Callable, *arguments: Any) -> Any:
     """
     if jax.default_backend() != "cpu":
         return function(*arguments)
-    with _blas().limit(limits=1, user_api="blas"):
+    with one_thread():
         return jax.block_until_ready(function(*arguments))
+
+
+def one_thread() -> contextlib.AbstractContextManager:
+    """Limits the process's BLAS and LAPACK to one thread, in the context."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @functools.cache

@@ -191,8 +191,8 @@ def _content(value: Any) -> bytes:
         return pickle.dumps((None, value))
     except Exception as error:  # each type raises its own
         raise HostError(
-            f"process 0 returned a {type(value).__name__}, which the other processes "
-            f"cannot be told ({error}); return plain values or NumPy's arrays"
+            f"process 0 returned a {type(value).__name__}, which cannot be sent to "
+            f"the other processes ({error}); return plain values or NumPy arrays"
         ) from error
 
 

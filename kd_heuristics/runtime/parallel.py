@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.runtime import hosts
+from kd_heuristics.runtime.errors import InputError
 from kd_heuristics.runtime.leaves import is_key
 from kd_heuristics.runtime.values import integer
 
@@ -222,9 +223,9 @@ def divisible(batch_size: SupportsIndex, mesh: jax.sharding.Mesh | None) -> int:
 
 
 def check_divides(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError if the mesh's devices do not divide a batch."""
+    """Raises InputError if the mesh's devices do not divide a batch."""
     if batch_size % mesh.size:
-        raise ValueError(
+        raise InputError(
             f"a batch of {batch_size} cannot be split over {mesh.size} devices; choose "
             f"a multiple of {mesh.size}"
         )

@@ -71,6 +71,7 @@ def linear_decay(
     return _decay(init_value, steps, end_value, lambda remaining: remaining)
 
 
+# Says its arguments again, so that the docstring can be read by itself.
 def cosine_decay(
     init_value: ArrayLike, steps: ArrayLike, end_value: ArrayLike = 0.0
 ) -> optax.Schedule:

@@ -1,7 +1,7 @@
 """Curvature of a loss: eigenvalues, traces and spectral density of its Hessian.
 
-Every function takes `loss(params, batch) -> scalar mean`, any tree of parameters and
-batches as of `points.evaluate`, and never forms the Hessian:
+Every function takes `loss(params, batch) -> scalar mean`, any tree of parameters, and
+batches as in `points.evaluate`. None forms the Hessian:
 
 values, vectors = sharpness.top(loss, params, batches, k=3, key=key)
 by_layer = sharpness.trace(loss, params, batches, key=key, group=layer_of)

@@ -1,4 +1,4 @@
-"""The Hessian of a mean loss as a linear map of flat vectors, batch by batch."""
+"""Hessian of a mean loss, as a linear map on flat vectors, batch by batch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 
 def checked(loss: Loss, params: PyTree, batches: PyTree) -> Problem:
-    """Returns the arguments in one form, and checks them before any product.
+    """Checks the arguments before any product, and returns them in one form.
 
     Raises: ValueError if a leaf is complex or not an array, no leaf is floating-point,
       there is no batch or the batches differ, or the loss is not a finite real scalar.
@@ -44,7 +44,7 @@ def checked(loss: Loss, params: PyTree, batches: PyTree) -> Problem:
     _check_leaves(leaves)
     (num_batches,) = {np.shape(leaf)[0] for leaf in jax.tree.leaves(batches)}
     if num_batches == 0:
-        raise ValueError("batches must hold a batch or more, got none")
+        raise ValueError("batches must hold at least one batch, got none")
     loss = compiled.as_partial(loss)
     _check_scalar(jax.eval_shape(_first_loss, loss, params, batches))
     if not compiled.traced((loss, params, batches)):
@@ -52,7 +52,7 @@ def checked(loss: Loss, params: PyTree, batches: PyTree) -> Problem:
         if not np.isfinite(value):
             raise ValueError(
                 f"the loss must be finite, got {value}; the network has diverged, or "
-                "a batch holds NaN or no example"
+                "a batch holds NaN or no examples"
             )
     dimension = sum(np.size(leaf) for leaf in leaves.values() if is_inexact(leaf))
     return Problem(loss, params, batches, dimension)
@@ -70,7 +70,7 @@ def check_finite(values: Any) -> None:
 
 
 class Flat:
-    """The floating-point leaves of a tree as one vector, in float32 or wider."""
+    """Maps the floating-point leaves of a tree to one vector, in at least float32."""
 
     def __init__(self, params: PyTree):
         leaves, self.structure = jax.tree.flatten(params)
@@ -81,11 +81,11 @@ class Flat:
         self.size = sum(leaf.size for leaf in self.leaves)
 
     def vector(self, leaves: list[jax.Array]) -> jax.Array:
-        """Returns leaves like `self.leaves` as a vector."""
+        """Concatenates leaves like `self.leaves` to a vector."""
         return jnp.concatenate([leaf.ravel().astype(self.dtype) for leaf in leaves])
 
     def split(self, vector: jax.Array) -> list[jax.Array]:
-        """Returns a vector as leaves like `self.leaves`."""
+        """Splits a vector into leaves like `self.leaves`."""
         ends = np.cumsum([leaf.size for leaf in self.leaves])[:-1]
         parts = jnp.split(vector, ends.tolist())
         return [
@@ -94,7 +94,7 @@ class Flat:
         ]
 
     def tree(self, leaves: list[jax.Array]) -> PyTree:
-        """Returns the tree with these floating-point leaves; the others stay."""
+        """Returns the tree with other floating-point leaves."""
         found = list(self.all)
         for place, leaf in zip(self.places, leaves, strict=True):
             found[place] = leaf
@@ -116,7 +116,7 @@ def products(loss: Loss, flat: Flat, batches: PyTree) -> Callable:
             batch, share = row
             gradient = jax.grad(lambda leaves: loss(flat.tree(leaves), batch))
             _, curved = jax.jvp(gradient, (flat.leaves,), (tangents,))
-            # Selected: a batch without examples may have a loss of 0 / 0.
+            # where, not a product: the loss of a batch without examples may be 0 / 0.
             part = jnp.where(share == 0, 0, share * flat.vector(curved))
             return total + part, None
 
@@ -140,9 +140,10 @@ def _mean_loss(loss, params, batches):
 
 
 def _shares(batches, dtype) -> jax.Array:
-    """Share of each batch in the mean, [num_batches]: that of its examples.
+    """Returns the weight of each batch in the mean, [num_batches].
 
-    A "mask", as of `data.eval_batches`, marks the examples; else all batches are equal.
+    It is the batch's share of the examples that a "mask" marks (`data.eval_batches`);
+    without a mask, all batches weigh the same.
     """
     mask = batches.get("mask") if isinstance(batches, Mapping) else None
     if mask is None:
@@ -161,15 +162,15 @@ def _check_leaves(leaves):
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
             raise ValueError(
                 f"leaf {name!r} of params is a {type(leaf).__name__}, not a real array;"
-                " keep it out (equinox.partition) and combine in the loss"
+                " separate it (equinox.partition) and combine both in the loss"
             )
         if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise ValueError(
-                f"leaf {name!r} of params is complex; give its real and imaginary part"
+                f"leaf {name!r} of params is complex; give its real and imaginary parts"
             )
     if not any(is_inexact(leaf) and np.size(leaf) for leaf in leaves.values()):
         raise ValueError(
-            f"params has no floating-point entry to differentiate in, got {[*leaves]}"
+            f"params has no floating-point entry to differentiate by, got {[*leaves]}"
         )
 
 

@@ -1,7 +1,7 @@
-"""Lanczos' tridiagonalisation with full re-orthogonalisation.
+"""Lanczos tridiagonalisation with full re-orthogonalisation.
 
-Our own, not matfree's: that one divides by zero where the Krylov space ends (a dead
-network's Hessian is 0 at once), and multiplies at the backend's default precision.
+matfree's version divides by zero when the Krylov space ends (at once, if a dead
+network's Hessian is 0), and multiplies at the backend's default precision.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ def lanczos(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns an orthonormal basis Q and the tridiagonal matrix T = Q H Q^T.
 
-    Where the Krylov space ends, a random vector orthogonal to it continues the basis
-    with 0 beside the diagonal, so T holds multiple eigenvalues too.
+    When the Krylov space ends, a random vector orthogonal to it continues the basis,
+    with 0 beside the diagonal; T therefore also contains repeated eigenvalues.
 
     Args:
       times: `v -> H v`, H symmetric.
-      start: the first basis vector before it is normalised, [d].
-      key: of the random vectors.
-      num_products: rows of the basis, at most d.
+      start: first basis vector before normalisation, [d].
+      key: key of the random vectors.
+      num_products: number of basis vectors, at most d.
 
     Returns: Q [num_products, d] and T [num_products, num_products].
     """
@@ -58,13 +58,13 @@ def lanczos(
 
 
 def _orthogonal(vector, basis):
-    """The vector without its part in the basis; twice, as rounding leaves a rest."""
+    """Projects the basis out of a vector; twice, because rounding leaves a rest."""
     for _ in range(2):
         vector = vector - (basis @ vector) @ basis
     return vector
 
 
 def _unit(vector):
-    """The vector divided by its length; 0 stays."""
+    """Normalises a vector; 0 stays 0."""
     length = jnp.linalg.norm(vector)
     return vector / jnp.where(length == 0, 1, length)

@@ -1,4 +1,4 @@
-"""The largest eigenvalues of a loss's Hessian, and the density of all."""
+"""Largest eigenvalues of a loss's Hessian, and its spectral density."""
 
 import functools
 from typing import SupportsIndex
@@ -27,23 +27,26 @@ def top(
     H = (1 / B) * sum over b of the second derivative of loss(params, batch_b), in all
     floating-point leaves of `params`; lambda_1 is the "sharpness" of Gilmer et al. 2021
     (arXiv 2110.04369). Lanczos' method finds them from `num_products` products H v,
-    with full re-orthogonalisation; it keeps that many vectors of the size of `params`.
-    Well-separated eigenvalues of a trained network need about 20 products, a random
-    start about 40; compare with twice as many. All values are at most the true ones.
+    with full re-orthogonalisation; it stores that many vectors of the size of `params`.
+    About 20 products suffice for the well-separated eigenvalues of a trained network,
+    about 40 at a random initialisation; to check, compare with twice as many. The
+    values never exceed the true ones.
 
     Args:
-      loss: `(params, batch) -> scalar`, the mean over the batch. It gets leaves in
-        float32 or wider. Products that do not name a precision run at the highest.
+      loss: `(params, batch) -> scalar`, the mean over the batch. It receives leaves in
+        at least float32. Matrix products without an explicit precision run at the
+        highest.
       params: any tree; leaves that are not floating-point stay fixed.
-      batches: as of `points.evaluate`: arrays [num_batches, batch, ...], or an iterable
-        of batches of one size. An entry "mask" weighs batches by their examples.
+      batches: as in `points.evaluate`: arrays [num_batches, batch, ...], or an iterable
+        of batches of one size. An entry "mask" weights batches by their examples.
       k: number of eigenvalues, the algebraically largest.
-      key: of the random start.
-      num_products: Hessian-vector products, one pass over the batches each; at least k.
-        More than the dimension have no effect.
+      key: key of the random start.
+      num_products: number of Hessian-vector products, at least k; each takes one pass
+        over the batches. Values above the dimension have no effect.
 
-    Returns: eigenvalues [k], descending, and a list of k trees like `params`,
-      orthonormal over all floating-point leaves, with the others of `params`.
+    Returns: eigenvalues [k], descending, and a list of k trees like `params`, the
+      eigenvectors: orthonormal over all floating-point leaves, the other leaves equal
+      to those of `params`.
 
     Raises: ValueError if the loss is not a finite scalar, no leaf is floating-point, k
       is not in [1, dimension], num_products is below k, or the batches differ in size.
@@ -82,18 +85,18 @@ def density(
     f(nodes[i]), by stochastic Lanczos quadrature (Ghorbani et al. 2019, arXiv
     1901.10159): from `num_samples` random vectors v, the nodes are the eigenvalues of
     Lanczos' matrices, the weights the squared first entries of their eigenvectors.
-    For polynomials f of degree 2 * num_products - 1 the only error is the sampling's.
+    For polynomials f up to degree 2 * num_products - 1, sampling is the only error.
 
     Args:
-      loss: as of `top`.
-      params: as of `top`.
-      batches: as of `top`.
-      key: of the random vectors.
-      num_products: Hessian-vector products a sample, at least 1.
-      num_samples: random vectors, at least 1.
+      loss: as in `top`.
+      params: as in `top`.
+      batches: as in `top`.
+      key: key of the random vectors.
+      num_products: number of Hessian-vector products per sample, at least 1.
+      num_samples: number of random vectors, at least 1.
 
-    Returns: nodes, ascending, and weights, both [num_samples * num_products] (at most
-      the dimension a sample); the weights sum to 1.
+    Returns: nodes, ascending, and weights, both [num_samples * num_products], with at
+      most the dimension for num_products; the weights sum to 1.
 
     Raises: ValueError as `top` does.
 

@@ -1,4 +1,4 @@
-"""The trace of a loss's Hessian, by groups of leaves."""
+"""Trace of a loss's Hessian, by groups of leaves."""
 
 import functools
 from collections.abc import Callable
@@ -24,26 +24,26 @@ def trace(
     num_samples: SupportsIndex = 32,
     group: Callable[[str], str | None] | None = None,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Estimates the trace of the mean loss's Hessian, of each diagonal block.
+    """Estimates the trace of each diagonal block of the mean loss's Hessian.
 
-    tr H_g is the mean of z_g . (H z)_g over random signs z (Hutchinson 1990), z_g the
-    entries of group g: one product serves all groups. The standard error is that of the
-    mean of `num_samples` draws; mean +- t * error is an interval of confidence, t the
-    quantile of Student's distribution with num_samples - 1 degrees of freedom.
+    tr H_g is the mean of z_g . (H z)_g over random signs z (Hutchinson 1990), with z_g
+    the entries of group g; one product serves all groups. The standard error is that of
+    the mean of `num_samples` draws. mean +- t * error is a confidence interval, with t
+    the quantile of Student's distribution for num_samples - 1 degrees of freedom.
 
     Args:
-      loss: as of `top`.
-      params: as of `top`.
-      batches: as of `top`.
-      key: of the random signs.
-      num_samples: Hessian-vector products, at least 2.
-      group: `"fc/kernel" -> "fc"`, the group of a leaf; `None` leaves the leaf out. As
-        an argument, `None` stands for one group, "all".
+      loss: as in `top`.
+      params: as in `top`.
+      batches: as in `top`.
+      key: key of the random signs.
+      num_samples: number of Hessian-vector products, at least 2.
+      group: returns the group of a leaf, as `"fc/kernel" -> "fc"`, or `None` to leave
+        the leaf out. Without it, one group "all" holds every leaf.
 
     Returns: `{group: (mean, standard error)}`, in the order of the leaves.
 
-    Raises: ValueError as `top` does, or if a group is no text, has no entries, or there
-      is none.
+    Raises: ValueError as `top` does, or if there is no group, or a group is not a
+      string or has no entries.
 
     >>> def loss(w, batch):
     ...     return sum((batch * leaf**2).sum() for leaf in w.values()) / 2
@@ -62,7 +62,7 @@ def trace(
 
 
 def _groups(params, group) -> tuple[str | None, ...]:
-    """The group of each floating-point leaf."""
+    """Returns the group of each floating-point leaf."""
     leaves = {
         name: leaf for name, leaf in leaf_names.flat(params).items() if is_inexact(leaf)
     }
@@ -90,13 +90,13 @@ def _groups(params, group) -> tuple[str | None, ...]:
 
 @functools.partial(compiled.jit, static_argnames=("groups", "num_samples"))
 def _trace(loss, params, batches, key, groups, num_samples):
-    """Means and standard errors by group, [groups] each."""
+    """Returns means and standard errors, [groups] each."""
     flat = hessian.Flat(params)
     names = [name for name in dict.fromkeys(groups) if name is not None]
     times = hessian.products(loss, flat, batches)
 
     def sample(key):
-        # Of bits: jax.random.rademacher draws others where x64 is enabled.
+        # jax.random.rademacher would draw other signs if x64 is enabled.
         bits = jax.random.bits(key, (flat.size,), jnp.uint32)
         signs = jnp.where(bits >> 31 == 0, 1, -1).astype(flat.dtype)
         parts = flat.split(signs * times(signs))

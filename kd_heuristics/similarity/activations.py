@@ -145,6 +145,7 @@ class _Linen:
         return _numbered(run, variables, images, self.include)
 
 
+# A dataclass for each library: equal instances share one compiled program.
 @dataclasses.dataclass(frozen=True)
 class _NNX:
     """Outputs of a Flax NNX model's submodules."""

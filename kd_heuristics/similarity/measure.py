@@ -55,6 +55,7 @@ class Measure:
     correlation: str
     of_examples: bool
 
+    # The options with their defaults, as `matrix` has them for its callers' editors.
     def __init__(
         self,
         *,

@@ -16,6 +16,7 @@ import optax
 
 from kd_heuristics import data
 from kd_heuristics.models import Network
+from kd_heuristics.runtime.errors import InputError
 
 Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, metrics))
 
@@ -44,7 +45,7 @@ class Classifier:
         return classifier
 
     def check_classes(self, dataset: data.Dataset) -> None:
-        """Raise ValueError if logits and classes differ in number; compute nothing."""
+        """Raise InputError if logits and classes differ in number; compute nothing."""
 
         def logits(images):
             inputs = self.inputs(images)
@@ -54,7 +55,7 @@ class Classifier:
         images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.uint8)
         found = jax.eval_shape(logits, images).shape[-1]
         if found != dataset.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"{self.network.name} has {found} logits, but the set "
                 f"{dataset.name!r} has {dataset.num_classes} classes; create it with "
                 f"num_classes={dataset.num_classes}"

@@ -89,14 +89,14 @@ def _set(settings, **values):
 
 
 # Keywords of `fit` and `population` in version 0.1, accepted for one release.
-_MOVED = {
+EARLIER = {
     field.name: ("logging", Logging, field.name)
     for field in dataclasses.fields(Logging)
 } | {
     field.name: ("checkpoints", Checkpoints, field.name)
     for field in dataclasses.fields(Checkpoints)
 }
-_MOVED["checkpoint_every_logs"] = _MOVED.pop("save_every_logs")
+EARLIER["checkpoint_every_logs"] = EARLIER.pop("save_every_logs")
 
 
 def with_old_keywords(
@@ -110,9 +110,9 @@ def with_old_keywords(
     given = {"logging": logging, "checkpoints": checkpoints}
     fields: dict[str, dict[str, Any]] = {"logging": {}, "checkpoints": {}}
     for name, value in old.items():
-        if name not in _MOVED:
+        if name not in EARLIER:
             raise TypeError(f"got an unexpected keyword argument {name!r}")
-        group, settings, field = _MOVED[name]
+        group, settings, field = EARLIER[name]
         new = f"{group}=training.{settings.__name__}({field}=...)"
         if given[group] is not None:
             raise TypeError(f"got {name}= and {group}=; give {new} alone")

@@ -119,17 +119,7 @@ def scale_by_shampoo(
     size = int(block_size)
 
     def init(params):
-        left, right, square = [], [], []
-        for leaf in jax.tree.leaves(params):
-            dtype = common_type(leaf.dtype, jnp.float32)
-            square.append(jnp.zeros(leaf.shape, dtype))
-            shape = _block_shape(leaf.shape, size)
-            p, q, a, b = shape or (0, 0, 0, 0)
-            left.append(jnp.zeros((p, q, a, a), dtype) if shape else None)
-            right.append(jnp.zeros((p, q, b, b), dtype) if shape else None)
-        moments = tuple(left), tuple(right)
-        roots = jax.tree.map(jnp.copy, moments)  # no buffer is donated twice
-        return ShampooState(jnp.int32(0), moments, roots, tuple(square))
+        return _initial(params, size)
 
     def update(updates, state, params=None):
         del params
@@ -246,6 +236,21 @@ def _join(blocks, shape):
     rows, columns = _matrix_shape(shape)
     matrix = blocks.transpose(0, 2, 1, 3).reshape(p * a, q * b)
     return matrix[:rows, :columns].reshape(shape)
+
+
+def _initial(params, size: int) -> ShampooState:
+    """Returns the state before the first step."""
+    left, right, square = [], [], []
+    for leaf in jax.tree.leaves(params):
+        dtype = common_type(leaf.dtype, jnp.float32)
+        square.append(jnp.zeros(leaf.shape, dtype))
+        shape = _block_shape(leaf.shape, size)
+        p, q, a, b = shape or (0, 0, 0, 0)
+        left.append(jnp.zeros((p, q, a, a), dtype) if shape else None)
+        right.append(jnp.zeros((p, q, b, b), dtype) if shape else None)
+    moments = tuple(left), tuple(right)
+    roots = jax.tree.map(jnp.copy, moments)  # no buffer is donated twice
+    return ShampooState(jnp.int32(0), moments, roots, tuple(square))
 
 
 def _check(block_size, decay, epsilon, every_steps):

@@ -67,7 +67,7 @@ def surface(out, *more):
     ],
     ids=str,
 )
-def test_another_surface_is_computed_anew(other, sloped, tmp_path):
+def test_another_surface_is_computed_anew(other, sloped, undrawn, tmp_path):
     out, fresh = str(tmp_path / "out"), str(tmp_path / "fresh")
     surface(out)
     surface(out)  # without a warning: it is used again
@@ -79,7 +79,7 @@ def test_another_surface_is_computed_anew(other, sloped, tmp_path):
         np.testing.assert_array_equal(found.values[name], values)
 
 
-def test_swapped_networks_are_another_surface(inside, own, tmp_path):
+def test_swapped_networks_are_another_surface(inside, own, undrawn, tmp_path):
     out = str(tmp_path)
     networks = ("a.npz", "b.npz", "third.npz")
     third = {name: x + 1 for name, x in np.load("params.npz").items()}

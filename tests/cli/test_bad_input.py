@@ -48,6 +48,38 @@ def test_connect(words, said, inside, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("connect a.npz b.npz --train-batch-size 0", "batch_size must be at least 1"),
+        ("connect a.npz b.npz --seed 99999999999", "seed must be at most"),
+        ("surface a.npz b.npz --seed 99999999999", "seed must be at most"),
+        ("surface a.npz b.npz --grid 1 5", "--grid needs at least 2"),
+        ("surface a.npz b.npz --margin -0.5", "--margin must be a share above -0.5"),
+        ("surface a.npz b.npz --margin nan", "--margin must be a share above -0.5"),
+        ("surface a.npz b.npz a.npz", "networks 0 and 2 are equal"),
+        ("similarity a.npz b.npz --measure knn --k 8", "k must be below"),
+        ("similarity a.npz b.npz --examples 1", "at least 2"),
+        ("similarity a.npz b.npz --examples -1", "--examples must be at least 1"),
+        ("similarity a.npz b.npz --model-b nets:no_network", "returned a str"),
+    ],
+)
+def test_what_the_library_refuses_of_an_option(words, said, inside, own, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main((*words.split(), *own))
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    last = error.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+
+
+def test_a_bug_of_the_users_own_model_shows_its_traceback(inside, own):
+    (inside / "buggy.py").write_text("def make(num_classes):\n    return int('x')\n")
+    with pytest.raises(ValueError, match="invalid literal"):
+        cli.main(("connect", "a.npz", "b.npz", *own, "--model", "buggy:make"))
+
+
 def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     broken = tmp_path / "broken.npz"
     broken.write_bytes((inside / "a.npz").read_bytes()[:200])

@@ -39,6 +39,7 @@ def alone(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
+        patch.setattr("kd_heuristics.plots.style.save", lambda *_: None)
         for tool in TOOLS:
             cli.main(words(tool, own, "--out", f"one/{tool}"))
     return folder / "one"
@@ -54,7 +55,7 @@ def assert_agree(expected, found):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_devices_find_what_one_finds(tool, alone, inside, own):
+def test_devices_find_what_one_finds(tool, alone, inside, own, undrawn):
     cli.main(words(tool, own, "--devices", "4", "--out", f"four/{tool}"))
     assert_agree(arrays(alone / tool), arrays(inside / "four" / tool))
 

@@ -128,7 +128,7 @@ def test_an_nnx_state_is_read_however_it_is_saved(way, nets, tmp_path):
     np.testing.assert_array_equal(network.apply(found, images), model(images))
 
 
-def test_connect_takes_nnx_states(nets, tmp_path):
+def test_connect_takes_nnx_states(nets, undrawn, tmp_path):
     ends = [
         str(by_checkpointer(tmp_path / str(index), model))
         for index, model in enumerate(nnx_models(nets))
@@ -200,7 +200,7 @@ def test_statistics_of_equinox_are_estimated_anew(mode, pooled, nets, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["batch", "ema"])
-def test_the_tools_take_equinox_with_batch_norm(mode, nets, tmp_path):
+def test_the_tools_take_equinox_with_batch_norm(mode, nets, undrawn, tmp_path):
     _, ends = equinox_ends(nets, mode, tmp_path)
     words = ("--model", "of_equinox:make", "--model-options", f"mode={mode}")
     words += ("--data", "data.npz", "--pixels", "unit", "--batch-size", "12")

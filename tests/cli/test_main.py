@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +80,9 @@ def test_as_a_process():
     assert found.returncode == 2
     assert "did you mean" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_no_command_raises_a_plain_value_error():
+    """Such an error would end in a traceback, not in one line: take InputError."""
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        assert "raise ValueError" not in file.read_text(encoding="utf-8"), file

@@ -31,7 +31,9 @@ def test_the_tools_run_on_a_users_own_networks(inside):
     assert [shlex.split(line)[1] for line in lines] == [
         "connect",
         "surface",
+        "align",
         "similarity",
+        "sharpness",
         "info",
     ]
     for line in lines:

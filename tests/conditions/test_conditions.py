@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import (
+    alignment,
     averaging,
     curves,
     freezing,
@@ -23,8 +24,17 @@ REFUSED = {
     ("decayed_adam_and_shampoo", "strict_promotion"): "no available implicit dtype",
 }
 
+# Seconds each, and others of their kind are short: every measure and a map under both
+# settings in `tests/similarity/test_settings.py`, two containers of the sharpness.
+LONG = {
+    ("every_similarity", "x64"),
+    ("every_similarity", "disable_jit"),
+    ("similarity_maps", "disable_jit"),
+    *(("every_sharpness", name) for name in worlds.PARAMS),
+} - {("every_sharpness", "none_leaves"), ("every_sharpness", "equinox")}
+
 CASES = [
-    (name, world)
+    pytest.param(name, world, marks=[pytest.mark.long] * ((name, world) in LONG))
     for name, tool in tools.TOOLS.items()
     for world in worlds.WORLDS
     if worlds.group_of(world) in ("", *tool.takes)
@@ -61,7 +71,7 @@ COVERED_ELSEWHERE = {
 }
 
 
-TOOLS = [averaging, curves, freezing, schedules, sharpness, similarity]
+TOOLS = [alignment, averaging, curves, freezing, schedules, sharpness, similarity]
 
 
 @pytest.mark.parametrize("module", TOOLS)

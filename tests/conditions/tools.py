@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from kd_heuristics import (
+    alignment,
     averaging,
     checkpoints,
     curves,
@@ -111,13 +112,17 @@ def every_schedule(world):
         ),
         "warmup_cosine": training.warmup_cosine(i(10), i(2)),
     }
-    found = {
-        f"{name}/{count}": schedule(i(count))
-        for name, schedule in made.items()
-        for count in COUNTS
-    }
     counts = jnp.asarray(COUNTS, jnp.int32)
-    found |= {f"{name}/all": schedule(counts) for name, schedule in made.items()}
+
+    def values():
+        found = {
+            f"{name}/{count}": schedule(i(count))
+            for name, schedule in made.items()
+            for count in COUNTS
+        }
+        return found | {f"{name}/all": made[name](counts) for name in made}
+
+    found = world.call(values)
     found["restarts"] = schedules.sgdr_restarts(i(4), i(2), i(40))
     found["scaling"] = schedules.linear_scaling(r(0.25), i(64), i(128))
     return found
@@ -197,7 +202,7 @@ def curve_loss(world):
         return loss((a, b), objective, bends, {}, batch, world.key(0))[0]
 
     drawn = curves.sample_t(world.key(1), i(4), stratified=True)
-    return numbered([drawn, jax.value_and_grad(value)(bends)])
+    return numbered([drawn, world.call(lambda: jax.value_and_grad(value)(bends))])
 
 
 @tool("keys", "numbers", "params")
@@ -282,6 +287,14 @@ def every_sharpness(world):
     return numbered([values, squares, moments, traces])
 
 
+@tool()
+def aligned(world):
+    params, other = world.params(), world.params(0.5)
+    found = alignment.spec(logits_of, params, X[:2])
+    moved = alignment.align(params, other, found, key=world.key(0))
+    return numbered([moved, alignment.match(params, other, found, key=world.key(0))])
+
+
 @tool("params")
 def averages(world):
     networks = [world.params(shift) for shift in (0.0, 1.0, -0.5)]
@@ -305,17 +318,21 @@ def every_similarity(world):
         "procrustes": similarity.procrustes(x, y),
         "knn": similarity.knn(x, y, i(5)),
         "rsa": similarity.rsa(x, y),
-        "floor": similarity.noise_floor(i(40), i(4), i(4)),
-        "above": similarity.above_floor(r(0.5), r(0.25)),
     }
+
+
+def hidden(x):
+    return {"h": x}
 
 
 @tool("keys", "numbers")
 def similarity_maps(world):
-    i = world.integer
+    i, r = world.integer, world.real
     maps = {"conv": MAPS[0], "fc": ACTS[0]}
     sequences = {"h": MAPS[0].reshape(40, 16, 3)}
     return {
+        "floor": similarity.noise_floor(i(40), i(4), i(4)),
+        "above": similarity.above_floor(r(0.5), r(0.25)),
         "tokens": similarity.tokens(sequences, take="each"),
         "treatments": [
             kind == "dft" for kind in similarity.treatments(maps, "auto").values()
@@ -330,10 +347,10 @@ def similarity_maps(world):
             ACTS[0], ACTS[1], "cka", i(19), key=world.key(1)
         ).p_value,
         "several": similarity.stream_matrices(
-            lambda x: {"h": x}, None, ACTS[0], ("cka", "cca"), batch_size=i(16)
+            hidden, None, ACTS[0], ("cka", "cca"), batch_size=i(16)
         ),
         "streamed": similarity.stream_matrix(
-            lambda x: {"h": x}, None, ACTS[0], "cka", batch_size=i(16)
+            hidden, None, ACTS[0], "cka", batch_size=i(16)
         ),
     }
 
@@ -348,48 +365,57 @@ def every_loss(world):
     student, teacher = LOGITS
     pairs = [((m, m),) for m in MAPS]
     options = {"temperature": r(2.0)}
-    return {
-        "kl": distill.kl(student, teacher, **options),
-        "soft": distill.soft_cross_entropy(student, teacher, **options),
-        "hinton": distill.hinton(
-            student, teacher, LABELS, soft_weight=r(0.5), hard_weight=r(0.25), **options
-        ),
-        "logits": distill.logit_matching(student, teacher),
-        "l2": distill.l2(student, teacher),
-        "hard": distill.hard_labels(student, LABELS),
-        "hint": distill.hint_loss(*MAPS),
-        "fitnet": distill.fitnet_loss(student, teacher, LABELS, weight=r(2.0)),
-        "fsp": distill.fsp_loss(*pairs),
-        "flow": distill.fsp_matrix(*MAPS),
-        "flow_distance": distill.fsp_distance(
-            *([distill.fsp_matrix(m, m)] for m in MAPS)
-        ),
-        "agreement": distill.agreement(student, teacher),
-        "dkd": distill.dkd(student, teacher, LABELS, beta=r(2.0), **options),
-        "dist": distill.dist(student, teacher, gamma=r(0.5), **options),
-        "standardize": distill.standardize(student),
-        "reverse_kl": distill.reverse_kl(student, teacher, **options),
-        "js": distill.js(student, teacher, weight=r(0.25), **options),
-        "attention": distill.attention(*MAPS),
-        "rkd": distill.rkd(*ACTS[:, :6], angle=r(0.5)),
-    }
+    return world.call(
+        lambda: {
+            "kl": distill.kl(student, teacher, **options),
+            "soft": distill.soft_cross_entropy(student, teacher, **options),
+            "hinton": distill.hinton(
+                student,
+                teacher,
+                LABELS,
+                soft_weight=r(0.5),
+                hard_weight=r(0.25),
+                **options,
+            ),
+            "logits": distill.logit_matching(student, teacher),
+            "l2": distill.l2(student, teacher),
+            "hard": distill.hard_labels(student, LABELS),
+            "hint": distill.hint_loss(*MAPS),
+            "fitnet": distill.fitnet_loss(student, teacher, LABELS, weight=r(2.0)),
+            "fsp": distill.fsp_loss(*pairs),
+            "flow": distill.fsp_matrix(*MAPS),
+            "flow_distance": distill.fsp_distance(
+                *([distill.fsp_matrix(m, m)] for m in MAPS)
+            ),
+            "agreement": distill.agreement(student, teacher),
+            "dkd": distill.dkd(student, teacher, LABELS, beta=r(2.0), **options),
+            "dist": distill.dist(student, teacher, gamma=r(0.5), **options),
+            "standardize": distill.standardize(student),
+            "reverse_kl": distill.reverse_kl(student, teacher, **options),
+            "js": distill.js(student, teacher, weight=r(0.25), **options),
+            "attention": distill.attention(*MAPS),
+            "rkd": distill.rkd(*ACTS[:, :6], angle=r(0.5)),
+        }
+    )
 
 
 @tool("keys", "numbers")
 def contrastive_loss(world):
     i, r = world.integer, world.real
-    bank = distill.init_bank(world.key(0), i(12), i(4))
+    start = distill.init_bank(world.key(0), i(12), i(4))
     student, teacher = ACTS[:, :5]
     negatives = np.arange(15).reshape(5, 3) % 12
-    values, bank = distill.contrastive(
-        student,
-        teacher,
-        2 * LABELS,
-        bank,
-        negatives,
-        temperature=r(0.5),
-        momentum=r(0.25),
-        normalizers=(r(2.0), r(1.0)),
+    values, bank = world.call(
+        lambda: distill.contrastive(
+            student,
+            teacher,
+            2 * LABELS,
+            start,
+            negatives,
+            temperature=r(0.5),
+            momentum=r(0.25),
+            normalizers=(r(2.0), r(1.0)),
+        )
     )
     return {"values": values, "student": bank.student, "teacher": bank.teacher}
 
@@ -435,7 +461,7 @@ def images(world):
 @tool("keys")
 def views_of_images(world):
     view = data.views.create("mix", teacher_size=6, student_size=4)
-    return dict(view(jnp.asarray(IMAGES[:3]), world.key(0)))
+    return world.call(lambda: dict(view(jnp.asarray(IMAGES[:3]), world.key(0))))
 
 
 @tool("numbers", "params")

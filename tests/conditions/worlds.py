@@ -128,6 +128,14 @@ class World:
         moved = (jnp.asarray(leaf + np.float32(shift) * leaf**power) for leaf in leaves)
         return CONTAINERS[self.container](*moved)
 
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Calls a function of no arguments: under a setting of JAX as one program.
+
+        Its operations would be hundreds of programs there, compiled for the setting.
+        In the other worlds, and where the setting is `jax_disable_jit`, it is eager.
+        """
+        return (jax.jit(function) if self.settings else function)()
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         before = {name: getattr(jax.config, name) for name, _ in self.settings}

@@ -81,7 +81,7 @@ def test_a_shrunk_square_holds_means_weighted_by_overlap(height, width, size):
     rows = overlaps((height - side) / 2, side, size, height)
     columns = overlaps((width - side) / 2, side, size, width)
     np.testing.assert_allclose(rows.sum(1), 1)
-    means = np.einsum("yi,ijc,xj->yxc", rows, pixels, columns)
+    means = np.einsum("yi,ijc,xj->yxc", rows, pixels, columns, optimize=True)
     found = images.central_square(pixels, size)
     np.testing.assert_allclose(found, means, atol=0.5 + 1e-9)
 

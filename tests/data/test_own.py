@@ -81,7 +81,12 @@ def test_every_level_in_half_precision():
 @pytest.mark.parametrize(
     ("images", "own", "classes", "words"),
     [
-        (pictures(4) / 1.0, labels(4), None, r"in \[0, 1\], as they are floats, got 0"),
+        (
+            pictures(4) / 1.0,
+            labels(4),
+            None,
+            r"are floats and must lie in \[0, 1\], got 0",
+        ),
         (pictures(4) / 127.5 - 1, labels(4), None, r"got -1\.\.1"),
         (np.full((4, 6, 6, 3), np.nan), labels(4), None, "got nan"),
         (np.full((4, 6, 6, 3), np.inf), labels(4), None, r"got inf"),
@@ -91,7 +96,7 @@ def test_every_level_in_half_precision():
         (pictures(4)[..., 0], labels(4), None, r"images\[\.\.\., None\]"),
         (pictures(4)[0, 0, 0], labels(3), None, "height, width, channels"),
         (labels(4), pictures(4), None, "swapped"),
-        (pictures(4), labels(5), None, "images .*are 4, but .*labels .*are 5"),
+        (pictures(4), labels(5), None, "images .*number 4, but .*labels .*5"),
         (pictures(0), labels(0), None, "no pixels"),
         (pictures(4), labels(4) / 1.0, None, "integers"),
         (pictures(4), np.eye(4, dtype=int), None, "argmax"),
@@ -163,8 +168,12 @@ def test_one_pair_is_split_without_loss(count, tmp_path):
     about = data.describe(path)
     assert about.num_classes == count
     seen = []
+    parts = data.split(data.from_arrays(images, np.arange(count)))
+    assert list(parts) == list(about.examples)
     for split, number in about.examples.items():
         found = data.load(path, split)
+        np.testing.assert_array_equal(parts[split].labels, found.labels)
+        np.testing.assert_array_equal(parts[split].images, found.images)
         assert len(found) == number
         np.testing.assert_array_equal(found.images[:, 0, 0, 0], found.labels)
         again = data.load(path, split)
@@ -351,8 +360,8 @@ def few(folder):
         (one_class, "has one class folder, 'a'"),
         (empty_class, "c holds no images"),
         (broken, r"\.png cannot be read as an image"),
-        (other_file, "labels.txt is no PNG or JPEG"),
-        (nested, "more is no PNG or JPEG image; class folders must hold images alone"),
+        (other_file, "labels.txt is not a PNG or JPEG"),
+        (nested, "more is not a PNG or JPEG image; class folders must hold only such"),
         (few, "has 8 images, too few"),
     ],
 )

@@ -110,7 +110,7 @@ def test_records_can_be_sent_to_another_process(data_dir):
     assert len(sent) < 300
     again = pickle.loads(sent)
     np.testing.assert_array_equal(again[1][0], first[1][0])
-    with pytest.raises(IndexError, match="4 examples, so no 4"):
+    with pytest.raises(IndexError, match="4 examples, so no example 4"):
         first[4]
 
 
@@ -210,5 +210,5 @@ def test_a_file_that_has_too_few_records_is_no_bad_record(data_dir, tmp_path_fac
     name = "food101-validation.array_record-00001-of-00002"
     shutil.copy(pathlib.Path(other) / name, pathlib.Path(folder) / name)
     found = records.Records("food101", "test")
-    with pytest.raises(data.MissingDatasetError, match="has 2 records, so no 2"):
+    with pytest.raises(data.MissingDatasetError, match="has 2 records, so no record 2"):
         [found[index] for index in range(6)]

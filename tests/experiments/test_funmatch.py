@@ -25,6 +25,8 @@ SMOKE = PRESETS["smoke"]
 HELD = ("accuracy", "loss", "kl", "agreement")
 EVERY = dataclasses.replace(
     SMOKE,
+    related="photo_patches",
+    whole_size=24,
     main=("fix/cc", "mix"),
     other_arms=tuple(arm for arm in ARMS if arm not in ("fix/cc", "mix")),
 )
@@ -90,7 +92,7 @@ def lesson_of(its, tmp_path, monkeypatch):
 def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, its, lesson_of):
     one = ARMS[arm]
     objective = lesson_of(one, EVERY.settings[0])
-    params, batch_stats = its.start(one.family, 0, students.student_size(EVERY, one))
+    params, batch_stats = its.start(one.family, 0, EVERY.sizes(one)[1])
     batch = {"images": jnp.zeros((4, 32, 32, 3), jnp.uint8), "index": jnp.arange(4)}
     if one.labels:
         batch["labels"] = jnp.arange(4)
@@ -117,7 +119,8 @@ def test_arms_differ_in_what_their_names_say(its):
     assert forwards["fix/ic_ens_equal"] == forwards["same/ic"] == 128
     assert forwards["ensemble"] == 256
     assert forwards["labels+mixup"] == 0
-    assert students.student_size(EVERY, ARMS["full_size"]) == EVERY.teacher_size
+    sizes = {arm: EVERY.sizes(ARMS[arm]) for arm in ("mix", "full_size", "fix/rs")}
+    assert sizes == {"mix": (32, 16), "full_size": (32, 32), "fix/rs": (24, 24)}
     assert its.sets.others is not None
     assert (its.sets.others.labels == data.UNLABELLED).all()
 

@@ -153,6 +153,8 @@ def kill_after(process, seconds):
     return False
 
 
+# In seconds: `tests/faults/test_signals.py::test_a_program_that_is_killed`.
+@pytest.mark.long
 def test_killed_within_a_training_it_ends_the_same(folder, tmp_path):
     process = start(tmp_path / "run")
     deadline = time.monotonic() + 300
@@ -180,7 +182,7 @@ def test_killed_at_random_moments_it_ends_the_same(folder, tmp_path):
     assert assert_ends_as(folder, tmp_path / "run") >= 1
 
 
-def test_rerunning_a_finished_study_changes_nothing(folder):
+def test_rerunning_a_finished_study_changes_nothing(folder, undrawn):
     before = (folder / "arrays.npz").read_bytes()
     launch.run(sgdr.STUDY, sgdr.PRESETS["smoke"], folder)
     assert (folder / "arrays.npz").read_bytes() == before
@@ -268,7 +270,7 @@ def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
         assert path.read_bytes() == content
 
 
-def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
+def test_a_damaged_iterate_is_trained_again(folder, undrawn, tmp_path):
     """Also after the training is done: from the last whole checkpoint before it."""
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
@@ -287,7 +289,9 @@ def test_a_damaged_iterate_is_trained_again(folder, tmp_path):
         assert count <= whole["networks"][name], name
 
 
-def test_what_other_code_trained_is_refused_or_accepted_and_said(folder, tmp_path):
+def test_what_other_code_trained_is_refused_or_accepted_and_said(
+    folder, undrawn, tmp_path
+):
     copy = tmp_path / "smoke" / "sgdr"
     shutil.copytree(folder, copy)
     record = copy / "checkpoints" / "train.code.json"

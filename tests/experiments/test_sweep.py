@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments.common import launch, running, sweep
+from experiments.common import launch, records, running, sweep
 from kd_heuristics import runs
 from tests.experiments.nothing import make
 
@@ -51,7 +51,7 @@ def test_a_job_that_other_code_did_is_not_taken_for_done(tmp_path):
     found = make(tmp_path, count=2, failing=None)
     found.run(0)
     found.run(1)
-    record = found.folder(1) / running.CODE
+    record = found.folder(1) / records.CODE
     code = json.loads(record.read_text())
     record.write_text(json.dumps(code | {"experiments.common.task": "before a mend"}))
     again = make(tmp_path, count=2, failing=None)

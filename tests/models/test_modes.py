@@ -1,5 +1,7 @@
 """Convolutions, pools and networks are the same under JAX's settings."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,12 +86,16 @@ def first_run(name):
     return variables, network.apply(variables, INPUT)
 
 
-@pytest.mark.parametrize("mode", ["x64", "disable_jit"])
+# Operation by operation, a MobileNet is half a minute of compilation; its depthwise
+# convolution is among the layers above.
+SHORT = {("mobilenet_tiny", "x64"), ("resnet8", "disable_jit")}
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "mode"),
     [
-        name if name == "mobilenet_tiny" else pytest.param(name, marks=pytest.mark.long)
-        for name in NETWORKS
+        pytest.param(*case, marks=[pytest.mark.long] * (case not in SHORT))
+        for case in itertools.product(NETWORKS, ("x64", "disable_jit"))
     ],
 )
 def test_settings_change_no_network(name, mode):

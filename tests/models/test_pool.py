@@ -91,5 +91,5 @@ def test_too_small_images_are_refused(shape):
 
 
 def test_no_pixels_are_refused():
-    with pytest.raises(ValueError, match="at least one pixel, got 0x4"):
+    with pytest.raises(ValueError, match="at least 1x1 pixels, got 0x4"):
         pool.max_pool_3x3(jnp.zeros((1, 0, 4, 2)))

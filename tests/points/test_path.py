@@ -26,14 +26,6 @@ def test_all_numbers_of_a_path():
     assert "arc_integral" not in points.path_summary(VALUES)
 
 
-def test_names_of_the_version_before_are_the_same_functions():
-    assert points.crossing is points.barrier
-    assert points.summary is points.path_summary
-    assert points.exact is points.refit_exact
-    assert points.pooled is points.refit_pooled
-    assert points.cumulative is points.refit_cumulative
-
-
 def test_reversing_a_path_mirrors_its_numbers():
     forth = points.path_summary(VALUES, TS, CORNER)
     back = points.path_summary(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.common import figures
+from experiments.common import figures, maps
 from experiments.distillation import study as distillation
 from experiments.fsp import study as fsp
 from experiments.funmatch import study as funmatch
@@ -38,9 +38,9 @@ def write(root, names=None):
     return found
 
 
-def _claim():
+def _claim(key="barrier/sgdr/0-2"):
     claim = report.Claim(
-        key="barrier/sgdr/0-2",
+        key=key,
         words="it rises",
         kind="difference",
         smallest_effect=0.1,
@@ -50,6 +50,14 @@ def _claim():
     )
     [judged] = report.judge_all([claim], {claim.key: [1.0, 1.1, 0.9]}, looks=(3,))
     return judged
+
+
+def _by_measure(arrays, name, measure, key):
+    """Calibrated maps of a map's name, and results of a claim about them."""
+    row = {kind: {"mean": 0.1} for kind in maps.endings(measure)}
+    row |= {"same_sign": 5, "of": 5}
+    arrays |= {f"{name}{end}": arrays[name] for end in maps.endings(measure).values()}
+    return {"claims": [_claim(), _claim(key)], "similarities_by_measure": {key: row}}
 
 
 def _sgdr(random):
@@ -86,11 +94,17 @@ def _sgdr(random):
         "affine": random.random((1, 2)),
         "epochs": np.array([1]),
     }
-    return config, arrays | {f"plane-0-2/{k}": v for k, v in plane.items()}, {}
+    arrays |= {f"plane-0-2/{k}": v for k, v in plane.items()}
+    return (
+        config,
+        arrays,
+        _by_measure(arrays, "maps/restart", "svcca", "similarity/restart-whole"),
+    )
 
 
 def _mode_connectivity(random):
     config = {"modes": ["G", "A"], "curve_epochs": [1, 2], "as_good_as": 0.02}
+    config["kinds"] = ["chain", "decayed", "bezier"]
     arrays = {"t": np.linspace(0, 1, POINTS), "map": random.random((SEEDS, 3, 2))}
     for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         arrays[f"GA/segment/{metric}"] = random.random((SEEDS, POINTS))
@@ -110,7 +124,11 @@ def _warmup(random):
         arrays[f"{arm}/change"] = random.random((SEEDS, 2))
         arrays[f"{arm}/rate_rest"] = random.random(4)
         arrays[f"{arm}/similarity"] = random.random((SEEDS, 3, 3))
-    return config, arrays, {}
+    return (
+        config,
+        arrays,
+        _by_measure(arrays, "warmup/similarity", "cca", "fc-similarity/warmup/large"),
+    )
 
 
 def _distillation(random):
@@ -122,7 +140,7 @@ def _distillation(random):
         arrays[f"map/{arm}"] = random.random((SEEDS, 3, 2))
     for arm in ("soft-5", "independent", "hint", "teacher"):
         arrays[f"{arm}/test_accuracy"] = random.random((SEEDS, 4))
-    return config, arrays, {}
+    return config, arrays, _by_measure(arrays, "map/soft-5", "svcca", "fc-change")
 
 
 def _fsp(random):

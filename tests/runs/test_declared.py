@@ -87,6 +87,9 @@ def test_results_of_a_study_are_judged_again(tmp_path, capsys):
         (("claims", '"difference"', '"differenc"'), "did you mean 'difference'"),
         (("claims", "= 2.0", "= 0"), "smallest_effect must be positive"),
         (("claims", "= 2.0", '= "2"'), "'smallest_effect' has the wrong type"),
+        (("claims", '"points"', "3"), "'unit' has the wrong type, got 3"),
+        (("claims", "= 2.0", "= -1.0"), "smallest_effect must be positive"),
+        (("claims", "= 2.0", '= 2.0\ntrainings = "a"'), "field 'trainings'"),
         (("claims", 'unit = "points"\n', ""), "the field 'unit' is missing"),
         (("claims", CLAIM.format(key="helps"), "x = 1"), "must be a table of fields"),
         (("claims", CLAIM.format(key="helps"), "looks = [4]"), "declares no claim"),
@@ -117,6 +120,28 @@ def test_bad_input(tmp_path, capsys, change, words):
     [line] = capsys.readouterr().err.splitlines()
 
     assert re.search(words, line), line
+
+
+def test_one_seed_is_a_preview(tmp_path, capsys):
+    rows = TABLE.splitlines()
+    one = [rows[0], *(row for row in rows if row.startswith("0,"))]
+    table, claims = write(tmp_path, "\n".join(one))
+    page = tmp_path / "page.html"
+    cli.main(["judge", str(table), str(claims), "--out", str(page)])
+    assert "preview" in capsys.readouterr().out
+    assert "reproduced</span>" not in page.read_text()
+
+
+def test_failed_seeds_of_a_study_stay_failed(tmp_path):
+    claim = runs.Claim(
+        key="a", words="w", kind="as_good", smallest_effect=1.0, unit="nats"
+    )
+    failed = {"a": [False, True, False]}
+    judged = runs.judge_all([claim], {"a": [0.1, 0.2, 0.1]}, looks=(3,), failed=failed)
+    (tmp_path / "results.json").write_text(json.dumps({"claims": judged}))
+    _, found = declared.read_results(tmp_path / "results.json")
+    assert found["a"][::2] == [0.1, 0.1]
+    assert math.isnan(found["a"][1])
 
 
 def test_other_usage(tmp_path, capsys):

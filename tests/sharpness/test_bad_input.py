@@ -51,7 +51,7 @@ def trace(group=None, num_samples=2):
             "batches 0 and 1 differ",
         ),
         (lambda: top(batches={"x": BATCHES, "y": np.ones(3)}), "equal numbers of"),
-        (lambda: top(batches=BATCHES[:0]), "a batch or more, got none"),
+        (lambda: top(batches=BATCHES[:0]), "at least one batch, got none"),
         (lambda: top(batches=[]), "batch"),
         (lambda: trace(lambda name: 3), r"group\('w'\) must be a name, .* got 3"),
         (lambda: trace(lambda name: None), "got none in any; the leaves are"),

@@ -42,10 +42,13 @@
     const all = span(panel.data);
     if (!all.every(Number.isFinite)) return {};
     const decades = shown[1] - shown[0];
-    const steps = decades < 1 ? [1, 2, 3, 5, 7] : decades < 3 ? [1, 2, 5] : [1];
+    // A narrow range would have one such tick or none: it takes each half, tenth, ...
+    const part = decades < 0.02 ? 0.01 : decades < 0.15 ? 0.1 : decades < 0.6 ? 0.5 : 0;
+    const steps = part ? Array.from({ length: 9 / part }, (_, i) => 1 + i * part)
+      : decades < 1 ? [1, 2, 3, 5, 7] : decades < 3 ? [1, 2, 5] : [1];
     const ticks = [];
     for (let k = Math.floor(all[0]); k <= Math.ceil(all[1]); k++)
-      for (const step of steps) ticks.push(Number((step * 10 ** k).toPrecision(1)));
+      for (const step of steps) ticks.push(Number((step * 10 ** k).toPrecision(3)));
     return { tickmode: "array", tickvals: ticks, ticktext: ticks.map(short) };
   }
 

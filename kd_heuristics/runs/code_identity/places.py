@@ -1,4 +1,4 @@
-"""Where a module of ours lies, and which are ours."""
+"""Locates source files, and tells which modules are hashed."""
 
 import functools
 import importlib.util
@@ -24,14 +24,14 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def file(name: str) -> Path | None:
-    """The source of a module of ours; of a namespace package its folder."""
+    """Returns the source file of a hashed module; the folder of a namespace package."""
     top, *rest = name.split(".")
     place = _place(top, tuple(sys.path))
     if place is None or not rest:
         return place
     folder = place if place.is_dir() else place.parent
     if place.name not in ("__init__.py", folder.name):
-        return None  # a plain module has none below it
+        return None  # a plain module has no submodules
     below = folder.joinpath(*rest)
     candidates = (below / "__init__.py", below.with_suffix(".py"), below)
     return next((file for file in candidates if file.exists()), None)
@@ -39,7 +39,7 @@ def file(name: str) -> Path | None:
 
 @functools.cache
 def _place(top: str, _path: tuple[str, ...]) -> Path | None:
-    """Where a top-level module of ours lies; it depends on `sys.path` too."""
+    """Locates a hashed top-level module; `_path` keys the cache by `sys.path`."""
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -52,7 +52,7 @@ def _place(top: str, _path: tuple[str, ...]) -> Path | None:
 
 
 def installed(name: str, file: Path) -> bool:
-    """Whether a module is Python's own or a third party's, or has no source."""
+    """Whether a module is in the standard library, third-party or without source."""
     if not (file.suffix == ".py" or file.is_dir()):
         return True
     return name.partition(".")[0] not in _PROJECT and (
@@ -62,7 +62,7 @@ def installed(name: str, file: Path) -> bool:
 
 
 def shows(name: str) -> bool:
-    """Whether a module, or a name in one, shows numbers and decides none."""
+    """Whether a module, or a name in one, displays numbers and determines none."""
     top, *rest = name.split(".")
     if top in _PROJECT and not _SHOW.isdisjoint(rest):
         return True

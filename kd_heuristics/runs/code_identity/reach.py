@@ -1,4 +1,4 @@
-"""The modules that a function reaches."""
+"""Finds the modules that a function reaches."""
 
 import ast
 import dataclasses
@@ -19,17 +19,17 @@ from kd_heuristics.runs.code_identity.syntax import Source
 
 
 def modules(*things: Any) -> dict[str, str]:
-    """The hash of each module that a function's numbers come from.
+    """Returns the hash of each module that determines a function's numbers.
 
     Args:
       *things: functions, methods, classes, `functools.partial`s, dataclasses, or lists
-        and dictionaries of these. The object of a method, the arguments of a partial,
-        what a closure holds and the fields of a dataclass count too: for the modules
-        that define their functions and classes.
+        and dictionaries of these. The result includes the modules that define a
+        method's object, a partial's arguments, a closure's variables and a dataclass's
+        fields.
 
-    Returns: `{module: sha256}`, sorted, of the project's modules and the user's own;
+    Returns: `{module: sha256}`, sorted, for the project's modules and the user's own;
       the same from a checkout and from an installed package. A function without a
-      source file, as in a notebook, stands as "__main__.function".
+      source file, as in a notebook, has the entry "__main__.function".
     """
     found: dict[str, str] = {}
     waiting: list[str] = []
@@ -53,7 +53,7 @@ def modules(*things: Any) -> dict[str, str]:
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """The modules that differ between two results of `modules`, by name.
+    """Returns the names of the modules that differ between two results of `modules`.
 
     >>> changed({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"})
     ['b', 'c']
@@ -63,7 +63,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def _sources(things) -> Iterator[Source]:
-    """The modules that define some things and what they hold."""
+    """Yields the modules that define some objects and what these contain."""
     waiting, seen = [*things], set()
     while waiting:
         thing = waiting.pop()
@@ -92,12 +92,13 @@ def _sources(things) -> Iterator[Source]:
 
 
 def _held(thing) -> list:
-    """What a closure holds."""
+    """Returns the values of a closure's variables."""
     cells = getattr(thing, "__closure__", None) or ()
     return [cell.cell_contents for cell in cells if cell != types.CellType()]
 
 
 def _defining(thing, waiting: list) -> Iterator[Source]:
+    """Yields the module that defines a function or class, if it is hashed."""
     name = thing.__module__
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
@@ -116,8 +117,8 @@ def _defining(thing, waiting: list) -> Iterator[Source]:
 def _in_notebook(thing, waiting: list) -> Source:
     """Reads a function or class that a notebook, a prompt or standard input defines.
 
-    Its digest covers the plain values that it takes from outside: defaults, and globals
-    that are numbers, text or tuples of these.
+    Its digest covers outside values too: defaults, and the globals it uses that are
+    numbers, text or collections of these.
     """
     name = f"__main__.{thing.__qualname__}"
     names = vars(sys.modules["__main__"]) | getattr(thing, "__globals__", {})
@@ -150,7 +151,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _plain(value: Any) -> str:
-    """Returns numbers and text as words, also those in collections; "" for others."""
+    """Formats numbers, text and collections of these; "" for any other value."""
     if isinstance(value, Mapping):
         return str([(key, _plain(item)) for key, item in value.items()])
     if isinstance(value, frozenset):
@@ -162,7 +163,7 @@ def _plain(value: Any) -> str:
 
 
 def _resolve(path: str) -> str | None:
-    """The module that defines "module:attribute.attribute"; None outside of ours."""
+    """Returns the module that defines "module:attribute.attribute", if it is hashed."""
     name, _, chain = path.partition(":")
     for part in filter(None, chain.split(".")):
         source = _of_module(name)

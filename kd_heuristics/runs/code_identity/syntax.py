@@ -1,4 +1,4 @@
-"""What one module says: a hash of its syntax tree, and what it imports."""
+"""Reads a module: the hash of its syntax tree, and its imports."""
 
 import ast
 import dataclasses
@@ -10,14 +10,14 @@ from kd_heuristics.runs.code_identity import places
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One module as read.
+    """Contents of a module.
 
     Attributes:
-      name: dotted.
+      name: dotted name.
       is_package: whether it is a package's __init__.
-      digest: of its syntax tree.
-      uses: what it imports, as "kd_heuristics.points:evaluate".
-      imported: where each name that it imports comes from, likewise.
+      digest: SHA-256 of its syntax tree.
+      uses: imports in use, as "kd_heuristics.points:evaluate".
+      imported: origin of each imported name, in the same form.
     """
 
     name: str
@@ -33,10 +33,10 @@ def read(
     """Reads a module.
 
     Args:
-      name: dotted.
-      tree: its syntax.
+      name: dotted name.
+      tree: its syntax tree.
       is_package: whether it is a package's __init__.
-      imported: names that it has without importing them, and where they come from.
+      imported: names available without an import, and their origins.
     """
     package = name.split(".") if is_package else name.split(".")[:-1]
     bound = {**imported}
@@ -57,7 +57,7 @@ def read(
 
 
 def join(target: str, chain: str) -> str:
-    """A target and what is read of it.
+    """Appends a chain of attributes to a target.
 
     >>> join("a.b", "c.d"), join("a:b", "c"), join("a:b", "")
     ('a.b:c.d', 'a:b.c', 'a:b')
@@ -66,7 +66,7 @@ def join(target: str, chain: str) -> str:
 
 
 def _imports(body) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports of some statements and of those inside them."""
+    """Yields the imports in some statements, nested ones included."""
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement
@@ -79,7 +79,7 @@ def _imports(body) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def _bindings(statement, package) -> Iterator[tuple[str | None, str]]:
-    """What an import binds to which dotted path; no name where it is only run."""
+    """Yields (name, dotted path) for each binding; `None` if the import binds none."""
     if isinstance(statement, ast.Import):
         for alias in statement.names:
             if alias.asname is None and "." in alias.name:
@@ -97,11 +97,11 @@ def _bindings(statement, package) -> Iterator[tuple[str | None, str]]:
 
 
 class _Words:
-    """The words of a syntax tree that can decide numbers, and the imports it uses.
+    """Collects the parts of a syntax tree that can determine numbers.
 
     Attributes:
       found: node types, field names and values, the same in all versions of Python.
-      chains: of each name, the attributes that are read of it: {"points": {"exact"}}.
+      chains: attributes read from each name: {"points": {"evaluate"}}.
     """
 
     def __init__(self, bound: Mapping[str, str]):
@@ -110,7 +110,7 @@ class _Words:
         self.chains: dict[str, set[str]] = {}
 
     def visit(self, node: ast.AST) -> None:
-        """Adds a node with all below it."""
+        """Adds a node and its descendants."""
         if isinstance(node, ast.Call) and self._is_shown(*_dotted(node.func)):
             self.found.append("shown")
             return
@@ -136,11 +136,12 @@ class _Words:
         self.found.append(".")
 
     def _is_shown(self, *names: str) -> bool:
-        """Whether a dotted name leads to something that only shows numbers."""
+        """Whether a dotted name refers to something that only displays numbers."""
         target = self.bound.get(names[0], "") if names else ""
         return places.shows(join(target, ".".join(names[1:])).replace(":", "."))
 
     def _import(self, node):
+        """Adds an import, except names that only display numbers."""
         source = (getattr(node, "level", 0), getattr(node, "module", None))
         for alias in node.names:
             if not self._is_shown(alias.asname or alias.name.partition(".")[0]):
@@ -148,7 +149,7 @@ class _Words:
 
 
 def _dotted(node: ast.AST) -> tuple[str, ...]:
-    """The names of an expression like `a.b.c`; none of another."""
+    """Returns the names in an expression like `a.b.c`; () for any other."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
@@ -157,7 +158,7 @@ def _dotted(node: ast.AST) -> tuple[str, ...]:
 
 
 def _is_idle(node: ast.AST) -> bool:
-    """Whether a statement does nothing: a docstring, `pass`, `...`."""
+    """Whether a statement has no effect: a docstring, `pass` or `...`."""
     return isinstance(node, ast.Pass) or (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

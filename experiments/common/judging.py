@@ -1,0 +1,92 @@
+"""Verdicts of a study from the numbers of its seeds.
+
+A training failed if its final train accuracy is below chance + (1 - chance) / 10. A
+seed counts as failed for a claim if a training that the claim needs failed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd_heuristics import data
+from kd_heuristics.runs import Claim, judge_all, verdicts
+
+Seed = Mapping[str, Any]  # "seed", "statistics" and "trained", as in `records`
+
+
+def threshold(config: Mapping[str, Any]) -> float | None:
+    """The train accuracy below which a training failed; None without classes.
+
+    chance + (1 - chance) / 10
+
+    >>> round(threshold({"dataset": "digits_photo"}), 3)
+    0.19
+    """
+    if "dataset" not in config:
+        return None
+    chance = 1 / data.describe(config["dataset"]).num_classes
+    return chance + (1 - chance) / 10
+
+
+def seeds_of(results: Mapping[str, Any], seeds: Sequence[int]) -> list[Seed]:
+    """What a run's results, as JSON has them, say of each of its seeds."""
+    trained, claims = results.get("trained", {}), results.get("claims", [])
+    values = {c["key"]: [*c["values"], *c["later_values"]] for c in claims}
+    return [
+        {
+            "seed": seed,
+            "statistics": {k: v[place] for k, v in values.items() if place < len(v)},
+            "trained": {
+                name: by_seed[str(seed)]
+                for name, by_seed in trained.items()
+                if str(seed) in by_seed
+            },
+        }
+        for place, seed in enumerate(seeds)
+    ]
+
+
+def judge(
+    claims: Sequence[Claim],
+    looks: Sequence[int],
+    seeds: Sequence[Seed],
+    below: float | None,
+) -> list[dict[str, Any]]:
+    """Judges claims on seeds in their order; `below` is the `threshold`."""
+    statistics: dict[str, list[float]] = {}
+    failed: dict[str, list[bool]] = {}
+    numbers: dict[str, list[int]] = {}
+    for claim in claims:
+        own = [seed for seed in seeds if claim.key in seed["statistics"]]
+        numbers[claim.key] = [seed["seed"] for seed in own]
+        values = [seed["statistics"][claim.key] for seed in own]
+        values = [math.nan if value is None else value for value in values]
+        statistics[claim.source] = values
+        failed[claim.key] = [
+            any(has_failed(seed, name, below) for name in claim.trainings)
+            for seed in own
+        ]
+    found = judge_all(claims, statistics, looks=looks, failed=failed)
+    return [judged | {"seeds": numbers[judged["key"]]} for judged in found]
+
+
+def has_failed(seed: Seed, training: str, below: float | None) -> bool:
+    """Whether a training of a seed failed; one that does not exist did not."""
+    accuracy = seed["trained"].get(training, math.inf)
+    return accuracy is None or (below is not None and accuracy < below)
+
+
+def failures(seeds: Sequence[Seed], below: float | None) -> dict[str, Any]:
+    """The failed seeds of each training, and their share with Wilson's interval."""
+    found: dict[str, Any] = {}
+    for training in dict.fromkeys(name for seed in seeds for name in seed["trained"]):
+        own = [seed for seed in seeds if training in seed["trained"]]
+        failed = [s["seed"] for s in own if has_failed(s, training, below)]
+        if failed:
+            found[training] = {
+                "seeds": failed,
+                "of": len(own),
+                "share": len(failed) / len(own),
+                "interval": verdicts.wilson(len(failed), len(own)),
+            }
+    return {"below": below, "trainings": found}
