@@ -148,7 +148,8 @@ def _papers() -> Chart:
     ]
     ticks = sorted({epochs for row in rows for epochs in row.cells})
     x = Axis("epochs", scale="log", ticks=ticks)
-    return Chart("(c) The paper's: ImageNet", x, Axis("accuracy", "%"), series)
+    title = "(c) The paper's: ImageNet"
+    return Chart(title, x, Axis("accuracy", "%"), series, paper=True)
 
 
 def variants(results: dict) -> Figure:

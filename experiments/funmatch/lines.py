@@ -1,5 +1,6 @@
 """Figures 5 and 6 of the paper: accuracies over lengths, ours and theirs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,14 +32,11 @@ def cheaper(ours: Lines) -> Figure:
     Args:
       ours: accuracies of one value, or one for each seed.
     """
-    theirs = {
-        row.arm: row.cells for row in published.table3() if row.preset == "imagenet"
-    }
     panels = [
         _chart("(a) Ours: optimizer", ours, OPTIMIZERS),
         _chart("(b) Ours: first weights", ours, FIRST_WEIGHTS),
-        _chart("(c) The paper's: optimizer", theirs, OPTIMIZERS),
-        _chart("(d) The paper's: first weights", theirs, FIRST_WEIGHTS),
+        _papers("(c) The paper's: optimizer", OPTIMIZERS),
+        _papers("(d) The paper's: first weights", FIRST_WEIGHTS),
     ]
     caption = (
         "Figure 5: Shampoo and pretrained students over epochs, ours and on ImageNet"
@@ -66,10 +64,19 @@ def images(ours: Mapping[str, Lines]) -> Figure:
         for row in published.figure6()
     ]
     head = ["set", "images", "accuracy (%)", "source"]
-    panels.append(Table("The paper's: students of other images", head, cells))
+    title = "The paper's: students of other images"
+    panels.append(Table(title, head, cells, paper=True))
     caption = "Figure 6: students of a teacher that was shown other sets' images"
     size: dict[str, Any] = {"columns": len(ours), "width": 4.5 * max(2, len(ours))}
     return Figure("Images of other sets", caption, panels, height=3.4, **size)
+
+
+def _papers(title: str, arms: Sequence[str]) -> Chart:
+    """Plots the paper's arms over lengths, on ImageNet."""
+    found = {
+        row.arm: row.cells for row in published.table3() if row.preset == "imagenet"
+    }
+    return dataclasses.replace(_chart(title, found, arms), paper=True)
 
 
 def _chart(
