@@ -24,7 +24,6 @@ import tyro
 
 from experiments.benchmarks import train_step
 from experiments.common import teaching
-from experiments.fsp import nets
 from kd_heuristics import distill, models, training
 from kd_heuristics.runtime.compiled import jit
 
@@ -59,9 +58,8 @@ class Stage:
             for name in (teacher, student)
         )
         mine, theirs = distill.matching_sections(
-            teaching.shapes(own, images[0]),
-            teaching.shapes(taught, images[0]),
-            nets.is_map,
+            teaching.joinable(teaching.shapes(own, images[0])),
+            teaching.joinable(teaching.shapes(taught, images[0])),
         )
         example = own.inputs(images[0])[:1]
         variables = taught.network.init(jax.random.key(1), example)

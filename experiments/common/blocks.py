@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.common import fields, judging, merging, records, running, said
 from experiments.common import own as owned
-from experiments.common.figures import draw
+from experiments.common.figures import TIMING, draw
 from experiments.common.own import Own
 from experiments.common.study import Study
 from experiments.common.task import NOTHING
@@ -158,5 +158,7 @@ def _merge(study, whole, folder, parts, own) -> list[dict[str, Any]]:
     }
     folder.write_json("environment.json", merged)
     folder.write_json("results.json", results)
+    if hosts.first((blocks[0].path / TIMING).exists):
+        folder.write_json(TIMING, blocks[0].read_json(TIMING))
     hosts.first(draw, study, folder.path)
     return results["claims"]

@@ -43,6 +43,23 @@ def paths(network: Network, shape: tuple[int, ...]) -> frozenset[str]:
     return frozenset(path for path, _ in ranks[stack[0] :])
 
 
+def head(network: Network, shape: tuple[int, ...]) -> frozenset[str]:
+    """Paths of the parameters of the last layer with a kernel, such as "fc/kernel".
+
+    Args:
+      network: the network; nothing is computed.
+      shape: `(height, width, channels)` of an image.
+    """
+    ranks = order(network, shape)
+    kernel = [path for path, rank in ranks.items() if rank >= 2][-1]
+    layer = kernel.rpartition("/")[0]
+    return frozenset(
+        path
+        for path in ranks
+        if path == kernel or layer == path.rpartition("/")[0] != ""
+    )
+
+
 def order(network: Network, shape: tuple[int, ...]) -> dict[str, int]:
     """Paths of the parameters in the order of their first use, with their ranks."""
     image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)

@@ -49,8 +49,6 @@ class Common:
     """Examples of a training step."""
     eval_batch_size: fields.Count = 500
     """Examples at a time in evaluation."""
-    decayed: Literal["all", "kernels"] = "kernels"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     smallest_effect: fields.Positive = 0.005
     """Smallest difference that counts, of accuracy and of similarity."""
     members_at_once: fields.Count | None = None
@@ -113,11 +111,6 @@ class Common:
         return fields.resolved(self)
 
     @property
-    def decay_mask(self) -> Callable[[Any], Any]:
-        """Selects the leaves that weight decay acts on, as optax takes it."""
-        return training.kernels if self.decayed == "kernels" else every_leaf
-
-    @property
     def how(self) -> dict[str, Any]:
         """What `training.population` takes of the config."""
         return {
@@ -143,13 +136,21 @@ class WithVgg(Common):
     momentum: fields.Fraction = 0.9
     """Momentum of SGD."""
     weight_decay: fields.NotNegative = 5e-4
-    """L2 coefficient on the kernels."""
+    """L2 coefficient on the parameters that are decayed."""
+    # Also biases and batch norm, as in the code of Gotmare et al. 2019's first author.
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters that weight decay acts on: all, or kernels only."""
     clip_norm: fields.Positive | None = None
     """Largest global norm of the gradient. `None` disables clipping."""
 
     def check(self) -> None:
         super().check()
         models.check(self.model, 10, **self.model_options)
+
+    @property
+    def decay_mask(self) -> Callable[[Any], Any]:
+        """Selects the leaves that weight decay acts on, as optax takes it."""
+        return training.kernels if self.decayed == "kernels" else every_leaf
 
     @property
     def model_options(self) -> dict[str, Any]:

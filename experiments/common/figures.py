@@ -9,6 +9,8 @@ from kd_heuristics.plots import Figure, FigureError, stored
 from kd_heuristics.plots import draw as drawing
 from kd_heuristics.runtime import files, nearest
 
+TIMING = "timing.json"  # measured times, which are no results: seeds do not fix them
+
 
 class _Arrays(dict):
     """Arrays of a run; a missing name raises an error with the nearest one."""
@@ -39,7 +41,10 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
     description = run.read_json("config.json")
     config = description["config"]
     arrays = _Arrays(run.load_arrays("arrays.npz"))
-    made = study.figures(config, run.read_json("results.json"), arrays)
+    results = run.read_json("results.json")
+    if (run.path / TIMING).exists():
+        results["timing"] = run.read_json(TIMING)
+    made = study.figures(config, results, arrays)
     if description.get("own"):
         made = own.without_papers(made)
     if study.figure:

@@ -33,6 +33,7 @@ def main(study: Study) -> None:
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
         own.check(study, parsed.config, NOTHING)
+        study.plan(fields.resolved(parsed.config))  # refuses lengths that do not fit
         blocks.check(parsed.config)
         folder_name = run_name(study, parsed.name)
     config = parsed.config

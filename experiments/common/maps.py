@@ -55,7 +55,7 @@ def between(
     *,
     batch_size: int,
     beside: Sequence[str] = (),
-    other: training.Classifier | None = None,
+    other: training.Classifier | Shown | None = None,
     shuffle: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:

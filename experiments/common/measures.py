@@ -69,7 +69,7 @@ def _statistics(title: str, rows: Mapping[str, Any], measures: Sequence[str]) ->
     for color, measure in zip(style.COLORS, measures, strict=False):
         means = [row[measure]["mean"] for row in rows.values()]
         places = np.arange(len(rows), dtype=float)
-        own = {"line": "none", "marker": "o"}
+        own: dict[str, Any] = {"line": "none", "marker": "o"}
         series.append(Series(np.array(means, float), places, measure, color, **own))
     names = [
         f"{key.rpartition('/')[2]}\n{row['same_sign']} of {row['of']} agree"

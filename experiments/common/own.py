@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from kd_heuristics.plots import Chart, Figure
 from kd_heuristics.pytrees import leaf_names
 
 SPLITS = ("train", "validation", "test")
+Role = Literal["model", "teacher"]  # also the config's field of its name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,39 +26,42 @@ class Own:
     Attributes:
       network: used in place of `config.model`.
       dataset: of each split, used in place of `config.dataset`.
+      teacher: used in place of `config.teacher`.
     """
 
     network: models.Network | None = None
     dataset: Mapping[str, data.Dataset] | None = None
+    teacher: models.Network | None = None
 
     @classmethod
-    def of(cls, network: Any, dataset: Any) -> "Own":
+    def of(cls, network: Any, dataset: Any, teacher: Any = None) -> "Own":
         """Checks what `run` of a study takes.
 
         Args:
           network: a `models.Network`, or None.
-          dataset: a `data.Dataset`, of which a tenth each, drawn with seed 0, is for
-            validation and test; `{"train": ..., "test": ...}`, with "validation" if the
-            config's `test_split` is that; or None.
+          dataset: a `data.Dataset`, which `data.split` splits; `{"train": ..., "test":
+            ...}`, with "validation" if the config's `test_split` is that; or None.
+          teacher: a `models.Network`, or None.
 
         Raises: ValueError if they are something else, or the splits differ in kind.
         """
-        if network is not None and not isinstance(network, models.Network):
-            raise ValueError(
-                f"network must be a models.Network, got a {type(network).__name__}; "
-                "make one with models.from_nnx, from_equinox, from_linen or "
-                "from_functions"
-            )
+        for name, given in (("network", network), ("teacher", teacher)):
+            if given is not None and not isinstance(given, models.Network):
+                raise ValueError(
+                    f"{name} must be a models.Network, got a {type(given).__name__}; "
+                    "make one with models.from_nnx, from_equinox, from_linen or "
+                    "from_functions"
+                )
         if isinstance(dataset, data.Dataset):
-            dataset = _split(dataset)
+            dataset = data.split(dataset)
         if dataset is not None:
             _check(dataset)
-        return cls(network, dataset)
+        return cls(network, dataset, teacher)
 
     @property
     def given(self) -> bool:
         """Whether there is anything of the user's."""
-        return self.network is not None or self.dataset is not None
+        return any(value is not None for value in vars(self).values())
 
     def load(self, config: Any, split: str) -> data.Dataset:
         """A split of the user's images, or of the config's set."""
@@ -77,12 +81,22 @@ class Own:
             return dict(data.default_augmentation(config.dataset, side))
         return {"padding": side // 8, "flip": False}
 
-    def network_for(self, config: Any, num_classes: int) -> models.Network:
-        """The user's network, with its layers marked, or the config's."""
-        if self.network is not None:
-            return marked(self.network)
-        made = models.create(config.model, num_classes, **config.model_options)
-        return marked(made) if models.is_own(config.model) else made
+    def network_for(
+        self, config: Any, num_classes: int, role: Role = "model"
+    ) -> models.Network:
+        """The user's network of a role, with its layers marked, or the config's.
+
+        Args:
+          config: of a study, with the fields `ROLE` and `ROLE_options`.
+          num_classes: number of logits.
+          role: what the network is for.
+        """
+        given = self.network if role == "model" else self.teacher
+        if given is not None:
+            return marked(given)
+        name = getattr(config, role)
+        made = models.create(name, num_classes, **getattr(config, f"{role}_options"))
+        return marked(made) if models.is_own(name) else made
 
 
 def described(config: Any, own: Own) -> dict[str, Any]:
@@ -92,13 +106,17 @@ def described(config: Any, own: Own) -> dict[str, Any]:
     and shapes, images with their number and a hash of pixels and labels.
     """
     found: dict[str, Any] = {}
-    model, dataset = str(getattr(config, "model", "")), getattr(config, "dataset", "")
-    if own.network is not None:
-        shape = own.load(config, "train").images.shape[1:]
-        found["model"] = {"name": f"own network {own.network.name}"}
-        found["model"] |= _fingerprint(own.network, shape)
-    elif models.is_own(model):
-        found["model"] = {"name": model}
+    dataset = getattr(config, "dataset", "")
+    for role, network in (("model", own.network), ("teacher", own.teacher)):
+        name = str(getattr(config, role, ""))
+        if network is not None:
+            shape = own.load(config, "train").images.shape[1:]
+            if (side := getattr(config, "student_size", None)) is not None:
+                shape = (side, side, shape[-1])  # crops of any size
+            found[role] = {"name": f"own network {network.name}"}
+            found[role] |= _fingerprint(network, shape)
+        elif models.is_own(name):
+            found[role] = {"name": name}
     if own.dataset is not None:
         name = own.dataset["train"].name
         found["dataset"] = {"name": f"own dataset {name}".rstrip()}
@@ -110,12 +128,16 @@ def described(config: Any, own: Own) -> dict[str, Any]:
 
 def functions(config: Any) -> list[Any]:
     """The user's functions that a config names, for the identity of their code."""
-    model = str(getattr(config, "model", ""))
-    return [models.function(model)] if models.is_own(model) else []
+    names = [str(getattr(config, role, "")) for role in get_args(Role)]
+    return [models.function(name) for name in names if models.is_own(name)]
 
 
 def check(study: Any, config: Any, own: Own) -> None:
     """Raises ValueError if a study is given a user's network or images in vain."""
+    if own.teacher is not None and not hasattr(config, "teacher"):
+        raise ValueError(
+            f"{study.name} has no teacher; give its network as network alone"
+        )
     if study.own is not None:
         return
     named = [
@@ -127,7 +149,7 @@ def check(study: Any, config: Any, own: Own) -> None:
     if given:
         raise ValueError(
             f"{study.name} takes no network or images of your own, got {given[0]}; "
-            "sgdr, mode_connectivity and warmup do"
+            "all other studies do"
         )
 
 
@@ -135,7 +157,7 @@ def without_papers(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     """Figures without the papers' series and panels."""
     found = {}
     for name, figure in figures.items():
-        panels = [_own_series(p) for p in figure.panels if "paper's" not in p.title]
+        panels = [_own_series(panel) for panel in figure.panels if not panel.paper]
         if any(panel.still for panel in panels):
             found[name] = dataclasses.replace(figure, panels=panels)
     return found
@@ -157,8 +179,7 @@ def marked(network: models.Network) -> models.Network:
     axes count as the first, and those of two axes after them as the second.
     """
 
-    def features(variables, images):
-        found = network.features(variables, images)
+    def named(found):
         names = sorted(found)
         maps = [name for name in names if found[name].ndim > 2]
         last = names.index(maps[-1]) if maps else -1
@@ -172,25 +193,16 @@ def marked(network: models.Network) -> models.Network:
         }
         return {f"{name}{ends.get(name, '')}": found[name] for name in names}
 
-    return dataclasses.replace(network, features=features)
+    def features(variables, images):
+        return named(network.features(variables, images))
 
+    def train_features(variables, images, key):
+        found, batch_stats = network.train_features(variables, images, key)
+        return named(found), batch_stats
 
-def _split(dataset: data.Dataset) -> dict[str, data.Dataset]:
-    """Eight, one and one tenth of a set, drawn with seed 0."""
-    order = np.random.RandomState(0).permutation(len(dataset))
-    tenth = len(dataset) // 10
-    if not tenth:
-        raise ValueError(
-            f"dataset must have at least 10 images, to be split, got {len(dataset)}; "
-            'or give {"train": ..., "test": ...}'
-        )
-    places = np.split(order, [len(order) - 2 * tenth, len(order) - tenth])
-    return {
-        split: dataclasses.replace(
-            dataset, images=dataset.images[of], labels=dataset.labels[of]
-        )
-        for split, of in zip(SPLITS, places, strict=True)
-    }
+    return dataclasses.replace(
+        network, features=features, train_features=train_features
+    )
 
 
 def _check(dataset: Any) -> None:

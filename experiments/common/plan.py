@@ -7,7 +7,6 @@ seconds on a laptop. `measure` times a step of each training on random images.
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import rich.console
 import rich.table
 
+from experiments.common import clocks
 from kd_heuristics import data, models, training
 from kd_heuristics.runtime import hosts
 
@@ -96,11 +96,13 @@ class Plan:
       trainings: in order.
       streamed: whether training images are read while training, so that only held-out
         ones are in memory.
+      stored: bytes of predictions that are stored for all training images.
     """
 
     sets: tuple[tuple[str, int | None], ...]
     trainings: tuple[Training, ...]
     streamed: bool = False
+    stored: int = 0
 
     @property
     def steps(self) -> int:
@@ -115,7 +117,7 @@ class Plan:
 
     @property
     def memory(self) -> int:
-        """Bytes on the devices: the sets' images and the largest training's state.
+        """Bytes on the devices: images, predictions, the largest training's state.
 
         Gradients count as one more tree of parameters; activations do not count.
         """
@@ -129,7 +131,7 @@ class Plan:
             its.state_bytes + 4 * its.members * its.network.parameters
             for its in self.trainings
         ]
-        return images + max(states, default=0)
+        return images + self.stored + max(states, default=0)
 
     @property
     def disk(self) -> int:
@@ -155,7 +157,6 @@ def seconds_of_a_step(its: Training, repeats: int = 3) -> float:
     variables = made.init(jax.random.key(0), example)
 
     def run(steps):
-        start = time.perf_counter()
         state = training.fit(
             classifier.supervised,
             variables["params"],
@@ -166,11 +167,9 @@ def seconds_of_a_step(its: Training, repeats: int = 3) -> float:
             seed=0,
         )
         jax.block_until_ready(state.params)
-        return time.perf_counter() - start
 
-    run(1)  # compiles
-    short, long = (min(run(n) for _ in range(repeats)) for n in (1, 3))
-    return max(long - short, 1e-9) / 2 * (1 + len(its.teachers) / 3)
+    seconds = clocks.of_a_step(run, 2, repeats)["wall"]
+    return seconds * (1 + len(its.teachers) / 3)
 
 
 def show(title: str, plan: Plan, measured: Mapping[int, float] | None = None) -> None:
@@ -210,6 +209,12 @@ def show(title: str, plan: Plan, measured: Mapping[int, float] | None = None) ->
             for place, its in enumerate(plan.trainings)
         )
         hours = f"; {total / 3600:.3g} hours of training on this machine"
+    if plan.stored:
+        console.print(
+            f"stored predictions for all training images: {_size(plan.stored)} of the "
+            "device's memory",
+            highlight=False,
+        )
     console.print(
         f"{plan.steps:,} steps of single networks; {plan.programs} training programs; "
         f"memory {_size(plan.memory)} without activations; checkpoints "
@@ -244,9 +249,11 @@ def _size(count: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def epochs(its: data.Description, batch_size: int, count: int) -> int:
-    """Steps of some epochs that drop the last incomplete batch."""
-    return data.num_steps(count, its.examples["train"], batch_size, "drop")
+def epochs(
+    its: data.Description, batch_size: int, count: int, remainder: str = "drop"
+) -> int:
+    """Steps of some epochs; see `data.num_steps`."""
+    return data.num_steps(count, its.examples["train"], batch_size, remainder)
 
 
 def of(config: Any, size: int | None = None) -> data.Description:

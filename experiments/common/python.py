@@ -17,6 +17,7 @@ def runner(name: str) -> Callable[..., Any]:
         workdir: files.AnyPath,
         network: models.Network | None = None,
         dataset: data.Dataset | Mapping[str, data.Dataset] | None = None,
+        teacher: models.Network | None = None,
     ) -> Any:
         """Runs the study in a run folder; returns the folder.
 
@@ -27,12 +28,15 @@ def runner(name: str) -> Callable[..., Any]:
           dataset: images of your own, in place of `config.dataset`: a `data.Dataset`,
             of which a tenth each is drawn for validation and test, or `{"train": ...,
             "validation": ..., "test": ...}`.
+          teacher: a network of your own, in place of `config.teacher`, in studies that
+            have one.
 
         Raises:
           ValueError: the study takes no network or images of your own, or these do not
             fit. Others as of `blocks.run`.
         """
         study = importlib.import_module(f"experiments.{name}.study").STUDY
-        return blocks.run(study, config, workdir, own=own.Own.of(network, dataset))
+        its = own.Own.of(network, dataset, teacher)
+        return blocks.run(study, config, workdir, own=its)
 
     return run

@@ -73,7 +73,7 @@ def run(
     config = fields.resolved(config)
     users = owned.described(config, own)
     if users:  # A network or images that do not fit leave no folder behind.
-        task.make(config, own).check_layers(study.own or ())
+        (study.own or task.make)(config, own)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         _run(study, config, folder, own, users, draws)
@@ -101,6 +101,8 @@ def _run(study, config, folder, own, users, draws):
                 "numbers": numbers(config, folder),
                 "trained": records.trained(folder),
             }
+            if users:
+                results.pop("paper", None)
             if results.get("claims"):
                 found = descriptions.to_json(results)
                 seeds = judging.seeds_of(found, records.seeds_of(config))

@@ -61,6 +61,8 @@ class Study:
       shared: patterns of names of arrays that have no leading axis of seeds.
       extendable: fields of the config that may grow in a run folder: no step that was
         done, and no schedule up to there, depends on them.
+      own: `(config, own)`, raises ValueError if the user's networks and images do not
+        fit; see `task.showing`. None: the study takes none.
 
     Raises:
       ValueError: two claims have one key, or `answers` names none.
@@ -84,7 +86,7 @@ class Study:
     scores: Callable[[dict], tuple[float, Any]] | None = None
     shared: tuple[str, ...] = ()
     extendable: tuple[str, ...] = ()
-    own: tuple[str, ...] | None = None
+    own: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self):
         for config in self.presets.values():
@@ -224,7 +226,11 @@ class StudyRun:
         return checkpoints.restore(self.folder.checkpoints(name), step=step)
 
     def logged(
-        self, stage: str, names: Iterable[str], every: int = 1
+        self,
+        stage: str,
+        names: Iterable[str],
+        every: int = 1,
+        seeds: Iterable[int] | None = None,
     ) -> dict[str, np.ndarray]:
         """Logged metrics of a stage, `{"STAGE/NAME": float [seeds, points]}`.
 
@@ -232,6 +238,7 @@ class StudyRun:
           stage: the members' stages without "-seed0".
           names: of the metrics.
           every: takes the steps that it divides.
+          seeds: of the members; `None` takes the run's.
         """
         lines = [
             [
@@ -239,7 +246,7 @@ class StudyRun:
                 for row in self.metrics.read(f"{stage}-seed{seed}")
                 if row["step"] % every == 0
             ]
-            for seed in self.seeds
+            for seed in (self.seeds if seeds is None else seeds)
         ]
         return {
             f"{stage}/{name}": np.array(

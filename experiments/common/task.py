@@ -56,6 +56,11 @@ class Task:
         """Paths of the parameters of the network's last dense layers."""
         return classifier.paths(self.classifier.network, self.train.images.shape[1:])
 
+    @property
+    def head_paths(self) -> frozenset[str]:
+        """Paths of the parameters of the network's last layer."""
+        return classifier.head(self.classifier.network, self.train.images.shape[1:])
+
     def check_layers(self, endings: Sequence[str]) -> None:
         """Raises ValueError if no layer's name has one of the endings.
 
@@ -92,13 +97,21 @@ class Task:
         values = training.evaluate_members(metric, state, self.test)
         return {f"test_{name}": value for name, value in values.items()}
 
-    def with_batch_size(self, batch_size: int) -> "Task":
-        """The same task, trained in batches of another size."""
+    def with_batch_size(self, batch_size: int, remainder: str = "drop") -> "Task":
+        """The same task, trained in batches of another size.
+
+        Args:
+          batch_size: of training.
+          remainder: "drop" or "keep", see `data.batch_indices`.
+        """
+        own: dict[str, Any] = {"remainder": remainder, **self.augmentation}
         return dataclasses.replace(
             self,
-            batches=data.train_batches(self.train, batch_size, **self.augmentation),
+            batches=data.train_batches(self.train, batch_size, **own),
             batch_size=batch_size,
-            steps_per_epoch=data.steps_per_epoch(len(self.train), batch_size),
+            steps_per_epoch=data.steps_per_epoch(
+                len(self.train), batch_size, remainder
+            ),
         )
 
     def with_network(self, network: models.Network) -> "Task":
@@ -113,6 +126,15 @@ class Task:
         # Fresh arrays: those of a checkpoint are bound to their device, and a training
         # that mixes bound and free ones compiles twice.
         return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), tree)
+
+
+def showing(*endings: str) -> Callable[[Any, Own], None]:
+    """The check of a study that compares layers whose names have these endings."""
+
+    def check(config, own):
+        make(config, own).check_layers(endings)
+
+    return check
 
 
 def make(config: Any, own: Own = NOTHING) -> Task:

@@ -5,6 +5,7 @@ compiled program.
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,39 +48,45 @@ class Matrices:
         return distill.fsp_matrices(distill.take_pairs(features, self.names))
 
 
-def logits(features: dict[str, jax.Array]) -> jax.Array:
-    """Returns the last layer in float32."""
-    return features[max(features)].astype(jnp.float32)
-
-
 @dataclasses.dataclass(frozen=True)
 class Student:
     """Student in training mode.
 
-    `(params, batch_stats, batch, key) -> (read(layers), batch_stats)`
+    `(params, batch_stats, batch, key) -> (read(layers), batch_stats)`; the logits in
+    place of layers if `read` is `None`.
     """
 
     classifier: training.Classifier
-    read: Callable
+    read: Callable | None = None
 
-    def __call__(self, params, batch_stats, batch, key):
+    def __call__(self, params, batch_stats, batch, key) -> Any:
         variables = training.with_stats(params, batch_stats)
         inputs = self.classifier.inputs(batch["images"])
         network = self.classifier.network
+        if self.read is None:
+            return network.train(variables, inputs, key)
         features, moved = network.train_features(variables, inputs, key)
         return self.read(features), moved
 
 
 @dataclasses.dataclass(frozen=True)
 class Taught:
-    """Teacher in evaluation mode: `(variables, batch) -> read(layers)`."""
+    """Teacher in evaluation mode: `(variables, batch) -> read(layers)`.
+
+    It gives the logits in place of layers if `read` is `None`.
+    """
 
     classifier: training.Classifier
-    read: Callable
+    read: Callable | None = None
 
-    def __call__(self, variables, batch):
-        inputs = self.classifier.inputs(batch["images"])
-        return self.read(self.classifier.network.features(variables, inputs))
+    def __call__(self, variables, batch) -> Any:
+        inputs, network = (
+            self.classifier.inputs(batch["images"]),
+            self.classifier.network,
+        )
+        if self.read is None:
+            return network.apply(variables, inputs)
+        return self.read(network.features(variables, inputs))
 
 
 def shapes(classifier: training.Classifier, images: Any) -> dict[str, Any]:
@@ -95,13 +102,50 @@ def shapes(classifier: training.Classifier, images: Any) -> dict[str, Any]:
     return dict(sorted(jax.eval_shape(network.features, variables, images).items()))
 
 
-def relu_maps(shapes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Selects ReLUs with maps and blocks of ResNets, with shapes [1, h, w, c]."""
-    return {
-        name: tuple(value.shape)
+def check_train_features(its: Task) -> None:
+    """Raises ValueError if a network has no layers in training mode; computes nothing.
+
+    Students of hints and flow matrices need them.
+    """
+    images = jax.ShapeDtypeStruct((1, *its.train.images.shape[1:]), jnp.uint8)
+
+    def layers(images, key):
+        return Student(its.classifier, dict)(*its.start(0), {"images": images}, key)
+
+    jax.eval_shape(layers, images, jax.random.key(0))
+
+
+def joinable(shapes: Mapping[str, Any], pattern: str | None = None) -> dict[str, Any]:
+    """Selects the maps that hints and flow matrices may join, in order.
+
+    Maps are [1, h, w, c] of more than one pixel. Those of ReLUs and of residual blocks
+    are taken; all of them if the names tell of neither.
+
+    Args:
+      shapes: of a network's layers.
+      pattern: of the names to take instead, as `fnmatch` reads it: "*conv*", "03_*".
+
+    Raises: ValueError if there are none.
+    """
+    maps = {
+        name: value
         for name, value in shapes.items()
-        if name.endswith(("relu", "block")) and len(value.shape) == 4
+        if len(value.shape) == 4 and tuple(value.shape[1:3]) != (1, 1)
     }
+    if pattern is None:
+        found = [name for name in maps if name.endswith(("relu", "block"))] or [*maps]
+    else:
+        found = fnmatch.filter(maps, pattern)
+    if not found:
+        listed = ", ".join(f"{name} {v.shape[1:]}" for name, v in shapes.items())
+        what = (
+            "no layer has a map" if pattern is None else f"no map matches {pattern!r}"
+        )
+        raise ValueError(
+            f"{what} [batch, h, w, channels] that hints and flow matrices could join; "
+            f"the layers are {listed}"
+        )
+    return {name: maps[name] for name in found}
 
 
 def below(classifier: training.Classifier, variables: PyTree, layer: str, images: Any):

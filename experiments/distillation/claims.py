@@ -1,5 +1,6 @@
 """The paper's claims about a student's layers, and the statistics of its maps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ def claims(config: Config) -> tuple[Claim, ...]:
             "fc-layers/another-teacher",
             "the deep layers become more like the teacher than like another teacher",
             "FC layers: change towards the teacher minus towards another",
+        ),
+        (
+            "fc-layers/each-convolution",
+            "each FC layer changes more than every convolution",
+            "least change of an FC layer minus largest of a convolution",
         ),
     )
     accuracy = Claim(
@@ -83,7 +89,8 @@ def papers_maps() -> dict[str, Any]:
         for name, table in tables.items()
     }
     change = maps["distilled"] - maps["independent"]
-    fc = deep([name[:2] + "_" + name[2:].lower() for name in layers])
+    names = [name[:2] + "_" + name[2:].lower() for name in layers]
+    fc = deep(names)
     return {
         **maps,
         "teacher_layers": rows,
@@ -93,6 +100,9 @@ def papers_maps() -> dict[str, Any]:
         ),
         "FC layers: change towards late minus towards early layers": float(
             late_minus_early(change[:, fc])
+        ),
+        "least change of an FC layer minus largest of a convolution": float(
+            least_minus_largest(change, names)
         ),
     }
 
@@ -105,6 +115,23 @@ def deep(layers: list[str]) -> np.ndarray:
     """
     first = next(i for i, name in enumerate(layers) if name.endswith("_fc"))
     return np.arange(len(layers)) >= first
+
+
+def least_minus_largest(change: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Size of the least changed FC layer minus that of the most changed convolution.
+
+    Args:
+      change: [..., teacher layers, student layers].
+      layers: names of the student's layers, such as "00_conv" and "06_fc".
+
+    Returns: [...].
+    """
+    sizes = np.abs(change).mean(-2)
+    fc, conv = (
+        sizes[..., [i for i, name in enumerate(layers) if name.endswith(ending)]]
+        for ending in ("_fc", "_conv")
+    )
+    return fc.min(-1) - conv.max(-1)
 
 
 def late_minus_early(change: np.ndarray) -> np.ndarray:

@@ -38,6 +38,9 @@ class Config(common.WithVgg):
     """Name of the student's network."""
     teacher_epochs: fields.Count = 200
     """Length of the teacher's training in epochs."""
+    teachers: Literal["one", "paired"] = "one"
+    """Teachers of a run: one for the students of all seeds (of each block of seeds), as
+    the paper seems to have, or one for each seed, to include their spread."""
     teacher_rate: fields.Positive = 0.05
     """Learning rate of the teacher at the start."""
     epochs: fields.Count = 100
@@ -51,6 +54,11 @@ class Config(common.WithVgg):
     # Labels alone after the first stage, so that no soft targets mix in.
     kinds: tuple[Kind, ...] = KINDS
     """Other ways to teach, in a first stage of their own, before labels alone."""
+    model_layers: str | None = None
+    """Pattern of the student's layers that hints and flow matrices may join, such as
+    "*conv*". `None` takes ReLUs and residual blocks, or all maps without either."""
+    teacher_layers: str | None = None
+    """Pattern of the teacher's layers that they may join, likewise."""
     first_stage_epochs: fields.Natural = 10
     """Epochs of that first stage, on top of `epochs`."""
     first_stage_rate: fields.Positive = 1e-3
@@ -129,8 +137,10 @@ _SMALL = Config(
     width=0.125,
     classifier_width=64,
     dropout_rate=0.0,
+    decayed="kernels",
     batch_size=32,
     teacher_epochs=16,
+    teachers="paired",
     teacher_rate=0.05,
     epochs=12,
     rate=0.01,

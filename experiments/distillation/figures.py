@@ -109,7 +109,7 @@ def _papers_maps() -> list[HeatMap]:
         ("(d) Paper: a - b", a.values - b.values, "signed"),
     )
     return [
-        _map(title, values, a.rows, a.columns, scale=scale, still=False)
+        _map(title, values, a.rows, a.columns, scale=scale, still=False, paper=True)
         for title, values, scale in found
     ]
 

@@ -2,6 +2,7 @@
 
 from experiments.common.plan import Plan, Training, epochs, network, of
 from experiments.distillation.config import Config
+from experiments.distillation.students import drawn, teacher_seeds
 
 
 def plan(config: Config) -> Plan:
@@ -14,7 +15,6 @@ def plan(config: Config) -> Plan:
             (config.teacher, config.teacher_options),
         )
     )
-    pairs = max(config.seeds, 2)  # the nulls need a second teacher
 
     def training(name, net, members, length, teachers=()):
         return Training(
@@ -27,9 +27,10 @@ def plan(config: Config) -> Plan:
         )
 
     soft = config.seeds * len(config.temperatures)
-    labelled = pairs + config.seeds * len(config.kinds)
+    labelled = len(drawn(config)) + config.seeds * len(config.kinds)
+    count = len(teacher_seeds(config))
     trainings = [
-        training("teachers", teacher, pairs, config.teacher_epochs),
+        training("teachers", teacher, count, config.teacher_epochs),
         training("soft targets", student, soft, config.epochs, (teacher,)),
         *(
             training(

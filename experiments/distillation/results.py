@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.distillation.claims import claims, deep, late_minus_early
+from experiments.distillation.claims import (
+    claims,
+    deep,
+    late_minus_early,
+    least_minus_largest,
+)
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
 from kd_heuristics.runs import judge_all, summary
@@ -24,14 +29,16 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
         }
         for kind, change in changes(config, arrays).items()
     }
+    final = {
+        arm: arrays[f"{arm}/test_accuracy"][:, -1] for arm in ("teacher", *config.arms)
+    }
+    if config.teachers == "one":  # the same for every seed
+        final["teacher"] = final["teacher"][:1]
     return {
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
-        "final_test_accuracy": {
-            arm: summary(arrays[f"{arm}/test_accuracy"][:, -1])
-            for arm in ("teacher", *config.arms)
-        },
+        "final_test_accuracy": {arm: summary(values) for arm, values in final.items()},
         "pairs": {
-            "hint": [nets.guided, nets.hint],
+            **({"hint": [nets.guided, nets.hint]} if nets.hint else {}),
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
         },
         "change_of_similarity": per_layer,
@@ -110,5 +117,8 @@ def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.n
         ),
         "FC layers: change towards the teacher minus towards another": (
             signed(change) - signed(found["second teacher"])
+        ),
+        "least change of an FC layer minus largest of a convolution": (
+            least_minus_largest(change, list(map(str, arrays["layers"])))
         ),
     }

@@ -4,7 +4,7 @@ A start is `(params, batch_stats)`. Each function trains one population.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,10 +24,43 @@ ByArm = dict[tuple[str, int], Any]  # by arm and seed
 TEACHERS = 10_000  # added to a seed: a teacher shares neither start nor batches
 
 
+def drawn(config: Config) -> range:
+    """The seeds with an independent student of their own.
+
+    At least two: the nulls of a seed are the networks of the next one.
+    """
+    return range(config.first_seed, config.first_seed + max(config.seeds, 2))
+
+
+def teacher_seeds(config: Config) -> range:
+    """The seeds of the teachers: one that teaches and one as a null, or all `drawn`."""
+    return drawn(config)[:2] if config.teachers == "one" else drawn(config)
+
+
+def teacher_of(config: Config, seed: int) -> int:
+    """The seed of the teacher of a student."""
+    return config.first_seed if config.teachers == "one" else seed
+
+
+def following(seeds: range, seed: int) -> int:
+    """The seed after this one, the first after the last: whose networks are its nulls.
+
+    >>> following(range(4, 6), 5)
+    4
+    """
+    return seeds[(seeds.index(seed) + 1) % len(seeds)]
+
+
 def train_teachers(
     run: StudyRun, nets: Networks, seeds: Sequence[int]
 ) -> dict[int, PyTree]:
-    """Trains one teacher per seed; returns their variables by seed."""
+    """Trains teachers; returns their variables by seed.
+
+    Args:
+      run: of the study.
+      nets: both networks.
+      seeds: of the teachers, as `teacher_seeds` gives them.
+    """
     config, its = run.config, nets.teacher
     epochs = config.teacher_epochs
     sgd = optimizer(config, its, config.teacher_rate, epochs, config.clip_norm)
@@ -51,11 +84,13 @@ def train_hints(
 ) -> ByArm:
     """Trains the layers up to the guided one by hints: the first stage of FitNets."""
     arms = {seed: ("hint", seed) for seed in run.seeds}
+    assert nets.guided is not None
+    assert nets.hint is not None
     objectives, parts, rests = teaching.hints(
         nets.student,
         nets.teacher,
         [(nets.guided, nets.hint)],
-        {arm: teachers[seed] for seed, arm in arms.items()},
+        {arm: teachers[teacher_of(run.config, seed)] for seed, arm in arms.items()},
         {arm: fresh[seed] for seed, arm in arms.items()},
         {arm: [jax.random.key(seed)] for seed, arm in arms.items()},
     )
@@ -67,13 +102,16 @@ def train_flows(
     run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
 ) -> ByArm:
     """Trains all layers by the teacher's flow matrix: the first stage of FSP."""
+    assert nets.flow is not None
     assert nets.teacher_flow is not None
     student = teaching.Student(nets.student.classifier, teaching.Pairs((nets.flow,)))
     read = teaching.Pairs((nets.teacher_flow,))
     taught = teaching.Taught(nets.teacher.classifier, read)
     objectives = {
         ("fsp", seed): distill.matching_stage(
-            student, distill.Teacher(taught, teachers[seed]), distill.fsp_loss
+            student,
+            distill.Teacher(taught, teachers[teacher_of(run.config, seed)]),
+            distill.fsp_loss,
         )
         for seed in run.seeds
     }
@@ -94,12 +132,12 @@ def train_distilled(
     run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
 ) -> ByArm:
     """Trains students on soft targets alone; returns their variables."""
-    student = teaching.Student(nets.student.classifier, teaching.logits)
-    taught = teaching.Taught(nets.teacher.classifier, teaching.logits)
+    student = teaching.Student(nets.student.classifier)
+    taught = teaching.Taught(nets.teacher.classifier)
     objectives = {
         (soft(temperature), seed): distill.matching_stage(
             student,
-            distill.Teacher(taught, teachers[seed]),
+            distill.Teacher(taught, teachers[teacher_of(run.config, seed)]),
             jax.tree_util.Partial(_kl, jnp.float32(temperature)),
         )
         for seed in run.seeds
@@ -139,10 +177,15 @@ class _Sgd:
 
     momentum: float
     weight_decay: float
+    mask: Callable
 
     def __call__(self, rates, clip_norm):
         return training.sgd(
-            lambda step: rates[step], self.momentum, self.weight_decay, clip_norm
+            lambda step: rates[step],
+            self.momentum,
+            self.weight_decay,
+            clip_norm,
+            mask=self.mask,
         )
 
 
@@ -152,7 +195,7 @@ def optimizer(
     """Returns SGD whose rate falls from `peak` to 0 within the epochs."""
     rates = config.rates(peak, epochs * its.steps_per_epoch)
     largest = np.inf if clip_norm is None else clip_norm
-    make = _Sgd(config.momentum, config.weight_decay)
+    make = _Sgd(config.momentum, config.weight_decay, config.decay_mask)
     return training.bind(make, jnp.asarray(rates), jnp.float32(largest))
 
 

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import maps
+from experiments.common import maps, task
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun
 from experiments.distillation import figures, networks
 from experiments.distillation.claims import claims
@@ -33,6 +34,10 @@ from experiments.distillation.results import compared, results
 from experiments.distillation.students import (
     FIRST_STAGES,
     ByArm,
+    drawn,
+    following,
+    teacher_of,
+    teacher_seeds,
     train_distilled,
     train_labelled,
     train_teachers,
@@ -42,46 +47,37 @@ from kd_heuristics.runs import RunFolder
 PyTree = Any
 
 
-def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder: RunFolder, progress, own: Own = task.NOTHING
+) -> tuple[dict, dict]:
     """Trains, compares and judges; returns the run's `(results, arrays)`."""
     run = StudyRun(config, folder, progress, by=compute)
-    nets = networks.choose(config)
-    seeds = drawn(config)
+    nets = networks.choose(config, own)
     progress.start(total_steps(config, nets))
 
-    teachers = train_teachers(run, nets, seeds)
-    fresh = {seed: nets.student.start(seed) for seed in seeds}
-    starts = {("independent", seed): fresh[seed] for seed in seeds}
+    teachers = train_teachers(run, nets, teacher_seeds(config))
+    fresh = {seed: nets.student.start(seed) for seed in drawn(config)}
+    starts = {("independent", seed): start for seed, start in fresh.items()}
     for kind in config.kinds:
         starts |= FIRST_STAGES[kind](run, nets, teachers, fresh)
     students = train_labelled(run, nets, starts)
     students |= train_distilled(run, nets, teachers, fresh)
 
     arrays = compare_all(run, nets, teachers, students)
-    for arm in ("teacher", *config.arms):
-        arrays |= run.logged(arm, ("loss", "test_loss", "test_accuracy"))
+    names = "loss", "test_loss", "test_accuracy"
+    for arm in config.arms:
+        arrays |= run.logged(arm, names)
+    of_seeds = [teacher_of(config, seed) for seed in run.seeds]
+    arrays |= run.logged("teacher", names, seeds=of_seeds)
     arrays["layers"] = np.array(nets.layers)
     arrays["teacher_layers"] = np.array(nets.teacher_layers)
     return results(config, arrays, nets), arrays
 
 
-def drawn(config: Config) -> range:
-    """The seeds with a teacher and an independent student of their own.
-
-    At least two: the nulls of a seed are the networks of the next one.
-    """
-    return range(config.first_seed, config.first_seed + max(config.seeds, 2))
-
-
-def other(config: Config, seed: int) -> int:
-    """The seed whose networks are the nulls of this one."""
-    seeds = drawn(config)
-    return seeds[(seeds.index(seed) + 1) % len(seeds)]
-
-
 def total_steps(config: Config, nets: Networks) -> int:
     """The training steps of all networks: the length of the bar."""
-    epochs = len(drawn(config)) * (config.teacher_epochs + config.epochs)
+    epochs = len(teacher_seeds(config)) * config.teacher_epochs
+    epochs += len(drawn(config)) * config.epochs
     epochs += config.seeds * len(config.temperatures) * config.epochs
     kinds = config.seeds * len(config.kinds)
     epochs += kinds * (config.first_stage_epochs + config.epochs)
@@ -114,19 +110,22 @@ def compare(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """The maps of one seed, [teacher layers, student layers], and their floors."""
-    config, null = run.config, other(run.config, seed)
+    config = run.config
     run.progress.stage(f"seed {seed}: similarities")
-    pairs = {arm: (teachers[seed], students[arm, seed]) for arm in config.arms} | {
-        "other_independent": (teachers[seed], students["independent", null]),
-        "second/distilled": (teachers[null], students[config.distilled, seed]),
-        "second/independent": (teachers[null], students["independent", seed]),
+    own = teacher_of(config, seed)
+    teacher, second = teachers[own], teachers[following(teacher_seeds(config), own)]
+    another = students["independent", following(drawn(config), seed)]
+    pairs = {arm: (teacher, students[arm, seed]) for arm in config.arms} | {
+        "other_independent": (teacher, another),
+        "second/distilled": (second, students[config.distilled, seed]),
+        "second/independent": (second, students["independent", seed]),
     }
     out: dict[str, np.ndarray] = {}
-    for name, (teacher, student) in pairs.items():
+    for name, (first, student) in pairs.items():
         for kind, shuffle in (("map", False), ("floor", True)):
             found = maps.between(
                 nets.teacher.classifier,
-                teacher,
+                first,
                 student,
                 images,
                 config.measure,
@@ -155,4 +154,5 @@ STUDY = Study(
     claims=claims,
     plan=plan,
     shared=("layers", "teacher_layers"),
+    own=networks.choose,
 )

@@ -59,6 +59,17 @@ def _fast(config):
             _gap(table, "shuffled", "teacher", "ensemble"),
             kind="as_good",
         )
+    for other, words in (
+        ("teacher_fast", "one of nets of as many steps"),
+        ("fitnet", "one of nets after a hint"),
+    ):
+        if other in config.rows:
+            yield _claim(
+                config,
+                f"an ensemble of nets after FSP is better than {words}",
+                ("student ensemble", f"{other} ensemble"),
+                _gap(table, "student", other, "ensemble"),
+            )
     yield Claim(
         key="share-of-steps",
         words="faster: FSP reaches the other's final loss in less than half its steps",

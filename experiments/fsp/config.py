@@ -9,7 +9,7 @@ from annotated_types import Ge, Interval
 from experiments.common import config as common
 from experiments.common import fields
 from experiments.fsp.rows import FAST, HINTS, SMALL, TRANSFER, Row
-from kd_heuristics import models
+from kd_heuristics import data, models
 from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import files
 
@@ -98,6 +98,13 @@ class Config(common.Common):
     source_weights: str | None = None
     """An `.npz` with torchvision's names (see `distill.imagenet`).
     It excludes source_classes. `None` trains the teacher from scratch."""
+    model_layers: str | None = None
+    """Pattern of the layers of `model` that hints and flow matrices may join, such as
+    "*conv*". `None` takes ReLUs and residual blocks, or all maps without either."""
+    teacher_layers: str | None = None
+    """Pattern of the layers of `teacher` that they may join, likewise."""
+    timing_steps: fields.Natural = 20
+    """Steps timed for the table of speeds. 0 makes none."""
     input_batch_norm: bool = True
     """Whether the networks normalise their input, as the paper's CIFAR nets."""
     target_examples: fields.Count | None = None
@@ -114,8 +121,8 @@ class Config(common.Common):
     def check(self):
         super().check()
         for name in (self.teacher, self.model):
-            models.check(name, 10, **self.model_options)
-            if not name.startswith("resnet"):
+            models.check(name, 10, **self._options(name))
+            if not (name.startswith("resnet") or models.is_own(name)):
                 raise ValueError(
                     f"flow matrices join the sections of a ResNet, got {name!r}"
                 )
@@ -126,11 +133,17 @@ class Config(common.Common):
             )
         if not (self.fast or self.transfer):
             raise ValueError("no table is asked for; set fast or transfer")
+        check_classes(self, data.describe(self.dataset).num_classes)
         if self.source_weights is not None:
             if self.source_classes is not None or self.input_batch_norm:
                 raise ValueError(
                     "source_weights are ImageNet's, of a net without batch norm on its "
                     "input: they need source_classes=None, input_batch_norm=False"
+                )
+            if models.is_own(self.teacher):
+                raise ValueError(
+                    "source_weights are of a ResNet of ours, got the teacher "
+                    f"{self.teacher!r}; leave source_weights out"
                 )
             if not files.path(self.source_weights).is_file():
                 raise ValueError(
@@ -145,12 +158,22 @@ class Config(common.Common):
 
     @property
     def model_options(self) -> dict[str, Any]:
-        """What `models.create` takes for every network."""
-        return {
+        """What `models.create` takes for the network `model`."""
+        return self._options(self.model)
+
+    @property
+    def teacher_options(self) -> dict[str, Any]:
+        """What it takes for the network `teacher`."""
+        return self._options(self.teacher)
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """What it takes for a name; a user's function gets what its signature has."""
+        options = {
             "width": self.width,
             "dtype": self.dtype,
             "input_batch_norm": self.input_batch_norm,
         }
+        return models.accepted(name, options) if models.is_own(name) else options
 
     @property
     def rows(self) -> dict[str, Row]:
@@ -208,6 +231,16 @@ class Config(common.Common):
         return self.transfer_fsp_phase if row.part == "target" else self.fsp_phase
 
 
+def check_classes(config: Config, num_classes: int) -> None:
+    """Raises ValueError if a set has too few classes for the config's transfer."""
+    first = config.source_classes
+    if config.transfer and first is not None and not 2 <= first <= num_classes - 2:
+        raise ValueError(
+            f"source_classes must leave 2 classes or more on each side of the {first}, "
+            f"but the set has {num_classes}; change it, or set transfer=False"
+        )
+
+
 # The lengths keep the paper's proportions: a fast phase is a third of the teacher's.
 # First stages, clipped at norm 1: by the mean validation accuracy of the four rows of
 # table 1 that have one, seed 100, one net: 74.4 % at rate 0.003, 75.4 at 0.01 and 77.6
@@ -254,6 +287,7 @@ PRESETS: Mapping[str, Config] = {
         transfer_fsp_phase=Phase(steps=2, rate=0.01),
         target_examples=32,
         points=2,
+        timing_steps=2,
     ),
     "demo": dataclasses.replace(
         _SMALL,

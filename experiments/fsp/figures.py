@@ -7,7 +7,8 @@ import numpy as np
 
 from experiments.common import charts
 from experiments.common.charts import Arrays
-from kd_heuristics.plots import Axis, Chart, Figure, Series, Table, style
+from experiments.fsp import timing
+from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, Table, style
 
 WORDS = {
     "teacher": "full training",
@@ -43,7 +44,74 @@ KINDS = ("fast", "small", "transfer")
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
     found = {"tables": tables(config, results)}
-    return found | ({"figure3": figure3(arrays)} if results["fast"] else {})
+    if results["fast"]:
+        found["figure3"] = figure3(arrays)
+    if "timing" in results:
+        found["speed"] = speed(results)
+    return found
+
+
+def speed(results: dict) -> Figure:
+    """Draws how much faster nets are after a first stage, beside the paper's ratios."""
+    measured = results["timing"]["ratios"]
+    ways = list(measured["wall"])
+    clocks = {"wall time": measured["wall"], "CPU time": measured["cpu"]}
+    steps = {name: row["iterations"] for name, row in results["fast"].items()}
+    found = {
+        "steps": {way: steps["teacher"] / steps[timing.WAYS[way][0]] for way in ways},
+        **clocks,
+    }
+    marks: tuple[dict[str, Any], ...] = (
+        {"color": style.COLORS[0], "marker": "s", "filled": False},
+        {"color": style.COLORS[1], "marker": "o"},
+        {"color": style.COLORS[2], "marker": "x"},
+        {"color": style.GREY, "marker": "D", "paper": True},
+    )
+    shown = {**found, "paper": timing.PAPERS}
+    series = [
+        Series(
+            [own[way] for way in ways], np.arange(len(ways)), name, line="none", **how
+        )
+        for (name, own), how in zip(shown.items(), marks, strict=True)
+    ]
+    x = Axis("times as fast as full training")
+    title = "Nets in full against as many after a first stage"
+    panels = [
+        Chart(title, x, Axis(names=ways), series, [Reference(1.0, axis="x")]),
+        _speed_table("Ours: speed", found),
+        _speed_table("Paper: speed", {"wall time": timing.PAPERS}, paper=True),
+        _seconds("Ours: seconds for 100 steps", results["timing"]["seconds_of_a_step"]),
+        _seconds(
+            "Paper: seconds for 100 steps",
+            {kind: {"wall": own} for kind, own in timing.PAPERS_SECONDS.items()},
+            paper=True,
+        ),
+    ]
+    caption = (
+        "Speed: how many times as long full training takes as the two stages. Without "
+        "the teacher's own training, as the paper counts; on the run's machine"
+    )
+    size = {"columns": 1, "width": 7.5, "height": 2.6, "subtitle": "{run}"}
+    return Figure("Speed", caption, panels, ["share-of-steps"], **size)
+
+
+def _speed_table(title: str, found: Mapping[str, Mapping], **own: Any) -> Table:
+    """Makes a table of ratios, a row for each way."""
+    rows = [
+        (way, *(f"{values[way]:.2f}" for values in found.values()))
+        for way in next(iter(found.values()))
+    ]
+    return Table(title, ("", *found), rows, **own)
+
+
+def _seconds(title: str, found: Mapping[str, Mapping], **own: Any) -> Table:
+    """Makes a table of seconds for 100 steps, a row for each kind of stage."""
+    clocks = [*next(iter(found.values()))]
+    rows = [
+        (kind, *(f"{100 * its[clock]:.3g}" for clock in clocks))
+        for kind, its in found.items()
+    ]
+    return Table(title, ("stage", *clocks), rows, **own)
 
 
 def figure3(arrays: Arrays) -> Figure:
@@ -78,11 +146,13 @@ def tables(config: dict, results: dict) -> Figure:
         words.append(_table(f"Ours: {kind}", "ours", results[kind]))
         if kind == "transfer" and not _on_birds(config):
             continue  # a transfer between halves of the classes is another task
+        if "paper" not in results:  # on the user's own network or images
+            continue
         rows = results["paper"][name]
         theirs = {arm: _papers(row) for arm, row in rows.items()}
         papers = f"Paper: table {digit} ({SETS[digit]})"
-        panels.append(_chart(papers, theirs, legend=False))
-        words.append(_table(f"Paper: {name}", "paper", rows))
+        panels.append(_chart(papers, theirs, legend=False, paper=True))
+        words.append(_table(f"Paper: {name}", "paper", rows, paper=True))
     caption = "Tables 1 to 5: our accuracies beside the paper's"
     return Figure("Tables", caption, [*panels, *words], width=9.5, height=2.9)
 
@@ -110,7 +180,7 @@ def _papers(row: dict) -> dict[str, list]:
     return found
 
 
-def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Chart:
+def _chart(title: str, rows: Mapping[str, dict], **own: Any) -> Chart:
     """Makes a row per arm, with markers for nets, mean and ensemble."""
     marks: dict[str, dict[str, Any]] = {
         "one net": {"color": "#808080", "marker": "o", "filled": False},
@@ -127,16 +197,16 @@ def _chart(title: str, rows: Mapping[str, dict], *, legend: bool = True) -> Char
         if found:
             series.append(charts.through(found, name, line="none", **how))
     arms = Axis(names=[WORDS[name] for name in rows])
-    return Chart(title, Axis("test accuracy", "%"), arms, series, legend=legend)
+    return Chart(title, Axis("test accuracy", "%"), arms, series, **own)
 
 
-def _table(title: str, who: str, rows: Mapping[str, dict]) -> Table:
+def _table(title: str, who: str, rows: Mapping[str, dict], **own: Any) -> Table:
     """Makes a table of the mean and ensemble of each row."""
     cells = [
         (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
         for name, row in rows.items()
     ]
-    return Table(title, (who, "mean of the nets", "ensemble"), cells)
+    return Table(title, (who, "mean of the nets", "ensemble"), cells, **own)
 
 
 def _cell(value: Any) -> str:

@@ -11,13 +11,13 @@ import numpy as np
 from experiments.common import teaching
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
+from experiments.fsp import tasks
 from experiments.fsp.config import Config
 from experiments.fsp.nets import (
     Net,
     Shuffled,
     distance,
     guides,
-    is_map,
     number,
     stage_name,
 )
@@ -56,7 +56,9 @@ def train(
         batches = distill.numbered(batches)
     elif stage.lesson in HINTS:
         count = HINTS[stage.lesson]
-        objectives, starts, rests = _hints(count, student, teacher, teachers, starts)
+        objectives, starts, rests = _hints(
+            run.config, stage.size, count, student, teacher, teachers, starts
+        )
     else:
         objectives = _flow(run.config, stage, student, teacher, teachers)
 
@@ -112,9 +114,7 @@ def _weights(path: str) -> tuple[PyTree, PyTree]:
 def _fresh_head(its: Task, net: Net, params: PyTree, batch_stats: PyTree) -> tuple:
     """A net of other classes, with a fresh last layer."""
     fresh, _ = its.start(number(net))
-    adapted, _ = distill.transfer.adapt(
-        fresh, params, lambda path: path.startswith("fc/")
-    )
+    adapted, _ = distill.transfer.adapt(fresh, params, its.head_paths.__contains__)
     return adapted, batch_stats
 
 
@@ -128,11 +128,11 @@ def _teachers(stage: Stage, trained: Mapping[str, Starts]) -> dict[Net, PyTree]:
 
 def _soft(config, stage, student, teacher, teachers) -> Objectives:
     """Labels and soft targets, of a weight that falls to 0."""
-    taught = teaching.Taught(teacher.classifier, teaching.logits)
+    taught = teaching.Taught(teacher.classifier)
     weight = distill.annealed_weight(stage.phase.steps)
     return {
         net: distill.fitnet_stage(
-            teaching.Student(student.classifier, teaching.logits),
+            teaching.Student(student.classifier),
             distill.Teacher(taught, variables),
             weight,
             config.temperature,
@@ -143,14 +143,13 @@ def _soft(config, stage, student, teacher, teachers) -> Objectives:
 
 def _flow(config, stage, student, teacher, teachers) -> Objectives:
     """The teacher's flow matrices, of all sections."""
-    mine, theirs = (_shapes(its) for its in (student, teacher))
-    own, pairs = distill.matching_sections(mine, theirs, is_map)
-    taught = Shuffled(teacher.classifier, teaching.Matrices(tuple(pairs)))
-    loss = jax.tree_util.Partial(distance, jnp.float32(config.pair_weight))
     shuffled = stage.lesson == "shuffled"
+    theirs = tasks.maps(config, "large", teacher)
+    learner, taught, pairs = flow(config, stage.size, student, teacher)
+    loss = jax.tree_util.Partial(distance, jnp.float32(config.pair_weight))
     return {
         net: distill.matching_stage(
-            teaching.Student(student.classifier, teaching.Matrices(tuple(own))),
+            learner,
             distill.Teacher(
                 taught, (variables, orders(theirs, pairs, net if shuffled else None))
             ),
@@ -158,6 +157,18 @@ def _flow(config, stage, student, teacher, teachers) -> Objectives:
         )
         for net, variables in teachers.items()
     }
+
+
+def flow(
+    config: Config, size: str, student: Task, teacher: Task
+) -> tuple[teaching.Student, Shuffled, Any]:
+    """Readers of a student's and its teacher's flow matrices, the latter's pairs."""
+    own, pairs = distill.matching_sections(
+        tasks.maps(config, size, student), tasks.maps(config, "large", teacher)
+    )
+    learner = teaching.Student(student.classifier, teaching.Matrices(tuple(own)))
+    taught = Shuffled(teacher.classifier, teaching.Matrices(tuple(pairs)))
+    return learner, taught, pairs
 
 
 def orders(shapes: Mapping[str, Any], pairs: Any, net: Net | None) -> tuple:
@@ -169,20 +180,18 @@ def orders(shapes: Mapping[str, Any], pairs: Any, net: Net | None) -> tuple:
     return distill.channel_orders(jax.random.key(number(net)), matrices)
 
 
-def _hints(count, student, teacher, teachers, starts) -> tuple[Objectives, Starts, Any]:
+def _hints(
+    config, size, count, student, teacher, teachers, starts
+) -> tuple[Objectives, Starts, Any]:
     """Prepares hints from the middle sections, see `teaching.hints`."""
-    pairs = list(
-        zip(*(guides(_shapes(its), count) for its in (student, teacher)), strict=True)
-    )
+    sides = ((size, student), ("large", teacher))
+    ends = (guides(tasks.maps(config, *side), count) for side in sides)
+    pairs = list(zip(*ends, strict=True))
+    count = len(pairs)
     keys = {
         net: [*jax.random.split(jax.random.key(number(net)), count)] for net in starts
     }
     return teaching.hints(student, teacher, pairs, teachers, starts, keys)
-
-
-def _shapes(its: Task) -> dict[str, Any]:
-    """The shapes of a network's layers."""
-    return teaching.shapes(its.classifier, its.train.images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,15 +9,10 @@ import jax
 import numpy as np
 
 from experiments.common import teaching
-from kd_heuristics import distill, models, training
+from kd_heuristics import distill, training
 from kd_heuristics.runtime.compiled import jit
 
 Net = tuple[int, int]  # seed, number
-
-
-def is_map(name: str) -> bool:
-    """Whether a flow matrix may join this layer."""
-    return name.endswith(("relu", "block"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +29,18 @@ class Shuffled:
 
 
 def guides(shapes: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Names the layers of a ResNet's hints: the outputs of its middle sections.
+    """Names the layers of a network's hints: the outputs of its middle sections.
 
-    Raises: ValueError for more hints than sections, or an even number.
+    Args:
+      shapes: of the layers that hints may join.
+      count: of hints; a network of fewer sections has a hint from each.
+
+    Raises: ValueError for an even number.
     """
-    outputs = [section[-1] for section in models.sections(shapes)]
-    if count > len(outputs) or count % 2 == 0:
-        raise ValueError(f"{count} hints are not the middle of {len(outputs)} sections")
-    first = (len(outputs) - count) // 2
+    outputs = [last for _, last in distill.sections(shapes).values()]
+    if count % 2 == 0:
+        raise ValueError(f"{count} hints have no middle; give an odd number")
+    first = max(0, len(outputs) - count) // 2
     return tuple(outputs[first : first + count])
 
 

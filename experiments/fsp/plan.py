@@ -16,8 +16,10 @@ def plan(config: Config) -> Plan:
         first = config.source_classes or 0
         rest = found.num_classes - first
         classes = {"all": found.num_classes, "source": first, "target": rest}[part]
-        name = config.teacher if size == "large" else config.model
-        return network(name, classes, found.shape, config.model_options)
+        large = size == "large"
+        name = config.teacher if large else config.model
+        options = config.teacher_options if large else config.model_options
+        return network(name, classes, found.shape, options)
 
     trainings: dict[str, Training] = {}
     for arm, row in config.rows.items():

@@ -1,5 +1,6 @@
 """Tables and verdicts of a run of the FSP study."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,9 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
     if not config.fast:
         return gaps
-    for other in ("student", "teacher") if "shuffled" in final else ():
-        gaps[difference("shuffled ensemble", f"{other} ensemble")] = 100 * (
-            arrays["shuffled/ensemble"] - arrays[f"{other}/ensemble"]
+    for a, b in itertools.permutations((row for row in FAST if row in final), 2):
+        gaps[difference(f"{a} ensemble", f"{b} ensemble")] = 100 * (
+            arrays[f"{a}/ensemble"] - arrays[f"{b}/ensemble"]
         )
     return gaps | {SHARE: 100 * (1 / 2 - _share(arrays))}
 

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun
-from experiments.common.task import Task
-from experiments.fsp import figures, lessons, tasks
+from experiments.common.task import NOTHING, Task
+from experiments.fsp import figures, lessons, tasks, timing
 from experiments.fsp.claims import claims
 from experiments.fsp.config import PRESETS, Config
 from experiments.fsp.lessons import Starts
@@ -34,10 +35,12 @@ from kd_heuristics.runs import RunFolder
 from kd_heuristics.runtime import parallel
 
 
-def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
+def compute(
+    config: Config, folder: RunFolder, progress, own: Own = NOTHING
+) -> tuple[dict, dict]:
     """Trains all rows and judges; returns the run's `(results, arrays)`."""
     run = StudyRun(config, folder, progress, by=compute)
-    its = tasks.make(config)
+    its = tasks.make(config, own)
     stages = ordered(config, run.seeds)
     progress.start(total_steps(stages))
 
@@ -52,6 +55,8 @@ def compute(config: Config, folder: RunFolder, progress) -> tuple[dict, dict]:
             arrays |= run.stage(
                 f"ensemble-{stage.name}", ensemble, run, stage, task, nets
             )
+    if config.fast and config.timing_steps:
+        timing.write(run, its)
     return results(config, arrays), arrays
 
 
@@ -116,4 +121,5 @@ STUDY = Study(
     claims=claims,
     plan=plan,
     shared=("*/step",),
+    own=tasks.check,
 )

@@ -1,11 +1,9 @@
-"""Arms and training lengths of the FunMatch study, and the paper's tables of both."""
+"""Arms, training lengths and the grid of the FunMatch study."""
 
 import dataclasses
 from typing import Literal
 
-import numpy as np
-
-from experiments.common import fields, paper
+from experiments.common import fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +20,8 @@ class Arm:
       family: architecture of the student.
       ensemble: whether to average the logits with a second teacher's, which sees the
         student's resolution.
-      images: the set's own images, or others without their labels.
+      images: the set's own images, or another set's without their labels: of unrelated
+        things ("others") or of similar ones ("related").
       full_size: whether the student sees the teacher's resolution.
       equal_forwards: whether stored targets are averaged over as many crops as there
         are epochs, so that the teacher runs as often as without stored targets.
@@ -34,9 +33,11 @@ class Arm:
     labels: bool = False
     optimizer: Literal["adam", "sgd", "shampoo"] = "adam"
     init: Literal["scratch", "pretrained"] = "scratch"
-    family: Literal["student", "mobilenet_gn", "mobilenet_bn"] = "student"
+    family: Literal["student", "mobilenet_gn", "mobilenet_bn", "mobilenet_small"] = (
+        "student"
+    )
     ensemble: bool = False
-    images: Literal["own", "others"] = "own"
+    images: Literal["own", "others", "related"] = "own"
     full_size: bool = False
     equal_forwards: bool = False
 
@@ -58,26 +59,58 @@ ARMS: dict[str, Arm] = {
     "same/ic": Arm(words="same inception crop (consistent)", view="same/ic"),
     "mix": Arm(words="same crop, mixup (FunMatch)"),
     "full_size": Arm(words="student at the teacher's resolution", full_size=True),
-    "shampoo": Arm(words="Shampoo", optimizer="shampoo"),
-    "pretrained": Arm(words="pretrained student", init="pretrained"),
+    "shampoo": Arm(words="Shampoo, mixup", optimizer="shampoo"),
+    "shampoo_same": Arm(words="Shampoo", view="same/ic", optimizer="shampoo"),
+    # Without mixup: Figure 5 compares the student with the consistent one.
+    "pretrained": Arm(words="pretrained student", view="same/ic", init="pretrained"),
     "mobilenet_gn": Arm(words="MobileNetV3, group norm", family="mobilenet_gn"),
     "mobilenet_bn": Arm(words="MobileNetV3, batch norm", family="mobilenet_bn"),
+    "mobilenet_small": Arm(
+        words="MobileNetV3-Small, group norm", family="mobilenet_small"
+    ),
+    "mobilenet_gn_two": Arm(
+        words="MobileNetV3, group norm, two teachers",
+        family="mobilenet_gn",
+        ensemble=True,
+    ),
+    "mobilenet_bn_two": Arm(
+        words="MobileNetV3, batch norm, two teachers",
+        family="mobilenet_bn",
+        ensemble=True,
+    ),
     "ensemble": Arm(words="two teachers at two resolutions", ensemble=True),
-    "others": Arm(words="other images", images="others"),
+    "others": Arm(words="unrelated images", images="others"),
+    "related": Arm(words="related images", images="related"),
     "labels": Arm(words="labels, Adam", view="same/ic", labels=True),
     "labels+mixup": Arm(words="labels, Adam, mixup", labels=True),
     "labels_sgd": Arm(
         words="labels, SGD", view="same/ic", labels=True, optimizer="sgd"
     ),
     "labels_sgd+mixup": Arm(words="labels, SGD, mixup", labels=True, optimizer="sgd"),
+    "transfer": Arm(
+        words="transfer by labels", view="same/ic", labels=True, init="pretrained"
+    ),
+    "transfer+mixup": Arm(
+        words="transfer by labels, mixup", labels=True, init="pretrained"
+    ),
 }
 MAIN = ("fix/cc", "ind/ic", "same/ic", "mix")
-OTHERS = tuple(arm for arm in ARMS if arm not in MAIN)
+# Rows of the paper's tables and figures on its own sets alone.
+_PAPERS = (
+    "shampoo_same",
+    "mobilenet_small",
+    "mobilenet_gn_two",
+    "mobilenet_bn_two",
+    "related",
+    "transfer",
+    "transfer+mixup",
+)
+OTHERS = tuple(arm for arm in ARMS if arm not in (*MAIN, *_PAPERS))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A training length with its hyperparameters: a row of table 4."""
+    """A training length with its hyperparameters, as table 4 has them."""
 
     epochs: fields.Count
     """Passes over the training images."""
@@ -107,32 +140,3 @@ class Grid:
 
     def __post_init__(self):
         fields.check(self)
-
-
-def table3() -> dict[str, dict[int, float]]:
-    """Returns {run: {epochs: accuracy in per cent}}; an arm's run has its name."""
-    columns = paper.table("funmatch/table3")
-    epochs = [key for key in columns if key != "run"]
-    return {
-        str(run): {
-            int(key): float(columns[key][index])
-            for key in epochs
-            if np.isfinite(columns[key][index])
-        }
-        for index, run in enumerate(columns["run"])
-    }
-
-
-def table4(name: str) -> tuple[Setting, ...]:
-    """Returns the settings of a set in the paper's table 4."""
-    columns = paper.table("funmatch/table4")
-    return tuple(
-        Setting(
-            epochs=int(columns["epochs"][row]),
-            rate=float(columns["rate"][row]),
-            decay=float(columns["decay"][row]),
-            temperature=float(columns["temperature"][row]),
-            paper=round(float(columns["accuracy"][row]) / 100, 4),
-        )
-        for row in (columns["set"] == name).nonzero()[0]
-    )

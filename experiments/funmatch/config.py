@@ -1,14 +1,14 @@
 """Config and presets of the FunMatch study; five presets are from the paper."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from experiments.common import config as common
 from experiments.common import fields
-from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Grid, Setting, table3, table4
-from kd_heuristics import data, models
+from experiments.funmatch import checks, papers
+from experiments.funmatch.arms import ARMS, MAIN, OTHERS, Arm, Grid, Setting
+from kd_heuristics import models
 from kd_heuristics.runs.claims import LOOKS
 from kd_heuristics.runtime import nearest
 
@@ -27,7 +27,9 @@ class Config(common.Common):
     """Number of seeds of the main arms."""
     dataset: str = "oxford_flowers102"
     others: str = "food101"
-    """Name of the dataset whose images the arm "others" trains on."""
+    """Dataset whose images, of unrelated things, the arm "others" trains on."""
+    related: str | None = None
+    """Dataset whose images, of similar things, the arm "related" trains on."""
     streamed: bool = False
     """Read training images while the device trains. All seeds then share one order."""
     held_examples: fields.Count | None = None
@@ -39,7 +41,7 @@ class Config(common.Common):
     stored_size: fields.Count | None = None
     """Pixels a side of images in memory. `None` keeps the dataset's own size."""
     teacher: str = "bit_r152x2"
-    """Name of the teacher's network."""
+    """Name of the teacher's network, or your own: nets.py:make."""
     teacher_width: fields.Positive = 1.0
     """Factor of the teacher's number of channels."""
     teacher_weights: str | None = None
@@ -57,15 +59,20 @@ class Config(common.Common):
     second_weights: str | None = None
     """An .npz file of the ensemble's other teacher. `None` trains it."""
     model: str = "bit_r50x1"
-    """Name of the student's network."""
+    """Name of the student's network, or your own: nets.py:make."""
     width: fields.Positive = 1.0
     """Factor of the student's number of channels."""
     student_size: fields.Count = 128
     """Pixels a side of the student's input."""
+    whole_size: fields.Count | None = None
+    """Pixels a side of the whole images of the arm "fix/rs", for both networks. `None`
+    takes each one's own."""
     student_weights: str | None = None
-    """An .npz file for the arm "pretrained". `None` trains it as the teacher."""
+    """An .npz file of pretrained students. `None` trains it as the teacher."""
     family: str = "mobilenet_v3_large"
     """Name of the network of the MobileNet arms."""
+    small_family: str = "mobilenet_v3_small"
+    """Name of the network of the arm "mobilenet_small"."""
     batch_size: fields.Count = 512
     settings: tuple[Setting, ...] = ()
     """Training lengths, each with its hyperparameters."""
@@ -75,6 +82,8 @@ class Config(common.Common):
     """Arms that run at one setting, with one seed."""
     other_epochs: fields.Derived[fields.Natural] = fields.DERIVED
     """Epochs of that setting. `None` takes the middle one."""
+    rows: tuple[str, ...] = ()
+    """The only trainings of these arms that run, as ARM@EPOCHS. Empty runs all."""
     warmup_steps: fields.Natural = 1500
     """Warmup steps of every training."""
     clip_norm: fields.Positive = 1.0
@@ -107,15 +116,11 @@ class Config(common.Common):
 
     def check(self):
         super().check()
-        data.describe(self.others, self.stored_size)
-        for net, options in (
-            (self.model, self.student_options),
-            (self.teacher, self.teacher_options),
-            (self.family, self.family_options("group")),
-        ):
+        for net, options in self.networks.values():
             models.check(net, 10, **options)
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
+        checks.sets(self)
         epochs = [setting.epochs for setting in self.settings]
         if epochs != sorted(set(epochs)) or min(epochs, default=0) < 1:
             raise ValueError(
@@ -126,13 +131,16 @@ class Config(common.Common):
                 f"other_epochs must be the epochs of a setting, {epochs}, got "
                 f"{self.other_epochs}; None takes the middle one"
             )
+        every = [papers.row(*cell) for cell in self._cells()]
+        for row in self.rows:
+            nearest.choose(row, every, "row of main and other_arms:")
         if self.teacher_weights is None and self.teacher_epochs < 1:
             raise ValueError(
                 "a teacher needs teacher_weights, or teacher_epochs of training, at "
                 f"least 1, got {self.teacher_epochs}"
             )
-        _check_resolution("teacher_weights", self.teacher_weights, self.teacher_size)
-        _check_resolution("second_weights", self.second_weights, self.student_size)
+        checks.resolution("teacher_weights", self.teacher_weights, self.teacher_size)
+        checks.resolution("second_weights", self.second_weights, self.student_size)
 
     def derived(self) -> dict[str, Any]:
         """Returns the length of the other arms."""
@@ -142,84 +150,61 @@ class Config(common.Common):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """All arms, in order."""
-        return (*self.main, *(arm for arm in self.other_arms if arm not in self.main))
+        """All arms that run, in order."""
+        every = dict.fromkeys((*self.main, *self.other_arms))
+        if not self.rows:
+            return tuple(every)
+        named = {row.rpartition("@")[0] for row in self.rows}
+        return tuple(arm for arm in every if arm in named)
+
+    def _cells(self) -> list[tuple[str, int]]:
+        """Each arm at each of its lengths, whatever `rows` says."""
+        other = self.resolved.other_epochs
+        return [
+            (arm, setting.epochs)
+            for arm in dict.fromkeys((*self.main, *self.other_arms))
+            for setting in self.settings
+            if arm in self.main or setting.epochs == other
+        ]
 
     def plan(self, arm: str) -> tuple[tuple[Setting, int], ...]:
         """Returns the settings of an arm, each with its number of seeds."""
-        if arm in self.main:
-            return tuple((setting, self.seeds) for setting in self.settings)
-        chosen = [s for s in self.settings if s.epochs == self.resolved.other_epochs]
-        return tuple((setting, 1) for setting in chosen)
+        seeds = self.seeds if arm in self.main else 1
+        found = {
+            epochs
+            for one, epochs in self._cells()
+            if one == arm and (not self.rows or papers.row(arm, epochs) in self.rows)
+        }
+        return tuple((s, seeds) for s in self.settings if s.epochs in found)
+
+    def has(self, **attributes: Any) -> bool:
+        """Whether an arm that runs has these attributes: `has(ensemble=True)`."""
+        arms = [vars(ARMS[arm]) for arm in self.arms]
+        return any(attributes.items() <= arm.items() for arm in arms)
+
+    def sizes(self, arm: Arm) -> tuple[int, int]:
+        """Returns the pixels a side of the teacher's and the student's input."""
+        if arm.view == "fix/rs" and self.whole_size is not None:
+            return self.whole_size, self.whole_size
+        full = self.teacher_size if arm.full_size else self.student_size
+        return self.teacher_size, full
 
     @property
-    def student_options(self) -> dict[str, Any]:
-        """Options of `models.create` for the student."""
-        return {"width": self.width, "dtype": self.dtype}
-
-    @property
-    def teacher_options(self) -> dict[str, Any]:
-        """Options of `models.create` for the teacher."""
-        return {"width": self.teacher_width, "dtype": self.dtype}
-
-    def family_options(self, norm: str) -> dict[str, Any]:
-        """Options of `models.create` for a student of the other family."""
-        return {"norm": norm, "dtype": self.dtype}
-
-
-def _check_resolution(field: str, weights: str | None, size: int) -> None:
-    """Raises ValueError if a released file has another resolution than its network."""
-    named = re.search(r"(\d{2,})\.npz$", weights or "")
-    if named and int(named[1]) != size:
-        raise ValueError(
-            f"{field} {weights} are of {named[1]} pixels a side, and the network sees "
-            f"{size}; give the file for {size} pixels, or set the size to {named[1]}"
-        )
-
-
-def _imagenet(run: str = "mix") -> tuple[Setting, ...]:
-    """Returns a row of table 3, with the one setting of the released configuration."""
-    numbers: dict[str, float] = {"rate": 0.03, "decay": 3e-4, "temperature": 1.0}
-    return tuple(
-        Setting(epochs=epochs, paper=round(value / 100, 4), **numbers)
-        for epochs, value in table3()[run].items()
-    )
-
-
-def _papers(name: str, weights: str, settings, **changes: Any) -> Config:
-    """Makes the preset of a paper's set: one seed and the released teacher."""
-    options: dict[str, Any] = {
-        "others": "food101" if name != "food101" else "sun397",
-        "stored_size": 160,
-        "student_weights": "weights/BiT-M-R50x1.npz",
-        # Each set has one released resolution and teacher.
-        "other_arms": tuple(a for a in OTHERS if a not in ("ensemble", "full_size")),
-        **changes,
-    }
-    return Config(
-        dataset=name,
-        streamed=True,
-        teacher_weights=f"weights/{weights}.npz",
-        settings=settings,
-        **options,
-    )
-
-
-_IMAGENET: dict[str, Any] = {
-    "stored_size": 256,
-    "student_size": 224,
-    "teacher_size": 224,
-    "batch_size": 4096,
-    "warmup_steps": 5000,
-    "other_epochs": 300,
-    "fraction": 224 / 256,
-    # Targets of many crops need all images in memory, which these exceed.
-    "other_arms": tuple(
-        arm
-        for arm in OTHERS
-        if arm not in ("ensemble", "full_size") and "ic_ens" not in arm
-    ),
-}
+    def networks(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Name and options of each network, as `models.create` takes them."""
+        group = {"norm": "group", "dtype": self.dtype}
+        batch = {"norm": "batch", "dtype": self.dtype}
+        found = {
+            "teacher": (self.teacher, {"width": self.teacher_width}),
+            "student": (self.model, {"width": self.width}),
+            "mobilenet_gn": (self.family, group),
+            "mobilenet_bn": (self.family, batch),
+            "mobilenet_small": (self.small_family, group),
+        }
+        return {
+            part: (net, models.accepted(net, {"dtype": self.dtype, **options}))
+            for part, (net, options) in found.items()
+        }
 
 
 def _settings(*epochs: int, **own: float) -> tuple[Setting, ...]:
@@ -243,6 +228,7 @@ _SMALL = Config(
     width=0.5,
     student_size=32,
     family="mobilenet_tiny",
+    small_family="mobilenet_tiny",
     batch_size=32,
     settings=_settings(8, 32, 128, rate=0.01, decay=3e-4, temperature=2.0),
     warmup_steps=20,
@@ -278,6 +264,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=256,
         teacher_examples=2400,
         teacher_epochs=6,
@@ -307,35 +294,7 @@ PRESETS: Mapping[str, Config] = {
         settings=_settings(100, 400, 1600, rate=0.003, decay=3e-4, temperature=5.0),
         other_arms=tuple(arm for arm in OTHERS if arm != "full_size"),
     ),
-    "flowers": _papers("oxford_flowers102", "R152x2_T_flowers128", table4("flowers")),
-    "pets": _papers(
-        "oxford_iiit_pet", "R152x2_T_pet128", table4("pets"), other_epochs=1_000
-    ),
-    "food": _papers("food101", "R152x2_T_food128", table4("food")),
-    "sun": _papers("sun397", "R152x2_T_sun128", table4("sun")),
-    "imagenet": _papers("imagenet2012", "R152x2_T_224", _imagenet(), **_IMAGENET),
-    # Section 3.3 and the ensemble of section 3.6.
-    "imagenet_160": _papers(
-        "imagenet2012",
-        "R152x2_T_224",
-        _imagenet("mix at 160 pixels"),
-        **_IMAGENET
-        | {"student_size": 160, "main": ("same/ic", "mix"), "other_arms": ()},
-    ),
-    "imagenet_384": _papers(
-        "imagenet2012",
-        "R152x2_T_384",
-        _imagenet("mix from 384 pixels"),
-        **_IMAGENET
-        | {
-            "stored_size": 440,
-            "teacher_size": 384,
-            "second_weights": "weights/R152x2_T_224.npz",
-            "main": ("mix",),
-            "other_arms": ("ensemble",),
-            "other_epochs": 9_600,
-        },
-    ),
+    **{name: Config(**options) for name, options in papers.PRESETS.items()},
 }
 
 

@@ -1,12 +1,12 @@
-"""Figures of the FunMatch study: the paper's 1 to 4, and the other arms."""
+"""Figures of the FunMatch study: the paper's 1 to 6, its tables, and the other arms."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from experiments.common import paper
 from experiments.common.charts import Arrays
+from experiments.funmatch import lines, published, tables
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 
 WORDS = {
@@ -21,16 +21,23 @@ WORDS = {
     "same/ic": "same inception crop",
     "mix": "same crop, mixup (FunMatch)",
     "full_size": "at the teacher's resolution",
-    "shampoo": "Shampoo",
+    "shampoo": "Shampoo, mixup",
+    "shampoo_same": "Shampoo, same inception crop",
     "pretrained": "pretrained student",
     "mobilenet_gn": "MobileNet, group norm",
     "mobilenet_bn": "MobileNet, batch norm",
+    "mobilenet_small": "MobileNet-Small, group norm",
+    "mobilenet_gn_two": "MobileNet, group norm, two teachers",
+    "mobilenet_bn_two": "MobileNet, batch norm, two teachers",
     "ensemble": "two teachers",
-    "others": "other images",
+    "others": "unrelated images",
+    "related": "related images",
     "labels": "labels, Adam",
     "labels+mixup": "labels, Adam, mixup",
     "labels_sgd": "labels, SGD",
     "labels_sgd+mixup": "labels, SGD, mixup",
+    "transfer": "transfer by labels",
+    "transfer+mixup": "transfer by labels, mixup",
 }
 LINES = ("fix/cc", "ind/ic", "same/ic", "mix", "labels", "labels+mixup")
 COLORS = dict(zip(LINES, style.COLORS, strict=True))
@@ -39,11 +46,28 @@ CLAIMS = ["longest", "patience"]
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
-    return {
+    found = {
         "patience": patience(config, results),
         "variants": variants(results),
         "curves": curves(config, arrays),
     }
+    own = {
+        arm: {int(e): _values(run, "test_accuracy", 100) for e, run in lengths.items()}
+        for arm, lengths in results["arms"].items()
+    }
+    if {"shampoo", "shampoo_same", "pretrained"} & {*own}:
+        found["figure5"] = lines.cheaper(own)
+    if {"others", "related"} & {*own}:
+        found["figure6"] = lines.images({config["dataset"]: own})
+    preset = tables.preset_of(config)
+    if preset is not None:
+        found |= tables.figures(tables.of_run(config, results), [preset])
+    return found
+
+
+def _values(run: Mapping[str, Any], key: str, scale: float) -> np.ndarray:
+    """The seeds' values; a student that diverged has null, read as NaN."""
+    return scale * np.array(run[key]["values"], float)
 
 
 def _own(arm: str) -> tuple[str, str]:
@@ -86,13 +110,17 @@ def _teacher(results: dict, **axis: Any) -> Reference:
 def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
     """Makes a series of values against epochs for each main arm."""
     found = []
-    for arm in config["main"]:
+    for arm in _main(config, results):
         lengths = results["arms"][arm]
-        # A student that diverged has null, read as NaN.
-        values = np.array([run[key]["values"] for run in lengths.values()], float)
+        values = np.array([_values(run, key, scale) for run in lengths.values()])
         epochs = [int(length) for length in lengths]
-        found.append(Series(epochs, scale * values.T, *_own(arm), marker="o"))
+        found.append(Series(epochs, values.T, *_own(arm), marker="o"))
     return found
+
+
+def _main(config: dict, results: dict) -> list[str]:
+    """The main arms of which a training ran."""
+    return [arm for arm in config["main"] if arm in results["arms"]]
 
 
 def _alone(config: dict, results: dict) -> list[Series]:
@@ -109,16 +137,19 @@ def _alone(config: dict, results: dict) -> list[Series]:
 
 def _papers() -> Chart:
     """Plots the paper's table 3 (ImageNet)."""
-    columns = paper.table("funmatch/table3")
-    epochs = np.array([int(key) for key in columns if key != "run"])
-    series = []
-    for index, run in enumerate(map(str, columns["run"])):
-        if run in COLORS:
-            values = np.array([columns[str(key)][index] for key in epochs])
-            known = np.isfinite(values)
-            series.append(Series(epochs[known], values[known], *_own(run), marker="o"))
-    x = Axis("epochs", scale="log", ticks=epochs.tolist())
-    return Chart("(c) Paper: ImageNet", x, Axis("accuracy", "%"), series)
+    rows = [
+        row
+        for row in published.table3()
+        if row.preset == "imagenet" and row.arm in COLORS
+    ]
+    series = [
+        Series([*row.cells], [*row.cells.values()], *_own(row.arm), marker="o")
+        for row in rows
+    ]
+    ticks = sorted({epochs for row in rows for epochs in row.cells})
+    x = Axis("epochs", scale="log", ticks=ticks)
+    title = "(c) The paper's: ImageNet"
+    return Chart(title, x, Axis("accuracy", "%"), series, paper=True)
 
 
 def variants(results: dict) -> Figure:

@@ -69,9 +69,7 @@ def prepare(its: Materials, teacher: distill.Teacher) -> HeldOut:
         )
         for split, held in its.sets.held.items()
     }
-    sizes = {config.student_size}
-    if any(ARMS[arm].full_size for arm in config.arms):
-        sizes.add(config.teacher_size)
+    sizes = {config.sizes(ARMS[arm])[1] for arm in config.arms}
     kept = {
         (split, size): list(_chunks(its, split, own, size))
         for split, own in targets.items()

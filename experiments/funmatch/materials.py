@@ -7,12 +7,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.common.own import Own
+from experiments.common.task import NOTHING
 from experiments.funmatch import lengths
+from experiments.funmatch.arms import ARMS
 from experiments.funmatch.config import Config
 from experiments.funmatch.sets import Sets
 from kd_heuristics import data, models, training
 from kd_heuristics.models import bit_weights
 from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime.errors import first_line
 
 PyTree = Any
 
@@ -24,8 +28,7 @@ class Materials:
     Attributes:
       config: config of the study.
       sets: training and held-out images.
-      classifiers: networks with pixel statistics: "teacher", "student",
-        "mobilenet_gn" and "mobilenet_bn".
+      classifiers: networks with pixel statistics, by the names of `config.networks`.
       mesh: devices over which batches are split; None on one device.
     """
 
@@ -62,27 +65,71 @@ class Materials:
         return {"mesh": self.mesh, "steps_per_call": steps_per_call}
 
 
-def make(config: Config) -> Materials:
+def make(config: Config, own: Own = NOTHING) -> Materials:
     """Loads the sets and makes the networks.
+
+    Args:
+      config: config of the study.
+      own: the user's network, a student, and images, in place of the config's.
 
     Raises:
       MissingDatasetError: a set was not prepared.
       ValueError: the config does not fit the sets.
     """
     mesh = None if config.devices == 1 else parallel.mesh(config.devices)
-    sets = Sets(config, mesh)
-    forms = {
-        "teacher": (config.teacher, config.teacher_options),
-        "student": (config.model, config.student_options),
-        "mobilenet_gn": (config.family, config.family_options("group")),
-        "mobilenet_bn": (config.family, config.family_options("batch")),
-    }
+    sets = Sets(config, mesh, own)
+    # Pixels from -1 to 1, as the released weights expect.
+    scale = (bit_weights.MEAN[0],) * sets.channels
     classifiers = {
-        family: training.Classifier(
-            models.create(net, sets.num_classes, **options),
-            bit_weights.MEAN,
-            bit_weights.STD,
+        part: training.Classifier(
+            models.create(net, sets.num_classes, **options), scale, scale
         )
-        for family, (net, options) in forms.items()
+        for part, (net, options) in config.networks.items()
     }
+    if own.network is not None:
+        student = training.Classifier(own.network, scale, scale)
+        classifiers["student"] = student
     return Materials(config=config, sets=sets, classifiers=classifiers, mesh=mesh)
+
+
+def fit(config: Config, own: Own) -> None:
+    """Raises ValueError if the user's networks and images do not fit the config."""
+    if config.streamed and own.dataset is not None:
+        raise ValueError(
+            "streamed reads sets that tfds prepared, got a dataset of your own, which "
+            "is in memory; set streamed=False"
+        )
+    its = make(config, own)
+    lengths.check(config, its.sets.num_examples, its.sets.teacher_examples)
+    if config.batch_size > its.sets.num_examples:
+        raise ValueError(
+            f"batch_size must be at most the {its.sets.num_examples} training images, "
+            f"got {config.batch_size}"
+        )
+    sizes = {("teacher", config.teacher_size)}
+    for arm in (ARMS[name] for name in config.arms):
+        sizes |= {("teacher", config.sizes(arm)[0]), (arm.family, config.sizes(arm)[1])}
+        sizes |= {("teacher", config.sizes(arm)[1])} if arm.ensemble else set()
+    for part, size in sorted(sizes):
+        _check_network(its, part, size)
+
+
+def _check_network(its: Materials, part: str, size: int) -> None:
+    """Raises ValueError if a network cannot see a size, or has other logits."""
+    network = its.classifiers[part].network
+    shape = 2, size, size, its.sets.channels
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    what = f"{part} {network.name} on images {shape[1:]}"
+    try:
+        variables = jax.eval_shape(network.init, jax.random.key(0), images)
+        logits = jax.eval_shape(network.apply, variables, images)
+    except Exception as error:  # each library has its own
+        raise ValueError(
+            f"{what} fails with {type(error).__name__}: {first_line(error)}; teacher_"
+            "size and student_size are the sides that the networks see"
+        ) from error
+    if logits.shape != (2, its.sets.num_classes):
+        raise ValueError(
+            f"{what} has logits {logits.shape[1:]}, but the set has "
+            f"{its.sets.num_classes} classes; make them alike"
+        )

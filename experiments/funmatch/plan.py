@@ -19,12 +19,7 @@ def plan(config: Config) -> Plan:
     lengths.check(config, count, teachers)
 
     def net(part: str, size: int):
-        which, options = {
-            "teacher": (config.teacher, config.teacher_options),
-            "student": (config.model, config.student_options),
-            "mobilenet_gn": (config.family, config.family_options("group")),
-            "mobilenet_bn": (config.family, config.family_options("batch")),
-        }[part]
+        which, options = config.networks[part]
         shape = (size, size, whole.shape[-1])
         return network(which, whole.num_classes, shape, options)
 
@@ -41,8 +36,8 @@ def plan(config: Config) -> Plan:
     ]
     for arm in config.arms:
         its = ARMS[arm]
-        size = config.teacher_size if its.full_size else config.student_size
-        seen = (net("teacher", config.teacher_size),)
+        teacher_size, size = config.sizes(its)
+        seen = (net("teacher", teacher_size),)
         taught = () if its.labels or its.view.startswith("fix/") else seen
         if its.ensemble:
             taught = (*seen, net("teacher", config.student_size))
@@ -50,11 +45,16 @@ def plan(config: Config) -> Plan:
             stage = name(arm, setting.epochs)
             own = net(its.family, size)
             trainings.append(_training(config, stage, own, taught, *found[stage]))
-    others = ((config.others, config.stored_size),) if "others" in config.arms else ()
+    others = [
+        (name, config.stored_size)
+        for name, images in ((config.others, "others"), (config.related, "related"))
+        if name is not None and config.has(images=images)
+    ]
     return Plan(
         sets=((config.dataset, config.stored_size), *others),
         trainings=tuple(trainings),
         streamed=config.streamed,
+        stored=lengths.stored_bytes(config, count, whole.num_classes),
     )
 
 

@@ -30,7 +30,8 @@ _ALL = {
     "model": Entry("bit_r50x1", "text"),
     "width": Entry(1.0, "text"),
     "second_weights": Entry(None, "table 4: one teacher"),
-    "decayed": Entry("kernels", "code"),
+    "whole_size": Entry(224, "section 3.1, Figure 3"),
+    "small_family": Entry("mobilenet_v3_small", "table 3"),
     "clip_norm": Entry(1.0, "code"),
     "moment_dtype": Entry("bfloat16", "code"),
     "sgd_rate_factor": Entry(OPEN, "section 3.9", "a usual ratio"),
@@ -49,7 +50,7 @@ def _small(
     weights: str,
     settings: Mapping[str, tuple],
     other_epochs: Entry,
-    others: tuple[str, ...] = (),
+    elsewhere: bool = False,
 ) -> dict[str, Entry]:
     """The entries of a small set.
 
@@ -58,31 +59,42 @@ def _small(
       weights: file of its teacher.
       settings: its columns of table 4.
       other_epochs: of the arms that run at one length.
-      others: sets whose images section 3.8 teaches it on.
+      elsewhere: whether section 3.8 teaches it on other sets' images.
     """
-    unrelated = Entry(
-        " and ".join(others), "section 3.8, Figure 6", "a run takes one of them"
-    )
+    where = "section 3.8, Figure 6"
+    images = {name: Entry(OURS) for name in ("others", "related")}
+    if elsewhere:
+        images = {
+            "others": Entry("food101", where),
+            "related": Entry("imagenet2012", where),
+        }
     return {
         **_ALL,
-        **ours("student_weights", "family"),
+        **ours("family", "rows"),
+        **images,
         **_settings(settings, "table 4"),
         "dataset": Entry(name, "table 4"),
-        "others": unrelated if others else Entry(OURS),
+        "student_weights": Entry(
+            OPEN,
+            "table 4: best transfer, of a ResNet-50",
+            "BiT-M, as in section 3.5; all arms have FunMatch's settings, the sweep "
+            "tries the grid",
+        ),
         "stored_size": Entry(160, "code: resized to 160 before a crop"),
         "teacher_weights": Entry(f"weights/{weights}.npz", "released with the code"),
         "teacher_size": Entry(128, "text"),
         "student_size": Entry(128, "text"),
         "batch_size": Entry(512, "text"),
         "main": Entry(
-            "every variant of Figure 3",
+            "every variant of Figure 3"
+            + (", and other images (Figure 6)" if elsewhere else ""),
             "text",
             "the other variants run at one length each",
         ),
         "other_arms": Entry(
-            "none at one length",
-            "text",
-            "the variants outside the main arms, and arms of ImageNet",
+            "labels from scratch and best transfer",
+            "table 4",
+            "also the variants outside the main arms, and arms of ImageNet",
         ),
         "other_epochs": other_epochs,
         "warmup_steps": Entry(1500, "code"),
@@ -100,16 +112,26 @@ def _settings(columns: Mapping[str, tuple], source: str) -> dict[str, Entry]:
     return {f"settings.{name}": Entry(found[name], source) for name in found}
 
 
-def _imagenet(epochs: tuple, accuracies: tuple, **changes: Entry) -> dict[str, Entry]:
-    """The entries of a row of table 3, all lengths with the released setting."""
+def _imagenet(
+    epochs: tuple, accuracies: tuple, rows: Mapping[str, tuple], **changes: Entry
+) -> dict[str, Entry]:
+    """The entries of rows of table 3, all lengths with the released setting.
+
+    Args:
+      epochs: of all rows.
+      accuracies: of FunMatch's row.
+      rows: lengths of each arm.
+      **changes: other entries.
+    """
     size = len(epochs)
-    rows = {"epochs": epochs, "paper": accuracies}
+    cells = tuple(f"{arm}@{length}" for arm in rows for length in rows[arm])
+    columns = {"epochs": epochs, "paper": accuracies}
     setting = {"rate": (0.03,) * size, "decay": (3e-4,) * size}
-    why = "the small sets'; the released rate lies outside"
+    why = "the small sets', and the released rate, which lies outside"
     return {
         **_ALL,
-        **ours("others", "other_epochs"),
-        **_settings(rows, "table 3"),
+        **ours("others", "related", "other_epochs"),
+        **_settings(columns, "table 3"),
         **{f"settings.{k}": Entry(v, "code") for k, v in setting.items()},
         "settings.temperature": Entry((1.0,) * size, "code"),
         "dataset": Entry("imagenet2012", "table 3"),
@@ -118,25 +140,12 @@ def _imagenet(epochs: tuple, accuracies: tuple, **changes: Entry) -> dict[str, E
         "teacher_size": Entry(224, "text"),
         "student_size": Entry(224, "text"),
         "student_weights": Entry("weights/BiT-M-R50x1.npz", "section 3.5"),
-        "family": Entry(
-            "mobilenet_v3_large, and small",
-            "section 3.6, table 3",
-            "the small one is not run",
-        ),
+        "family": Entry("mobilenet_v3_large", "section 3.6, table 3"),
         "batch_size": Entry(4096, "code"),
-        "main": Entry(
-            ("fix/cc", "same/ic", "mix"), "table 3", "independent crops at every length"
-        ),
-        "other_arms": Entry(
-            "rows of table 3, at several lengths",
-            "table 3",
-            "one length each; those of fix/ic_ens need images in memory",
-        ),
-        "warmup_steps": Entry(
-            "5000, with Shampoo 1800",
-            "code; appendix D",
-            "Shampoo has the warmup of Adam",
-        ),
+        "main": Entry((*rows,), "table 3"),
+        "other_arms": Entry((), "table 3: several lengths each"),
+        "rows": Entry(cells, "table 3: its cells"),
+        "warmup_steps": Entry(5000, "code"),
         "fraction": Entry(224 / 256, "code"),
         "grid.rates": Entry(OPEN, "code has one setting", why),
         "grid.decays": Entry(OPEN, "code has one setting", why),
@@ -145,8 +154,8 @@ def _imagenet(epochs: tuple, accuracies: tuple, **changes: Entry) -> dict[str, E
     }
 
 
-_ADAM = Entry(5000, "code")
-_NONE = Entry((), "section 3.3")
+_ALL_LENGTHS = (30, 90, 300, 600, 1_200, 4_800, 9_600)
+_LABELS = (90, 300, 1_200, 4_800)
 PROTOCOL = {
     "flowers": _small(
         "oxford_flowers102",
@@ -158,7 +167,7 @@ PROTOCOL = {
             "temperature": (10.0, 10.0, 1.0, 1.0),
             "paper": (77.51, 92.83, 95.54, 96.93),
         },
-        Entry(10_000, "Figure 3"),
+        Entry(10_000, "Figure 3; table 4, of its other rows"),
     ),
     "pets": _small(
         "oxford_iiit_pet",
@@ -170,8 +179,8 @@ PROTOCOL = {
             "temperature": (2.0, 5.0, 10.0, 2.0, 2.0),
             "paper": (82.75, 88.01, 90.08, 90.98, 91.06),
         },
-        Entry(OURS),
-        ("food101", "imagenet2012"),
+        Entry(10_000, "table 4, of its other rows"),
+        elsewhere=True,
     ),
     "food": _small(
         "food101",
@@ -183,7 +192,7 @@ PROTOCOL = {
             "temperature": (10.0, 10.0, 5.0),
             "paper": (83.29, 86.64, 87.20),
         },
-        Entry(OURS),
+        Entry(1_000, "table 4, of its other rows"),
     ),
     "sun": _small(
         "sun397",
@@ -195,37 +204,53 @@ PROTOCOL = {
             "temperature": (10.0, 10.0, 10.0),
             "paper": (68.28, 73.46, 74.26),
         },
-        Entry(OURS),
-        ("food101", "imagenet2012"),
+        Entry(1_000, "table 4, of its other rows"),
+        elsewhere=True,
     ),
     "imagenet": _imagenet(
-        (30, 90, 300, 600, 1_200, 4_800, 9_600),
+        _ALL_LENGTHS,
         (73.89, 78.00, 80.30, 81.17, 81.54, 82.18, 82.31),
+        {
+            "fix/cc": _ALL_LENGTHS,
+            "same/ic": _ALL_LENGTHS,
+            "mix": _ALL_LENGTHS,
+            "shampoo_same": (30, 90, 300, 600, 1_200),
+            "shampoo": (30, 90, 300, 1_200),
+            "mobilenet_gn": (300, 1_200, 4_800, 9_600),
+            "mobilenet_small": (300, 1_200),
+            "mobilenet_bn": (300, 1_200),
+            "pretrained": (30, 90, 300, 600, 1_200, 4_800),
+            "labels_sgd": _LABELS,
+            "labels": _LABELS,
+            "labels_sgd+mixup": _LABELS,
+            "labels+mixup": _LABELS,
+        },
     ),
     "imagenet_160": _imagenet(
         (30, 90, 300, 600, 1_200, 9_600),
         (70.22, 75.34, 78.17, 79.07, 79.61, 80.49),
+        {
+            "same/ic": (30, 90, 300),
+            "mix": (30, 90, 300, 600, 1_200, 9_600),
+        },
         student_size=Entry(160, "section 3.3"),
-        main=Entry(("same/ic", "mix"), "table 3"),
-        other_arms=_NONE,
-        warmup_steps=_ADAM,
-        **ours("student_weights", "family"),
+        **ours("student_weights", "family", "small_family"),
     ),
     "imagenet_384": _imagenet(
         (300, 1_200, 4_800, 9_600),
         (80.46, 81.82, 82.33, 82.64),
+        {
+            "mix": (300, 1_200, 4_800, 9_600),
+            "ensemble": (1_200, 4_800, 9_600),
+            "mobilenet_gn_two": (300, 1_200),
+            "mobilenet_bn_two": (300,),
+        },
         stored_size=Entry(
             OPEN, "section 3.3", "its central crop has about the teacher's size"
         ),
         teacher_size=Entry(384, "section 3.3"),
         teacher_weights=Entry("weights/R152x2_T_384.npz", "released with the code"),
         second_weights=Entry("weights/R152x2_T_224.npz", "section 3.6"),
-        main=Entry(("mix",), "table 3"),
-        other_arms=Entry(("ensemble",), "section 3.6, table 3"),
-        other_epochs=Entry(
-            "1200, 4800 and 9600", "table 3", "the longest, the paper's best"
-        ),
-        warmup_steps=_ADAM,
-        **ours("student_weights", "family"),
+        **ours("student_weights", "small_family"),
     ),
 }

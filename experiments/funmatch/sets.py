@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.own import Own
+from experiments.common.task import NOTHING
 from experiments.funmatch.config import Config
 from experiments.funmatch.lengths import REMAINDER
 from kd_heuristics import data
@@ -31,15 +33,17 @@ class Sets:
       whole: images of the teacher, more than `train` or all; None if streamed.
       teacher_examples: number of the teacher's images.
       others: unrelated images, as many as `train`; None if no arm needs them.
+      related: similar images, likewise.
       held: the sets "validation" and "test".
       num_classes: number of classes.
       channels: number of image channels.
     """
 
-    def __init__(self, config: Config, mesh: jax.sharding.Mesh | None):
-        self._config, self._mesh = config, mesh
-        size = config.stored_size
-        self.train = self.whole = self.others = None
+    def __init__(
+        self, config: Config, mesh: jax.sharding.Mesh | None, own: Own = NOTHING
+    ):
+        self._config, self._mesh, self._own = config, mesh, own
+        self.train = self.whole = self.others = self.related = None
         if config.streamed:
             view = data.views.create("same/ic", teacher_size=config.student_size)
             stream = self._stream(config.dataset, view, 0)
@@ -47,35 +51,53 @@ class Sets:
             self.num_classes = stream.num_classes
             self.channels = 3
         else:
-            whole = data.load(config.dataset, "train", size)
+            whole = self._load("train")
             self.whole = whole.take(config.teacher_examples)
             self.train = whole.take(config.train_examples)
             self.num_examples, self.teacher_examples = len(self.train), len(self.whole)
             self.num_classes = whole.num_classes
             self.channels = whole.images.shape[-1]
-            if "others" in config.arms:
-                # Their labels are not used.
-                others = data.load(config.others, "train", size)
-                self.others = others.take(min(len(self.train), len(others)))
+            self.others = self._other("others", config.others)
+            self.related = self._other("related", config.related)
         self.held = {
-            name: data.load(config.dataset, split, size).take(config.held_examples)
+            name: self._load(split).take(config.held_examples)
             for name, split in (
                 ("validation", "validation"),
                 ("test", config.test_split),
             )
         }
 
+    def _load(self, split: str) -> data.Dataset:
+        """Loads a split of the user's images, or of the config's set."""
+        if self._own.dataset is not None:
+            return self._own.load(self._config, split)
+        return data.load(self._config.dataset, split, self._config.stored_size)
+
+    def _other(self, images: str, name: str | None) -> data.Dataset | None:
+        """Loads another set's images if an arm needs them; its labels are not used."""
+        if name is None or not self._config.has(images=images):
+            return None
+        assert self.train is not None
+        other = data.load(name, "train", self._config.stored_size)
+        if other.images.shape[-1] != self.channels:
+            raise ValueError(
+                f"{images} must have images of {self.channels} channels, as the "
+                f"training images have, got {name} with {other.images.shape[-1]}"
+            )
+        return other.take(min(len(self.train), len(other)))
+
     def batches(self, whose: str, view: View, seed: int) -> Callable | data.Stream:
         """Makes training batches: `(seed, step) -> batch`, or a stream for one seed.
 
         Args:
-          whose: "train", "whole" or "others".
+          whose: "train", "whole", "others" or "related".
           view: view whose crops a stream cuts.
           seed: seed of a stream.
         """
         if self._config.streamed:
-            other = whose == "others"
-            name = self._config.others if other else self._config.dataset
+            names = {"others": self._config.others, "related": self._config.related}
+            name = names.get(whose, self._config.dataset)
+            assert name is not None, f"{whose} has no set"
             return self._stream(name, view, seed)
         return data.train_batches(
             getattr(self, whose),
@@ -83,12 +105,6 @@ class Sets:
             index=True,
             remainder=REMAINDER,
         )
-
-    def in_memory(self) -> data.Dataset:
-        """Returns the students' images; for a streamed set, squares of stored size."""
-        if self.train is not None:
-            return self.train
-        return data.load(self._config.dataset, "train", self._config.stored_size)
 
     def _stream(self, name: str, view: View, seed: int) -> data.Stream:
         config = self._config

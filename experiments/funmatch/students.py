@@ -37,7 +37,7 @@ def train_students(
         start = (
             taught_by.pretrained
             if arm.init == "pretrained"
-            else its.start(arm.family, seed, student_size(config, arm))
+            else its.start(arm.family, seed, config.sizes(arm)[1])
         )
         assert start is not None, f"{arm_name} has no pretrained student"
         members.append(
@@ -53,9 +53,9 @@ def train_students(
             )
         )
     measure = functools.partial(
-        held.metrics, its.classifiers[arm.family], student_size(config, arm)
+        held.metrics, its.classifiers[arm.family], config.sizes(arm)[1]
     )
-    whose = "train" if arm.images == "own" else "others"
+    whose = "train" if arm.images == "own" else arm.images
     state = run.population(
         stage,
         members,
@@ -80,17 +80,13 @@ def logged(run: StudyRun, stages: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def student_size(config: Config, arm: Arm) -> int:
-    """Returns the pixels a side of the student's input."""
-    return config.teacher_size if arm.full_size else config.student_size
-
-
 def view(its: Materials, arm: Arm) -> data.views.View:
     """Makes the view of an arm: which pixels teacher and student see."""
+    teacher_size, student_size = its.config.sizes(arm)
     return its.view(
         arm.view,
-        teacher_size=its.config.teacher_size,
-        student_size=student_size(its.config, arm),
+        teacher_size=teacher_size,
+        student_size=student_size,
         mixup=arm.mixup,
     )
 
@@ -129,29 +125,41 @@ def teacher_of(
 def targets(
     run: StudyRun, its: Materials, teacher: distill.Teacher, arm: Arm, setting: Setting
 ) -> Any:
-    """Computes the stored logits [n, classes] of the training images."""
-    config, train = its.config, its.sets.in_memory()
-    if arm.view == "fix/ic_ens":
-        count = crops(config, arm, setting)
-        run.progress.stage(f"targets of {count} crops an image")
-        file = f"targets-{count}-{setting.temperature:g}.npz"
-        return data.ensemble_targets(
+    """Computes the stored logits [n, classes] of the training images.
+
+    Raises:
+      ValueError: they do not fit into a device's memory.
+    """
+    config = its.config
+    if arm.view != "fix/ic_ens":
+        assert its.sets.train is not None  # a stream cuts what a fixed teacher sees
+        return sets.logits(
             teacher,
-            train,
-            view(its, arm),
-            crops=count,
-            temperature=setting.temperature,
-            batch_size=config.eval_batch_size,
-            path=run.folder.path / "stages" / file,
+            its.sets.train,
+            config.eval_batch_size,
+            config.sizes(arm)[0],
+            config.fraction,
+            "whole" if arm.view == "fix/rs" else "central",
+            its.mesh,
         )
-    return sets.logits(
+    count = crops(config, arm, setting)
+    run.progress.stage(f"targets of {count} crops an image")
+    file = f"targets-{count}-{setting.temperature:g}.npz"
+    options: dict[str, Any] = {
+        "crops": count,
+        "temperature": setting.temperature,
+        "batch_size": config.eval_batch_size,
+        "path": run.folder.path / "stages" / file,
+    }
+    if its.sets.train is not None:
+        return data.ensemble_targets(teacher, its.sets.train, view(its, arm), **options)
+    return data.ensemble_targets_of_originals(
         teacher,
-        train,
-        config.eval_batch_size,
-        config.teacher_size,
-        config.fraction,
-        "whole" if arm.view == "fix/rs" else "central",
-        its.mesh,
+        config.dataset,
+        "train",
+        view(its, arm),
+        on_bad=config.on_bad,
+        **options,
     )
 
 

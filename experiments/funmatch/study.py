@@ -1,9 +1,10 @@
-"""Is a good teacher patient and consistent? (Figures 1 to 6, tables 1, 3 and 4)
+"""Is a good teacher patient and consistent? (Figures 1 to 6, tables 2 to 4)
 
 Paper: Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
 consistent" (FunMatch).
 Command: python -m experiments.funmatch --preset demo | digits | cifar10 | flowers | ...
          python -m experiments.funmatch --preset flowers --sweep list | INDEX | gather
+         python -m experiments.funmatch.tables runs
 
 Hardware and time: `digits`, about 6 minutes of CPU time a seed; the papers' sets not
 run. docs/designs.md says how `digits` was chosen, docs/results.md what it found. A
@@ -14,14 +15,18 @@ sees which pixels, in the length of training, the resolution, the optimiser, the
 weights, the family of networks, the number of teachers and whose images are looked at;
 beside them students of labels. All is reported of the last step, on the test set; what
 was selected, was selected on the validation set. Beside accuracy: how far a student is
-from its teacher on images that neither was trained on.
+from its teacher on images that neither was trained on. `tables` shows which rows of the
+paper's tables were run, and the commands that run the others.
 """
 
 import dataclasses
 import itertools
 from typing import Any
 
+from experiments.common import fields
+from experiments.common.own import Own
 from experiments.common.study import Job, Study, StudyRun
+from experiments.common.task import NOTHING
 from experiments.funmatch import (
     figures,
     held,
@@ -40,13 +45,14 @@ from experiments.funmatch.students import train_students
 from kd_heuristics import distill
 
 
-def compute(config: Config, folder, progress) -> tuple[dict, dict]:
+def compute(config: Config, folder, progress, own: Own = NOTHING) -> tuple[dict, dict]:
     """Trains, evaluates and judges; `(results, arrays)` of the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
     teachers.check_files(config)
-    its = materials.make(config)
+    its = materials.make(config, own)
     counts = its.sets.num_examples, its.sets.teacher_examples
     lengths.check(config, *counts)
+    lengths.check_stored(config, its.sets.num_examples, its.sets.num_classes)
     progress.start(lengths.total(config, *counts))
 
     taught_by = teachers.prepare(run, its)
@@ -64,6 +70,7 @@ def compute(config: Config, folder, progress) -> tuple[dict, dict]:
 
 def jobs(config: Config) -> list[Job]:
     """The paper's grid: a job for each arm, length, rate, decay and temperature."""
+    config = fields.resolved(config)
     grid, found = config.grid, []
     for arm in config.arms:
         # Labels are matched at temperature 1.
@@ -79,7 +86,13 @@ def jobs(config: Config) -> list[Job]:
                     temperature=temperature,
                 )
                 alone = dataclasses.replace(
-                    config, seeds=1, settings=(own,), main=(arm,), other_arms=()
+                    config,
+                    seeds=1,
+                    settings=(own,),
+                    main=(arm,),
+                    other_arms=(),
+                    rows=(),
+                    other_epochs=fields.DERIVED,
                 )
                 found.append(Job(name(arm, setting.epochs), alone))
     return found
@@ -111,4 +124,5 @@ STUDY = Study(
     shared=("*/step",),
     jobs=jobs,
     scores=scores,
+    own=materials.fit,
 )

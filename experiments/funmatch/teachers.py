@@ -25,8 +25,8 @@ class Teachers:
     Attributes:
       first: variables of the teacher.
       second: variables of the ensemble's other teacher; None if no arm needs it.
-      pretrained: initial parameters and statistics of the arm "pretrained"; None if it
-        does not run.
+      pretrained: initial parameters and statistics of pretrained students; None if no
+        arm needs them.
     """
 
     first: PyTree
@@ -37,9 +37,9 @@ class Teachers:
 def check_files(config: Config) -> None:
     """Raises RunError if weights that the arms need are missing."""
     needed = [config.teacher_weights]
-    if "ensemble" in config.arms:
+    if config.has(ensemble=True):
         needed.append(config.second_weights)
-    if "pretrained" in config.arms:
+    if config.has(init="pretrained"):
         needed.append(config.student_weights)
     for path in needed:
         if path is not None and not files.path(path).exists():
@@ -56,11 +56,11 @@ def prepare(run: StudyRun, its: Materials) -> Teachers:
         run, its, "teacher", config.teacher_weights, config.teacher_size
     )
     second = pretrained = None
-    if "ensemble" in config.arms:
+    if config.has(ensemble=True):
         second = load_or_train(
             run, its, "second-teacher", config.second_weights, config.student_size
         )
-    if "pretrained" in config.arms:
+    if config.has(init="pretrained"):
         variables = load_or_train(
             run, its, "pretraining", config.student_weights, config.student_size
         )
@@ -89,8 +89,9 @@ def train_on_labels(
     view = its.view(config.teacher_view, teacher_size=size)
     params, batch_stats = its.start(family, seed, size)
     steps = lengths.steps(config, config.teacher_epochs, its.sets.teacher_examples)
+    objective = lessons.Labels(its.classifiers[family], view)
     state = training.fit(
-        lessons.Labels(its.classifiers[family], view),
+        objective,
         params,
         batch_stats,
         optimizers.create(config, "adam", config.teacher_rate, DECAY, steps),
@@ -103,7 +104,9 @@ def train_on_labels(
             log_every_steps=max(1, steps // config.points),
             progress=run.progress.advance,
         ),
-        checkpoints=training.Checkpoints(run.folder.training(stage, run.by)),
+        checkpoints=training.Checkpoints(
+            run.folder.training(stage, [run.by, objective])  # leads to a user's code
+        ),
         batch_norm=config.batch_norm,
         on_nonfinite=config.on_nonfinite,
         **its.training_options,
@@ -122,7 +125,7 @@ def load(its: Materials, path: str, family: str, size: int, head: str) -> PyTree
     """
     variables = training.with_stats(*its.start(family, 0, size))
     with np.load(files.path(path), allow_pickle=False) as file:
-        released = "params/fc/kernel" not in file
+        released = not any(key.startswith("params/") for key in file.files)
     if released:
         return bit_weights.load(path, variables, head)  # pyrefly: ignore
     tree, kept = distill.transfer.adapt(variables, distill.transfer.load_npz(path))

@@ -86,9 +86,6 @@ class Config(common.WithVgg):
     """Learning rate of mode B, by Adam."""
     linear_end_rate: fields.NotNegative = 0.0  # open
     """Learning rate at the end of mode C, which falls on a line."""
-    # On biases and batch norm too, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     low_decay: fields.NotNegative = 5e-6
     """L2 coefficient of mode D."""
     # Open: 3 if the paper's "3 sqrt(2/n)" is one, root
@@ -248,6 +245,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=2000,
         eval_examples=800,
         model="shallow",

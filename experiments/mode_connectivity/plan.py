@@ -10,14 +10,16 @@ def plan(config: Config) -> Plan:
     net = network(config.model, found.num_classes, found.shape, config.model_options)
     trainings = []
     for group in config.groups:
-        size = config.large_batch_size if group == "large" else config.batch_size
+        size, remainder = config.batch_size, "drop"
+        if group == "large":
+            size, remainder = config.large_batch_size, "keep"
         modes = [mode for mode in config.modes if MODES[mode].group == group]
         trainings.append(
             Training(
                 name=f"modes {' '.join(modes)}",
                 network=net,
                 members=config.seeds * len(modes),
-                steps=epochs(found, size, config.epochs),
+                steps=epochs(found, size, config.epochs, remainder),
                 batch_size=size,
                 moments=2 if group == "adam" else 1,
             )

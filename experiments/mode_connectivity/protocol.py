@@ -18,9 +18,7 @@ ENTRIES = {
     "drop_factor": Entry(0.2, "section 2.1, mode G"),
     "epochs": Entry(200, "section 2.1, mode G"),
     "large_batch_size": Entry(
-        "4000, 13 steps an epoch",
-        "section 2.1, mode A; steps inferred",
-        "the last, smaller batch is dropped: a step less an epoch",
+        4000, "section 2.1, mode A; 13 steps an epoch, the last batch kept, inferred"
     ),
     "large_batch_rate": Entry(0.05, "section 2.1: mode A changes the batch alone"),
     "adam_rate": Entry(OPEN, "section 2.1, mode B", "Adam's usual rate"),

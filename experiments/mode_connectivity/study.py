@@ -70,7 +70,7 @@ def make_tasks(config: Config, own: Own = task.NOTHING) -> dict[Group, task.Task
         its = dataclasses.replace(its, sets=its.sets | {"train": seen})
     tasks = dict.fromkeys(config.groups, its)
     if "large" in tasks:
-        tasks["large"] = its.with_batch_size(config.large_batch_size)
+        tasks["large"] = its.with_batch_size(config.large_batch_size, "keep")
     if "plain" in tasks:
         batches = data.train_batches(its.train, config.batch_size)
         tasks["plain"] = dataclasses.replace(its, batches=batches)
@@ -246,5 +246,5 @@ STUDY = Study(
     claims=claims,
     plan=plan,
     shared=("t",),
-    own=(),
+    own=task.showing(),
 )

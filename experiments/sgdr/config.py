@@ -44,9 +44,6 @@ class Config(common.WithVgg):
     restarts: Literal["epoch", "step"] = "epoch"
     """When the rate is set: "step" restarts exactly, "epoch" sets it once per epoch.
     With "epoch", as in the paper, each cycle also holds its end value for one epoch."""
-    # Also biases and batch norm, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels only."""
     drops_epochs: fields.Drops = (0.3, 0.75)
     """Epochs where step decay drops the rate. Floats are shares of `epochs`."""
     drop_factor: fields.Share = 0.2
@@ -225,7 +222,7 @@ _SMALL = Config(
     decayed="kernels",
     batch_size=50,
     peak_rate=0.3,
-    clip_norm=1.0,
+    clip_norm=3.0,
     on_nonfinite="record",
     epochs=56,
     period_epochs=1 / 7,
@@ -255,6 +252,7 @@ PRESETS = {
         classifier_width=16,
         batch_size=32,
         peak_rate=0.02,
+        clip_norm=1.0,
         on_nonfinite="raise",
         epochs=3,
         period_epochs=1 / 15,

@@ -195,7 +195,8 @@ def figure14(config: dict, arrays: Arrays) -> Figure:
     for pair, file in PAPER_MAPS.items():
         theirs = paper.similarity_map(file)
         title = f"Paper: w{pair[0]} against w{pair[1]} (one triangle, mirrored)"
-        panels.append(_map(title, theirs.values, theirs.rows, pair, still=False))
+        own = {"still": False, "paper": True}
+        panels.append(_map(title, theirs.values, theirs.rows, pair, **own))
     caption = "Figure 14: similarity of layers over a restart, and from first to last"
     title = "Figure 14, mean over seeds"
     return Figure(title, caption, panels, ["similarity"], height=4.2)

@@ -271,5 +271,5 @@ STUDY = Study(
     claims=claims,
     plan=plan,
     shared=("t", "layers", "*/rate", "*/rate_epoch", "plane-*"),
-    own=("_conv",),
+    own=task.showing("_conv"),
 )

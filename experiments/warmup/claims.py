@@ -1,5 +1,7 @@
 """The claims about warmup, each a number that a run can contradict."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from experiments.common import paper
@@ -38,11 +40,64 @@ OTHERS = {
 def claims(config: Config) -> tuple[Claim, ...]:
     """The claims of the paper for the arms that run, with its digitised numbers."""
     values = papers_values(config.model)
-    return tuple(
+    compared = tuple(
         _claim(config, words, names, values.get(names), names in MAIN)
         for names, words in (MAIN | OTHERS).items()
         if {*names[1:]} <= {*config.arms}
     )
+    return compared + tuple(_layers(config))
+
+
+def _layers(config):
+    """Claims that the FC layers change more than the convolutions (Figures 5b, 5d)."""
+    for key, arm, words, file in (
+        (
+            "fc-change/large",
+            "large",
+            "without warmup the FC layers change more than the convolutions",
+            "fig5b_LB_nowarm_0_200",
+        ),
+        (
+            "fc-change-later/warmup",
+            "warmup",
+            "after the warmup, too, the FC layers change more than the convolutions",
+            "fig5d_LB_warm_200_2990",
+        ),
+    ):
+        if arm not in config.arms:
+            continue
+        theirs = paper.similarity_map(f"warmup/{file}")
+        value = None
+        if not config.model.startswith("resnet"):
+            diagonal = np.diagonal(theirs.values)
+            value = round(float(conv_minus_fc(diagonal, theirs.rows)), 4)
+        yield Claim(
+            key=key,
+            words=words,
+            kind="difference",
+            smallest_effect=paper.smallest_effect(config.smallest_effect, value),
+            unit=f"similarity ({config.measure})",
+            statistic=f"{key}, convolutions minus FC",
+            paper=value,
+            trainings=() if arm in MAY_FAIL else (arm,),
+        )
+
+
+def conv_minus_fc(diagonal: np.ndarray, layers: Sequence[str]) -> np.ndarray:
+    """Mean similarity of the convolutions minus that of the FC layers.
+
+    Args:
+      diagonal: [..., layers], similarity of each layer to itself.
+      layers: names of the layers, "00_conv" or the paper's "00Conv".
+
+    >>> float(conv_minus_fc(np.array([0.8, 0.1, 0.2]), ["00Conv", "01BN", "02FC"]))
+    0.6000000000000001
+    """
+    conv, fc = (
+        [i for i, name in enumerate(layers) if name.lower().endswith(kind)]
+        for kind in ("conv", "fc")
+    )
+    return diagonal[..., conv].mean(-1) - diagonal[..., fc].mean(-1)
 
 
 def papers_values(model: str) -> dict[tuple[str, str, str], float]:

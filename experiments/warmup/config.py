@@ -80,9 +80,6 @@ class Config(common.WithVgg):
     To extend a finished run, also give its warmup_epochs and drops_epochs."""
     warmup_epochs: fields.Length = 1 / 15
     """Epochs of the warmup. A float is a share of `epochs`."""
-    # On biases and batch norm too, as in the code of the paper's first author.
-    decayed: Literal["all", "kernels"] = "all"
-    """Parameters that weight decay acts on: all, or kernels alone."""
     init_rate: fields.NotNegative = 0.0005
     """Learning rate at which the warmup starts."""
     drops_epochs: fields.Drops = (0.2, 0.4, 0.5)
@@ -186,6 +183,7 @@ PRESETS: Mapping[str, Config] = {
     "demo": dataclasses.replace(
         _SMALL,
         seeds=4,
+        looks=(4,),
         train_examples=2000,
         map_examples=800,
         epochs=6,

@@ -45,6 +45,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         found["figure5_paper"] = figure5_paper()
     if config["model"].startswith("resnet"):
         found["figure15"] = figure15(config, arrays)
+    found["layers"] = layers(config, arrays)
     others = other_measures(config, results, arrays)
     return found | {"measures": others, "controls": controls(config, arrays)}
 
@@ -131,6 +132,43 @@ def _papers(config: dict, arms: Sequence[str], x: Any, table: Any) -> list[Serie
     return [Series(x, table[PAPER[arm]], f"paper: {WORDS[arm]}", **own) for arm in arms]
 
 
+def layers(config: dict, arrays: Arrays) -> Figure:
+    """Plots how much each convolution and FC layer changes, without warmup and with it.
+
+    The paper shows it as one number for each layer and map (Figures 4c and 5).
+    """
+    arms = _arms(config, "small", "large", "warmup")
+    names = list(map(str, arrays["layers"]))
+    kept = [i for i, name in enumerate(names) if name.endswith(("_conv", "_fc"))]
+    cca = paper.table("warmup/fig4c_cca")
+    of = np.isin(cca["layer"], ("Conv", "FC"))
+    papers: dict[str, Any] = {"paper": True, "hidden": not _is_papers(config)}
+    alike = of.sum() == len(kept)  # the paper's layers are as many as ours
+    changes, found = [], {}
+    for arm in arms:
+        values = np.diagonal(arrays[f"{arm}/similarity"], axis1=1, axis2=2)
+        found[arm] = 1 - values[:, kept]
+        changes.append(charts.along_layers(found[arm], WORDS[arm], COLORS[arm]))
+    theirs = {arm: 1 - cca[PAPER[arm]][of] for arm in arms} if alike else {}
+    for arm, values in theirs.items():
+        name = f"paper: {WORDS[arm]}"
+        changes.append(charts.along_layers(values, name, style.GREY, **papers))
+    axis = charts.layers_axis("layer", [names[i] for i in kept])
+    y = Axis(f"1 - similarity ({config['measure']})", limits=(0, 1))
+    panels = [Chart("(a) Change by the end of the warmup", axis, y, changes)]
+    if {"large", "warmup"} <= {*arms}:
+        less = [(found["large"] - found["warmup"], "ours", style.COLORS[0], {})]
+        if alike:
+            gap = theirs["large"] - theirs["warmup"]
+            less.append((gap, "paper", style.GREY, papers))
+        series = [charts.along_layers(v, n, c, **own) for v, n, c, own in less]
+        title = "(b) Change without warmup minus with it"
+        panels.append(Chart(title, axis, Axis("difference"), series))
+    caption = "Change of each convolution and FC layer, without warmup and with it"
+    title, size = "Change of each layer", {"width": 9.5, "height": 3.6}
+    return Figure(title, caption, panels, ["fc-change", "fc-similarity"], **size)
+
+
 def figure5(config: dict, arrays: Arrays) -> Figure:
     """Plots maps before and after the warmup; the page also shows the paper's."""
     found = [
@@ -170,10 +208,10 @@ def _papers_maps(still: bool) -> list[HeatMap]:
         words: paper.similarity_map(f"warmup/{name}")
         for name, words in PAPER_MAPS.items()
     }
-    own: dict[str, Any] = {"label": "similarity", "still": still, **BEFORE}
+    own: dict[str, Any] = {"label": "similarity", "still": still, "paper": True}
     return [
         charts.similarity_map(
-            f"Paper, {words} (mirrored)", theirs.values, theirs.rows, **own
+            f"Paper, {words} (mirrored)", theirs.values, theirs.rows, **BEFORE, **own
         )
         for words, theirs in found.items()
     ]

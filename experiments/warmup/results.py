@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.warmup.claims import claims, difference
+from experiments.warmup.claims import claims, conv_minus_fc, difference
 from experiments.warmup.config import Config
 from experiments.warmup.layers import layer_of, random_layers
 from kd_heuristics.pytrees import leaf_names
@@ -40,6 +40,7 @@ def results(
         scale = 100 if name.endswith("accuracy") else 1  # shares, and points
         found = _differences(name, values)
         statistics |= {key: scale * value for key, value in found.items()}
+    statistics |= _layer_changes(config, arrays)
     return {
         "seeds": seeds,
         "arms": {
@@ -71,6 +72,20 @@ def _similarities(
         for arm in config.arms
         for maps_of_arm in [arrays[f"{arm}/similarity{kind}"]]
     }
+
+
+def _layer_changes(config: Config, arrays: Mapping[str, Any]) -> Numbers:
+    """How much more the FC layers change than the convolutions, [seeds] each."""
+    found = {}
+    for key, arm, name in (
+        ("fc-change/large", "large", "similarity"),
+        ("fc-change-later/warmup", "warmup", "similarity_later"),
+    ):
+        if arm in config.arms:
+            own = np.diagonal(arrays[f"{arm}/{name}"], axis1=1, axis2=2)
+            names = list(map(str, arrays["layers"]))
+            found[f"{key}, convolutions minus FC"] = conv_minus_fc(own, names)
+    return found
 
 
 def _differences(name: str, values: Numbers) -> Numbers:

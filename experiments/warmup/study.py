@@ -217,6 +217,6 @@ STUDY = Study(
     claims=claims,
     plan=plan,
     shared=("layers", "kernels", "*/rate_*", "similarity_floor*"),
-    own=("_conv", "_fc"),
+    own=task.showing("_conv", "_fc"),
     extendable=("epochs",),
 )

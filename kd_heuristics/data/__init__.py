@@ -6,7 +6,8 @@
     batches = data.train_batches(train, 128, **data.default_augmentation(train.name))
     batch = batches(seed, step)  # pure: the same arguments, the same batch
 
-`load` also takes a path to your own images, and `from_arrays` arrays in memory.
+`load` also takes a path to your own images, `from_arrays` arrays in memory; `split`
+makes the three splits of a set that has none.
 
 `stream` reads large sets of images of any size from disk. A view defines what the
 teacher and the student see of each image:
@@ -32,7 +33,9 @@ from kd_heuristics.data.batches import (
     train_batches,
 )
 from kd_heuristics.data.dataset import UNLABELLED, Dataset
-from kd_heuristics.data.own import from_arrays
+from kd_heuristics.data.described import is_prepared
+from kd_heuristics.data.original_targets import ensemble_targets_of_originals
+from kd_heuristics.data.own import from_arrays, split
 from kd_heuristics.data.records import BadRecordError
 from kd_heuristics.data.sets import (
     Description,
@@ -63,14 +66,17 @@ __all__ = [
     "default_augmentation",
     "describe",
     "ensemble_targets",
+    "ensemble_targets_of_originals",
     "eval_batches",
     "from_arrays",
+    "is_prepared",
     "load",
     "names",
     "normalize",
     "num_steps",
     "random_crop",
     "random_flip",
+    "split",
     "steps_per_epoch",
     "stream",
     "train_batches",

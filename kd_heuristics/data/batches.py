@@ -3,7 +3,7 @@
 import dataclasses
 import fractions
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import SupportsIndex
 
 import jax
@@ -20,7 +20,7 @@ Batch = dict[str, jax.Array]
 
 # What happens to examples that do not fill the last batch of an epoch: see
 # `batch_indices`.
-REMAINDERS = ("drop", "carry")
+REMAINDERS = ("drop", "carry", "keep")
 
 # What the keys of a seed are for. Folded in where others fold in steps, which are below
 # 2^31: no key of ours equals a key that a trainer derives from the same seed.
@@ -53,7 +53,7 @@ def train_batches(
       flip: mirrors each image with probability one half.
       index: batches also hold "index", int32 [b]: the examples' places in the set, for
         targets that were stored (`ensemble_targets`, `distill.store`).
-      remainder: "drop" or "carry", see `batch_indices`.
+      remainder: "drop", "carry" or "keep", see `batch_indices`.
 
     Raises:
       ValueError: the batch is empty or larger than the set; an unknown remainder.
@@ -110,7 +110,7 @@ def batch_indices(
     """Which examples batch `step` holds: int32 [batch_size].
 
     Each epoch has a fresh permutation (`order.permute`), of the key of the seed with
-    the epoch's number folded in. If batch_size divides num_examples, both remainders
+    the epoch's number folded in. If batch_size divides num_examples, all remainders
     give the same batches.
 
     Args:
@@ -123,7 +123,10 @@ def batch_indices(
         steps. "carry" puts them into a batch with the first examples of the next
         epoch, as big_vision does (Beyer et al. 2022): it repeats the set before it
         batches. Over whole epochs each example is then seen equally often, and a batch
-        can hold an example twice only if it spans the end of an epoch.
+        can hold an example twice only if it spans the end of an epoch. "keep" makes
+        them a batch of their own, repeated until it is full: its mean is that over the
+        smaller batch which PyTorch's loaders keep, if their number divides batch_size;
+        else some weigh once more than others.
 
     Raises:
       ValueError: the batch is empty or larger than the set; an unknown remainder.
@@ -137,16 +140,20 @@ def batch_indices(
     """
     num_examples = values.integer("num_examples", num_examples)
     size = values.integer("batch_size", batch_size, 1)
-    steps = steps_per_epoch(num_examples, size)
+    steps_per_epoch(num_examples, size)  # raises
     key = jax.random.fold_in(jax.random.key(values.seed(seed)), _ORDER)
 
     def of_epoch(epoch, places):
         return permute(jax.random.fold_in(key, epoch), places, num_examples)
 
     rows = jnp.arange(size, dtype=jnp.int32)
-    if check_remainder(remainder) == "drop" or num_examples % size == 0:
+    if check_remainder(remainder) != "carry" or num_examples % size == 0:
+        steps = steps_per_epoch(num_examples, size, remainder)
         epoch, batch = jnp.divmod(jnp.asarray(step), steps)
-        return of_epoch(epoch, batch.astype(jnp.int32) * size + rows)
+        first = batch.astype(jnp.int32) * size
+        if remainder == "keep":
+            rows %= jnp.minimum(size, num_examples - first)
+        return of_epoch(epoch, first + rows)
     epoch, first = _position(step, size, num_examples)
     over = first + rows >= num_examples
     places = jnp.where(over, first + rows - num_examples, first + rows)
@@ -168,20 +175,22 @@ def _position(step, size: int, num_examples: int) -> tuple[jax.Array, jax.Array]
     return epoch, place.astype(jnp.int32)
 
 
-def check_remainder(remainder: str) -> str:
+def check_remainder(remainder: str, known: Sequence[str] = REMAINDERS) -> str:
     """Returns a known remainder; raises ValueError for another one."""
-    nearest.choose(remainder, REMAINDERS, "remainder")
+    nearest.choose(remainder, known, "remainder")
     return remainder
 
 
-def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> int:
-    """Whole batches in a pass over the set.
+def steps_per_epoch(
+    num_examples: SupportsIndex, batch_size: SupportsIndex, remainder: str = "drop"
+) -> int:
+    """Whole batches in a pass over the set; with "keep" also the last, incomplete one.
 
     Raises:
-      ValueError: the batch is empty or larger than the set.
+      ValueError: the batch is empty or larger than the set; an unknown remainder.
 
-    >>> steps_per_epoch(50_000, 128)
-    390
+    >>> steps_per_epoch(50_000, 128), steps_per_epoch(50_000, 128, "keep")
+    (390, 391)
     """
     num_examples = values.integer("num_examples", num_examples)
     batch_size = values.integer("batch_size", batch_size, 1)
@@ -190,6 +199,8 @@ def steps_per_epoch(num_examples: SupportsIndex, batch_size: SupportsIndex) -> i
             f"a batch of {batch_size} does not fit into a set of {num_examples} "
             f"examples; choose a batch_size of at most {num_examples}"
         )
+    if check_remainder(remainder) == "keep":
+        return -(-num_examples // batch_size)
     return num_examples // batch_size
 
 
@@ -201,8 +212,9 @@ def num_steps(
 ) -> int:
     """Steps of a training of some epochs.
 
-    "drop": epochs * (num_examples // batch_size). "carry": epochs * num_examples /
-    batch_size, rounded to the nearest integer, of two to the even one.
+    "drop": epochs * (num_examples // batch_size); "keep": the quotient rounded up.
+    "carry": epochs * num_examples / batch_size, rounded to the nearest integer, of two
+    to the even one.
 
     Args:
       epochs: passes over the set, at least 0.
@@ -217,8 +229,8 @@ def num_steps(
     (1000, 1992)
     """
     epochs = values.integer("epochs", epochs, 0)
-    whole = steps_per_epoch(num_examples, batch_size)
-    if check_remainder(remainder) == "drop":
+    whole = steps_per_epoch(num_examples, batch_size, remainder)
+    if remainder != "carry":
         return epochs * whole
     num_examples, size = operator.index(num_examples), operator.index(batch_size)
     return round(fractions.Fraction(epochs * num_examples, size))

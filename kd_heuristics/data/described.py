@@ -11,6 +11,15 @@ from kd_heuristics.runtime import nearest
 PREFIX = "tfds:"
 
 
+def is_prepared(name: str) -> bool:
+    """Whether tfds prepares the set of a name, so that `stream` reads it.
+
+    >>> is_prepared("cifar10"), is_prepared("tfds:mnist"), is_prepared("digits")
+    (True, True, False)
+    """
+    return name in SETS or name.startswith(PREFIX)
+
+
 def entry(name: str) -> Prepared:
     """Returns the description of a set in `prepared.SETS`, or "tfds:NAME[:CONFIG]".
 

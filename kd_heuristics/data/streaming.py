@@ -280,7 +280,7 @@ def stream(
     """
     nearest.choose(split, described.entry(name).splits, f"split of {name}")
     nearest.choose(on_bad, ("stop", "skip"), "answer to a bad record")
-    check_remainder(remainder)
+    check_remainder(remainder, ("drop", "carry"))
     seed = values.integer("seed", seed)
     if not 0 <= seed <= values.LARGEST_SEED:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")

@@ -67,12 +67,8 @@ def ensemble_targets(
     Raises: TargetsError if the file is damaged or holds other targets; ValueError for
       numbers out of range.
     """
-    crops = values.integer("crops", crops, 1)
-    batch_size = values.integer("batch_size", batch_size, 1)
-    checked_seed = values.seed(seed)
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    teacher = _as_argument(teacher)
+    crops, batch_size, checked_seed = checked(crops, batch_size, seed, temperature)
+    teacher = as_argument(teacher)
 
     def compute():
         key = jax.random.key(checked_seed)
@@ -102,6 +98,20 @@ def ensemble_targets(
         "teacher": digest(*jax.tree.leaves(teacher)),
     }
     return stored(path, described, compute)
+
+
+def checked(
+    crops: SupportsIndex,
+    batch_size: SupportsIndex,
+    seed: SupportsIndex,
+    temperature: float,
+) -> tuple[int, int, int]:
+    """Returns the whole numbers as Python's; raises ValueError out of their ranges."""
+    crops = values.integer("crops", crops, 1)
+    batch_size = values.integer("batch_size", batch_size, 1)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return crops, batch_size, values.seed(seed)
 
 
 def stored(
@@ -221,7 +231,7 @@ def _of_batch(teacher, images, key, crops, temperature, view):
     return temperature * (total - jnp.log(crops.astype(jnp.float32)))
 
 
-def _as_argument(teacher: Callable) -> Callable:
+def as_argument(teacher: Callable) -> Callable:
     """Returns the teacher as a pytree that a compiled call accepts."""
     leaf = jax.tree_util.all_leaves([teacher])
     return as_partial(teacher) if leaf else teacher

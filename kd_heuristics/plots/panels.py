@@ -123,7 +123,10 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chart:
-    """Series on two axes; `legend` draws the legend in this panel of a still image."""
+    """Series on two axes; `legend` draws the legend in this panel of a still image.
+
+    `paper` as in `HeatMap`.
+    """
 
     title: str
     x: Axis
@@ -133,6 +136,7 @@ class Chart:
     _: KW_ONLY
     legend: bool = True
     still: bool = True
+    paper: bool = False
     kind: Literal["chart"] = "chart"
 
 
@@ -154,6 +158,7 @@ class HeatMap:
       floor: [rows, columns]; entries that do not exceed it get a dot.
       square: whether cells of a still image are square; else they fill the panel.
       still: `False` shows the panel on the page only.
+      paper: whether it shows the paper's values alone.
     """
 
     title: str
@@ -169,6 +174,7 @@ class HeatMap:
     floor: checks.Values | None = None
     square: bool = True
     still: bool = True
+    paper: bool = False
     kind: Literal["heat"] = "heat"
 
     def __post_init__(self):
@@ -202,6 +208,7 @@ class LossSurface:
     series: Sequence[Series] = ()
     _: KW_ONLY
     still: bool = True
+    paper: Literal[False] = False
     kind: Literal["surface"] = "surface"
 
     def __post_init__(self):
@@ -222,13 +229,14 @@ class LossSurface:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of text below a header; shown on the page only."""
+    """Rows of text below a header; shown on the page only. `paper` as in `HeatMap`."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     _: KW_ONLY
     still: Literal[False] = False
+    paper: bool = False
     kind: Literal["table"] = "table"
 
     def __post_init__(self):

@@ -180,30 +180,25 @@ def _panels(found: Sequence[tuple[int, str, Figure]]) -> Iterator[Panel]:
     every = [
         (place, name, panel) for place, name, figure in found for panel in figure.panels
     ]
-    merged = set()
+    merged: set[int] = set()
     for index, (place, name, panel) in enumerate(every):
         if index in merged:
             continue
         if not isinstance(panel, Chart):
             yield dataclasses.replace(panel, title=f"{panel.title} ({name})")
             continue
-        same = [
-            i
-            for i, (*_, other) in enumerate(every[index:], index)
-            if _fits(panel, other)
-        ]
-        merged |= {*same}
-        series = [one for i in same for one in _named(*every[i], place)]
+        series: list[Series] = []
+        for other, (its, run, chart) in enumerate(every[index:], index):
+            if isinstance(chart, Chart) and _axes(chart) == _axes(panel):
+                merged.add(other)
+                series += _named(its, run, chart, place)
         yield dataclasses.replace(panel, series=series)
 
 
-def _fits(chart: Chart, other: Panel) -> bool:
-    """Whether two charts have the same title and axes."""
-    return isinstance(other, Chart) and (
-        (chart.title, chart.x.words, chart.y.words)
-        == (other.title, other.x.words, other.y.words)
-        and [*chart.x.names, *chart.y.names] == [*other.x.names, *other.y.names]
-    )
+def _axes(chart: Chart) -> tuple[Any, ...]:
+    """Title and axes, which charts must share to be drawn as one."""
+    axes = (chart.x, chart.y)
+    return chart.title, *((axis.words, [*axis.names]) for axis in axes)
 
 
 def _named(place: int, name: str, chart: Chart, first: int) -> Iterator[Series]:

@@ -130,6 +130,28 @@ def test_late_steps_do_not_overflow(sizes, step, seed):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("num_examples", "size"), [(10, 4), (9, 4), (12, 4), (5, 5)])
+def test_kept_batches_hold_what_is_left_repeated(num_examples, size):
+    """Each epoch: whole batches as with "drop", then the others, equally often."""
+    epoch = -(-num_examples // size)
+    assert data.steps_per_epoch(num_examples, size, "keep") == epoch
+    assert data.num_steps(3, num_examples, size, "keep") == 3 * epoch
+    found = np.asarray(indices_of(1, jnp.arange(3 * epoch), num_examples, size, "keep"))
+    whole = num_examples // size
+    dropped = np.asarray(indices_of(1, jnp.arange(3 * whole), num_examples, size))
+    left = num_examples % size
+    for number in range(3):
+        own = found[number * epoch : (number + 1) * epoch]
+        np.testing.assert_array_equal(
+            own[:whole], dropped[number * whole : (number + 1) * whole]
+        )
+        if left:
+            seen = sorted({*range(num_examples)} - {*own[:whole].ravel().tolist()})
+            counts = np.bincount(own[-1], minlength=num_examples)[seen]
+            assert counts.sum() == size
+            assert counts.max() - counts.min() == (size % left > 0)
+
+
 @pytest.mark.parametrize(
     ("epochs", "num_examples", "batch_size", "expected"),
     [
@@ -157,7 +179,7 @@ def test_carried_epochs_are_rounded_to_the_nearest_step(
     assert dropped == epochs * (num_examples // batch_size)
 
 
-@pytest.mark.parametrize("remainder", ["drop", "carry"])
+@pytest.mark.parametrize("remainder", ["drop", "carry", "keep"])
 def test_batches_hold_the_examples_of_their_indices(remainder):
     dataset = numbered(30)
     batches = data.train_batches(dataset, 7, remainder=remainder)
@@ -264,10 +286,10 @@ def test_steps_per_epoch(num_examples, batch_size, expected):
         (lambda: data.num_steps(1, 3, 4, "carry"), "batch of 4 .* set of 3"),
         (lambda: data.num_steps(-1, 3, 2), "epochs must be at least 0, got -1"),
         (lambda: data.num_steps(1, 3, 2, "cary"), "remainder 'cary'.* 'carry'"),
-        (lambda: data.batch_indices(0, 0, 3, 2, "keep"), "remainder 'keep'"),
+        (lambda: data.batch_indices(0, 0, 3, 2, "kept"), "remainder 'kept'"),
         (
-            lambda: data.train_batches(numbered(3), 2, remainder="keep"),
-            "remainder 'keep'",
+            lambda: data.train_batches(numbered(3), 2, remainder="kept"),
+            "remainder 'kept'",
         ),
         (lambda: data.steps_per_epoch(3, 0), "at least 1, got 0"),
         (lambda: data.eval_batches(numbered(3), 0), "at least 1, got 0"),

@@ -168,8 +168,12 @@ def test_one_pair_is_split_without_loss(count, tmp_path):
     about = data.describe(path)
     assert about.num_classes == count
     seen = []
+    parts = data.split(data.from_arrays(images, np.arange(count)))
+    assert list(parts) == list(about.examples)
     for split, number in about.examples.items():
         found = data.load(path, split)
+        np.testing.assert_array_equal(parts[split].labels, found.labels)
+        np.testing.assert_array_equal(parts[split].images, found.images)
         assert len(found) == number
         np.testing.assert_array_equal(found.images[:, 0, 0, 0], found.labels)
         again = data.load(path, split)

@@ -123,6 +123,8 @@ def test_each_digits_preset_declares_its_looks(study):
     found = study.presets["digits"]
     assert found.seeds == "auto"
     assert len(blocks.of(found)) == len(found.looks)
+    for preset in study.presets.values():  # none has seeds that do not count
+        assert preset.seeds in (1, "auto", *preset.looks)
 
 
 def test_an_array_without_seeds_must_be_declared():

@@ -34,12 +34,12 @@ def lesson(folder):
     """The teachers and what they teach with, read from the run's checkpoints."""
     run = StudyRun(SMOKE, runs.RunFolder(folder), Silent(), by=distillation.compute)
     nets = networks.choose(SMOKE)
-    seeds = distillation.drawn(SMOKE)
+    seeds = students.teacher_seeds(SMOKE)
     return types.SimpleNamespace(
         run=run,
         nets=nets,
         teachers=students.train_teachers(run, nets, seeds),
-        fresh={seed: nets.student.start(seed) for seed in seeds},
+        fresh={seed: nets.student.start(seed) for seed in students.drawn(SMOKE)},
     )
 
 
@@ -47,10 +47,11 @@ def test_leaves_numbers_claims_and_figures(folder):
     planned.check(distillation.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 5
+    assert len(results["claims"]) == 6
     assert set(results["final_test_accuracy"]) == {"teacher", *SMOKE.arms}
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    assert names == {"figure6.png", "layers.png", "temperatures.png"}
+    drawn = {"figure6", "layers", "measures", "temperatures"}
+    assert names == {f"{name}.png" for name in drawn}
 
 
 def test_calibrated_maps_stand_beside_the_raw_ones_by_five_measures(folder):
@@ -120,8 +121,6 @@ def test_flow_matrices_only_decay_the_layers_above(lesson):
 def test_students_of_a_seed_learn_from_their_own_teacher(lesson, monkeypatch):
     teachers = lesson.teachers
     assert set(teachers) == {0, 1}
-    assert distillation.other(SMOKE, 0) == 1
-    assert distillation.other(SMOKE, 1) == 0
     own, other = (teachers[seed]["params"]["fc_2"]["kernel"] for seed in (0, 1))
     assert not np.allclose(own, other)
     # The smoke preset's teacher has the student's form, but not its start.
@@ -135,19 +134,90 @@ def test_students_of_a_seed_learn_from_their_own_teacher(lesson, monkeypatch):
 
     monkeypatch.setattr(StudyRun, "population", population)
     two = dataclasses.replace(lesson.run, config=dataclasses.replace(SMOKE, seeds=2))
-    for train in (
-        students.train_distilled,
-        students.train_hints,
-        students.train_flows,
-    ):
-        with pytest.raises(StopIteration):
-            train(**vars(lesson) | {"run": two})
+    one = dataclasses.replace(
+        two, config=dataclasses.replace(two.config, teachers="one")
+    )
+    for run, teacher_of in ((two, lambda seed: seed), (one, lambda seed: 0)):
+        given.clear()
+        for train in (
+            students.train_distilled,
+            students.train_hints,
+            students.train_flows,
+        ):
+            with pytest.raises(StopIteration):
+                train(**vars(lesson) | {"run": run})
+        check_teachers(given, teachers, teacher_of)
+
+
+def check_teachers(given, teachers, teacher_of):
+    """Each objective has the kernels of the teacher of its seed."""
     assert len(given) == 2 * (len(SMOKE.temperatures) + 2)
     for stage, objective in given.items():
-        seed = int(stage[-1])
-        kernel = teachers[seed]["params"]["fc_2"]["kernel"]
+        kernel = teachers[teacher_of(int(stage[-1]))]["params"]["fc_2"]["kernel"]
         leaves = [leaf for leaf in jax.tree.leaves(objective) if leaf is kernel]
         assert len(leaves) == 1, stage
+
+
+@pytest.mark.parametrize(
+    ("teachers", "count", "teacher_seeds", "nulls"),
+    [
+        ("one", 1, [4, 5], {4: 5}),
+        ("one", 3, [4, 5], {4: 5}),
+        ("paired", 1, [4, 5], {4: 5}),
+        ("paired", 3, [4, 5, 6], {4: 5, 5: 6, 6: 4}),
+    ],
+)
+def test_teachers_of_a_run(teachers, count, teacher_seeds, nulls):
+    """One for all students, or one each; the null is one that they never saw."""
+    config = dataclasses.replace(SMOKE, teachers=teachers, seeds=count, first_seed=4)
+    seeds = students.teacher_seeds(config)
+    assert [*seeds] == teacher_seeds
+    own = {students.teacher_of(config, 4 + seed) for seed in range(count)}
+    assert {seed: students.following(seeds, seed) for seed in own} == nulls
+    planned_ = {
+        its.name: its.members for its in distillation.STUDY.plan(config).trainings
+    }
+    assert planned_["teachers"] == len(teacher_seeds)
+    assert planned_["labels"] == max(count, 2) + count * len(config.kinds)
+
+
+def test_the_papers_preset_has_one_teacher_and_decays_all():
+    paper = PRESETS["cifar10"]
+    assert paper.teachers == "one"
+    tree = {"kernel": 0, "bias": 0}
+    optimizer = students.optimizer(
+        dataclasses.replace(SMOKE, decayed="all"), its_of(4), 0.1, 1, None
+    )
+    for decayed, expected in (
+        (paper.decay_mask(tree), True),
+        (SMOKE.decay_mask(tree), False),
+    ):
+        assert decayed == {"kernel": True, "bias": expected}
+    params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
+    zero = jax.tree.map(np.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    # Momentum 0.9 at the first step: the rate times the decay times 1.
+    for leaf in jax.tree.leaves(updates):
+        np.testing.assert_allclose(leaf, -0.1 * SMOKE.weight_decay, rtol=1e-6)
+
+
+def its_of(steps):
+    """As much of a task as an optimiser needs."""
+    return types.SimpleNamespace(steps_per_epoch=steps)
+
+
+@pytest.mark.long
+def test_one_teacher_end_to_end(tmp_path):
+    """Two seeds, which share their teacher: its curve is drawn once."""
+    config = dataclasses.replace(
+        SMOKE, teachers="one", seeds=2, kinds=(), temperatures=(5.0,)
+    )
+    folder = launch.run(distillation.STUDY, config, tmp_path / "distillation")
+    planned.check(distillation.STUDY, folder, config)
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results["final_test_accuracy"]["teacher"]["values"]) == 1
+    assert len(results["final_test_accuracy"]["soft-5"]["values"]) == 2
+    assert results["pairs"] == {}
 
 
 def test_statistics_follow_from_the_maps():
@@ -175,6 +245,7 @@ def test_statistics_follow_from_the_maps():
     # To the other: .1 in 4 and .3 in 2 of 8 cells; the null's .1 in 4.
     np.testing.assert_allclose(found[3], [0.075, 0.075])
     np.testing.assert_allclose(found[4], [0.065, 0.065])
+    np.testing.assert_allclose(found[5], [0, 0])  # one of two FC layers is as it was
 
     # The teacher leads the students of labels by 20 and by 1 points.
     arrays["teacher/test_accuracy"] = np.array([[0.7], [0.61]])
@@ -192,6 +263,10 @@ def test_the_papers_maps_say_what_the_paper_reports():
     assert np.unravel_index(change.argmax(), change.shape) == (37, 9)
     # Read off the drawing of the difference itself, to the width of its colours.
     np.testing.assert_allclose(change.max(), 0.113, atol=1e-3)
+    np.testing.assert_allclose(  # columns 0 and 3 against 6, 8 and 9
+        found["least change of an FC layer minus largest of a convolution"],
+        change.mean(0)[[6, 8, 9]].min() - change.mean(0)[[0, 3]].max(),
+    )
     values = [claim.paper for claim in claims(SMOKE)]
     np.testing.assert_allclose(values[0], 2.17)
     assert values[1] > 0.01
@@ -230,14 +305,15 @@ def test_presets_have_layers_to_compare(name):
             (config.teacher, config.teacher_options),
         )
     )
-    guided = list(teaching.relu_maps(mine).values())[-1]
-    assert theirs[last_map(theirs, guided[1:3])].shape[1:3] == guided[1:3]
+    guided = list(teaching.joinable(mine).values())[-1].shape
+    maps = teaching.joinable(theirs)
+    assert maps[last_map(maps, guided[1:3])].shape[1:3] == guided[1:3]
     if "fsp" in config.kinds:
-        for layer in flow(theirs, guided[-1]):
-            assert theirs[layer].shape[-1] == guided[-1]
+        for layer in flow(maps, guided[-1], guided[-1]):
+            assert maps[layer].shape[-1] == guided[-1]
 
 
 def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
-    with pytest.raises(ValueError, match="two ReLUs with 6 channels"):
+    with pytest.raises(ValueError, match="two layers of the teacher with 6 and 6"):
         distillation.compute(config, runs.RunFolder(folder), Silent())

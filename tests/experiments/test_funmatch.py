@@ -25,6 +25,8 @@ SMOKE = PRESETS["smoke"]
 HELD = ("accuracy", "loss", "kl", "agreement")
 EVERY = dataclasses.replace(
     SMOKE,
+    related="photo_patches",
+    whole_size=24,
     main=("fix/cc", "mix"),
     other_arms=tuple(arm for arm in ARMS if arm not in ("fix/cc", "mix")),
 )
@@ -60,7 +62,7 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert names == {"patience.png", "variants.png", "curves.png"}
 
 
-def test_a_finished_run_is_not_trained_again(folder):
+def test_a_finished_run_is_not_trained_again(folder, undrawn):
     before = (folder / "metrics.jsonl").read_text()
     launch.run(funmatch.STUDY, SMOKE, folder)
     assert (folder / "metrics.jsonl").read_text() == before
@@ -90,7 +92,7 @@ def lesson_of(its, tmp_path, monkeypatch):
 def test_every_arm_has_an_objective_and_no_other_reads_labels(arm, its, lesson_of):
     one = ARMS[arm]
     objective = lesson_of(one, EVERY.settings[0])
-    params, batch_stats = its.start(one.family, 0, students.student_size(EVERY, one))
+    params, batch_stats = its.start(one.family, 0, EVERY.sizes(one)[1])
     batch = {"images": jnp.zeros((4, 32, 32, 3), jnp.uint8), "index": jnp.arange(4)}
     if one.labels:
         batch["labels"] = jnp.arange(4)
@@ -117,7 +119,8 @@ def test_arms_differ_in_what_their_names_say(its):
     assert forwards["fix/ic_ens_equal"] == forwards["same/ic"] == 128
     assert forwards["ensemble"] == 256
     assert forwards["labels+mixup"] == 0
-    assert students.student_size(EVERY, ARMS["full_size"]) == EVERY.teacher_size
+    sizes = {arm: EVERY.sizes(ARMS[arm]) for arm in ("mix", "full_size", "fix/rs")}
+    assert sizes == {"mix": (32, 16), "full_size": (32, 32), "fix/rs": (24, 24)}
     assert its.sets.others is not None
     assert (its.sets.others.labels == data.UNLABELLED).all()
 
@@ -209,7 +212,8 @@ def test_statistics_are_of_the_longest_training():
 
 
 def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
-    config = dataclasses.replace(PRESETS["digits"], other_arms=("others",)).resolved
+    changes = {"seeds": 12, "other_arms": ("others",)}
+    config = dataclasses.replace(PRESETS["digits"], **changes).resolved
     arrays = {
         f"{name(arm, setting.epochs)}/{metric}": np.arange(seeds, dtype=float)
         for arm in config.arms
@@ -218,7 +222,7 @@ def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
     }
     found = statistics(config, arrays, 0.5)
     assert found["others/mix/others"].tolist() == [0.0]
-    assert len(found["patience/mix"]) == config.seeds
+    assert len(found["patience/mix"]) == 12
 
 
 def test_claims_carry_the_papers_numbers():
@@ -284,11 +288,13 @@ def test_students_and_teachers_have_the_steps_of_the_authors_trainer():
     found = lengths.trainings(flowers, *counted(flowers))
     steps = [found[name("mix", s.epochs)][0] for s in flowers.settings]
     assert steps == [1_992, 19_922, 199_219, 1_992_188]
-    digits = dataclasses.replace(PRESETS["digits"], other_arms=("pretrained",))
+    digits = dataclasses.replace(
+        PRESETS["digits"], seeds=12, other_arms=("pretrained",)
+    ).resolved
     found = lengths.trainings(digits, *counted(digits))
     assert found["teacher"] == (1_796, 1)  # 12 * 4788 / 32 = 1795.5
     assert found["pretraining"] == (1_796, 1)
-    assert found[name("mix", 128)] == (2_048, digits.seeds)
+    assert found[name("mix", 128)] == (2_048, 12)
     imagenet = PRESETS["imagenet"]
     found = lengths.trainings(imagenet, *counted(imagenet))
     assert found[name("mix", 300)] == (91_959, 1)

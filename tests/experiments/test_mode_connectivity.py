@@ -205,6 +205,27 @@ def test_batches_of_the_modes():
     assert not all(np.asarray(image).tobytes() in known for image in first)
 
 
+def test_mode_a_keeps_its_last_batch():
+    """13 steps an epoch on CIFAR-10; here 1,000 images in batches of 400."""
+    (large,) = (
+        its
+        for its in mode_connectivity.STUDY.plan(PAPER.resolved).trainings
+        if its.batch_size == 4000
+    )
+    assert large.steps == 200 * 13
+    config = dataclasses.replace(
+        SMOKE, modes=("G", "A"), perplexity=2.0, train_examples=100, large_batch_size=40
+    )
+    its = mode_connectivity.make_tasks(config)["large"]
+    assert its.steps_per_epoch == 3
+    assert len(config.rates("A", its.steps_per_epoch)) == 3 * config.epochs
+    labels = np.sort(its.train.labels)
+    seen = [its.batches(0, step)["labels"] for step in range(3)]
+    once = np.concatenate([*seen[:2], seen[2][:20]])
+    np.testing.assert_array_equal(np.sort(once), labels)
+    np.testing.assert_array_equal(seen[2][:20], seen[2][20:])
+
+
 def test_train_metrics_on_augmented_images(its):
     config = dataclasses.replace(SMOKE, train_metrics="augmented")
     other = mode_connectivity.make_tasks(config)["sgd"]

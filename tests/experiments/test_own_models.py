@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import experiments.fsp
+import experiments.funmatch
 import experiments.mode_connectivity
 import experiments.sgdr
 import experiments.warmup
 from experiments.common import classifier, launch, own, running
+from experiments.funmatch.config import PRESETS as funmatch
 from experiments.mode_connectivity import study as mode_connectivity
 from experiments.sgdr import study as sgdr
 from experiments.warmup import study as warmup
@@ -251,7 +252,7 @@ def test_bad_input_is_refused_before_any_work(nets):
         ("dataset has 'trian': Dataset; give", (None, {"trian": images(80)})),
         ("dataset has the splits train only", (None, {"train": images(80)})),
         (r"split 'test' .* \(16, 16, 3\) of 10 classes, but train", (None, two)),
-        ("at least 10 images, to be split, got 5", (None, images(5))),
+        ("the set 'mine' has 5 images, too few", (None, images(5))),
         ("net has 10 logits, but the set 'mine' has 4", (network, images(200, 0, 4))),
         ("the set 'mine' has 16 examples, so 1..16", (None, images(20))),
         ("has no classifier", (dense(10), images(200))),
@@ -262,8 +263,10 @@ def test_bad_input_is_refused_before_any_work(nets):
     both = {"train": images(80), "test": images(8)}
     with pytest.raises(ValueError, match="no split 'validation', which this config"):
         run(validation, nets / "refused", network, both)
-    with pytest.raises(ValueError, match="fsp takes no network or images of your own"):
-        experiments.fsp.run(config, nets / "refused", network)
+    with pytest.raises(ValueError, match="warmup has no teacher"):
+        run(config, nets / "refused", network, teacher=network)
+    with pytest.raises(ValueError, match="funmatch takes no network or images of your"):
+        experiments.funmatch.run(funmatch["smoke"], nets / "refused", network)
     assert not (nets / "refused").exists()
 
 
@@ -295,11 +298,12 @@ def test_the_guides_blocks_run(nets, monkeypatch):
     scope: dict = {"__name__": "own_studies"}
     monkeypatch.setitem(sys.modules, "own_studies", types.ModuleType("own_studies"))
     for block in re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL):
-        code = block.replace('PRESETS["demo"]', 'PRESETS["smoke"]')
-        code = code.replace('presets["demo"]', 'presets["smoke"]')
+        code = block.replace('["demo"]', '["smoke"]')
         exec(compile(code, "own_studies.md", "exec"), scope)
     page = report.write(nets / "runs" / "mine").read_text()
     assert page.count("own network my_net on own dataset mine") >= 3
+    assert "own network my_teacher teaches own network my_student on own" in page
+    assert "asked of your own: own network my_teacher on own dataset mine" in page
 
 
 def test_no_figure_shows_the_papers_numbers(nets):
@@ -308,7 +312,7 @@ def test_no_figure_shows_the_papers_numbers(nets):
     ours = plots.Series(grid, grid, "ours")
     papers = plots.Series(grid, grid, "theirs", paper=True)
     chart = plots.Chart("both", plots.Axis(), plots.Axis(), [ours, papers])
-    table = plots.HeatMap("The paper's: a map", np.eye(2), "ab", "ab")
+    table = plots.HeatMap("a map", np.eye(2), "ab", "ab", paper=True)
     figures = {
         "mixed": plots.Figure("Mixed", "", [chart, table]),
         "papers": plots.Figure("Only the paper's", "", [table]),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments.common import launch, records, sweep
+from experiments.common import launch, records, running, sweep
 from kd_heuristics import runs
 from tests.experiments.nothing import make
 

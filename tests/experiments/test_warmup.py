@@ -15,7 +15,7 @@ from experiments.common.study import StudyRun
 from experiments.warmup import layers
 from experiments.warmup import study as warmup
 from experiments.warmup.claims import claims
-from experiments.warmup.config import ARMS
+from experiments.warmup.config import ARMS, PRESETS
 from kd_heuristics import runs
 from tests.experiments import planned
 from tests.experiments.silent import Silent
@@ -48,9 +48,10 @@ def test_leaves_numbers_claims_and_figures(folder):
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(ARMS)
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 7
+    assert len(results["claims"]) == 9
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    assert names == {"figure4.png", "figure5.png", "controls.png"}
+    drawn = {"figure4", "figure5", "controls", "layers", "measures"}
+    assert names == {f"{name}.png" for name in drawn}
 
 
 def compilations(folder):
@@ -67,7 +68,8 @@ def test_compiles_a_stated_number_of_programs(folder):
     assert found["from_cache"] == 0
 
 
-def test_a_second_seed_compiles_nothing_more(tmp_path, capsys):
+def test_a_second_seed_compiles_nothing_more(undrawn, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(maps, "BESIDE", ("cka",))  # a program each, whatever the seeds
     config = dataclasses.replace(
         SMOKE, seeds=2, arms=("large", "warmup"), measure="cka"
     )
@@ -230,7 +232,47 @@ def test_a_diverging_arm_has_an_empty_map(variables, tasks):
 
 def test_claims_only_of_the_arms_that_run():
     config = dataclasses.replace(SMOKE, arms=("large", "warmup"))
-    assert len(claims(config)) == 4
+    assert len(claims(config)) == 6
+
+
+def test_the_change_of_each_layer(folder):
+    """One less the similarity of each convolution and FC layer; statistics from it."""
+    with np.load(folder / "arrays.npz") as found:
+        arrays = dict(found)
+    names = [str(name) for name in arrays["layers"]]
+    kept = [i for i, name in enumerate(names) if name.split("_")[1] in ("conv", "fc")]
+    change = {
+        arm: 1 - np.array([arrays[f"{arm}/similarity"][:, i, i] for i in kept]).T
+        for arm in ("small", "large", "warmup")
+    }
+    figure = figures.described(warmup.STUDY, folder)["layers"]
+    for series, values in zip(figure.panels[0].series, change.values(), strict=True):
+        np.testing.assert_allclose(series.y, values)
+    (less,) = figure.panels[1].series
+    np.testing.assert_allclose(less.y, change["large"] - change["warmup"])
+    assert list(figure.panels[1].x.names) == [
+        "0 conv",
+        "3 conv",
+        "6 fc",
+        "8 fc",
+        "9 fc",
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    values = {claim["key"]: claim["values"] for claim in results["claims"]}
+    expected = change["large"][:, 2:].mean(1) - change["large"][:, :2].mean(1)
+    np.testing.assert_allclose(values["fc-change/large"], expected, rtol=1e-6)
+
+
+def test_the_papers_change_of_each_layer():
+    """Figures 5b and 5d: 8 convolutions and 3 FC layers."""
+    found = {claim.key: claim.paper for claim in claims(PRESETS["cifar10"])}
+    conv = [0.728, 0.482, 0.346, 0.26, 0.166, 0.17, 0.146, 0.025]
+    np.testing.assert_allclose(
+        found["fc-change/large"],
+        np.mean(conv) - np.mean([0.002, 0.002, 0.182]),
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(found["fc-change-later/warmup"], 0.2697)
 
 
 @pytest.mark.parametrize(

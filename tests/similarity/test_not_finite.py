@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kd_heuristics import similarity
+from tests.selection import some_long
 from tests.similarity.table import MEASURES
 
 # Below, at and above 4,096 entries.
@@ -65,7 +66,8 @@ def traced(size):
     return jax.device_get([all_calls(x) for x in (*cases, damaged(size, 1.0, 0))])
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+# The smallest is below as (65, 63) is.
+@pytest.mark.parametrize("size", some_long(SIZES, (40, 3).__eq__), ids=str)
 def test_traced_values_are_nan(size):
     *bad, good = traced(size)
     for case, values in zip(BAD, bad, strict=True):

@@ -47,7 +47,8 @@ def from_equinox(
         the structure, without allocating, and at each `init`.
       features: function called like the module, for instance a method through its
         class, `Net.features`. It returns `{"00_conv": array, ...}` for one image in
-        place of logits. `None` gives the logits alone, as "00_logits".
+        place of logits, in evaluation and in training mode. `None` gives the logits
+        alone, as "00_logits".
       channels_first: whether to pass images [h, w, c] to the module as [c, h, w], which
         Equinox's convolutions and pools expect; false passes them unchanged.
       axis_name: name of the vmap axis over examples, as given to `eqx.nn.BatchNorm`.
@@ -112,7 +113,17 @@ def from_equinox(
             return {"00_logits": apply(variables, images)}
         return evaluate(features, variables, images)
 
-    return Network(name, init, apply, train, all_features, filter_axis=0)
+    def train_features(variables, images, key):
+        if features is None:
+            logits, batch_stats = train(variables, images, key)
+            return {"00_logits": logits}, batch_stats
+        keys = jax.random.split(key, images.shape[0])
+        found, state = mapped(features, variables, images, keys, inference=False)
+        return found, layout.statistics(variables, state)
+
+    return Network(
+        name, init, apply, train, all_features, train_features, filter_axis=0
+    )
 
 
 class _Layout:

@@ -29,8 +29,9 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
     training keeps the values that the module leaves there. A variable shared by two
     attributes appears once.
 
-    `features` are the outputs of all submodules, named as by `similarity.capture`. With
-    a Flax older than 0.12.1 they are the logits alone, as "00_logits".
+    `features` and `train_features` are the outputs of all submodules, named as by
+    `similarity.capture`. With a Flax older than 0.12.1 they are the logits alone, as
+    "00_logits".
 
     Args:
       name: name for messages and run folders.
@@ -96,7 +97,15 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
             return {"00_logits": apply(variables, images)}
         return dict(capture(evaluation(variables, images))(images))
 
-    return Network(name, init, apply, train, features)
+    def train_features(variables, images, key):
+        # The second pass, for the statistics, is the same computation; XLA merges them.
+        logits, batch_stats = train(variables, images, key)
+        if not hasattr(nnx, "capture"):
+            return {"00_logits": logits}, batch_stats
+        module = merge(train_graph, variables, key)
+        return dict(capture(module)(images)), batch_stats
+
+    return Network(name, init, apply, train, features, train_features)
 
 
 def _structure(make):

@@ -20,6 +20,10 @@ def from_functions(
     train: Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
     | None = None,
     features: Callable[[PyTree, jax.Array], dict[str, jax.Array]] | None = None,
+    train_features: Callable[
+        [PyTree, jax.Array, jax.Array], tuple[dict[str, jax.Array], PyTree]
+    ]
+    | None = None,
 ) -> Network:
     """Makes a `Network` of pure functions that JAX can trace.
 
@@ -34,6 +38,9 @@ def from_functions(
         `None` uses `apply` and keeps the statistics.
       features: `(variables, images) -> {"00_conv": array, ...}`, in evaluation mode;
         `None` gives the logits alone, as "00_logits".
+      train_features: `(variables, images, key) -> (features, batch_stats)`, in training
+        mode, for students that learn from hints or flow matrices; `None` uses
+        `features` if there is no `train`, and else raises ValueError when called.
 
     Returns: the network; its logits are float32.
 
@@ -68,12 +75,23 @@ def from_functions(
     def only_logits(variables, images):
         return {"00_logits": evaluate(variables, images)}
 
+    shown = features or only_logits
+
+    def same_features(variables, images, key):
+        return shown(variables, images), variables.get("batch_stats", {})
+
+    if train_features is None and train is None:
+        train_features = same_features
+    own: dict[str, Any] = {}
+    if train_features is not None:
+        own["train_features"] = train_features
     return Network(
         name=name,
         init=checked_init,
         apply=evaluate,
         train=step,
-        features=features or only_logits,
+        features=shown,
+        **own,
     )
 
 

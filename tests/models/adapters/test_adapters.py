@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_heuristics import checkpoints, curves, points, training
+from kd_heuristics import checkpoints, curves, models, points, training
 from tests.models.adapters import cases
 from tests.models.adapters.cases import IMAGES, KEY
 
@@ -130,3 +130,52 @@ def test_features(trained):
     else:
         last = list(found)[-1]
         np.testing.assert_allclose(found[last], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_in_training_mode(trained):
+    """With the statistics that training moves; of the batch, not the running ones."""
+    case, _, variables, _, _ = trained
+    key = jax.random.key(7)
+    if case.network.name == "linear":
+        with pytest.raises(ValueError, match="has no train_features"):
+            case.network.train_features(variables, IMAGES, key)
+        return
+    found, moved = jax.jit(case.network.train_features)(variables, IMAGES, key)
+    logits, expected = jax.jit(case.network.train)(variables, IMAGES, key)
+    jax.tree.map(np.testing.assert_array_equal, moved, expected)
+    assert found.keys() == case.network.features(variables, IMAGES).keys()
+    # Scale 1, offset 0: mean 0 over the batch and both axes, to float32 rounding.
+    if "01_norm" in found:
+        np.testing.assert_allclose(found["01_norm"].mean((0, 1, 2)), 0, atol=1e-5)
+    else:  # channels first
+        np.testing.assert_allclose(found["01_bn"].mean((0, 2, 3)), 0, atol=1e-5)
+    if "05_output" in found:  # dropout drew the same
+        np.testing.assert_allclose(found["05_output"], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_of_one_mode_have_their_layers_in_training():
+    def layers(variables, images):
+        return {"00_map": 2 * images, "01_logits": apply(variables, images)}
+
+    def apply(variables, images):
+        return images.mean((1, 2)) @ variables["params"]
+
+    variables = {"params": jnp.ones((3, 2))}
+    plain = models.from_functions("plain", lambda *_: variables, apply, features=layers)
+    found, moved = plain.train_features(variables, IMAGES, jax.random.key(0))
+    assert moved == {}
+    jax.tree.map(np.testing.assert_array_equal, found, layers(variables, IMAGES))
+
+    def other(variables, images, key):
+        return {"00_map": 3 * images}, {"seen": 1}
+
+    own = models.from_functions(
+        "own",
+        lambda *_: variables,
+        apply,
+        train=lambda variables, images, key: (apply(variables, images), {}),
+        train_features=other,
+    )
+    found, moved = own.train_features(variables, IMAGES, jax.random.key(0))
+    assert moved == {"seen": 1}
+    np.testing.assert_array_equal(found["00_map"], 3 * IMAGES)
