@@ -287,7 +287,8 @@ def test_students_and_teachers_have_the_steps_of_the_authors_trainer():
     found = lengths.trainings(flowers, *counted(flowers))
     steps = [found[name("mix", s.epochs)][0] for s in flowers.settings]
     assert steps == [1_992, 19_922, 199_219, 1_992_188]
-    digits = dataclasses.replace(PRESETS["digits"], other_arms=("pretrained",))
+    digits = PRESETS["digits"].resolved
+    digits = dataclasses.replace(digits, other_arms=("pretrained",))
     found = lengths.trainings(digits, *counted(digits))
     assert found["teacher"] == (1_796, 1)  # 12 * 4788 / 32 = 1795.5
     assert found["pretraining"] == (1_796, 1)
