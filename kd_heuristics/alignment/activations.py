@@ -15,6 +15,7 @@ from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.alignment.taps import tapped
 from kd_heuristics.points.batches import stacked
 from kd_heuristics.runtime import compiled
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 
@@ -37,7 +38,7 @@ def match(a: PyTree, b: PyTree, spec: Spec, batches: PyTree) -> Permutations:
     sides = _sides(spec, taps)
     missing = [name for name in spec.groups if not sides[name]]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"there are no activations of {missing[0]} and {len(missing) - 1} more "
             'outside loops; use method="weights"'
         )
@@ -114,7 +115,7 @@ def _correlations(mean_x, mean_y, products, square_x, square_y) -> np.ndarray:
     wide = (np.float64(x) for x in (mean_x, mean_y, products, square_x, square_y))
     mean_x, mean_y, products, square_x, square_y = wide
     if not np.isfinite(products).all():
-        raise ValueError(
+        raise InputError(
             "activations are not finite; give images of a usual size, or networks that "
             "have not diverged"
         )

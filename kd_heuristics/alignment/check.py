@@ -9,6 +9,7 @@ import numpy as np
 
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compiled
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 
@@ -19,7 +20,7 @@ def check_arrays(leaves: Mapping[str, Any], whose: str) -> None:
     """Raises ValueError if a leaf is no array."""
     for name, leaf in leaves.items():
         if not isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
-            raise ValueError(
+            raise InputError(
                 f"leaf {name!r} of {whose} is a {type(leaf).__name__}, not an array; "
                 "keep it out (equinox.partition) and combine in apply"
             )
@@ -29,13 +30,13 @@ def check_finite(leaves: Mapping[str, Any], whose: str) -> None:
     """Raises ValueError if a floating-point leaf is not finite."""
     for name, leaf in leaves.items():
         if isinstance(leaf, jax.ShapeDtypeStruct):
-            raise ValueError(
+            raise InputError(
                 f"leaf {name!r} of {whose} is a shape without values; give variables "
                 "as network.init draws them, or trained ones"
             )
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
         if inexact and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(
+            raise InputError(
                 f"leaf {name!r} of {whose} is not finite; the network has diverged, so "
                 "choose an earlier step"
             )
@@ -53,7 +54,7 @@ def refused(spec: Any, variables: PyTree, images: PyTree) -> dict[str, str]:
         outputs = _flat(apply(moved, images))
         largest = max(np.abs(outputs).max(initial=0), np.finfo(np.float32).tiny)
         if not np.isfinite(largest):
-            raise ValueError(
+            raise InputError(
                 "apply gave outputs that are not finite, so no permutation can be "
                 "tried; give images and variables of a usual size"
             )

@@ -58,7 +58,7 @@ def _grouped(walk, groups, channels, inputs, outputs):
     walk.contracted(0, (dims.product(block), inputs))
 
 
-def _conv2d(walk, equation, operands):
+def _conv2d(walk, equation, operands) -> list[Axes]:
     """The convolution of this package's models, [n, h, w, c] and [kh, kw, c, d]."""
     if equation.params["role"] != "output":
         return stop(equation, operands, "a gradient of a convolution")
@@ -71,7 +71,8 @@ def _conv2d(walk, equation, operands):
     dims.unify(a[3], b[2])
     walk.contracted(0, (*networks, a[3]))
     positions = frozen(equation.outvars[0].aval.shape[-3:-1])
-    return [(*networks, a[0], *positions, b[3])]
+    found: Axes = (*networks, a[0], *positions, b[3])
+    return [found]
 
 
 CONTRACTIONS: dict[str, Rule] = {

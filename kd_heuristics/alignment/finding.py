@@ -22,6 +22,7 @@ from kd_heuristics.alignment.rules import RULES
 from kd_heuristics.alignment.shapes import SHAPES
 from kd_heuristics.alignment.taps import unit_taps
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 
@@ -31,7 +32,7 @@ _UNTRACEABLE = (
 )
 
 
-def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
+def spec(apply: Apply, variables: PyTree, images: PyTree) -> Spec:
     """Finds the permutations of a network's units that do not change its function.
 
     The program of `apply` is traced, and each axis of each array in it is followed
@@ -46,7 +47,7 @@ def spec(apply: Apply, variables: PyTree, images: jax.Array) -> Spec:
       apply: `(variables, images) -> logits`, in evaluation mode, for instance
         `network.apply` of `models` or a function that calls your module.
       variables: any tree of arrays.
-      images: a batch of inputs, for shapes and the trial; two suffice.
+      images: a batch of inputs, any tree, for shapes and the trial; two suffice.
 
     Returns: the groups, `Spec.groups`, and what was left alone, `Spec.left_alone`:
       units that meet a primitive without a rule, control flow that depends on data, or
@@ -83,7 +84,7 @@ def _walk(apply, variables, images, leaves):
     try:
         closed = jax.make_jaxpr(apply)(variables, images)
     except _UNTRACEABLE as error:
-        raise ValueError(
+        raise InputError(
             "apply cannot be traced, because Python's control flow or NumPy depends on "
             f"data; use jax.lax.cond and jax.numpy: {str(error).splitlines()[0]}"
         ) from error

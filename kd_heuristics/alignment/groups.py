@@ -14,6 +14,7 @@ from kd_heuristics.alignment.layout import Permutations, Piece
 from kd_heuristics.alignment.taps import UnitTap
 from kd_heuristics.curves.trees import check_alike
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 Apply = Callable[[PyTree, jax.Array], Any]
@@ -119,7 +120,7 @@ class Spec:
         try:
             check_alike([self.like, jax.tree.map(shape_of, variables)], constants=False)
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"{name} (tree 1) must be alike the variables of the spec (tree 0): "
                 f"{error}; networks of different width or form cannot be aligned"
             ) from None

@@ -1,6 +1,5 @@
 """The alignment of one network with another."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from kd_heuristics.alignment.groups import Spec
 from kd_heuristics.alignment.layout import Permutations
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import decompositions
+from kd_heuristics.runtime.errors import InputError
 
 PyTree = Any
 METHODS = ("weights", "activations")
@@ -87,22 +87,22 @@ def match(
 
     Raises: as `align`.
     """
-    leaves = _checked(a, b, spec, method, batches)
+    first, second = _checked(a, b, spec, method, batches)
     if method == "activations":
         return activations.match(a, b, spec, batches)
     words = np.asarray(jax.random.key_data(key)).ravel()
     random = np.random.default_rng([int(word) for word in words])
     with decompositions.one_thread():  # faster for matrices of this size
-        return weights.match(*leaves, spec, random)
+        return weights.match(first, second, spec, random)
 
 
-def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
+def _checked(a, b, spec, method, batches) -> list[dict[str, Any]]:
     """Check all arguments before the work, and return the leaves by name."""
     if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}")
+        raise InputError(f"method must be one of {METHODS}, got {method!r}")
     if (batches is not None) != (method == "activations"):
         got = "none" if batches is None else "some"
-        raise ValueError(
+        raise InputError(
             f"method {method!r} got {got} of the batches [num_batches, batch, ...]; "
             "activations need them, weights do not"
         )
@@ -113,7 +113,7 @@ def _checked(a, b, spec, method, batches) -> list[Mapping[str, Any]]:
         check.check_finite(leaves, name)
         found.append(leaves)
     if not spec.groups:
-        raise ValueError(
+        raise InputError(
             "the spec has no group of units to permute; left alone were "
             f"{dict(spec.left_alone) or 'inputs, outputs and positions only'}"
         )

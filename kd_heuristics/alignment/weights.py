@@ -25,9 +25,8 @@ class Weights:
             # Statistics follow their units; their size says nothing of weights.
             if leaf.startswith("batch_stats/"):
                 continue
-            wide = [np.asarray(x[leaf]) for x in (a, b)]
-            wide = [x.astype(np.result_type(x, np.float32)) for x in wide]
-            self.rows += [(piece, *(piece.of(x) for x in wide)) for piece in pieces]
+            x, y = (_wide(np.asarray(leaves[leaf])) for leaves in (a, b))
+            self.rows += [(piece, piece.of(x), piece.of(y)) for piece in pieces]
 
     def agreement(self, permutations: Permutations) -> float:
         """Returns the inner product of a's weights with b's permuted ones."""
@@ -77,6 +76,11 @@ class Weights:
                 np.moveaxis(x, place, 0).reshape(group.size, -1) for x in (a, moved)
             ]
             fits.units[...] += rows[0] @ rows[1].T
+
+
+def _wide(array):
+    """Returns an array in float32 or wider."""
+    return array.astype(np.result_type(array, np.float32))
 
 
 def _add(fits, group, names, a, b):

@@ -9,6 +9,7 @@ import numpy as np
 from kd_heuristics import alignment
 from kd_heuristics.cli import output
 from kd_heuristics.cli.subject import Lab
+from kd_heuristics.runtime import values
 from kd_heuristics.runtime.errors import checking_input
 
 PyTree = Any
@@ -31,8 +32,9 @@ def aligned(
       seed: seed of the order in which groups are matched.
       method: see `alignment.align`.
     """
-    words = "aligning the units of B with those of A"
-    with checking_input(), output.progress(words, 2) as advance:
+    with checking_input():
+        values.seed(seed)
+    with output.progress("aligning the units of B with those of A", 2) as advance:
         found = alignment.spec(
             lab.classifier.network.apply, a, lab.classifier.inputs(lab.images[:2])
         )

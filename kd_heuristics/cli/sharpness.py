@@ -12,7 +12,7 @@ from kd_heuristics import sharpness as tools
 from kd_heuristics.cli import output
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import style
-from kd_heuristics.runtime import compiled, parallel
+from kd_heuristics.runtime import compiled, parallel, values
 from kd_heuristics.runtime.errors import InputError, checking_input
 
 Checkpoints = Annotated[
@@ -71,6 +71,8 @@ def sharpness(
         )
     if not 1 <= k <= num_products:
         raise InputError(f"--k must be in 1 to --num-products, {num_products}, got {k}")
+    with checking_input():
+        values.seed(seed)
     lab = make(subject, checkpoints[0])
     networks = [lab.variables(text) for text in checkpoints]
     batches = lab.sets[part]
@@ -83,12 +85,11 @@ def sharpness(
         with output.progress(f"curvature at {count} networks", count) as advance:
             for variables in networks:
                 loss = _loss(lab, variables, stats)
-                with checking_input():
-                    found = _measure(
-                        loss, variables["params"], batches, seed, **options
-                    )
+                params = variables["params"]
+                with checking_input():  # k beyond the dimension, a loss of infinity
+                    found = _measure(loss, params, batches, seed, **options)
                     if density:
-                        found |= _density(loss, variables["params"], batches, seed)
+                        found |= _density(loss, params, batches, seed)
                 rows.append(found)
                 advance(1)
         results = _results(checkpoints, rows, options | {"set": part, "stats": stats})
@@ -110,18 +111,18 @@ def _loss(lab: Lab, variables, stats):
 
 
 def _mean_loss(metric, batch_stats, params, batch):
-    values = metric(params, batch_stats, batch)
-    mask = values["mask"]
-    return jnp.where(mask, values["loss"], 0).sum() / mask.sum()
+    found = metric(params, batch_stats, batch)
+    mask = found["mask"]
+    return jnp.where(mask, found["loss"], 0).sum() / mask.sum()
 
 
 def _measure(loss, params, batches, seed, *, k, num_products, num_samples):
     """Returns the eigenvalues, and the traces with errors by module."""
     keys = jax.random.split(jax.random.key(seed), 2)
-    values, _ = tools.top(
+    largest, _ = tools.top(
         loss, params, batches, k, key=keys[0], num_products=num_products
     )
-    found = {"eigenvalues": np.asarray(values)}
+    found = {"eigenvalues": np.asarray(largest)}
     for group in (None, _module):
         traces = tools.trace(
             loss, params, batches, key=keys[1], num_samples=num_samples, group=group

@@ -100,9 +100,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", some_long(COUNTS, lambda name: name not in ("resnet32", "vgg16_bn"))
-)
+@pytest.mark.parametrize("name", some_long(COUNTS, lambda name: name != "vgg16_bn"))
 def test_models_of_full_size_have_their_groups(name):
     network = models.create(name, 10)
     images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
@@ -149,9 +147,8 @@ def test_what_is_not_understood_is_named_and_left_alone(middle, words):
     spec = alignment.spec(*hidden(middle))
     assert spec.groups == {}
     assert spec.left_alone
-    for name, reason in spec.left_alone.items():
-        assert name.startswith(("first:1", "last:0"))
-        assert words in reason
+    assert any(words in reason for reason in spec.left_alone.values())
+    assert all(name.startswith(("first:1", "last:0")) for name in spec.left_alone)
 
 
 @pytest.mark.parametrize(

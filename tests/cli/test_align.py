@@ -114,6 +114,8 @@ def test_sharpness_with_refit_statistics_is_another(inside, own):
     [
         ("align a.npz b.npz --num-points 2", "--num-points must be at least 3"),
         ("align a.npz data.npz", "has no params/"),
+        ("align a.npz b.npz --seed 99999999999", "seed must be at most"),
+        ("sharpness a.npz --seed 99999999999", "seed must be at most"),
         ("sharpness", "name a checkpoint or more"),
         ("sharpness a.npz --k 0", "--k must be in 1 to --num-products, 20, got 0"),
         ("sharpness a.npz --num-samples 1", "--num-samples must be at least 2"),
