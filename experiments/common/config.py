@@ -18,7 +18,10 @@ def every_leaf(params: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common:
-    """Seeds, data and how networks are trained, whatever they are trained for."""
+    """Seeds, data and how networks are trained, whatever they are trained for.
+
+    Presets repeat fields on purpose: each states its whole design in one place.
+    """
 
     held_out: ClassVar[tuple[str, ...]] = ("eval_examples", "held_examples")
     """Fields that are numbers of held-out images, too."""

@@ -40,6 +40,8 @@ def _no_plan(config: Any) -> Plan:
 class Study:
     """A study as the command line, `reproduce` and the report see it.
 
+    The six declarations look alike on purpose: each names its own parts.
+
     Attributes:
       name: of the module and of the run folder.
       headline: the question in a few words, which the report opens with.

@@ -160,6 +160,8 @@ def _patient(config: Config, at: _Lengths) -> Iterator[Comparison]:
         _points(reached, TEACHER_224) if table == "imagenet" else None,
         kind="as_good",
     )
+    if at.before == at.short:  # no length lies between the two
+        return
     yield Comparison(
         "patience/fix/cc",
         "a fixed teacher overfits: its longest training ends below the one before",

@@ -56,7 +56,7 @@ class Config(common.WithVgg):
     `None` takes those around the first drop, around the last, and around both."""
     step_span: Literal["drop", "rest"] = "drop"
     """Where the last of those pairs lies: around the last drop, or from after the first
-    drop to the end, which is about as far as SGDR's last pair."""
+    drop to the end, the longer way."""
     chained: Literal["all", "last"] = "all"
     """Pairs that a chain is fitted between: all, or each arm's last pair."""
     chain: paths.Chain = _PAPER_CHAIN

@@ -87,8 +87,8 @@ FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the 
 }
 # The length of the other arms.
 FUNMATCH = {"smoke": 2, "demo": 2, "digits": 8, "cifar10": 400, "flowers": 10_000}
-FUNMATCH |= {"pets": 1000, "food": 1000, "sun": 1000, "imagenet": 300}
-FUNMATCH |= {"imagenet_160": 300, "imagenet_384": 9600}
+FUNMATCH |= {"pets": 10_000, "food": 1000, "sun": 1000, "imagenet": 300}
+FUNMATCH |= {"imagenet_160": 300, "imagenet_384": 1200}
 
 
 def sgdr(c):

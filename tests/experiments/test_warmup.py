@@ -251,11 +251,11 @@ def test_the_change_of_each_layer(folder):
     (less,) = figure.panels[1].series
     np.testing.assert_allclose(less.y, change["large"] - change["warmup"])
     assert list(figure.panels[1].x.names) == [
-        "0 conv",
-        "3 conv",
-        "6 fc",
-        "8 fc",
-        "9 fc",
+        "conv1",
+        "conv2",
+        "fc1",
+        "fc2",
+        "fc3",
     ]
     results = json.loads((folder / "results.json").read_text())
     values = {claim["key"]: claim["values"] for claim in results["claims"]}
