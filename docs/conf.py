@@ -103,7 +103,7 @@ guides/study
 :caption: Guides
 
 landscape
-guides/[!sv]*
+guides/conv
 guides/svcca
 guides/surface
 hardware
