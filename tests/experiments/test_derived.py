@@ -156,7 +156,8 @@ def test_a_preset_of_any_length(name, preset):
                 assert all(1 <= drop < length for drop in drops)
         elif name == "funmatch":
             last = dataclasses.replace(base.settings[-1], epochs=10**6 + length)
-            changes = {"settings": (*base.settings[:-1], last)}
+            # Rows name lengths, which change with the settings.
+            changes = {"settings": (*base.settings[:-1], last), "rows": ()}
             if base.other_epochs == base.settings[-1].epochs:
                 with pytest.raises(ValueError, match=r"other_epochs .* None takes the"):
                     dataclasses.replace(base, **changes)
