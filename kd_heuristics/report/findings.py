@@ -36,6 +36,17 @@ def effect(claim: dict[str, Any]) -> str:
     return number(claim["mean"], claim["unit"])
 
 
+def by_seed(claim: dict[str, Any], seeds: Sequence[int]) -> dict[int, float | None]:
+    """Returns a claim's values by seed.
+
+    Args:
+      claim: judged; it names its seeds if a study judged it.
+      seeds: of the run, for a claim that names none.
+    """
+    values = [*claim["values"], *claim["later_values"]]
+    return dict(zip(claim.get("seeds") or seeds, values, strict=False))
+
+
 def _papers(claim: dict[str, Any]) -> str:
     """Returns the paper's value of a claim."""
     if claim["kind"] == "mostly" and claim["paper"] is not None:
