@@ -68,8 +68,8 @@ def run(
     parts = of(config)
     if not parts:
         return running.run(study, config, workdir, on_other_code, own)
-    owned.check(study, config, own)
     auto, config = config.seeds == "auto", fields.resolved(config)
+    running.check(study, config, own)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         held = _held(folder)

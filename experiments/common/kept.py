@@ -105,14 +105,14 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
                 )
     claims = tuple(Claim(**own) for own in kept["claims"])
     looks = tuple(kept["config"]["looks"])
-    first = seeds[0]["seed"]
+    config = fields.resolved(study.presets[preset])
+    first = config.first_seed
     there = [own["seed"] for own in seeds]
     # What comes after a missing seed waits for it: looks are of the first seeds.
     counted = [own for place, own in enumerate(seeds) if own["seed"] == first + place]
     below = judging.threshold(kept["config"])
     verdicts = judging.judge(claims, looks, counted, below)
     wanted = _wanted(verdicts, looks)
-    config = fields.resolved(study.presets[preset])
     now = running.describe_run(study, config, {})
     return {
         "study": study.name,
@@ -171,7 +171,7 @@ def _code_differs(kept: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def _accuracies(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summaries of the accuracies that all seeds have, by their path in the results."""
     found = [own["accuracies"] for own in seeds]
-    paths = [path for path in found[0] if all(path in own for own in found)]
+    paths = [p for own in found[:1] for p in own if all(p in other for other in found)]
     return {
         path: runs.summary(
             [

@@ -171,23 +171,15 @@ def endings(measure: str) -> dict[str, str]:
 def by_measure(
     statistics: Callable[[str], Mapping[str, np.ndarray]], measure: str
 ) -> dict[str, Any]:
-    """Computes statistics by every measure, and whether their signs agree.
+    """Computes statistics by every measure, `{statistic: {measure: summary}}`.
 
     Args:
       statistics: takes the ending of the maps' names; returns `{statistic: [seeds]}`.
       measure: the study's own measure.
     """
     found = {name: statistics(ending) for name, ending in endings(measure).items()}
-    means = {m: {k: v.mean() for k, v in values.items()} for m, values in found.items()}
     return {
         statistic: {name: summary(values[statistic]) for name, values in found.items()}
-        | {
-            "same_sign": sum(
-                bool(np.sign(own[statistic]) == np.sign(means[measure][statistic]))
-                for own in means.values()
-            ),
-            "of": len(found),
-        }
         for statistic in found[measure]
     }
 

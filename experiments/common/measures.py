@@ -72,9 +72,20 @@ def _statistics(title: str, rows: Mapping[str, Any], measures: Sequence[str]) ->
         own: dict[str, Any] = {"line": "none", "marker": "o"}
         series.append(Series(np.array(means, float), places, measure, color, **own))
     names = [
-        f"{key.rpartition('/')[2]}\n{row['same_sign']} of {row['of']} agree"
+        f"{key.rpartition('/')[2]}\n{agreeing(row, measures)} of {len(measures)} agree"
         for key, row in rows.items()
     ]
     x = Axis("difference of similarities")
     zero = Reference(0, axis="x")
     return Chart(title, x, Axis(names=names), series, [zero])
+
+
+def agreeing(row: Mapping[str, Any], measures: Sequence[str]) -> int:
+    """How many measures give a statistic's mean the sign that the first gives it.
+
+    >>> row = {"svcca": {"mean": 0.2}, "cca": {"mean": -0.1}, "cka": {"mean": None}}
+    >>> agreeing(row, ["svcca", "cca", "cka"])
+    1
+    """
+    means = [row[measure]["mean"] for measure in measures]
+    return sum(m is not None and bool(np.sign(m) == np.sign(means[0])) for m in means)

@@ -69,15 +69,27 @@ def run(
         their words.
       Interrupted: the process was asked to stop, inside `interrupts.handled`.
     """
-    owned.check(study, config, own)
     config = fields.resolved(config)
-    users = owned.described(config, own)
-    if users:  # A network or images that do not fit leave no folder behind.
-        (study.own or task.make)(config, own)
+    users = check(study, config, own)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():
         _run(study, config, folder, own, users, draws)
     return folder.path
+
+
+def check(study: Study, config: Any, own: Own) -> dict[str, Any]:
+    """Checks that the user's networks and images fit, before a folder is made.
+
+    Returns: what is the user's, see `own.described`.
+
+    Raises:
+      ValueError: they do not fit, or the study takes none.
+    """
+    owned.check(study, config, own)
+    users = owned.described(config, own)
+    if users:
+        (study.own or task.make)(config, own)
+    return users
 
 
 def _run(study, config, folder, own, users, draws):

@@ -70,7 +70,7 @@ def make(config: Config, own: Own = NOTHING) -> Materials:
 
     Args:
       config: config of the study.
-      own: the user's network, a student, and images, in place of the config's.
+      own: the user's networks and images, in place of the config's.
 
     Raises:
       MissingDatasetError: a set was not prepared.
@@ -86,9 +86,9 @@ def make(config: Config, own: Own = NOTHING) -> Materials:
         )
         for part, (net, options) in config.networks.items()
     }
-    if own.network is not None:
-        student = training.Classifier(own.network, scale, scale)
-        classifiers["student"] = student
+    for part, network in (("student", own.network), ("teacher", own.teacher)):
+        if network is not None:
+            classifiers[part] = training.Classifier(network, scale, scale)
     return Materials(config=config, sets=sets, classifiers=classifiers, mesh=mesh)
 
 

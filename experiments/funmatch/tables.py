@@ -59,6 +59,8 @@ def collect(folder: files.AnyPath) -> Found:
     """
     best: dict[tuple[str, str, int], tuple[float, float]] = {}
     for path in sorted(files.path(folder).rglob("config.json")):
+        if path.parent.parent.name == "seeds":  # a block of a run that has its numbers
+            continue
         run = runs.RunFolder(path.parent)
         described = run.read_json("config.json")
         if described.get("study") != "funmatch" or described.get("own"):

@@ -43,8 +43,7 @@ def export(run: Runs, *, target: Target = Path("tables")) -> None:
         )
     found: dict[str, list[tables.Row]] = {name: [] for name in tables.COLUMNS}
     for its in report.read(run):
-        lines = training.MetricsFile(its.path / "metrics.jsonl", sinks=()).read()
-        for name, rows in tables.tidy(its, lines).items():
+        for name, rows in tables.tidy(its, _lines(its.path)).items():
             found[name] += rows
     with output.folder(target, "--csv") as folder:
         for name, rows in found.items():
@@ -56,6 +55,25 @@ def export(run: Runs, *, target: Target = Path("tables")) -> None:
             for column, words in columns.items()
         ]
         _write(folder / "columns.csv", ["table", "column", "meaning"], described)
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    """Reads all lines of a run's metrics; of seeds in blocks, those of the blocks.
+
+    A training of a block that is of no single seed is named with the block's seeds:
+    "teacher (seeds 0-3)".
+    """
+    blocks = sorted(run.glob("seeds/*/metrics.jsonl"))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in blocks or [run / "metrics.jsonl"]:
+        own: dict[str, list[dict[str, Any]]] = {}
+        for line in training.MetricsFile(file, sinks=()).read():
+            stage = line["stage"]
+            if blocks and tables.training_of(stage)[1] is None:
+                stage = f"{stage} (seeds {file.parent.name})"
+            own.setdefault(stage, []).append({**line, "stage": stage})
+        found |= own
+    return [line for lines in found.values() for line in lines]
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[tables.Row]) -> None:

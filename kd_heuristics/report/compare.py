@@ -133,7 +133,7 @@ def _paired(
     """Returns the mean difference over the seeds of both runs, with its interval."""
     if old is None or new is None:
         return "-"
-    before, after = _by_seed(first, old), _by_seed(run, new)
+    before, after = _finite(first, old), _finite(run, new)
     shared = sorted(before.keys() & after.keys())
     if not shared:
         return "no seed in both"
@@ -147,11 +147,10 @@ def _paired(
     return f"{words}, {len(shared)} seeds"
 
 
-def _by_seed(run: section.Run, claim: dict[str, Any]) -> dict[int, float]:
+def _finite(run: section.Run, claim: dict[str, Any]) -> dict[int, float]:
     """Returns the statistic of each seed that has one."""
-    values = [*claim["values"], *claim["later_values"]]
-    found = zip(run.seeds, values, strict=False)
-    return {seed: value for seed, value in found if value is not None}
+    found = findings.by_seed(claim, run.seeds)
+    return {seed: value for seed, value in found.items() if value is not None}
 
 
 def _figures(found: Sequence[section.Run]) -> dict[str, Figure]:

@@ -31,9 +31,26 @@ def verdict(claim: dict[str, Any]) -> str:
 def effect(claim: dict[str, Any]) -> str:
     """Returns a claim's mean with its unit; how many seeds, for yes or no."""
     if claim["kind"] == "mostly":
-        fine = [value for value in claim["values"] if value is not None]
-        return f"{sum(fine):g} of {len(fine)} seeds"
+        count = num_seeds(claim)
+        return f"{round(count * (claim['mean'] or 0.0))} of {count} seeds"
     return number(claim["mean"], claim["unit"])
+
+
+def num_seeds(claim: dict[str, Any]) -> int:
+    """Returns the number of seeds in a claim's mean: no failed ones, if any failed."""
+    # Runs of earlier versions have no number.
+    return claim.get("num_seeds", len(claim["values"]) - len(claim["failed"]))
+
+
+def by_seed(claim: dict[str, Any], seeds: Sequence[int]) -> dict[int, float | None]:
+    """Returns a claim's values by seed.
+
+    Args:
+      claim: judged; it names its seeds if a study judged it.
+      seeds: of the run, for a claim that names none.
+    """
+    values = [*claim["values"], *claim["later_values"]]
+    return dict(zip(claim.get("seeds") or seeds, values, strict=False))
 
 
 def _papers(claim: dict[str, Any]) -> str:

@@ -105,6 +105,7 @@ _CLAIM = _of(
         **dict.fromkeys(("paper", "mean", "look", "seeds_needed"), _maybe(_number)),
         **dict.fromkeys(("values", "later_values"), _list(_maybe(_number))),
         "failed": _list(_number),
+        "num_seeds": lambda value: value is _ABSENT or type(value) is int,
         **dict.fromkeys(("verdict_left_out", "verdict_at_chance"), _optional(_text)),
         "seeds": _optional(_list(_number)),
         "interval": _maybe(lambda value: _pair(value) and all(map(_number, value))),

@@ -25,9 +25,9 @@ COLUMNS = {
         "run": "path of the run folder",
         "claim": "key of the claim",
         "seed": "seed of the run",
-        "value": "the claim's statistic for this seed; empty if it failed",
+        "value": "the claim's statistic for this seed; empty if it was not finite",
         "unit": "unit of the value",
-        "counted": "yes if the verdict counts this seed, no if it was added later",
+        "counted": "yes up to the look of the verdict, no for seeds added later",
     },
     "claims": {
         "run": "path of the run folder",
@@ -38,7 +38,7 @@ COLUMNS = {
         "unit": "unit of the following numbers",
         "smallest_effect": "smallest effect that counts",
         "paper": "the paper's value; empty if it gives none",
-        "seeds": "number of seeds that count",
+        "seeds": "number of seeds in the mean",
         "mean": "mean over seeds; the share of seeds for a claim of kind mostly",
         "low": "lower end of the interval of the mean",
         "high": "upper end of the interval of the mean",
@@ -77,17 +77,15 @@ COLUMNS = {
 }
 
 
-def tidy(
-    run: section.Run, metrics: Sequence[Mapping[str, Any]]
-) -> dict[str, list[Row]]:
+def tidy(run: section.Run, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
     """Returns the tables of a run, `{table: rows}`, with the columns of `COLUMNS`.
 
     Args:
       run: as `section.read` returns it. What an unfinished run lacks has no rows.
-      metrics: lines of metrics.jsonl, as `training.MetricsFile` reads them.
+      lines: lines of metrics.jsonl, as `training.MetricsFile` reads them.
     """
     found: dict[str, list[Row]] = {name: [] for name in COLUMNS}
-    found["metrics"] += _metrics(metrics)
+    found["metrics"] += _metrics(lines)
     for claim in run.claims:
         found["claims"].append(_claim(claim))
         found["statistics"] += _statistics(claim, run.seeds)
@@ -107,11 +105,22 @@ def tidy(
     }
 
 
+def training_of(stage: str) -> tuple[str, str | None]:
+    """Splits a stage of the metrics into the training's name and the seed, if any.
+
+    >>> training_of("student-seed3"), training_of("student-seed3-net1")
+    (('student', '3'), ('student-net1', '3'))
+    >>> training_of("teacher")
+    ('teacher', None)
+    """
+    named = re.fullmatch(r"(.+)-seed(\d+)(-net\d+)?", stage)
+    return (named[1] + (named[3] or ""), named[2]) if named else (stage, None)
+
+
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for line in lines:
         stage = line["stage"]
-        named = re.fullmatch(r"(.*)-seed(\d+)", stage)
-        name, seed = named.groups() if named else (stage, None)
+        name, seed = training_of(stage)
         own = {"training": name, "seed": seed, "step": line["step"]}
         for metric, value in line.items():
             if metric not in ("stage", "step"):
@@ -124,7 +133,7 @@ def _claim(claim: dict[str, Any]) -> Row:
     return {name: claim[name] for name in names} | {
         "claim": claim["key"],
         "main": _yes(claim["main"]),
-        "seeds": len(claim["values"]) - len(claim["failed"]),
+        "seeds": findings.num_seeds(claim),
         "low": low,
         "high": high,
         "verdict": findings.verdict(claim),
@@ -132,11 +141,10 @@ def _claim(claim: dict[str, Any]) -> Row:
 
 
 def _statistics(claim: dict[str, Any], seeds: Sequence[int]) -> Iterator[Row]:
-    values = [*claim["values"], *claim["later_values"]]
     own = {"claim": claim["key"], "unit": claim["unit"]}
-    for place, value in enumerate(values):
+    values = findings.by_seed(claim, seeds)
+    for place, (seed, value) in enumerate(values.items()):
         counted = _yes(place < len(claim["values"]))
-        seed = seeds[place] if len(values) == len(seeds) else None
         yield own | {"seed": seed, "value": value, "counted": counted}
 
 

@@ -98,8 +98,8 @@ def judge(
         the claim is inconclusive.
 
     Returns: the claim's fields and `values`; `failed`, the indices of failed seeds;
-      `mean` and `interval` of the others, and `p`, the smallest level at which the
-      claim is decided (None if there are too few); `verdict`;
+      `mean` and `interval` of the `num_seeds` others, and `p`, the smallest level at
+      which the claim is decided (None if there are too few); `verdict`;
       `verdict_left_out` and `verdict_at_chance`, without the failed seeds and with
       their values (None if nothing failed, or a value is not finite);
       `verdict_at_half` and `verdict_at_twice` the smallest effect; `seeds_needed` that
@@ -264,6 +264,7 @@ def _judged(sample: _Sample, level: float) -> dict[str, Any]:
         **dataclasses.asdict(claim),
         "values": _listed(sample.values),
         "failed": failed,
+        "num_seeds": len(kept),
         "mean": float(kept.mean()) if len(kept) else None,
         "interval": interval,
         "level": level,

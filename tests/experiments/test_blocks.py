@@ -9,7 +9,8 @@ import pytest
 
 from experiments import reproduce
 from experiments.common import blocks, launch, merging
-from kd_heuristics import report, runs
+from experiments.common.own import Own
+from kd_heuristics import data, report, runs
 from tests.experiments.gains import RAN, STUDY, Config, claims, compute, value
 
 
@@ -147,6 +148,20 @@ def test_another_config_is_refused_before_a_block_runs(tmp_path, ran):
         launch.run(STUDY, Config(seeds=6, noise=1.0), folder)
     assert ran == [[0, 1, 2, 3]]
     assert report.write(tmp_path).read_text() == page
+
+
+def test_images_that_do_not_fit_leave_no_folder(tmp_path, ran):
+    def refuse(config, own):
+        raise ValueError("they do not fit")
+
+    study = dataclasses.replace(STUDY, own=refuse)
+    images = data.Dataset(np.zeros((2, 4, 4, 3), np.uint8), np.arange(2), 2, "mine")
+    own = Own(dataset={"train": images, "test": images})
+    for seeds in (1, "auto"):
+        with pytest.raises(ValueError, match="they do not fit"):
+            blocks.run(study, Config(seeds=seeds), tmp_path / "gains", own=own)
+    assert not (tmp_path / "gains").exists()
+    assert ran == []
 
 
 def test_the_page_is_written_after_each_study(tmp_path, monkeypatch, capsys):

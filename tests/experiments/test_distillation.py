@@ -73,9 +73,7 @@ def test_calibrated_maps_stand_beside_the_raw_ones_by_five_measures(folder):
     stated = [claim["statistic"] for claim in results["claims"]]
     assert set(by) == set(stated[1:])  # all but that of accuracy
     for values in by.values():
-        assert values["of"] == 5
-        assert 1 <= values["same_sign"] <= 5
-        assert {"google_cca", "svcca", "cca", "cka", "procrustes"} < set(values)
+        assert {"google_cca", "svcca", "cca", "cka", "procrustes"} == set(values)
 
 
 def test_every_student_takes_equally_many_steps(folder):

@@ -170,6 +170,18 @@ def test_what_does_not_fit_leaves_no_folder(changes, dataset, words, folder):
     assert not (folder / "run").exists()
 
 
+def test_a_teacher_given_from_python_teaches(folder):
+    network = models.create("nets.py:make", 3)
+    config = smallest(train_examples=None, teacher_examples=None)
+    its = materials.make(config, materials.Own.of(None, images(), network))
+    assert its.classifiers["teacher"].network is network
+    other = models.create("nets.py:fixed", 3)
+    words = r"teacher net on images \(32, 32, 3\) fails with TypeError"
+    with pytest.raises(ValueError, match=words):
+        experiments.funmatch.run(config, "run", None, images(), other)
+    assert not (folder / "run").exists()
+
+
 def test_a_stream_takes_no_images_of_the_users(folder):
     changes = {"train_examples": None, "teacher_examples": None, "streamed": True}
     config = smallest(dataset="oxford_flowers102", **changes)

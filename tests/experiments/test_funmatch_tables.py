@@ -85,6 +85,8 @@ def test_a_folder_of_runs_and_sweeps_is_collected(tmp_path):
     write(jobs / "00003", other, {"mix": {"300": result(0.99, 0.99)}})
     write(jobs / "00004", pets, {"mix": {"300": result(0.99, 0.99)}}, own={"model": 1})
     write(tmp_path / "run", pets, {"others": {"300": result(0.3)}})
+    better = {"others": {"300": result(0.99)}}  # of a few of its seeds
+    write(tmp_path / "run" / "seeds" / "0-3", pets, better)
     (tmp_path / "run" / "jobs").mkdir()
     (tmp_path / "run" / "jobs" / "config.json").write_text('{"study": "sgdr"}')
     # The best on validation images counts, also if its test accuracy is lower.

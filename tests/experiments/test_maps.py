@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import reproduce
-from experiments.common import maps
-from kd_heuristics import similarity
+from experiments.common import maps, measures, merging
+from kd_heuristics import runs, similarity
+from kd_heuristics.runs import descriptions
 from kd_heuristics.runtime import compilation
 from kd_heuristics.similarity.measure import Measure
 
@@ -137,9 +138,21 @@ def test_networks_of_two_classifiers(found):
     assert between(bad, variables(2), **options)[MEASURE].shape == (2, 1)
 
 
-def test_signs_of_a_statistic_by_measure():
+def test_signs_of_a_statistic_by_measure_are_those_of_all_seeds():
     means = {"/calibrated": 0.2, "/svcca/calibrated": -0.1, "/cca/calibrated": 0.3}
     means["/procrustes/calibrated"] = np.nan
-    by = maps.by_measure(lambda kind: {"gap": np.full(2, means[kind])}, "cka")["gap"]
-    assert (by["same_sign"], by["of"]) == (2, 4)
-    assert by["cka"]["mean"] == pytest.approx(0.2)
+
+    def block(scale):
+        by = maps.by_measure(
+            lambda kind: {"gap": np.full(2, scale * means[kind])}, "cka"
+        )
+        return descriptions.to_json(by)
+
+    assert block(1.0)["gap"]["cka"]["mean"] == pytest.approx(0.2)
+    blocks = [block(1.0), block(3.0)]
+    blocks[1]["gap"]["svcca"] = descriptions.to_json(runs.summary([0.5, 0.5]))
+    row = merging.results(blocks, ["0-1", "2-3"])["gap"]
+    assert row["svcca"]["mean"] == pytest.approx(0.2)
+    names = [*maps.endings("cka")]
+    assert [measures.agreeing(own["gap"], names) for own in blocks] == [2, 3]
+    assert measures.agreeing(descriptions.to_json(row), names) == 3

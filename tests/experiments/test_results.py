@@ -63,6 +63,13 @@ def test_missing_seeds_are_named_and_later_ones_wait(run, tmp_path):
     assert "Seeds missing: 2, 6, 7, 8." in page
     assert "Seeds 3, 4, 5 wait for a missing one." in page
     assert "| it gains | preview |" in page
+    (target / "seed0.json").unlink()
+    found = kept.judged(study, "digits", target)
+    assert (found["counted"], found["missing"]) == ([], [0, 2, 6, 7, 8])
+    assert found["claims"][0]["values"] == []
+    page = results_page.page(STUDIES, [found])
+    assert "Seeds 1, 3, 4, 5 wait for a missing one." in page
+    assert "| it gains | preview | - | - |" in page
 
 
 @pytest.mark.parametrize(

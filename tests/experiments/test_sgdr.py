@@ -47,9 +47,10 @@ def test_leaves_what_the_run_folder_promises(folder):
         "stages",
         "arrays.npz",
         "results.json",
+        "seed0.json",
         "figures",
     }
-    figures = ("figure2", "figure3", "figure11", "figure14", "barriers")
+    figures = ("figure2", "figure3", "figure11", "figure14", "measures", "barriers")
     assert {path.name for path in (folder / "figures").iterdir()} == {
         f"{name}.{kind}" for name in figures for kind in ("json", "png", "pdf")
     }

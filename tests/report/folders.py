@@ -55,7 +55,6 @@ def _claim(key="barrier/sgdr/0-2"):
 def _by_measure(arrays, name, measure, key):
     """Calibrated maps of a map's name, and results of a claim about them."""
     row = {kind: {"mean": 0.1} for kind in maps.endings(measure)}
-    row |= {"same_sign": 5, "of": 5}
     arrays |= {f"{name}{end}": arrays[name] for end in maps.endings(measure).values()}
     return {"claims": [_claim(), _claim(key)], "similarities_by_measure": {key: row}}
 

@@ -122,6 +122,43 @@ def test_export_writes_a_row_for_each_number(two, tmp_path, capsys):
     assert described == {(t, c) for t, own in tables.COLUMNS.items() for c in own}
 
 
+def test_metrics_of_blocks_of_seeds_are_exported_by_seed(tmp_path):
+    path = run_folder(tmp_path / "sgdr", [1.0] * 6)  # with lines of fewer seeds
+    for block, stages in (
+        ("0-3", ["net-seed0", "net-seed3-net1", "teacher"]),
+        ("4-5", ["net-seed4", "teacher"]),
+    ):
+        folder = path / "seeds" / block
+        folder.mkdir(parents=True)
+        lines = [{"stage": stage, "step": 1, "loss": 0.5} for stage in stages]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text)
+    cli.main(["export", str(path), "--csv", str(tmp_path / "out")])
+    with (tmp_path / "out" / "metrics.csv").open() as file:
+        found = [(row["training"], row["seed"]) for row in csv.DictReader(file)]
+    assert found == [
+        ("net", "0"),
+        ("net-net1", "3"),
+        ("teacher (seeds 0-3)", ""),
+        ("net", "4"),
+        ("teacher (seeds 4-5)", ""),
+    ]
+
+
+def test_claims_of_some_seeds_are_paired_by_the_seeds_they_name(tmp_path):
+    paths = [run_folder(tmp_path / name / "sgdr", [1.0] * 6) for name in "ab"]
+    for path, values, seeds in zip(
+        paths, ([1.0, 2.0], [4.0, 6.0]), ([0, 4], [4, 5]), strict=True
+    ):
+        judged = report.judge(CLAIM, values) | {"seeds": seeds}
+        (path / "results.json").write_text(json.dumps({"claims": [judged]}))
+    page = write_comparison(paths, tmp_path / "c.html").read_text()
+    assert "<td>2 nats, 1 seeds</td>" in page  # seed 4: 4.0 - 2.0
+    (run, _) = report.read(paths)
+    rows = tables.tidy(run, [])["statistics"]
+    assert [(row["seed"], row["value"]) for row in rows] == [(0, 1.0), (4, 2.0)]
+
+
 def test_every_study_can_be_exported(tmp_path):
     write(tmp_path / "a")
     for run in report.read([tmp_path / "a"]):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kd_heuristics import runs
+from kd_heuristics import report, runs
 from kd_heuristics.runs import verdicts
 
 CLAIM = runs.Claim(
@@ -52,6 +52,16 @@ def test_later_seeds_take_the_place_of_failed_ones():
     assert found["mean"] == np.mean(
         [9.0, 8.9, 9.0, 9.05]
     )  # the first four that did not
+
+
+def test_the_seeds_that_a_claim_held_in_are_those_of_its_mean():
+    # Seed 1 failed with a yes, and a later seed takes its place.
+    failed = [False, True, *[False] * 4]
+    found = judged([1, 1, 0, 1, 0, 1], failed, looks=(4,), kind="mostly")
+    assert (found["mean"], found["num_seeds"]) == (0.5, 4)
+    assert report.effect_words(found) == "2 of 4 seeds"
+    fewer = judged([1, 1, 0, 1], failed[:4], looks=(4,), kind="mostly")
+    assert report.effect_words(fewer) == "2 of 3 seeds"
 
 
 def test_verdicts_that_differ_are_inconclusive():
