@@ -69,6 +69,7 @@ def run(
     if not parts:
         return running.run(study, config, workdir, on_other_code, own)
     owned.check(study, config, own)
+    study.needs(config)
     auto, config = config.seeds == "auto", fields.resolved(config)
     folder = runs.RunFolder(workdir, on_other_code)
     with folder.lock():

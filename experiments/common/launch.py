@@ -41,6 +41,7 @@ def main(study: Study) -> None:
     if parsed.plan or parsed.plan_measure:
         with usage_errors():
             show_plan(study, f"{study.name} {preset}", config, parsed.plan_measure)
+            study.needs(config)
         return
     if getattr(parsed, "sweep", None) is not None:
         with usage_errors():
@@ -51,6 +52,8 @@ def main(study: Study) -> None:
             compile_cache.use()
             sweep.command(make, parsed.sweep)
         return
+    with usage_errors():
+        study.needs(config)
     if parsed.distributed is not None:
         start(parsed.distributed)
         with usage_errors():

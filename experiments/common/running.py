@@ -70,6 +70,7 @@ def run(
       Interrupted: the process was asked to stop, inside `interrupts.handled`.
     """
     owned.check(study, config, own)
+    study.needs(config)
     config = fields.resolved(config)
     users = owned.described(config, own)
     if users:  # A network or images that do not fit leave no folder behind.
