@@ -48,6 +48,14 @@ def test_a_missing_folder_is_said(tmp_path):
         files.write_text(tmp_path / "gone" / "a", "x")
 
 
+@pytest.mark.parametrize("name", [".", "..", ""])
+def test_a_folder_in_place_of_a_file_is_said(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(files.WriteError, match=r"^\.+ is a folder; give the path of a"):
+        files.write_text(pathlib.Path(name), "x")
+    assert not list(tmp_path.iterdir())
+
+
 def test_figures_are_renamed_into_place(tmp_path, monkeypatch):
     seen = []
     real = matplotlib.figure.Figure.savefig

@@ -38,19 +38,26 @@ def main(study: Study) -> None:
         folder_name = run_name(study, parsed.name)
     config = parsed.config
     workdir = files.path(parsed.workdir or f"runs/{preset}/{folder_name}")
+    word = getattr(parsed, "sweep", None)
+    root = workdir.with_name(f"{workdir.name}-sweep")
+    make = functools.partial(sweep.of, study, config, root, on_other_code)
     if parsed.plan or parsed.plan_measure:
+        title = f"{study.name} {preset}"
         with usage_errors():
-            show_plan(study, f"{study.name} {preset}", config, parsed.plan_measure)
+            if word is not None:
+                title, config = f"{title}, job {word}", sweep.planned(make, word)
+            show_plan(study, title, config, parsed.plan_measure)
+            study.needs(config)
         return
-    if getattr(parsed, "sweep", None) is not None:
+    if word is not None:
         with usage_errors():
             distributed.check_alone(parsed.distributed)
-        root = workdir.with_name(f"{workdir.name}-sweep")
-        make = functools.partial(sweep.of, study, config, root, on_other_code)
         with usage_errors(), explained_errors():
             compile_cache.use()
-            sweep.command(make, parsed.sweep)
+            sweep.command(make, word)
         return
+    with usage_errors():
+        study.needs(config)
     if parsed.distributed is not None:
         start(parsed.distributed)
         with usage_errors():

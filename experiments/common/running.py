@@ -78,14 +78,16 @@ def run(
 
 
 def check(study: Study, config: Any, own: Own) -> dict[str, Any]:
-    """Checks that the user's networks and images fit, before a folder is made.
+    """Checks what a run needs, before a folder is made.
 
     Returns: what is the user's, see `own.described`.
 
     Raises:
-      ValueError: they do not fit, or the study takes none.
+      ValueError: files that the config names are missing, or the user's networks or
+        images do not fit, or the study takes none.
     """
     owned.check(study, config, own)
+    study.needs(config)
     users = owned.described(config, own)
     if users:
         (study.own or task.make)(config, own)

@@ -36,6 +36,10 @@ def _no_plan(config: Any) -> Plan:
     return Plan(sets=(), trainings=())
 
 
+def _no_needs(config: Any) -> None:
+    """The needs of a study that reads no file of its config's."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A study as the command line, `reproduce` and the report see it.
@@ -56,6 +60,7 @@ class Study:
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
       plan: `config -> Plan`, what a run trains; needs neither data nor devices.
+      needs: `config -> None`, raises ValueError if a file that it names is missing.
       protocol: `{preset: entries}` of the paper's own presets, see `protocol.Entry`.
       paper_preset: the one of them that presets of ours lean on.
       jobs: `config -> jobs` of `--sweep`, in an order that stays; None: no sweep.
@@ -82,6 +87,7 @@ class Study:
     figure: str = ""
     subject: str = ""
     plan: Callable[[Any], Plan] = _no_plan
+    needs: Callable[[Any], None] = _no_needs
     protocol: Mapping[str, Entries] = dataclasses.field(default_factory=dict)
     paper_preset: str = "cifar10"
     jobs: Callable[[Any], Sequence[Job]] | None = None

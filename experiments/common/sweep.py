@@ -94,6 +94,15 @@ class Sweep:
         changed = code_identity.changed(_made_by(folder), self._code)
         return "outdated" if changed and self.on_other_code != "accept" else "done"
 
+    def config(self, index: int) -> Any:
+        """Returns the config of a job; raises ValueError if no job has the index."""
+        if not 0 <= index < len(self.jobs):
+            raise ValueError(
+                f"the sweep has the jobs 0..{len(self.jobs) - 1}, got {index}; "
+                "--sweep list names them"
+            )
+        return self.jobs[index].config
+
     def run(self, index: int) -> Path:
         """Runs or resumes a job; returns its folder.
 
@@ -101,11 +110,7 @@ class Sweep:
           running; CodeChangedError if other code ran it; what the study raises, after
           writing it to error.json.
         """
-        if not 0 <= index < len(self.jobs):
-            raise ValueError(
-                f"the sweep has the jobs 0..{len(self.jobs) - 1}, got {index}; "
-                "--sweep list names them"
-            )
+        config = self.config(index)
         folder = self.folder(index)
         state = self.state(index)
         if state == "done":
@@ -114,7 +119,6 @@ class Sweep:
             rule = other_code.OtherCode(self.on_other_code)
             rule.use(f"job {index} in {folder}", [_made_by(folder)], self._code)
         try:
-            config = self.jobs[index].config
             return running.run(self.study, config, folder, self.on_other_code)
         except runs.InUseError:
             raise
@@ -220,6 +224,19 @@ def _work(make: Callable[[], Sweep], index: int) -> str:
     except Exception as error:
         return f"job {index} failed: {error}"
     return f"job {index} is done"
+
+
+def planned(make: Callable[[], Sweep], word: str) -> Any:
+    """Returns the config that `--plan --sweep word` plans.
+
+    Raises: ValueError if the word is no index of a job.
+    """
+    if not word.isdigit():
+        raise ValueError(
+            f"--plan takes --sweep with the index of a job, got {word!r}; leave "
+            "--sweep out for the plan of the preset"
+        )
+    return make().config(int(word))
 
 
 def command(make: Callable[[], Sweep], word: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from experiments.funmatch.arms import ARMS
 from kd_heuristics import data
+from kd_heuristics.runtime import files
 
 
 def sets(config: Any) -> None:
@@ -46,6 +47,20 @@ def sets(config: Any) -> None:
             raise ValueError(
                 f"streamed trains on all images, so {field} must be None, got "
                 f"{getattr(config, field)}"
+            )
+
+
+def weights(config: Any) -> None:
+    """Raises ValueError if a file of weights that the arms need is missing."""
+    needed = {"teacher_weights": True}
+    needed["second_weights"] = config.has(ensemble=True)
+    needed["student_weights"] = config.has(init="pretrained")
+    for field, used in needed.items():
+        path = getattr(config, field)
+        if used and path is not None and not files.path(path).is_file():
+            raise ValueError(
+                f"{field}: there is no file {path!r}; download it from "
+                "gs://bit_models as README.md says, or give the path of another file"
             )
 
 

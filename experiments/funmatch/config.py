@@ -118,6 +118,8 @@ class Config(common.Common):
         super().check()
         for net, options in self.networks.values():
             models.check(net, 10, **options)
+        if not self.main:
+            raise ValueError(f"main must name at least one of {', '.join(ARMS)}")
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
         checks.sets(self)

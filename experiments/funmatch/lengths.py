@@ -7,7 +7,7 @@ nearest integer. The last batch of an epoch is filled up from the next epoch.
 from experiments.funmatch import optimizers
 from experiments.funmatch.arms import ARMS
 from experiments.funmatch.config import Config, name
-from kd_heuristics import data, runs, training
+from kd_heuristics import data, runs
 from kd_heuristics.runtime import memory
 
 REMAINDER = "carry"
@@ -53,8 +53,14 @@ def check(config: Config, num_examples: int, teacher_examples: int) -> None:
         for setting, _ in config.plan(arm)
     }
     for stage, (length, _) in found.items():
-        warmup = optimizers.warmup_steps(config, kinds.get(stage, "adam"))
-        training.warmup_cosine(length, warmup)
+        kind = kinds.get(stage, "adam")
+        warmup = optimizers.warmup_steps(config, kind)
+        if warmup >= length:
+            field = "shampoo_warmup_steps" if kind == "shampoo" else "warmup_steps"
+            raise ValueError(
+                f"{field} must lie in 0..{length - 1} for a training of {length} "
+                f"steps, got {warmup}; train longer or warm up for fewer steps"
+            )
 
 
 def total(config: Config, num_examples: int, teacher_examples: int) -> int:

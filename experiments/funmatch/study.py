@@ -28,6 +28,7 @@ from experiments.common.own import Own
 from experiments.common.study import Job, Study, StudyRun
 from experiments.common.task import NOTHING
 from experiments.funmatch import (
+    checks,
     figures,
     held,
     lengths,
@@ -48,7 +49,6 @@ from kd_heuristics import distill
 def compute(config: Config, folder, progress, own: Own = NOTHING) -> tuple[dict, dict]:
     """Trains, evaluates and judges; `(results, arrays)` of the run folder."""
     run = StudyRun(config, folder, progress, by=compute)
-    teachers.check_files(config)
     its = materials.make(config, own)
     counts = its.sets.num_examples, its.sets.teacher_examples
     lengths.check(config, *counts)
@@ -121,6 +121,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
+    needs=checks.weights,
     shared=("*/step",),
     jobs=jobs,
     scores=scores,

@@ -7,7 +7,6 @@ import numpy as np
 
 from experiments.common.study import StudyRun
 from experiments.funmatch import lengths, lessons, optimizers
-from experiments.funmatch.config import Config
 from experiments.funmatch.materials import Materials
 from kd_heuristics import distill, runs, training
 from kd_heuristics.models import bit_weights
@@ -32,21 +31,6 @@ class Teachers:
     first: PyTree
     second: PyTree | None
     pretrained: tuple[PyTree, PyTree] | None
-
-
-def check_files(config: Config) -> None:
-    """Raises RunError if weights that the arms need are missing."""
-    needed = [config.teacher_weights]
-    if config.has(ensemble=True):
-        needed.append(config.second_weights)
-    if config.has(init="pretrained"):
-        needed.append(config.student_weights)
-    for path in needed:
-        if path is not None and not files.path(path).exists():
-            raise runs.RunError(
-                f"the weights {path} are not there; download the file from "
-                "gs://bit_models, or give another path in the preset's fields"
-            )
 
 
 def prepare(run: StudyRun, its: Materials) -> Teachers:

@@ -183,7 +183,7 @@ def _check_curve_epochs(epochs, length):
     if not epochs or not ascending or not 1 <= epochs[0] <= epochs[-1] == length:
         raise ValueError(
             "curve_epochs must ascend from at least 1 to the curve's last epoch, "
-            f"{length}, got {epochs}"
+            f"{length}, got {epochs}; give shares such as 0.5 and 1.0"
         )
 
 

@@ -94,16 +94,18 @@ class Config(common.WithVgg):
 
     def check(self):
         super().check()
-        for pair in self.sgdr_pairs + self.step_pairs + self.map_pairs:
-            if not pair[0] < pair[1] < self.epochs:
-                raise ValueError(
-                    f"a pair must be ascending within epochs 0..{self.epochs - 1}, "
-                    f"got {pair}; None in its place follows from epochs"
-                )
+        for name in ("sgdr_pairs", "step_pairs", "map_pairs"):
+            for pair in getattr(self, name):
+                if not pair[0] < pair[1] < self.epochs:
+                    raise ValueError(
+                        f"{name} must be ascending pairs within epochs 0.."
+                        f"{self.epochs - 1}, got {pair}; None follows from epochs"
+                    )
         if self.warmup_epochs > self.period_epochs:
             raise ValueError(
                 "warmup_epochs must end within the first cycle, of "
-                f"{self.period_epochs} epochs, got {self.warmup_epochs}"
+                f"{self.period_epochs} epochs, got {self.warmup_epochs}; give a share "
+                "such as 0.5, or a longer period_epochs"
             )
         for pair in self.planes:
             if pair not in self.joined("sgdr"):
@@ -114,7 +116,7 @@ class Config(common.WithVgg):
         if not all(epoch < self.epochs for epoch in self.plane_iterates):
             raise ValueError(
                 f"plane_iterates must be within epochs 0..{self.epochs - 1}, got "
-                f"{self.plane_iterates}"
+                f"{self.plane_iterates}; give shares such as 0.5"
             )
 
     def derived(self) -> dict[str, Any]:
@@ -122,6 +124,16 @@ class Config(common.WithVgg):
         if self.epochs < 2:
             raise ValueError(
                 f"epochs must be at least 2, to have a pair, got {self.epochs}"
+            )
+        for name in ("sgdr_pairs", "step_pairs"):
+            if getattr(self, name) == ():
+                raise ValueError(
+                    f"{name} must have at least one pair, got none; None follows from "
+                    "epochs"
+                )
+        if self.period_epochs == 0:
+            raise ValueError(
+                "period_epochs must be at least 1, got 0; give a share such as 0.25"
             )
         (period,) = fields.within((self.period_epochs,), self.epochs)
         (warmup,) = fields.within((self.warmup_epochs,), period)

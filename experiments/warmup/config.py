@@ -96,6 +96,8 @@ class Config(common.WithVgg):
 
     def check(self):
         super().check()
+        if not self.arms:
+            raise ValueError(f"arms must name at least one of {', '.join(ARMS)}")
         for arm in self.arms:
             nearest.choose(arm, tuple(ARMS), "arm")
         if not 0 < self.warmup_epochs < self.epochs:

@@ -71,6 +71,8 @@ def whole(path: AnyPath) -> Iterator[Path]:
             yield partial
         return
     path = local(path)
+    if path.is_dir():
+        raise WriteError(f"{path} is a folder; give the path of a file")
     partial = path.with_name(PREFIX + path.name)
     try:
         with writing(path):

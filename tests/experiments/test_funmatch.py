@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -316,6 +317,7 @@ def test_a_run_sees_each_image_equally_often(tmp_path):
     ("changes", "words"),
     [
         ({"main": ("mixed",)}, "did you mean 'mix'"),
+        ({"main": ()}, "main must name at least one of fix/rs, "),
         ({"other_epochs": 3}, r"epochs of a setting, \[2, 4\], got 3"),
         ({"settings": SMOKE.settings[::-1]}, r"ascending epochs .* got \[4, 2\]"),
         ({"teacher_epochs": 0}, "needs teacher_weights, or teacher_epochs"),
@@ -356,8 +358,27 @@ def test_a_warmup_longer_than_a_training_is_refused(changes, words, tmp_path):
 def test_missing_weights_are_found_before_anything_is_trained(field, arms, tmp_path):
     weights = {field: str(tmp_path / "none.npz")}
     config = dataclasses.replace(SMOKE, other_arms=arms, **weights)
-    with pytest.raises(runs.RunError, match=r"none\.npz are not there; download"):
-        funmatch.compute(config, runs.RunFolder(tmp_path), Silent())
+    for seeds in (1, 4):  # in one folder, and in blocks
+        many = dataclasses.replace(config, seeds=seeds, looks=(2, 4))
+        with pytest.raises(ValueError, match=rf"{field}: there is no file .* download"):
+            launch.run(funmatch.STUDY, many, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("only_plan", [True, False])
+def test_a_plan_says_what_weights_are_missing_and_a_run_is_refused(
+    only_plan, tmp_path, monkeypatch, capsys
+):
+    words = ["--preset", "flowers", "--workdir", str(tmp_path / "run")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["funmatch", *words, *["--plan"] * only_plan])
+    with pytest.raises(SystemExit) as stop:
+        launch.main(funmatch.STUDY)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert ("1,992,188" in said.out) == only_plan
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: teacher_weights: there is no file 'weights/R152x2")
     assert not list(tmp_path.iterdir())
 
 
@@ -416,5 +437,5 @@ def test_shampoo_has_its_own_warmup_and_decay():
     short = dataclasses.replace(
         SMOKE, main=("mix",), other_arms=("shampoo",), shampoo_warmup_steps=100
     ).resolved
-    with pytest.raises(ValueError, match="warmup_steps must lie in"):
+    with pytest.raises(ValueError, match=r"^shampoo_warmup_steps must .* got 100"):
         lengths.check(short, 64, 64)

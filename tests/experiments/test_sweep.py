@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from experiments.common import launch, records, running, sweep
+from experiments.funmatch import study as funmatch
 from kd_heuristics import runs
 from tests.experiments.nothing import make
 
@@ -157,3 +158,27 @@ def test_eight_jobs_on_a_local_ray_cluster(tmp_path):
     assert found["count"] == {"done": 7, "failed": 1}
     assert found["jobs"][3]["message"] == "value 3 made it fail"
     assert found["best"]["odd"]["index"] == 5
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "words"),
+    [
+        ("0", 0, "funmatch smoke, job 0"),
+        ("320", 2, r"the sweep has the jobs 0..319, got 320; --sweep list names them"),
+        ("list", 2, "--plan takes --sweep with the index of a job, got 'list'; leave"),
+    ],
+)
+def test_the_plan_of_a_job(word, status, words, tmp_path, monkeypatch, capsys):
+    arguments = ["--preset", "smoke", "--workdir", str(tmp_path / "run"), "--plan"]
+    monkeypatch.setattr(sys, "argv", ["funmatch", *arguments, "--sweep", word])
+    try:
+        launch.main(funmatch.STUDY)
+        found = 0
+    except SystemExit as stop:
+        found = stop.code
+    said = capsys.readouterr()
+    assert found == status
+    assert words in said.out + said.err
+    assert ("fix-cc@2" in said.out) == (status == 0)
+    assert "mix@" not in said.out
+    assert not list(tmp_path.iterdir())

@@ -279,6 +279,7 @@ def test_the_papers_change_of_each_layer():
     ("changes", "words"),
     [
         ({"arms": ("large", "freez_fc")}, "did you mean 'freeze_fc'"),
+        ({"arms": ()}, "arms must name at least one of small, large, "),
         ({"warmup_epochs": 3}, "warmup_epochs must be below epochs, got 3 of 3"),
         ({"small_batch_size": 0}, "small_batch_size must be at least 1, got 0"),
     ],
