@@ -2,6 +2,8 @@
 
 import re
 
+from kd_heuristics import cli
+
 project = "kd_heuristics"
 author = "The kd_heuristics developers"
 project_copyright = author
@@ -78,6 +80,71 @@ def _plain(line):
     )
 
 
+# What only built pages have, so that code hosts show no directives: the menu, and the
+# reference below each table of functions.
+_MENU = """
+```{toctree}
+:hidden:
+:glob:
+:caption: Studies
+
+results
+designs
+protocols
+own_*
+misleading
+guides/verdicts
+guides/study
+```
+
+```{toctree}
+:hidden:
+:glob:
+:caption: Guides
+
+landscape
+guides/conv
+guides/svcca
+guides/surface
+hardware
+hosts
+robustness
+```
+
+```{toctree}
+:hidden:
+:glob:
+:caption: Tools
+
+tools/*
+```
+"""
+_ELSEWHERE = {  # listed by the module that defines them
+    "kd_heuristics.points.surfaces": "Surface",
+    "kd_heuristics.report": "Claim, judge, judge_all, summary",
+}
+
+
+def _with_reference(app, name, source):
+    del app
+    if name == "index":
+        source[0] += _MENU
+    lines = []
+    for module in re.findall(r"^## Functions of `(.+)`$", source[0], re.MULTILINE):
+        lines += [f".. automodule:: {module}", "   :members:"]
+        if module in _ELSEWHERE:
+            lines.append(f"   :exclude-members: {_ELSEWHERE[module]}")
+        lines.append("")
+    if name == "tools/cli":
+        lines += [".. automodule:: kd_heuristics.cli", "   :no-members:", ""]
+        for command in cli.COMMANDS.values():
+            lines.append(f".. autofunction:: {command.__module__}.{command.__name__}")
+    if lines:
+        lines = ["", "## Reference", "", "```{eval-rst}", *lines, "```", ""]
+        source[0] += "\n".join(lines)
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.connect("source-read", _with_reference)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon

@@ -94,8 +94,9 @@ COUNTS = {
     "bit_r50x1": 2 * 16 + 4 + 1,
     "bit_r101x3": 2 * 33 + 4 + 1,
     "bit_r152x2": 2 * 50 + 4 + 1,
-    # Expansions of 14 and 10 blocks, squeezes, streams, two last layers.
-    "mobilenet_v3_large": 14 + 8 + 7 + 2,
+    # Expansions of 14 and 10 blocks, squeezes, streams (the first block of the large
+    # net adds to the stem's), two last layers.
+    "mobilenet_v3_large": 14 + 8 + 6 + 2,
     "mobilenet_v3_small": 10 + 9 + 6 + 2,
 }
 

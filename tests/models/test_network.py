@@ -62,6 +62,8 @@ def test_features_in_training_mode_are_those_of_the_same_pass():
 
 
 def test_a_network_without_features_in_training_mode_says_so():
-    plain = models.from_functions("plain", lambda k, x: {}, lambda v, x: x)
+    plain = models.from_functions(
+        "plain", lambda k, x: {}, lambda v, x: x, train=lambda v, x, k: (x, {})
+    )
     with pytest.raises(ValueError, match="this network has no train_features"):
         plain.train_features({}, jnp.zeros((1, 8, 8, 3)), jax.random.key(0))
