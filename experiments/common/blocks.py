@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common import fields, judging, merging, records, running, said
+from experiments.common import fields, merging, records, running, said
 from experiments.common import own as owned
 from experiments.common.figures import TIMING, draw
 from experiments.common.own import Own
@@ -143,8 +143,8 @@ def _merge(study, whole, folder, parts, own) -> list[dict[str, Any]]:
     found = [block.read_json("results.json") for block in blocks]
     seeds = [
         seed
-        for own, part in zip(found, parts, strict=True)
-        for seed in judging.seeds_of(own, records.seeds_of(part))
+        for block, part in zip(blocks, parts, strict=True)
+        for seed in map(block.read_json, map(records.name, records.seeds_of(part)))
     ]
     results = merging.results(
         [own | {"claims": []} for own in found], [name(part) for part in parts]

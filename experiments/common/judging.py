@@ -10,6 +10,7 @@ from typing import Any
 
 from kd_heuristics import data
 from kd_heuristics.runs import Claim, judge_all, verdicts
+from kd_heuristics.runtime import nearest
 
 Seed = Mapping[str, Any]  # "seed", "statistics" and "trained", as in `records`
 
@@ -28,10 +29,27 @@ def threshold(config: Mapping[str, Any]) -> float | None:
     return chance + (1 - chance) / 10
 
 
-def seeds_of(results: Mapping[str, Any], seeds: Sequence[int]) -> list[Seed]:
-    """What a run's results, as JSON has them, say of each of its seeds."""
-    trained, claims = results.get("trained", {}), results.get("claims", [])
-    values = {c["key"]: [*c["values"], *c["later_values"]] for c in claims}
+def seeds_of(
+    claims: Sequence[Claim],
+    statistics: Mapping[str, Sequence[float | None]],
+    trained: Mapping[str, Mapping[str, float | None]],
+    seeds: Sequence[int],
+) -> list[Seed]:
+    """What a run's results, as JSON has them, say of each of its seeds.
+
+    Args:
+      claims: of the study.
+      statistics: `{name: [seeds]}`; some have fewer, the first ones.
+      trained: final train accuracies, as `records.trained` returns them.
+      seeds: of the run.
+
+    Raises:
+      ValueError: a claim names an unknown statistic.
+    """
+    for claim in claims:
+        what = f"statistic of claim {claim.key!r}:"
+        nearest.choose(claim.source, statistics, what)
+    values = {claim.key: statistics[claim.source] for claim in claims}
     return [
         {
             "seed": seed,

@@ -111,15 +111,20 @@ def _run(study, config, folder, own, users, draws):
         with compilation.counted() as count:
             with progress.shown(study.name) as bar:
                 results, arrays = study.compute(config, folder, bar, **inputs)
-            results = results | {
+            statistics = results.pop("statistics", {})
+            results |= {
                 "numbers": numbers(config, folder),
                 "trained": records.trained(folder),
             }
             if users:
                 results.pop("paper", None)
-            if results.get("claims"):
-                found = descriptions.to_json(results)
-                seeds = judging.seeds_of(found, records.seeds_of(config))
+            if statistics:
+                seeds = judging.seeds_of(
+                    study.claims(config),
+                    descriptions.to_json(statistics),
+                    results["trained"],
+                    records.seeds_of(config),
+                )
                 results |= judged(study, config, seeds, users)
             if study.shared:
                 merging.check(arrays, config.seeds, study.shared)

@@ -56,7 +56,7 @@ class Study:
       subject: what is trained on what, with fields of the config.
       presets: `{name: config}`, configs frozen keyword-only dataclasses.
       compute: `(config, folder, progress) -> (results, arrays)`; results hold only
-        what config and seeds determine.
+        what config and seeds determine, with the claims' "statistics" by name, [seeds].
       figures: `(config, results, arrays) -> {name: Figure}`, all from the run folder.
       claims: `config -> claims`, written into config.json before the run.
       plan: `config -> Plan`, what a run trains; needs neither data nor devices.

@@ -1,4 +1,4 @@
-"""Numbers and verdicts of a run of the distillation study."""
+"""Numbers of a run of the distillation study."""
 
 import functools
 from typing import Any
@@ -7,18 +7,17 @@ import numpy as np
 
 from experiments.common import maps
 from experiments.distillation.claims import (
-    claims,
     deep,
     late_minus_early,
     least_minus_largest,
 )
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
-from kd_heuristics.runs import judge_all, summary
+from kd_heuristics.runs import summary
 
 
 def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
-    """Returns the numbers with seeds and spread, and the verdicts on the claims."""
+    """Returns the numbers with seeds and spread, and the statistics of the claims."""
     per_layer = {
         kind: {
             words: {
@@ -45,9 +44,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
         "similarities_by_measure": maps.by_measure(
             functools.partial(similarities, config, arrays), config.measure
         ),
-        "claims": judge_all(
-            claims(config), statistics(config, arrays), looks=config.looks
-        ),
+        "statistics": statistics(config, arrays),
     }
 
 

@@ -1,18 +1,18 @@
-"""Tables and verdicts of a run of the FSP study."""
+"""Tables of a run of the FSP study."""
 
 import itertools
 from typing import Any
 
 import numpy as np
 
-from experiments.fsp.claims import SHARE, claims, difference, papers_table
+from experiments.fsp.claims import SHARE, difference, papers_table
 from experiments.fsp.config import Config
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
-from kd_heuristics.runs import judge_all, summary
+from kd_heuristics.runs import summary
 
 
 def results(config: Config, arrays: dict) -> dict[str, Any]:
-    """The tables, ours beside the paper's, and the verdicts."""
+    """The tables, ours beside the paper's, and the statistics of the claims."""
 
     def row(arm):
         final = arrays[f"{arm}/test_accuracy"][..., -1]
@@ -25,7 +25,6 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
             values["ensemble"] = summary(arrays[f"{arm}/ensemble"])
         return values
 
-    found = statistics(config, arrays)
     speed = {}
     if config.fast:
         speed["share_of_steps_to_the_fast_teachers_loss"] = summary(_share(arrays))
@@ -35,7 +34,7 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
         "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
         "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
         "paper": {name: papers_table(name) for name in config.paper_tables},
-        "claims": judge_all(claims(config), found, looks=config.looks),
+        "statistics": statistics(config, arrays),
     }
 
 

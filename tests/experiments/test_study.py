@@ -28,8 +28,7 @@ def compute(config, folder, progress):
     x = np.linspace(0, 1, 5)
     arrays = {"x": x, "y": np.stack([config.slope * x + k for k in range(3)])}
     rises = arrays["y"][:, -1] - arrays["y"][:, 0]
-    found = report.judge_all(claims(config), {"rise/all": rises}, looks=(3,))
-    return {"claims": found}, arrays
+    return {"statistics": {"rise/all": rises}}, arrays
 
 
 def claims(config):
