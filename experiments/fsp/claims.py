@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.common import paper
 from experiments.fsp.config import Config
+from experiments.fsp.rows import needed
 from kd_heuristics.runs import Claim
 
 SHARE = "steps saved beyond half"
@@ -77,7 +78,7 @@ def _fast(config):
         smallest_effect=5.0,
         unit="% of the steps of the second stage, below half",
         statistic=SHARE,
-        trainings=("student", "teacher_fast"),
+        trainings=needed(config.rows, ("student", "teacher_fast")),
         paper=round(100 * (1 / 2 - 1 / 3), 1),  # Figure 3: three times as fast
     )
 
@@ -129,7 +130,9 @@ def _claim(config, words, arms, value, kind="difference", main=False) -> Claim:
         statistic=difference(*arms),
         paper=value,
         main=main,
-        trainings=tuple(arm.removesuffix(" ensemble") for arm in arms),
+        trainings=needed(
+            config.rows, [arm.removesuffix(" ensemble") for arm in arms]
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """The rows of the FSP study's tables, as data; `stages.plan` lists their trainings."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Size = Literal["large", "small"]
@@ -71,3 +72,19 @@ TRANSFER = {
     "transfer_fitnet": Row(size="small", start="hints", soft=True, **_TARGET),
     "transfer_fsp": Row(size="small", start="flow", **_TARGET),
 }
+
+
+def needed(rows: Mapping[str, Row], names: Iterable[str]) -> tuple[str, ...]:
+    """The named rows, those whose nets they train on, and those whose nets teach them.
+
+    >>> needed(TRANSFER, ["transfer_fsp"])
+    ('transfer_fsp', 'transfer_teacher', 'transfer_source')
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        row = rows[name]
+        taught = row.soft or row.start in (*HINTS, "flow", "shuffled")
+        others = [row.start] if row.start in rows else []
+        others += [row.teacher] if taught else []
+        found |= dict.fromkeys((name, *needed(rows, others)))
+    return tuple(found)
