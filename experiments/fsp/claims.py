@@ -130,9 +130,7 @@ def _claim(config, words, arms, value, kind="difference", main=False) -> Claim:
         statistic=difference(*arms),
         paper=value,
         main=main,
-        trainings=needed(
-            config.rows, [arm.removesuffix(" ensemble") for arm in arms]
-        ),
+        trainings=needed(config.rows, [arm.removesuffix(" ensemble") for arm in arms]),
     )
 
 

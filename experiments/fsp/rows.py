@@ -83,8 +83,8 @@ def needed(rows: Mapping[str, Row], names: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in names:
         row = rows[name]
-        taught = row.soft or row.start in (*HINTS, "flow", "shuffled")
-        others = [row.start] if row.start in rows else []
-        others += [row.teacher] if taught else []
+        staged = row.start in (*HINTS, "flow", "shuffled")
+        others = [row.teacher] if row.soft or staged else []
+        others += [row.start] if row.start in rows and not staged else []
         found |= dict.fromkeys((name, *needed(rows, others)))
     return tuple(found)

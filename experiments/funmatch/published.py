@@ -9,7 +9,14 @@ from experiments.common import paper
 from experiments.funmatch.arms import ARMS, Setting
 
 IMAGENET = ("imagenet", "imagenet_160", "imagenet_384")
-SETS = ("flowers", "pets", "food", "sun")
+# The presets of table 4, by the names of their data sets.
+DATASETS = {
+    "oxford_flowers102": "flowers",
+    "oxford_iiit_pet": "pets",
+    "food101": "food",
+    "sun397": "sun",
+}
+SETS = tuple(DATASETS.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,14 +129,16 @@ def settings(preset: str) -> tuple[Setting, ...]:
 
 
 def accuracy(preset: str, arm: str, epochs: int) -> float | None:
-    """Returns a cell of table 3 in per cent; None if it is empty.
+    """Returns a cell of table 3 or 4 in per cent; None if it is empty.
 
     >>> accuracy("imagenet", "mix", 9600), accuracy("imagenet", "shampoo", 4800)
     (82.31, None)
+    >>> accuracy("flowers", "mix", 1_000), accuracy("flowers", "teacher", 0)
+    (77.51, 97.82)
     """
-    for row in table3():
-        if (row.preset, row.arm) == (preset, arm):
-            return row.cells.get(epochs)
+    for row in (*table3(), *table4()):
+        if (row.preset, row.arm) == (preset, arm) and epochs in row.cells:
+            return row.cells[epochs]
     return None
 
 
