@@ -50,7 +50,7 @@ def ordered(config: Config, seeds: Sequence[int]) -> tuple[Stage, ...]:
     Rows of one size, part and start share their first stage. With one seed:
 
     >>> from experiments.fsp.config import PRESETS
-    >>> for stage in ordered(PRESETS["digits"], [0]):
+    >>> for stage in ordered(PRESETS["cifar10"], [0]):
     ...     taught = f", taught by {stage.teacher}" if stage.teacher else ""
     ...     count = len(stage.nets)
     ...     print(f"{count} {stage.name}: {stage.start}, {stage.lesson}{taught}")

@@ -81,7 +81,11 @@ def broken(path):
         (lambda path: str(path / "none"), 2, "there is no "),
         (lambda path: "tfds:cifar10", 2, "kd-heuristics prepare cifar10"),
         (lambda path: "tfds:", 2, "write tfds:NAME"),
-        (lambda path: write(path / "a.npz", test_labels=np.ones(9, int)), 2, "are 9"),
+        (
+            lambda path: write(path / "a.npz", test_labels=np.ones(9, int)),
+            2,
+            "give each image one label",
+        ),
         (
             lambda path: write(path / "a.npz", train_labels=np.ones(160, int)),
             2,

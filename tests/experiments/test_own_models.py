@@ -14,12 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import experiments.funmatch
 import experiments.mode_connectivity
 import experiments.sgdr
 import experiments.warmup
 from experiments.common import classifier, launch, own, running
-from experiments.funmatch.config import PRESETS as funmatch
 from experiments.mode_connectivity import study as mode_connectivity
 from experiments.sgdr import study as sgdr
 from experiments.warmup import study as warmup
@@ -265,8 +263,6 @@ def test_bad_input_is_refused_before_any_work(nets):
         run(validation, nets / "refused", network, both)
     with pytest.raises(ValueError, match="warmup has no teacher"):
         run(config, nets / "refused", network, teacher=network)
-    with pytest.raises(ValueError, match="funmatch takes no network or images of your"):
-        experiments.funmatch.run(funmatch["smoke"], nets / "refused", network)
     assert not (nets / "refused").exists()
 
 
