@@ -1,5 +1,6 @@
 """What every test runs under: strict promotion, four CPU devices, checked shapes."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -23,6 +24,15 @@ def undrawn(monkeypatch):
     """No figure is drawn: half the time of a run of which other things are tested."""
     for name in ("draw", "style"):
         monkeypatch.setattr(f"kd_heuristics.plots.{name}.save", lambda *_: None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_modules():
+    """Forgets the user's modules that a test file wrote, such as "nets"."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if "pytest-of-" in str(getattr(module, "__file__", "")):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.sgdr import planes
+from kd_heuristics import data
 
 RANDOM = np.random.RandomState(0)
 ITERATES = {epoch: RANDOM.randn(5) for epoch in (2, 4, 6, 8)}
@@ -22,7 +23,12 @@ def metric(params, batch_stats, batch):
 def found(tmp_path_factory):
     trees = {epoch: {"w": jnp.asarray(w, jnp.float32)} for epoch, w in ITERATES.items()}
     config = types.SimpleNamespace(
-        plane_iterates=(2, 4, 6), plane_grid=(3, 2), plane_margin=0.5
+        plane_iterates=(2, 4, 6),
+        plane_grid=(3, 2),
+        plane_margin=0.5,
+        stats_examples=None,
+        first_seed=7,
+        eval_batch_size=2,
     )
     run = types.SimpleNamespace(
         config=config,
@@ -34,6 +40,8 @@ def found(tmp_path_factory):
     )
     its = types.SimpleNamespace(
         sets={"train": BATCHES},
+        start=lambda seed: ({}, {}),  # without batch norm
+        train=data.Dataset(np.zeros((2, 1, 1, 1), np.uint8), np.zeros(2, int), 1),
         classifier=types.SimpleNamespace(metric=metric),
         point_steps=1.0,
     )
