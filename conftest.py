@@ -29,7 +29,9 @@ def undrawn(monkeypatch):
 @pytest.fixture(autouse=True, scope="module")
 def _own_modules():
     """Forgets the user's modules that a test file wrote, such as "nets"."""
+    path = [*sys.path]
     yield
+    sys.path[:] = path
     for name, module in list(sys.modules.items()):
         if "pytest-of-" in str(getattr(module, "__file__", "")):
             del sys.modules[name]

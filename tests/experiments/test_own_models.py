@@ -72,6 +72,7 @@ def forget():
     """Forgets the user's modules, as another process would."""
     for name in [n for n in sys.modules if n.startswith("own_nets") or n == "nets"]:
         del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if "pytest-of-" not in place]
 
 
 def test_names_of_files_and_modules_make_one_network(nets):
