@@ -147,7 +147,7 @@ class Ours:
 
 def main(config: Config) -> None:
     """Measures and prints a Markdown table."""
-    try:
+    try:  # as in each benchmark against PyTorch
         from experiments.benchmarks import torch_models
     except ImportError as error:
         raise SystemExit(

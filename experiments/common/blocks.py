@@ -51,6 +51,7 @@ def name(block: Any) -> str:
     return f"{block.first_seed}-{block.first_seed + block.seeds - 1}"
 
 
+# It takes what `running.run` takes, in whose place it is called.
 def run(
     study: Study,
     config: Any,

@@ -157,6 +157,7 @@ def _looked(images, size, fraction, kind):
     )
 
 
+# The arguments are those of `looks`, which it calls.
 def logits(
     teacher: Callable,
     dataset: data.Dataset,

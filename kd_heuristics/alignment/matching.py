@@ -64,6 +64,7 @@ def align(
     return spec.permute(b, found)
 
 
+# It takes what `align` takes, which is this and a permutation.
 def match(
     a: PyTree,
     b: PyTree,

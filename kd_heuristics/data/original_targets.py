@@ -22,6 +22,7 @@ from kd_heuristics.runtime import nearest, parallel
 _THREADS = 4
 
 
+# It takes what `ensemble_targets` takes, with a set's name for its images.
 def ensemble_targets_of_originals(
     teacher: Callable,
     name: str,

@@ -27,6 +27,7 @@ def resnet(shortcut, num_blocks=(1, 2), channels=(3, 5)):
     return models.from_linen("resnet", module)
 
 
+# As in test_net2net, of another network.
 @functools.cache
 def small(shortcut):
     network = resnet(shortcut)
