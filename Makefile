@@ -22,7 +22,7 @@ help:
 	@echo "make demo       every study in small on embedded data, then a report (minutes)"
 	@echo "make reproduce  every study, to the first look that decides it (hours; resumable)"
 	@echo "make results    docs/results.md and the README's table from finished seeds"
-	@echo "make test       the tests (under 15 minutes)"
+	@echo "make test       the tests (about half an hour)"
 	@echo "make test-all   the tests and the long ones"
 	@echo "make soak       kills, damage and bad input for SOAK_MINUTES=30, and a table"
 	@echo "make coverage   the lines that make test reaches; fails below 90 %"
@@ -32,7 +32,7 @@ help:
 	@echo "make lint       format, lint and types"
 
 demo: .venv/installed
-	@echo "== The studies of the demo preset; under 15 minutes on 2 cores."
+	@echo "== The studies of the demo preset; up to half an hour on 2 cores."
 	$(BIN)/python -m experiments.reproduce --preset demo --workdir $(WORKDIR)
 
 reproduce: .venv/installed
@@ -45,7 +45,7 @@ results: .venv/installed
 	$(BIN)/python -m experiments.results --workdir $(WORKDIR)
 
 test: .venv/installed-test
-	@echo "== The tests; under 15 minutes on 2 cores."
+	@echo "== The tests; about half an hour on 2 cores."
 	@flags="$$XLA_FLAGS $(OLDER_EMITTERS)"; \
 	XLA_FLAGS=$$flags $(BIN)/python -c 'import jax; jax.devices()' 2>/dev/null \
 	  && export XLA_FLAGS="$$flags"; \
