@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kd_heuristics import runs, training
+from kd_heuristics.report.tables import training_of
 from kd_heuristics.runs import descriptions, verdicts
 
 CODE = "code.json"  # of the run folder: the code of its results
@@ -44,11 +45,11 @@ def trained(folder: runs.RunFolder) -> dict[str, dict[str, float | None]]:
         last[line["stage"]] = line
     found: dict[str, dict[str, float | None]] = {}
     for stage, line in last.items():
-        parts = re.fullmatch(r"(.+)-seed(\d+)(-net\d+)?", stage)
+        which, seed, _ = training_of(stage)
         metric = next((key for key in _ACCURACIES if key in line), None)
-        if parts is None or metric is None:
+        if seed is None or metric is None:
             continue
-        own, seed = found.setdefault(parts[1], {}), parts[2]
+        own = found.setdefault(which, {})
         before, now = own.get(seed, 1.0), line[metric]
         own[seed] = None if before is None or now is None else min(before, now)
     return found

@@ -105,23 +105,23 @@ def tidy(run: section.Run, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
     }
 
 
-def training_of(stage: str) -> tuple[str, str | None]:
-    """Splits a stage of the metrics into the training's name and the seed, if any.
+def training_of(stage: str) -> tuple[str, str | None, str]:
+    """Splits a stage of the metrics into training, seed and net, if it has them.
 
     >>> training_of("student-seed3"), training_of("student-seed3-net1")
-    (('student', '3'), ('student-net1', '3'))
+    (('student', '3', ''), ('student', '3', '-net1'))
     >>> training_of("teacher")
-    ('teacher', None)
+    ('teacher', None, '')
     """
     named = re.fullmatch(r"(.+)-seed(\d+)(-net\d+)?", stage)
-    return (named[1] + (named[3] or ""), named[2]) if named else (stage, None)
+    return (named[1], named[2], named[3] or "") if named else (stage, None, "")
 
 
 def _metrics(lines: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     for line in lines:
         stage = line["stage"]
-        name, seed = training_of(stage)
-        own = {"training": name, "seed": seed, "step": line["step"]}
+        name, seed, net = training_of(stage)
+        own = {"training": name + net, "seed": seed, "step": line["step"]}
         for metric, value in line.items():
             if metric not in ("stage", "step"):
                 yield own | {"metric": metric, "value": value}
