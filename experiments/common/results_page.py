@@ -116,7 +116,7 @@ def _how(its: Found) -> str:
 
 def _notes(its: Found) -> list[str]:
     """What a reader must know of the seeds, in words."""
-    notes = []
+    notes = [its["note"]] if its.get("note") else []
     if its["missing"]:
         notes.append(f"Seeds missing: {_names(its['missing'])}.")
     uncounted = [s for s in its["seeds"] if s not in its["counted"]]
@@ -137,6 +137,10 @@ def _notes(its: Found) -> list[str]:
         notes.append(
             f"Not run on the final code: {len(its['code_differs'])} modules have "
             f"changed since ({', '.join(modules)})."
+        )
+    if its.get("accepted_code"):
+        notes.append(
+            f"The run uses what other code made ({', '.join(its['accepted_code'])})."
         )
     notes += [words for words in [report.failures_words(its)] if words]
     return [f"{note}\n" for note in notes]

@@ -129,6 +129,30 @@ def test_what_has_changed_since_is_said(run, tmp_path):
     assert "Not run with the present preset, which differs in `batch_size`." in page
 
 
+def test_a_note_beside_the_seeds_and_accepted_code_are_shown(run, tmp_path):
+    study, target = kept_in(run, tmp_path)
+    before = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
+    assert "Started" not in before
+    assert "other code" not in before
+    (target / "note.md").write_text("Started anew at seed 12.\n")
+    for path in target.glob("seed*.json"):
+        seed = json.loads(path.read_text())
+        seed["accepted_code"] = ["kd_heuristics.similarity.cca"]
+        path.write_text(json.dumps(seed))
+    page = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
+    assert "\nStarted anew at seed 12.\n" in page
+    assert "uses what other code made (kd_heuristics.similarity.cca)" in page
+
+
+def test_results_without_kept_seeds_are_removed(tmp_path):
+    folder = tmp_path / "docs/results"
+    folder.mkdir(parents=True)
+    for name in ("sgdr-digits.json", "mine.json"):
+        (folder / name).write_text("{}")
+    results.judge(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["mine.json"]
+
+
 def test_the_pages_show_the_numbers_of_the_json(run, tmp_path):
     study, target = kept_in(run, tmp_path)
     found = kept.judged(study, "digits", target)
