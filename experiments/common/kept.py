@@ -129,7 +129,12 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "rules": kept["rules"],
         "commits": sorted({own["git_commit"] or "unknown" for own in seeds}),
         "accepted_code": sorted(
-            {module for own in seeds for module in own.get("accepted_code") or ()}
+            {
+                module
+                for own in seeds
+                for modules in (own.get("accepted_code") or {}).values()
+                for module in modules
+            }
         ),
         "hardware": seeds[-1]["hardware"],
         "minutes": _minutes(seeds, "block_seconds"),

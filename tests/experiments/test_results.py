@@ -137,7 +137,7 @@ def test_a_note_beside_the_seeds_and_accepted_code_are_shown(run, tmp_path):
     (target / "note.md").write_text("Started anew at seed 12.\n")
     for path in target.glob("seed*.json"):
         seed = json.loads(path.read_text())
-        seed["accepted_code"] = ["kd_heuristics.similarity.cca"]
+        seed["accepted_code"] = {"map": ["kd_heuristics.similarity.cca"]}
         path.write_text(json.dumps(seed))
     page = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
     assert "\nStarted anew at seed 12.\n" in page
