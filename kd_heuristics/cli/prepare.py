@@ -23,7 +23,7 @@ DataDir = Annotated[
 
 
 def prepare(name: Name, data_dir: DataDir = None) -> None:
-    """Download a set and store it in a form that is readable without TensorFlow.
+    """Download a set and store it, readable without TensorFlow.
 
     For example:
 
