@@ -128,7 +128,7 @@ def statistics(
     if not jax.tree.leaves(batch_stats):
         return None
     if method == "exact":
-        moments = points.linen_moments(_Mode(classifier, train=False))
+        moments = points.input_moments(_Mode(classifier, train=False))
         return points.refit_exact(moments, batch_stats, batches)
     pooled = method == "pooled"
     refit = points.refit_pooled if pooled else points.refit_cumulative
