@@ -47,17 +47,18 @@ from kd_heuristics.distill.stages import (
     matching_stage,
     numbered,
 )
+from kd_heuristics.distill.storing import Largest, store, stored
 from kd_heuristics.distill.teachers import (
     Teacher,
+    from_network,
     mean_of_logits,
     mean_of_probabilities,
-    store,
-    stored,
     sum_of_losses,
 )
 
 __all__ = [
     "Bank",
+    "Largest",
     "Regressor",
     "Teacher",
     "agreement",
@@ -71,6 +72,7 @@ __all__ = [
     "dkd",
     "fitnet_loss",
     "fitnet_stage",
+    "from_network",
     "fsp_distance",
     "fsp_loss",
     "fsp_matrices",
