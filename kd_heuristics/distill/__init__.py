@@ -26,6 +26,7 @@ from kd_heuristics.distill.losses import (
     kl,
     l2,
     logit_matching,
+    masked_mean,
     soft_cross_entropy,
 )
 from kd_heuristics.distill.net2net import deepen, widen
@@ -88,6 +89,7 @@ __all__ = [
     "kl",
     "l2",
     "logit_matching",
+    "masked_mean",
     "matching_sections",
     "matching_stage",
     "mean_of_logits",
