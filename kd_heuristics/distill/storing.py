@@ -39,7 +39,8 @@ class Largest:
 
     def map_rows(self, function: Callable, masked: Any) -> "Largest":
         """Applies a function to the arrays that have rows, and gives a new mask."""
-        return Largest(*map(function, (self.values, self.classes, self.ends)), masked)
+        values, classes, ends = map(function, (self.values, self.classes, self.ends))
+        return Largest(values, classes, ends, masked)
 
     def logits(self) -> jax.Array:
         """Returns float32 [..., classes]."""
@@ -92,9 +93,9 @@ def store(
     teacher = teachable(teacher)
     shapes = jax.eval_shape(_mapped, teacher, batches)
     _check_floats(shapes)
-    if _truncates(shapes, largest, "(num_batches, batch, ..., classes)", 3):
-        scale = jnp.float32(temperature)
-        teacher = jax.tree_util.Partial(_Truncated(largest), teacher, scale)
+    cut = _truncated(shapes, largest, "(num_batches, batch, ..., classes)", 3)
+    if cut is not None:
+        teacher = jax.tree_util.Partial(cut, teacher, jnp.float32(temperature))
     outputs = _mapped(teacher, batches)
     if isinstance(outputs, Largest):
         outputs = outputs.map_rows(lambda x: x, _one_mask(outputs.masked))
@@ -148,8 +149,9 @@ def stored(
     checks.temperature(temperature)
     outputs = jax.tree.map(jnp.asarray, outputs)
     _check_floats(outputs)
-    if _truncates(outputs, largest, "(num_examples, ..., classes)", 2):
-        found = _Truncated(largest)(None, jnp.float32(temperature), outputs)
+    cut = _truncated(outputs, largest, "(num_examples, ..., classes)", 2)
+    if cut is not None:
+        found = cut(None, jnp.float32(temperature), outputs)
         outputs = found.map_rows(lambda x: x, _one_mask(found.masked[None]))
     return Teacher(_stored, outputs)
 
@@ -184,10 +186,10 @@ class _Truncated:
         )
 
 
-def _truncates(outputs, largest, axes: str, rank: int) -> bool:
-    """Whether `largest` leaves classes out; checks it against the outputs."""
+def _truncated(outputs, largest, axes: str, rank: int) -> _Truncated | None:
+    """What keeps the largest logits, `None` for all; checks the number of them."""
     if largest is None:
-        return False
+        return None
     leaves = jax.tree.leaves(outputs)
     if not hasattr(outputs, "shape") or len(outputs.shape) < rank:
         raise ValueError(
@@ -196,8 +198,9 @@ def _truncates(outputs, largest, axes: str, rank: int) -> bool:
             "store any outputs"
         )
     classes = outputs.shape[-1]
-    values.integer("largest", largest, 1, classes, f"there are {classes} classes")
-    return largest < classes
+    remedy = f"there are {classes} classes"
+    number = values.integer("largest", largest, 1, classes, remedy)
+    return _Truncated(number) if number < classes else None
 
 
 def _one_mask(masks) -> jax.Array:
