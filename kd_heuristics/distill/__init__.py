@@ -12,6 +12,11 @@ from kd_heuristics.distill.divergences import (
     reverse_kl,
     standardize,
 )
+from kd_heuristics.distill.faithfulness import (
+    calibration_error,
+    calibration_gaps,
+    fidelity,
+)
 from kd_heuristics.distill.fsp import (
     fsp_distance,
     fsp_loss,
@@ -65,12 +70,15 @@ __all__ = [
     "agreement",
     "annealed_weight",
     "attention",
+    "calibration_error",
+    "calibration_gaps",
     "channel_orders",
     "contrastive",
     "deepen",
     "depends_on",
     "dist",
     "dkd",
+    "fidelity",
     "fitnet_loss",
     "fitnet_stage",
     "from_network",
