@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts
+from experiments.common import charts, fidelity
 from experiments.common.charts import Arrays
 from experiments.fsp import timing
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, Table, style
@@ -44,11 +44,21 @@ KINDS = ("fast", "small", "transfer")
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
     found = {"tables": tables(config, results)}
+    if results["fidelity"]:
+        names = {arm: _long(arm) for arm in results["fidelity"]}
+        found["fidelity"] = fidelity.figure(names, arrays)
     if results["fast"]:
         found["figure3"] = figure3(arrays)
     if "timing" in results:
         found["speed"] = speed(results)
     return found
+
+
+def _long(arm: str) -> str:
+    """The display name of a row among all rows."""
+    part = arm.partition("_")[0]
+    kind = {"small": "small: ", "transfer": "transfer: "}.get(part, "")
+    return f"{kind}{WORDS[arm]}"
 
 
 def speed(results: dict) -> Figure:
