@@ -73,7 +73,7 @@ def _msgpack(path: Path) -> PyTree:
     def load(path):
         found = serialization.msgpack_restore(path.read_bytes())
         if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}, no dictionary")
+            raise InputError(f"it holds a {type(found).__name__}, no dictionary")
         return found
 
     how = "path.write_bytes(flax.serialization.to_bytes(params))"
