@@ -10,7 +10,6 @@ import rich.progress
 
 from kd_heuristics.runtime import hosts, interrupts
 
-
 _FIRST = "reading data, compiling the first programs"
 
 
