@@ -32,7 +32,7 @@ def numbered(
     """
     examples = len(jax.tree.leaves(images)[0])
     found = run(variables, images)
-    layers = {}
+    layers: dict[str, tuple[str, int | None, Any]] = {}
     for name, axis in _example_axes(run, variables, images, found, examples).items():
         value = found[name]
         if axis == 0:
