@@ -55,7 +55,7 @@ LOSSES: Mapping[LossName, Callable] = {
     "dkd": lambda s, t, labels: distill.dkd(s["logits"], t["logits"], labels),
     "dist": _logits(lambda s, t: distill.dist(s, t, beta=2.0, gamma=2.0)),
     "standardized_kl": _logits(
-        lambda s, t: 9 * distill.kl(*map(distill.standardize, (s, t)), 2.0)
+        lambda s, t: 9 * distill.kl(distill.standardize(s), distill.standardize(t), 2.0)
     ),
     "reverse_kl": _logits(lambda s, t: distill.reverse_kl(s, t, 4.0)),
     "js": _logits(distill.js),
@@ -152,27 +152,22 @@ def claims(config: Config) -> list[Claim]:
 
 
 def figure(results: Mapping[str, Any]) -> Figure:
-    """Draws the accuracy of each loss, mean and range over seeds."""
+    """Draws the accuracy of each loss, a point a seed."""
     found = results["losses"]
-    names, places = list(found), np.arange(len(found))
-    series = [
-        Series(
-            places,
-            np.array([found[name][epoch]["values"] for name in names], float).T,
-            f"{epoch} epoch",
-            color,
-            line="none",
-            marker=marker,
-        )
-        for epoch, color, marker in (
-            ("last", style.COLORS[0], "o"),
-            ("best", style.COLORS[1], "x"),
-        )
-    ]
+    names, series = list(found), []
+    for epoch, shift, color, marker in (
+        ("last", -0.1, style.COLORS[0], "o"),
+        ("best", 0.1, style.COLORS[1], "x"),
+    ):
+        values = np.array([found[name][epoch]["values"] for name in names], float)
+        places = np.arange(len(names))[:, None] + shift + 0 * values
+        how: dict[str, Any] = {"line": "none", "marker": marker}
+        points = places.ravel(), values.ravel()
+        series.append(Series(*points, f"{epoch} epoch", color, **how))
     x, y = Axis("loss beside labels", names=names), Axis("test accuracy", "%")
     panels = [Chart("Losses at equal steps", x, y, series)]
     caption = (
-        "Losses at equal steps, mean and range over seeds; the best epoch is chosen on "
-        "the test images"
+        "Losses at equal steps, a point a seed; the best epoch is chosen on the test "
+        "images"
     )
     return Figure("Losses", caption, panels, ["losses"], columns=1, width=9.0)
