@@ -22,8 +22,8 @@ class Largest:
     """The N largest logits of each row, and one logit that all other classes share.
 
     At the temperature that they were stored for, the other classes together keep their
-    probability, which is spread evenly. 6 bytes a row and class for up to 65,536
-    classes: 1,000 classes and N = 32 take 3.4 % of float32 logits.
+    probability, which is spread evenly. A row takes 4 N + 8 bytes, for up to 65,536
+    classes: with 1,000 classes and N = 32 it is 3.4 % of float32 logits.
 
     Attributes:
       values: float16 [..., N], logits minus their row's largest.
