@@ -155,10 +155,12 @@ def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
     ]
     losses = {part: arrays[f"{key}/{part}_loss"] for part in ("train", "test")}
     name = f"Plane of w{pair[0]}, w{pair[1]} and the bend between them"
+    sides = {"x": f"distance along w{pair[0]} to w{pair[1]}"}
+    sides["y"] = "distance towards the bend"
     return Figure(
         f"{title}, seed {seed}",
         f"{title}: {words}",
-        [LossSurface(name, xs, ys, losses, series)],
+        [LossSurface(name, xs, ys, losses, series, **sides)],
         ["chain-gain"],
         subtitle="{run}",
         width=10.0,
