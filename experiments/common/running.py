@@ -113,10 +113,9 @@ def _run(study, config, folder, own, users, draws):
             with progress.shown(study.name) as bar:
                 results, arrays = study.compute(config, folder, bar, **inputs)
             statistics = results.pop("statistics", {})
-            results |= {
-                "numbers": numbers(config, folder),
-                "trained": records.trained(folder),
-            }
+            results["numbers"] = numbers(config, folder)
+            # A study may add accuracies from where a claim is read.
+            results["trained"] = records.trained(folder) | results.get("trained", {})
             if users:
                 results.pop("paper", None)
             if statistics:

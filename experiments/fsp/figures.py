@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts
+from experiments.common import charts, fidelity
 from experiments.common.charts import Arrays
 from experiments.fsp import timing
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, Table, style
@@ -30,6 +30,7 @@ WORDS = {
     "transfer_fitnet": "small student after a hint",
     "transfer_fsp": "small student after flow matrices",
 }
+_TRANSFERS = tuple(arm for arm in WORDS if arm.startswith("transfer_"))
 SETS = {
     "1": "CIFAR-10",
     "2": "CIFAR-100",
@@ -44,6 +45,12 @@ KINDS = ("fast", "small", "transfer")
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
     found = {"tables": tables(config, results)}
+    if results["fidelity"]:
+        names = {
+            arm: f"{WORDS[arm]}, transfer" if arm in _TRANSFERS else WORDS[arm]
+            for arm in results["fidelity"]
+        }
+        found["fidelity"] = fidelity.figure(names, arrays)
     if results["fast"]:
         found["figure3"] = figure3(arrays)
     if "timing" in results:

@@ -13,7 +13,7 @@ def plan(config: Config) -> Plan:
     kept |= {*config.plane_iterates}
     kept |= {epoch for pair in config.map_pairs for epoch in pair}
     return Plan(
-        sets=((config.dataset, None),),
+        sets=((config.dataset, config.image_size),),
         trainings=(
             Training(
                 name="train",

@@ -109,7 +109,7 @@ class Config(common.WithVgg):
     def derived(self) -> dict[str, Any]:
         """Warmup and drops in epochs."""
         (warmup,) = fields.within((self.warmup_epochs,), self.epochs)
-        drops = fields.within(self.drops_epochs, self.epochs)
+        drops = fields.drops(self.drops_epochs, self.epochs)
         return {"warmup_epochs": warmup, "drops_epochs": drops}
 
     @property
@@ -196,7 +196,8 @@ PRESETS: Mapping[str, Config] = {
         rate=0.15,
         arms=("large", "warmup", "freeze_fc"),
     ),
-    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    # Seeds 0 to 3 were seen under an earlier rule, see docs/designs.md.
+    "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS, first_seed=12),
     "cifar10": PAPER,
     "cifar10_resnet18": dataclasses.replace(PAPER, model="resnet18", rate=5.0),
     "cifar10_resnet32": dataclasses.replace(PAPER, model="resnet32", rate=5.0),

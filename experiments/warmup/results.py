@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.warmup.claims import conv_minus_fc, difference
+from experiments.warmup.claims import conv_minus_fc, difference, early_training
 from experiments.warmup.config import Config
 from experiments.warmup.layers import layer_of, random_layers
 from kd_heuristics.pytrees import leaf_names
@@ -45,6 +45,15 @@ def results(
         "seeds": seeds,
         "arms": {
             arm: {name: summary(values[arm]) for name, values in numbers.items()}
+            for arm in config.arms
+        },
+        "trained": {
+            early_training(arm): {
+                str(seed): float(value)
+                for seed, value in zip(
+                    seeds, arrays[f"{arm}/accuracy"][:, early], strict=True
+                )
+            }
             for arm in config.arms
         },
         "frozen_at_random": _frozen_at_random(config, params, fc),

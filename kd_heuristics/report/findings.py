@@ -117,6 +117,7 @@ def failures(results: dict[str, Any]) -> str:
         for training, its in found["trainings"].items()
     ]
     return (
-        f"Failed trainings, with a final train accuracy below {found['below']:.0%}: "
+        f"Failed trainings, with a train accuracy below {found['below']:.0%} at the "
+        "end, or at the time that a claim names: "
         f"{'; '.join(parts)}."
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.common import figures, launch, maps
+from experiments.common import figures, judging, launch, maps
 from experiments.common.study import StudyRun
 from experiments.warmup import layers
 from experiments.warmup import study as warmup
@@ -52,6 +52,39 @@ def test_leaves_numbers_claims_and_figures(folder):
     names = {path.name for path in (folder / "figures").glob("*.png")}
     drawn = {"figure4", "figure5", "controls", "layers", "measures"}
     assert names == {f"{name}.png" for name in drawn}
+
+
+def test_claims_about_the_warmups_end_need_trainings_that_work_then(folder):
+    results = json.loads((folder / "results.json").read_text())
+    arrays = np.load(folder / "arrays.npz")
+    first = results["trained"]["freeze_fc, end of warmup"]["0"]
+    assert first == arrays["freeze_fc/accuracy"][0, SMOKE.warmup_epochs - 1]
+    assert results["trained"]["freeze_fc"]["0"] == arrays["freeze_fc/accuracy"][0, -1]
+    freezing = next(
+        claim
+        for claim in claims(SMOKE)
+        if claim.key == "early-accuracy/freeze_fc/warmup"
+    )
+    assert {*freezing.trainings} <= {*results["trained"]}
+    # Nets that work at the end of the freeze and fall back to chance after it.
+    seeds = [
+        {
+            "seed": seed,
+            "statistics": {freezing.key: 11.0 + seed / 10},
+            "trained": {
+                "warmup": 0.9,
+                "freeze_fc": 0.1,
+                "warmup, end of warmup": 0.8,
+                "freeze_fc, end of warmup": 0.85,
+            },
+        }
+        for seed in range(4)
+    ]
+    (found,) = judging.judge([freezing], (4,), seeds, 0.19)
+    assert (found["verdict"], found["failed"]) == ("reproduced", [])
+    seeds[1]["trained"]["freeze_fc, end of warmup"] = 0.1
+    (found,) = judging.judge([freezing], (4,), seeds, 0.19)
+    assert found["failed"] == [1]
 
 
 def compilations(folder):
