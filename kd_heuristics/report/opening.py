@@ -108,5 +108,7 @@ def absent(names: Sequence[str]) -> str:
     """Returns the commands of studies that were not run; no failures of the page."""
     if not names:
         return ""
-    commands = ", ".join(f"<code>python -m experiments.{escape(n)}</code>" for n in names)
+    commands = ", ".join(
+        f"<code>python -m experiments.{escape(n)}</code>" for n in names
+    )
     return f'<p class="absent">Not part of these runs: {commands}.</p>'
