@@ -76,7 +76,8 @@ class Aligned:
         found = alignment.align(
             a, b, self.spec, key=key, method=method, batches=batches
         )
-        return found["params"]
+        # Placed anew: arrays bound to a device would be another program's.
+        return self.its.place(found["params"])
 
     def curve(self, kind: str, pair: str, seed: int, epoch: int | None = None) -> Any:
         """The segment from G to the permuted network; in place of `Networks.curve`."""
