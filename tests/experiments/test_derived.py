@@ -75,6 +75,7 @@ MODES = {
 }
 WARMUP = {  # its length, and drops
     "digits": (8, (11, 13)),
+    "lenses": (8, (11, 13)),
     "demo": (4, (5,)),
     "smoke": (1, (2,)),
     **dict.fromkeys(
