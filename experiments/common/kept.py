@@ -140,7 +140,12 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "minutes": _minutes(seeds, "block_seconds"),
         "cpu_minutes": _minutes(seeds, "block_cpu_seconds"),
         "config_differs": _config_differs(kept["config"], now),
-        "rules_differ": _rules(kept["claims"]) != _rules(now["claims"]),
+        "rules_differ": [
+            key
+            for key, rule in _rules(kept["claims"]).items()
+            if rule != _rules(now["claims"]).get(key)
+        ],
+        "declared_since": sorted({*_rules(now["claims"])} - {*_rules(kept["claims"])}),
         "code_differs": _code_differs(kept["code"], running.code(study, config)),
         "claims": verdicts,
         "failures": judging.failures(seeds, below),
@@ -169,8 +174,12 @@ def _config_differs(kept: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str
     return {key: [before, after] for key, before, after in found if key != "strategies"}
 
 
-def _rules(claims: Any) -> Any:
-    return descriptions.identity({"claims": descriptions.to_json(claims)})
+def _rules(claims: Any) -> dict[str, Any]:
+    """The rule of each claim, by its key."""
+    return {
+        claim["key"]: descriptions.identity({"claims": [claim]})
+        for claim in descriptions.to_json(claims)
+    }
 
 
 def _code_differs(kept: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

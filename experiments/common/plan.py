@@ -261,8 +261,9 @@ def of(config: Any, size: int | None = None) -> data.Description:
 
     Args:
       config: of a study, with `dataset` and `train_examples`.
-      size: side in pixels; None is the set's own.
+      size: side in pixels; None is the config's `image_size`, else the set's own.
     """
+    size = getattr(config, "image_size", None) if size is None else size
     found = data.describe(config.dataset, size)
     train = found.examples["train"]
     train = min(

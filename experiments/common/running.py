@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.common import (
+    controls,
     fields,
     judging,
     merging,
@@ -196,16 +197,17 @@ def describe_run(study: Study, config: Any, users: Mapping[str, Any]) -> dict:
     names = {part: its["name"] for part, its in users.items()}
     found = {
         **study.opening,
+        "controls": controls.of(study.name),
         "config": config,
         "claims": study.claims(config),
         **_beside_the_paper(study, config),
         "strategies": parallel.strategies(),
     }
-    if not users:
-        return found
     found = descriptions.to_json(found)
     found["config"] |= names
-    subject = study.subject.format_map(found["config"])
+    found["subject"] = subject = study.subject.format_map(found["config"])
+    if not users:
+        return found
     found["paper"] = f"the question of {study.paper}, asked of your own: {subject}"
     found["claims"] = without_papers(found["claims"])
     return found | {"own": users}

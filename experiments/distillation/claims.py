@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import paper
+from experiments.common import fidelity, paper
 from experiments.distillation.config import Config
 from kd_heuristics.runs import Claim
 
@@ -56,20 +56,29 @@ def claims(config: Config) -> tuple[Claim, ...]:
         main=True,
         trainings=trainings,
     )
-    return accuracy, *(
-        Claim(
-            key=key,
-            words=words,
-            kind="difference",
-            smallest_effect=paper.smallest_effect(config.smallest_effect, value),
-            unit=unit,
-            statistic=statistic,
-            paper=value,
-            main=key == "fc-change",
-            trainings=trainings,
-        )
-        for key, words, statistic in yes
-        for value in [round(found[statistic], 4) if statistic in found else None]
+    return (
+        accuracy,
+        *(
+            Claim(
+                key=key,
+                words=words,
+                kind="difference",
+                smallest_effect=paper.smallest_effect(config.smallest_effect, value),
+                unit=unit,
+                statistic=statistic,
+                paper=value,
+                main=key == "fc-change",
+                trainings=trainings,
+            )
+            for key, words, statistic in yes
+            for value in [round(found[statistic], 4) if statistic in found else None]
+        ),
+        *fidelity.claims(
+            config.distilled,
+            "independent",
+            "soft targets make a student decide more like its teacher than labels do",
+            trainings,
+        ),
     )
 
 

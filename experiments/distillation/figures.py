@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts, measures, paper
+from experiments.common import charts, fidelity, measures, paper
 from experiments.common.charts import Arrays
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
@@ -27,7 +27,14 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         "layers": layers(config, arrays),
         "measures": other_measures(config, results, arrays),
         "temperatures": temperatures(config, arrays),
+        "fidelity": fidelity.figure({arm: _name(arm) for arm in _arms(config)}, arrays),
     }
+
+
+def _arms(config: dict) -> list[str]:
+    """Returns the arms, in order."""
+    soft = [f"soft-{temperature:g}" for temperature in config["temperatures"]]
+    return ["independent", *soft, *config["kinds"]]
 
 
 def _taught(config: dict) -> str:

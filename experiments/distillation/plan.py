@@ -44,4 +44,4 @@ def plan(config: Config) -> Plan:
         ),
         training("labels", student, labelled, config.epochs),
     ]
-    return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))
+    return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

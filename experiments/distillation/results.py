@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import maps
+from experiments.common import fidelity, maps
 from experiments.distillation.claims import (
     deep,
     late_minus_early,
@@ -41,6 +41,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
         },
         "change_of_similarity": per_layer,
+        "fidelity": fidelity.results(config.arms, arrays),
         "similarities_by_measure": maps.by_measure(
             functools.partial(similarities, config, arrays), config.measure
         ),
@@ -86,6 +87,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     return {
         "accuracy, distilled minus independent": gain,
         **similarities(config, arrays),
+        **fidelity.statistics([(config.distilled, "independent")], arrays),
     }
 
 

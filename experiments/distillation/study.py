@@ -11,7 +11,8 @@ of steps. SVCCA maps compare both with the teacher, layer by layer; three more m
 and calibrated maps check them. Two nulls that the paper lacks: two students that share
 nothing but the data, and a second teacher that the student never saw. A sweep over
 temperatures, and students that first learn hints or flow matrices, show where other
-kinds of knowledge land.
+kinds of knowledge land. Beside accuracy: how faithful each student is to its teacher on
+train and test images (Stanton et al. 2021), as secondary claims.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common import maps, task
+from experiments.common import fidelity, maps, task
 from experiments.common.own import Own
-from experiments.common.study import Study, StudyRun
+from experiments.common.study import Study, StudyRun, stacked
 from experiments.distillation import figures, networks
 from experiments.distillation.claims import claims
 from experiments.distillation.config import PRESETS, Config
@@ -64,6 +65,7 @@ def compute(
     students |= train_distilled(run, nets, teachers, fresh)
 
     arrays = compare_all(run, nets, teachers, students)
+    arrays |= fidelity_of_all(run, nets, teachers, students)
     names = "loss", "test_loss", "test_accuracy"
     for arm in config.arms:
         arrays |= run.logged(arm, names)
@@ -137,6 +139,26 @@ def compare(
             )
             out |= maps.named(f"{kind}/{name}", found, config.measure)
     return out
+
+
+def fidelity_of_all(
+    run: StudyRun, nets: Networks, teachers: Mapping[int, PyTree], students: ByArm
+) -> dict[str, np.ndarray]:
+    """Fidelity of each arm to its teacher on train and test, [seeds]."""
+
+    def measure(seed):
+        run.progress.stage(f"seed {seed}: fidelity")
+        return fidelity.measure(
+            {
+                arm: (nets.student.classifier, students[arm, seed])
+                for arm in run.config.arms
+            },
+            (nets.teacher.classifier, teachers[teacher_of(run.config, seed)]),
+            nets.student.sets,
+        )
+
+    found = [run.stage(f"fidelity-seed{seed}", measure, seed) for seed in run.seeds]
+    return stacked(found)
 
 
 STUDY = Study(

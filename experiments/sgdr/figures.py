@@ -22,7 +22,6 @@ from kd_heuristics.plots import (
 )
 
 ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
-COLORS = dict(zip(ARMS, style.COLORS, strict=False))
 PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 PAPER_MAPS = {
     (150, 155): "sgdr/fig14a_sgdr_150_155",
@@ -32,8 +31,8 @@ PLANES = {  # for the pairs in this order
     "figure3": ("Figure 3", "loss on the plane of two iterates and their bend"),
     "figures12_13": ("Figures 12 and 13", "loss on the plane of another pair"),
 }
-MORE = {"wsd": "constant, cooldown", "linear": "line"}
-COLORS |= dict(zip(MORE, style.COLORS[len(ARMS) :], strict=False))
+NAMES = ARMS | {"wsd": "constant, cooldown", "linear": "line"}
+COLORS = dict(zip(NAMES, style.COLORS, strict=False))
 AVERAGES = {
     "last": "last minimum",
     "ensemble": "predictions of minima",
@@ -69,15 +68,10 @@ def _lenses(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         claims += ["averages"] if config["averaged"] else []
         claims += [f"final-accuracy/{arm}-sgdr" for arm in config["more_arms"]]
     if config["more_arms"]:
-        rates = [
-            Series(
-                *(arrays[f"{arm}/rate_epoch"], arrays[f"{arm}/rate"], words),
-                COLORS[arm],
-                line="steps",
-            )
-            for arm, words in (ARMS | MORE).items()
-            if f"{arm}/rate" in arrays
-        ]
+        rates = []
+        for arm in (*ARMS, *config["more_arms"]):
+            rate = arrays[f"{arm}/rate_epoch"], arrays[f"{arm}/rate"], NAMES[arm]
+            rates.append(Series(*rate, COLORS[arm], line="steps"))
         panels.append(Chart("Learning rate", EPOCH, Axis("learning rate"), rates))
     if config["twin_epochs"]:
         panels.append(_instability(config, arrays))
@@ -98,9 +92,8 @@ def _accuracies(config: dict, results: dict, arrays: Arrays) -> Chart:
     """Plots a row for each schedule and average, at SGDR's last minimum."""
     at = results["accuracy_after_epoch"]
     rows = {
-        words: (arrays[f"{arm}/test_accuracy"][:, at], COLORS[arm])
-        for arm, words in (ARMS | MORE).items()
-        if f"{arm}/test_accuracy" in arrays
+        NAMES[arm]: (arrays[f"{arm}/test_accuracy"][:, at], COLORS[arm])
+        for arm in (*ARMS, *config["more_arms"])
     }
     if config["averaged"]:
         rows |= {
@@ -244,10 +237,12 @@ def plane(pair, title: str, words: str, seed: int, arrays: Arrays) -> Figure:
     ]
     losses = {part: arrays[f"{key}/{part}_loss"] for part in ("train", "test")}
     name = f"Plane of w{pair[0]}, w{pair[1]} and the bend between them"
+    sides = {"x": f"distance along w{pair[0]} to w{pair[1]}"}
+    sides["y"] = "distance towards the bend"
     return Figure(
         f"{title}, seed {seed}",
         f"{title}: {words}",
-        [LossSurface(name, xs, ys, losses, series)],
+        [LossSurface(name, xs, ys, losses, series, **sides)],
         ["chain-gain"],
         subtitle="{run}",
         width=10.0,

@@ -14,7 +14,7 @@ def plan(config: Config) -> Plan:
     kept |= {epoch for pair in config.map_pairs for epoch in pair}
     kept |= {*config.lens_iterates}
     return Plan(
-        sets=((config.dataset, None),),
+        sets=((config.dataset, config.image_size),),
         trainings=(
             Training(
                 name="train",

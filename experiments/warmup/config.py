@@ -124,7 +124,7 @@ class Config(common.WithVgg):
     def derived(self) -> dict[str, Any]:
         """Warmup and drops in epochs."""
         (warmup,) = fields.within((self.warmup_epochs,), self.epochs)
-        drops = fields.within(self.drops_epochs, self.epochs)
+        drops = fields.drops(self.drops_epochs, self.epochs)
         found = {"warmup_epochs": warmup, "drops_epochs": drops}
         if self.sharpness_steps:
             length = warmup * self._steps_per_epoch()

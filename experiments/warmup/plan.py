@@ -23,4 +23,4 @@ def plan(config: Config) -> Plan:
                     checkpoints=4 + len(config.sharpness_steps),
                 )
             )
-    return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))
+    return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

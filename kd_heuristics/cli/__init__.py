@@ -5,7 +5,8 @@ Give two trained networks, A and B, as checkpoints. A checkpoint is one of
     runs/demo/sgdr/checkpoints/train   a folder of steps, ours or an orbax manager's
     ...train@450                       one step of it; without @, the newest
     ...train@450#2                     one network of a checkpoint that holds several
-    model.npz                          arrays with names such as params/fc/kernel
+    model.npz, model.safetensors       arrays named params/fc/kernel or fc.kernel
+    model.msgpack                      the output of flax.serialization.to_bytes
     checkpoint                         the output of any orbax checkpointer
 
 In one of our run folders, model and data are known; otherwise name them:

@@ -80,7 +80,9 @@ class Lab:
 
         Raises: InputError if it does not fit, or the network has diverged.
         """
-        found = checkpoint.network(checkpoint.parse(text), self.shapes)
+        outputs_first = self.classifier.network.filter_axis == 0
+        place = checkpoint.parse(text)
+        found = checkpoint.network(place, self.shapes, weights=outputs_first)
         _check_finite(text, found["params"])
         return parallel.replicate(found, self.mesh)
 

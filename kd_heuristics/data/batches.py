@@ -52,7 +52,9 @@ def train_batches(
       padding: of `augment.random_crop`, in pixels.
       flip: mirrors each image with probability one half.
       index: batches also hold "index", int32 [b]: the examples' places in the set, for
-        targets that were stored (`ensemble_targets`, `distill.store`).
+        targets that were stored (`ensemble_targets`, `distill.store`). With padding or
+        flip they hold "augmented", true [b], too: outputs that `distill.store` computed
+        on the originals refuse them.
       remainder: "drop", "carry" or "keep", see `batch_indices`.
 
     Raises:
@@ -91,13 +93,17 @@ class _Sample:
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
         )
-        return {
+        batch = {
             "images": augment(
                 images[chosen], key, padding=self.padding, flip=self.flip
             ),
             "labels": labels[chosen],
-            **({"index": chosen} if self.index else {}),
         }
+        if not self.index:
+            return batch
+        augmented = self.padding > 0 or self.flip
+        sign = {"augmented": jnp.ones(len(chosen), bool)} if augmented else {}
+        return {**batch, "index": chosen, **sign}
 
 
 def batch_indices(

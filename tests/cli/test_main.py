@@ -41,15 +41,27 @@ def test_an_unknown_name_is_status_2_and_the_nearest(name, nearest, capsys):
 def test_prepare_passes_its_arguments_on(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
-        prepare, "prepare_set", lambda *arguments: calls.append(arguments)
+        prepare,
+        "prepare_set",
+        lambda *arguments, source: calls.append((*arguments, source)),
     )
     cli.main(["prepare", "cifar10"])
     cli.main(["prepare", "cifar100", "--data-dir", str(tmp_path)])
-    assert calls == [("cifar10", None), ("cifar100", tmp_path)]
+    cli.main(["prepare", "fashion_mnist", "--from", str(tmp_path)])
+    assert calls == [
+        ("cifar10", None, None),
+        ("cifar100", tmp_path, None),
+        ("fashion_mnist", None, tmp_path),
+    ]
+
+
+def test_idx_files_of_another_set_are_status_2(tmp_path, capsys):
+    assert run("prepare", "cifar10", "--from", str(tmp_path)) == 2
+    assert "--from takes the IDX files of fashion_mnist" in capsys.readouterr().err
 
 
 def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise PrepareError("no such network")
 
     monkeypatch.setattr(prepare, "prepare_set", fail)
