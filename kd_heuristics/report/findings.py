@@ -32,7 +32,8 @@ def effect(claim: dict[str, Any]) -> str:
     """Returns a claim's mean with its unit; how many seeds, for yes or no."""
     seeds = num_seeds(claim)
     if not seeds:
-        return "no seed counts"  # each failed, or did not pass the study's checks
+        # Each failed, or did not pass the study's checks.
+        return "no seed counts" if claim["values"] else "-"
     if claim["kind"] == "mostly":
         return f"{round(seeds * (claim['mean'] or 0.0))} of {count(seeds, 'seed')}"
     return number(claim["mean"], claim["unit"])
