@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # What the earlier names are; today's are looked up by these.
 NAMES = {
     "points.crossing": "points.barrier",
+    "points.linen_moments": "points.input_moments",
     "points.summary": "points.path_summary",
     "points.exact": "points.refit_exact",
     "points.pooled": "points.refit_pooled",

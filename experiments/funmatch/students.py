@@ -67,6 +67,7 @@ def train_students(
     )
     found = logged(run, [member.stage for member in members])
     found = found | measure("test", state) | {"step": found["step"][0].astype(int)}
+    found |= held.fidelity(its.classifiers[arm.family], config.sizes(arm)[1], state)
     return {f"{stage}/{key}": value for key, value in found.items()}
 
 

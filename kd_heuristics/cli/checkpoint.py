@@ -2,10 +2,9 @@
 
 import collections
 import dataclasses
-import functools
 import json
 import re
-import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from kd_heuristics import checkpoints
+from kd_heuristics.cli import stored
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import files
 from kd_heuristics.runtime.errors import InputError
@@ -28,7 +28,7 @@ class Place:
     """Location of a network.
 
     Attributes:
-      path: a folder or an ".npz" file.
+      path: a folder, or an ".npz", ".safetensors" or msgpack file.
       step: step in a folder of steps; `None` selects the newest.
       index: index of the network in a checkpoint that holds several; `None` if it holds
         one.
@@ -71,38 +71,40 @@ def read(place: Place) -> dict[str, np.ndarray]:
     """
     if not place.path.exists():
         raise InputError(f"no checkpoint at {place.path}: there is no such file")
-    if place.path.suffix == ".npz":
+    if place.path.is_file():
         if place.step is not None:
-            raise InputError(f"{place.text}: an .npz has no steps; leave out the @")
-        return _read_npz(place.path)
-    folder = _step_folder(place)
-    if (folder / _MANIFEST).exists():
-        tree = checkpoints.restore(folder.parent, step=int(folder.name))
+            raise InputError(f"{place.text}: a file has no steps; leave out the @")
+        tree = stored.read_file(place.path)
     else:
-        tree = _read_orbax(folder)
+        folder = _step_folder(place)
+        if (folder / _MANIFEST).exists():
+            tree = checkpoints.restore(folder.parent, step=int(folder.name))
+        else:
+            tree = stored.read_orbax(folder)
     return {
         name: np.asarray(leaf)
         for name, leaf in leaf_names.flat(tree).items()
-        if not is_key(leaf)
+        if not (is_key(leaf) or isinstance(leaf, str | bytes))
     }
 
 
-def network(place: Place, like: PyTree) -> PyTree:
+def network(place: Place, like: PyTree, *, weights: bool = False) -> PyTree:
     """Returns the variables of a network in the structure of `like`.
 
     Args:
-      place: location of the checkpoint. Its arrays lie below "params" and
-        "batch_stats", or not, as those of `nnx.state(model)`. A name may end with the
-        "value" of Flax's boxes.
+      place: location of the checkpoint. The parameters lie below "params", at the top,
+        as those of `nnx.state(model)`, or below another name, as in {"model": state}.
+        Names are joined by "/" or ".", and may end with the "value" of Flax's boxes.
       like: `{"params": tree, "batch_stats": tree}` with the model's shapes.
+      weights: whether a kernel may be called "weight", as in Equinox.
 
     Raises:
-      InputError: an array is missing or has another shape; the message names the first
-        such array and both shapes.
+      InputError: an array is missing, or has another shape or kind of number; the
+        message names the first such array. Or several networks fit.
     """
     found = read(place)
     wanted = leaf_names.flat(like)
-    chosen = _chosen(found, wanted)
+    chosen = _chosen(place, found, wanted, weights)
     if place.index is not None:
         chosen = {name: _member(place, array) for name, array in chosen.items()}
     for name, leaf in wanted.items():
@@ -116,18 +118,65 @@ def network(place: Place, like: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _chosen(found, wanted) -> dict[str, np.ndarray]:
+def _chosen(place, found, wanted, weights) -> dict[str, np.ndarray]:
     """Returns those of the wanted arrays that a checkpoint holds, by wanted name."""
-    unboxed = leaf_names.without_stored_boxes(found)
-    tables = [found, dict(zip(unboxed, found.values(), strict=True))]
-    if not any(name.startswith("params/") for name in found):
-        tables = [
-            {f"{part}/{name}": array for name, array in table.items()}
-            for table in tables
-            for part in ("params", "batch_stats")
-        ]
-    known = collections.ChainMap(*tables)  # the first table with a name wins
-    return {name: known[name] for name in wanted if name in known}
+    # The first table with a name wins.
+    known = collections.ChainMap(*_spellings(found, weights))
+    top = _top(place, known, [n for n in wanted if n.partition("/")[0] == "params"])
+    chosen = {}
+    for part in ("params", "batch_stats"):
+        names = [n for n in wanted if n.partition("/")[0] == part]
+        # A training state may hold whole variables as its "params".
+        for start in (top, f"{top}params/"):
+            there = {n: known[start + n] for n in names if start + n in known}
+            chosen = there | chosen
+        bare = {n: top + n.partition("/")[2] for n in names}
+        if not any(n in chosen for n in names):
+            chosen |= {n: known[own] for n, own in bare.items() if own in known}
+    return chosen
+
+
+def _spellings(found, weights) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the arrays by name: as stored, without boxes, with "/" in place of "."."""
+    slashed = {name.replace(".", "/"): array for name, array in found.items()}
+    tables = [found]
+    if len(slashed) == len(found):
+        tables.append(slashed)
+    if weights:
+        tables.append(
+            {re.sub(r"\bweight$", "kernel", k): v for k, v in slashed.items()}
+        )
+    for table in tables:
+        yield table
+        names = leaf_names.without_stored_boxes(table)
+        yield dict(zip(names, table.values(), strict=True))
+
+
+def _top(place, known: Mapping[str, np.ndarray], names: list[str]) -> str:
+    """Returns the prefix of a network's arrays: "", or "model/" of {"model": state}.
+
+    Raises: InputError if all parameters are there below several names.
+    """
+    bare = [name.partition("/")[2] for name in names]
+    if any(name in known for name in (*names, *bare)):
+        return ""
+    last = max(bare, key=len, default="")
+    tops = sorted(
+        {key.removesuffix(last) for key in known if last and key.endswith(f"/{last}")}
+    )
+    # The moments of optimisers have the names and shapes of the parameters.
+    tops = [
+        top
+        for top in tops
+        if "opt_state" not in top and all(top + name in known for name in bare)
+    ]
+    if len(tops) > 1:
+        listed = " and ".join(top.rstrip("/") for top in tops)
+        raise InputError(
+            f"{place.text} holds several networks of this form, {listed}; save one of "
+            "them alone"
+        )
+    return re.sub(r"(?:^|(?<=/))params/$", "", tops[0]) if tops else ""
 
 
 def save(path: Path, tree: PyTree) -> None:
@@ -155,10 +204,6 @@ def settings(path: Path) -> dict[str, Any]:
 def _step_folder(place: Place) -> Path:
     """Returns the folder of the chosen step; raise InputError if there is none."""
     folder = place.path
-    if folder.is_file():
-        raise InputError(
-            f"{place.text} is a file, but not an .npz; give a folder or an .npz"
-        )
     steps = {int(p.name): p for p in folder.iterdir() if checkpoints.is_step(p)}
     if steps and not (folder / _MANIFEST).exists():
         step = max(steps) if place.step is None else place.step
@@ -178,38 +223,6 @@ def _step_folder(place: Place) -> Path:
             f"{folder} is a run folder; name one of its checkpoints: {listed}"
         )
     return folder
-
-
-def _read_orbax(folder: Path) -> PyTree:
-    """Returns the tree of any orbax checkpoint."""
-    import orbax.checkpoint.experimental.v1 as ocp
-
-    calls = [functools.partial(ocp.load, str(folder.absolute()))]
-    if (folder / "_METADATA").exists():  # an item of a manager's step, "…/5/state"
-        whole = str(folder.absolute().parent)
-        calls.append(
-            functools.partial(ocp.load, whole, checkpointable_name=folder.name)
-        )
-    reason = ""
-    for call in calls:
-        try:
-            with warnings.catch_warnings():
-                # These warnings concern shardings, which do not matter here.
-                warnings.simplefilter("ignore")
-                return call()
-        except Exception as error:  # orbax raises many kinds
-            reason = str(error).splitlines()[0]
-    raise InputError(f"{folder} cannot be read as an orbax checkpoint: {reason}")
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return files.read_arrays(path)
-    except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise InputError(
-            f"{path} is not a readable .npz of named arrays ({error}); write one with "
-            "numpy.savez(path, **flax.traverse_util.flatten_dict(params, sep='/'))"
-        ) from error
 
 
 def _member(place, array):
@@ -232,6 +245,11 @@ def _check(place, name, leaf, array, found):
             "--model the one it was saved from?"
         )
     if array.shape == leaf.shape:
+        if not _same_kind(array.dtype, leaf.dtype):
+            raise InputError(
+                f"{place.text}: {name} is {array.dtype}, the model's {leaf.dtype}; "
+                "convert it before you save it"
+            )
         return
     if place.index is None and array.shape[1:] == leaf.shape:
         if len(array) == 1:
@@ -245,4 +263,13 @@ def _check(place, name, leaf, array, found):
     raise InputError(
         f"{place.text}: {name} is {list(array.shape)}, the model's {list(leaf.shape)}; "
         "are --model and --model-options those it was saved from?"
+    )
+
+
+def _same_kind(stored, wanted) -> bool:
+    """Whether both are floating-point, or both integers, and so on."""
+    kinds = (jax.numpy.floating, jax.numpy.complexfloating, np.integer, np.bool_)
+    return any(
+        jax.numpy.issubdtype(stored, kind) and jax.numpy.issubdtype(wanted, kind)
+        for kind in kinds
     )

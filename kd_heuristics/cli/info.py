@@ -6,6 +6,7 @@ import jax
 
 from kd_heuristics import data, models
 from kd_heuristics.data import fashion_mnist, prepared, tfds
+from kd_heuristics.runtime import compiled
 
 _PACKAGES = (
     "kd_heuristics",
@@ -30,6 +31,8 @@ def info() -> None:
         print(f"device    {device.platform}:{device.id} {device.device_kind}")
     for name in _PACKAGES:
         print(f"version   {name} {metadata.version(name)}")
+    if jax.default_backend() == "cpu" and compiled.knows_the_option():
+        print(f"faster    own jax.jit of convolutions: XLA_FLAGS={compiled.FLAG}")
     print(f"sets in   {tfds.data_dir()}")
     for name in data.names():
         print(f"set       {name}: {_state(name)}")

@@ -32,7 +32,7 @@ From = Annotated[
 
 
 def prepare(name: Name, data_dir: DataDir = None, source: From = None) -> None:
-    """Download a set and store it in a form that is readable without TensorFlow.
+    """Download a set and store it, readable without TensorFlow.
 
     For example:
 

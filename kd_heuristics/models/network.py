@@ -11,11 +11,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from kd_heuristics.data import image_layout
+from kd_heuristics.models.form import Form
 from kd_heuristics.runtime.compiled import once
+from kd_heuristics.similarity.flax_outputs import of_linen
+from kd_heuristics.similarity.numbering import numbered
 
 PyTree = Any
 
@@ -34,8 +34,9 @@ class Network:
     """A model as pure functions of a dictionary of variables.
 
     `variables` is `{"params": tree}`, with `"batch_stats"` if the model has running
-    statistics. `images` are float [batch, h, w, c]. Logits are float32 [batch,
-    classes], whatever the compute dtype.
+    statistics. `images` are float [batch, h, w, c], and logits float32 [batch,
+    classes], whatever the compute dtype. With `inputs="any"`, an adapter takes tokens
+    or tables too, and returns any float32 [batch, ...].
 
     Attributes:
       name: name of the model, as given to `models.create`.
@@ -64,76 +65,80 @@ class Network:
     filter_axis: int | None = None
 
 
-def from_linen(name: str, module: nn.Module) -> Network:
-    """Makes a `Network` of a Linen module whose call returns `(logits, features)`.
+def from_linen(name: str, module: nn.Module, *, inputs: str = "images") -> Network:
+    """Makes a `Network` of a Linen module that maps images to logits.
 
     The module is called as `module(images, train=bool)` and draws its dropout from
-    the stream "dropout".
+    the stream "dropout". It returns logits, and the features are the outputs of all
+    submodules, named as by `similarity.capture`; or it returns `(logits, features)`.
+
+    Args:
+      name: name for messages and run folders.
+      module: the module.
+      inputs: "any" lifts the checks of images and logits, for instance for tokens.
 
     Equal hashable modules give the same network, whose functions share their compiled
     programs.
 
     Each function raises ValueError before it compiles anything, if the images are not
-    float [batch, h, w, c].
+    float [batch, h, w, c], or the outputs no logits.
     """
+    form = Form(name, inputs)
     try:
         hash(module)
     except TypeError:  # an attribute that is a list or an array
-        return _from_linen(name, module)
-    return _kept(name, module)
+        return _from_linen(form, module)
+    return _kept(form, module)
 
 
-def _from_linen(name: str, module: nn.Module) -> Network:
+def _from_linen(form: Form, module: nn.Module) -> Network:
     """Makes the network anew; `_kept` caches it."""
 
     @once  # compilation removes the forward pass that finds the shapes
     def init(key, images):
-        check_images(images)
+        form.check(images)
         return dict(module.init(key, images, train=False))
 
-    def evaluate(variables, images) -> tuple[jax.Array, dict[str, jax.Array]]:
-        check_images(images)
-        outputs: Any = module.apply(variables, images, train=False)
-        logits, features = outputs
-        return logits.astype(jnp.float32), features
+    def call(variables, images, key=None, **options) -> tuple[Any, Any]:
+        """Returns the outputs and the changed collections."""
+        form.check(images)
+        training = key is not None
+        mutable = ["batch_stats"] * training + ["intermediates"] * bool(options)
+        rngs = {"dropout": key} if training else {}
+        given: dict[str, Any] = {"train": training, "rngs": rngs} | options
+        given["mutable"] = mutable or False
+        found = module.apply(variables, images, **given)
+        return found if mutable else (found, {})
 
-    def run(variables, images, key):
-        check_images(images)
-        outputs, updated = module.apply(
-            variables,
-            images,
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
+    def outputs(variables, images, key=None):
+        found, updated = call(variables, images, key)
+        logits = found[0] if isinstance(found, tuple) else found
+        return form.outputs(logits, images), updated.get("batch_stats", {})
+
+    def named(variables, images, key=None):
+        """Returns the features and new statistics."""
+        found, updated = call(variables, images, key)
+        if isinstance(found, tuple):
+            return found[1], updated.get("batch_stats", {})
+
+        def recorded(variables, images):
+            return of_linen(
+                lambda **options: call(variables, images, key, **options)[1]
+            )
+
+        return (
+            numbered(recorded, variables, images),
+            updated.get("batch_stats", {}),
         )
-        return outputs, updated.get("batch_stats", {})
-
-    def train(variables, images, key):
-        (logits, _), batch_stats = run(variables, images, key)
-        return logits.astype(jnp.float32), batch_stats
-
-    def train_features(variables, images, key):
-        (_, features), batch_stats = run(variables, images, key)
-        return features, batch_stats
 
     return Network(
-        name=name,
+        name=form.name,
         init=init,
-        apply=lambda variables, images: evaluate(variables, images)[0],
-        train=train,
-        features=lambda variables, images: evaluate(variables, images)[1],
-        train_features=train_features,
+        apply=lambda variables, images: outputs(variables, images)[0],
+        train=outputs,
+        features=lambda variables, images: named(variables, images)[0],
+        train_features=named,
     )
 
 
 _kept = functools.cache(_from_linen)
-
-
-def check_images(images: jax.Array | np.ndarray) -> None:
-    """Raises ValueError if images are not float [batch, h, w, c]."""
-    image_layout.check(images.shape)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images must be floating-point, got {images.dtype}; convert pixels first, "
-            "for example with data.normalize"
-        )

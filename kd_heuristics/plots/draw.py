@@ -185,7 +185,7 @@ def _heat_map(ax: Axes, panel: parts.HeatMap) -> Any:
 
 def _surface(ax: Axes, panel: parts.LossSurface, name: str) -> None:
     surface.contours(ax, panel.xs, panel.ys, panel.losses[name])
-    ax.set(xlabel="Euclidean distance in weights")
+    ax.set(xlabel=panel.x, ylabel=panel.y)
     for series in panel.series:
         _series(ax, series, "_nolegend_")
     _labels(ax, panel.series, (5, -10))  # the third point lies near the upper edge

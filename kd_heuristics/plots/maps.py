@@ -1,16 +1,17 @@
 """Similarity maps of all layers against all layers, and their differences."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
+
+if TYPE_CHECKING:  # imported where a map is drawn, see `style`
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 
 def heat_map(
-    axes: Axes,
+    axes: "Axes",
     values: np.ndarray,
     rows: Sequence[str],
     columns: Sequence[str] | None = None,
@@ -18,7 +19,7 @@ def heat_map(
     floor: np.ndarray | float | None = None,
     scale: Literal["similarity", "signed", "size"] = "similarity",
     limit: float | None = None,
-) -> AxesImage:
+) -> "AxesImage":
     """Draws similarities, or their differences, with layer names.
 
     Args:
@@ -34,6 +35,8 @@ def heat_map(
 
     Returns: the image, for a colour bar.
     """
+    import matplotlib as mpl
+
     columns = columns or rows
     low, high = limits(values, scale, limit)
     name = {"similarity": "viridis", "signed": "RdBu_r", "size": "Greys"}[scale]

@@ -6,7 +6,7 @@ points.path_summary(values["loss"], ts, curve)
 """
 
 from kd_heuristics.points.evaluate import CHUNK, Metric, evaluate, evaluate_sets
-from kd_heuristics.points.linen import linen_moments
+from kd_heuristics.points.inputs import input_moments
 from kd_heuristics.points.path import barrier, path_summary
 from kd_heuristics.points.statistics import refit_cumulative, refit_exact, refit_pooled
 from kd_heuristics.runtime.renamed import earlier
@@ -19,6 +19,7 @@ __getattr__ = earlier(
         "crossing": ("barrier", barrier),
         "cumulative": ("refit_cumulative", refit_cumulative),
         "exact": ("refit_exact", refit_exact),
+        "linen_moments": ("input_moments", input_moments),
         "pooled": ("refit_pooled", refit_pooled),
         "summary": ("path_summary", path_summary),
     },
@@ -30,7 +31,7 @@ __all__ = [
     "barrier",
     "evaluate",
     "evaluate_sets",
-    "linen_moments",
+    "input_moments",
     "path_summary",
     "refit_cumulative",
     "refit_exact",

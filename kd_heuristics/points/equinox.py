@@ -6,6 +6,9 @@ normalises by the running statistics also in training, except that the first bat
 normalised by its own.
 """
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -46,3 +49,32 @@ def restarted(batch_stats: PyTree) -> PyTree:
         return jnp.ones_like(leaf) if last == "ema_first_time_index" else leaf
 
     return jax.tree_util.tree_map_with_path(leaf_of, batch_stats)
+
+
+@contextlib.contextmanager
+def watching(record: Callable[..., None], moments: Callable) -> Iterator[None]:
+    """Record the moments of each `eqx.nn.BatchNorm`'s input while the model is traced.
+
+    Args:
+      record: `(mean, var, moments, evaluates)`, with the arrays of the state.
+      moments: `(x, axis, axis_name) -> {"mean": ..., "var": ...}`.
+    """
+    eqx = sys.modules.get("equinox")  # if not imported, there is no such model
+    if eqx is None:
+        yield
+        return
+    original = eqx.nn.BatchNorm.__call__
+
+    def call(self, x, state, *, inference=None, **options):
+        evaluates = self.inference if inference is None else inference
+        ema = getattr(self, "mode", "ema") == "ema"
+        index = self.ema_state_index if ema else self.batch_state_index
+        found = moments(jnp.asarray(x), 0, self.axis_name)
+        record(*state.get(index), found, bool(evaluates))
+        return original(self, x, state, inference=inference, **options)
+
+    eqx.nn.BatchNorm.__call__ = call
+    try:
+        yield
+    finally:
+        eqx.nn.BatchNorm.__call__ = original

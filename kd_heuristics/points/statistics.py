@@ -55,7 +55,7 @@ def refit_exact(
     Args:
       moments: `(params, batch_stats, batch) -> tree like batch_stats`: the mean and the
         (biased) variance over a batch of each batch-norm layer's input, where each
-        layer normalises by `batch_stats`: evaluation mode. `linen_moments` makes it.
+        layer normalises by `batch_stats`: evaluation mode. `input_moments` makes it.
       batch_stats: statistics of any network alike, for their shapes.
       batches: arrays [num_batches, batch, ...] with an optional "mask", as of
         `data.eval_batches`; examples that the mask leaves out are cut away before. Or

@@ -3,12 +3,13 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from kd_heuristics.similarity import equinox
+from kd_heuristics.similarity import equinox, flax_outputs
+from kd_heuristics.similarity.numbering import checkpoint_names, chosen, numbered
 
 PyTree = Any
 Features = Callable[[Any], Mapping[str, jax.Array]]
@@ -35,15 +36,19 @@ def capture(
       the output of every submodule that is called |
     | a function `(variables, images) -> dict` | any pytree | what it returns |
     | a function `images -> dict` | none | what it returns |
+    | such a function that returns an array | as before | what
+      `jax.ad_checkpoint.checkpoint_name(x, name)` marks in it, outside of jit |
 
     Module names are numbered in the order of computation and zero-padded, so the order
     survives jit, which sorts keys: "00_conv", "07_block/dense", and
     "08_block/dense#1" for a second call of the same module. The network's own output is
     "..._output". Modules yield only floating-point arrays [examples, ..., units] with
-    at most two axes between. What a scan or vmap over layers stacks in front of the
-    examples is dropped; give a function that takes it apart. Only evaluation mode is
-    supported: switch an NNX model first, pass a Linen module its option, and apply
-    `eqx.nn.inference_mode` to an Equinox module.
+    at most two axes between; heads of attention, [examples, tokens, heads, units] of
+    Flax's layers, lie side by side as [examples, tokens, units]. What `nn.scan` or
+    `nnx.scan` stacks in front of the examples comes apart, as "blocks/dense[0]",
+    "blocks/dense[1]" and so on (`nn.scan` needs `variable_axes={"intermediates": 0}`).
+    Only evaluation mode is supported: switch an NNX model first, pass a Linen module
+    its option, and apply `eqx.nn.inference_mode` to an Equinox module.
 
     An Equinox module runs under `jax.vmap` on images as its convolutions take them,
     [examples, channels, h, w]; maps are returned with channels last. A submodule that
@@ -94,22 +99,23 @@ def capture(
 class _Function:
     """A function that names its activations itself."""
 
-    function: Callable[..., Mapping[str, jax.Array]]
+    function: Callable[..., Any]
     include: Callable[[str], bool] | None
     takes_variables: bool = True
 
     def __call__(self, variables, images):
-        found = (
-            self.function(variables, images)
-            if self.takes_variables
-            else self.function(images)
-        )
-        if not isinstance(found, Mapping):
+        given = (variables, images) if self.takes_variables else (images,)
+        found = self.function(*given)
+        if isinstance(found, Mapping):
+            return chosen(found, self.include)
+        marked = partial(checkpoint_names, self.function)
+        if not marked(*given):
             raise ValueError(
-                "the function must return a dictionary of activations, got "
+                "the function must return a dictionary of activations, or mark them "
+                "by jax.ad_checkpoint.checkpoint_name(x, name) outside of jit; got "
                 f"{type(found).__name__}"
             )
-        return _chosen(found, self.include)
+        return numbered(lambda *_: marked(*given), variables, images, self.include)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +126,7 @@ class _Numbered:
     include: Callable[[str], bool] | None
 
     def __call__(self, variables, images):
-        return _numbered(self.function, variables, images, self.include)
+        return numbered(self.function, variables, images, self.include)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,16 +139,13 @@ class _Linen:
 
     def __call__(self, variables, images):
         def run(variables, images):
-            _, state = self.module.apply(
-                variables,
-                images,
-                capture_intermediates=True,
-                mutable=["intermediates"],
-                **dict(self.options),
-            )
-            return _flat(state["intermediates"])
+            def apply(**options):
+                options |= {"mutable": ["intermediates"]} | dict(self.options)
+                return self.module.apply(variables, images, **options)[1]
 
-        return _numbered(run, variables, images, self.include)
+            return flax_outputs.of_linen(apply)
+
+        return numbered(run, variables, images, self.include)
 
 
 # A dataclass for each library: equal instances share one compiled program.
@@ -159,15 +162,9 @@ class _NNX:
 
         def run(variables, images):
             model = nnx.merge(self.graph, variables)
-            options = dict(self.options)
-            if not hasattr(nnx, "capture"):
-                model(images, **options)
-                return _flat(nnx.to_pure_dict(nnx.pop(model, nnx.Intermediate)))
-            kind = nnx.Intermediate
-            record = nnx.capture(model, kind, method_outputs=kind)
-            return _flat(nnx.to_pure_dict(record(images, **options)[1]))
+            return flax_outputs.of_nnx(model, images, dict(self.options))
 
-        return _numbered(run, variables, images, self.include)
+        return numbered(run, variables, images, self.include)
 
 
 def _flax_kind(model):
@@ -179,94 +176,3 @@ def _flax_kind(model):
     if isinstance(model, linen.Module):
         return "linen"
     return "nnx" if isinstance(model, nnx.Module) else None
-
-
-def _flat(tree, path=()):
-    """Nested intermediates -> {"block/dense": array, "block/dense#1": array}."""
-    if isinstance(tree, Mapping):
-        out = {}
-        for key, value in tree.items():
-            out |= _flat(value, path if key == "__call__" else (*path, str(key)))
-        return out
-    name = "/".join(path) or "output"
-    leaves = jax.tree.leaves(tree)
-    return {f"{name}#{i}" if i else name: leaf for i, leaf in enumerate(leaves)}
-
-
-def _numbered(run, variables, images, include):
-    """The activations that `run` returns, numbered in the order of computation."""
-    examples = jnp.shape(jax.tree.leaves(images)[0])[:1]
-    found = run(variables, images)
-    found = {k: v for k, v in found.items() if _is_activation(v, examples)}
-    names = _chosen(found, include)
-    order = [name for name in _order(run, variables, images) if name in names]
-    width = len(str(max(len(order) - 1, 10)))
-    return {f"{i:0{width}d}_{name}": names[name] for i, name in enumerate(order)}
-
-
-def _order(run, variables, images):
-    """The names in the order in which their values are computed."""
-    names: list[str] = []
-
-    def listed(*args):
-        found = run(*args)
-        names.extend(found)
-        return list(found.values())
-
-    when = _times(jax.make_jaxpr(listed)(variables, images).jaxpr)
-    # A module's output may be its last submodule's: the submodule goes first.
-    depth = [-name.count("/") if name != "output" else 1 for name in names]
-    ranked = sorted(zip(when, depth, range(len(names)), strict=True))
-    return [names[index] for _, _, index in ranked]
-
-
-def _times(jaxpr):
-    """When each output is computed: the index of its equation, and those inside it.
-
-    >>> _times(jax.make_jaxpr(lambda x: (jnp.sin(jnp.cos(x)), jnp.cos(x)))(1.0).jaxpr)
-    [(1,), (2,)]
-    """
-    made = {}
-    for index, equation in enumerate(jaxpr.eqns):
-        inside = _inside(equation)
-        within = [()] * len(equation.outvars) if inside is None else _times(inside)
-        made |= {
-            var: (index, *time)
-            for var, time in zip(equation.outvars, within, strict=True)
-        }
-    # Literals come from no equation and have no hash.
-    return [
-        made.get(out, ()) if type(out).__hash__ is not None else ()
-        for out in jaxpr.outvars
-    ]
-
-
-def _inside(equation):
-    """The program inside an equation (jit, remat, ...) that gives its outputs."""
-    for value in equation.params.values():
-        jaxpr = getattr(value, "jaxpr", value)
-        outputs = getattr(jaxpr, "outvars", ())
-        if hasattr(jaxpr, "eqns") and len(outputs) == len(equation.outvars):
-            return jaxpr
-    return None
-
-
-def _chosen(found, include):
-    """The activations that `include` keeps; ValueError if there are none."""
-    kept = {k: v for k, v in found.items() if include is None or include(k)}
-    if not kept:
-        raise ValueError(
-            f"no activation was captured; there are {', '.join(found) or 'none'}. "
-            "Check include=, or give a function that returns a dictionary"
-        )
-    return kept
-
-
-def _is_activation(value, examples):
-    """Whether it is floating-point [examples, ..., units]."""
-    return (
-        hasattr(value, "dtype")
-        and 2 <= value.ndim <= 4
-        and value.shape[:1] == examples
-        and jnp.issubdtype(value.dtype, jnp.inexact)
-    )

@@ -50,18 +50,7 @@ class Submodules:
         extra = () if state is None else (state,)
 
         def one(image):
-            found: dict[str, Any] = {}
-            trace = _trace()
-
-            def record(name, kind, output):
-                if trace == _trace():
-                    found.update(_named(eqx, found, name, kind, output))
-
-            recorded: Any = _recording(eqx, model, record, ())
-            record(
-                "output", type(model), recorded(image, *extra, **dict(self._options))
-            )
-            return found
+            return recorded(model, image, *extra, **dict(self._options))[0]
 
         return jax.vmap(one)(images)
 
@@ -74,6 +63,28 @@ class Submodules:
     def _key(self):
         leaves, structure = jax.tree.flatten(self._static)
         return tuple(leaves), structure, self._options
+
+
+def recorded(model: Any, *args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
+    """Calls a module and returns its submodules' outputs by name, and its own output.
+
+    Args:
+      model: the module.
+      *args: of its call, for one example.
+      **options: of its call.
+    """
+    eqx = sys.modules["equinox"]
+    found: dict[str, Any] = {}
+    trace = _trace()
+
+    def record(name, kind, output):
+        if trace == _trace():
+            found.update(_named(eqx, found, name, kind, output))
+
+    copy: Any = _recording(eqx, model, record, ())
+    output = copy(*args, **options)
+    record("output", type(model), output)
+    return found, output
 
 
 def _recording(eqx, node, record, path):

@@ -29,9 +29,9 @@ GOOD = ("--model", "nets:make", "--data", "data.npz")
         (("steps", "b.npz", *GOOD), "holds 2 networks; name one: steps#0 to #1"),
         (("steps#2", "b.npz", *GOOD), "no network #2; it holds 2"),
         (("steps@7#0", "b.npz", *GOOD), "has no step 7; it has [5, 9]"),
-        (("a.npz@3", "b.npz", *GOOD), "an .npz has no steps"),
+        (("a.npz@3", "b.npz", *GOOD), "a file has no steps"),
         (("data.npz", "b.npz", *GOOD), "has no params/"),
-        (("nets.py", "b.npz", *GOOD), "is a file, but not an .npz"),
+        (("nets.py", "b.npz", *GOOD), "is not an .npz, a .safetensors, or"),
         (("a.npz", "b.npz", *GOOD, "--num-points", "2"), "--num-points must be"),
         (("a.npz", "b.npz", *GOOD, "--batch-size", "0"), "--batch-size must be"),
         (("a.npz", "b.npz", *GOOD, "--rate", "-1"), "--rate must be positive"),
@@ -86,6 +86,26 @@ def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(("connect", str(broken), "b.npz", *GOOD))
     assert "not a readable .npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other_call", "unexpected keyword argument 'train'"),
+        ("other_size", "on images (1, 4, 4, 1) of the set 'data.npz' (TypeError: dot"),
+        ("other_rank", "other cannot be called on images (1, 4, 4, 1)"),
+        ("maps", "must return logits, float [batch, classes]"),
+        ("more_classes", "has 3 logits, but the set 'data.npz' has 2 classes"),
+    ],
+)
+def test_a_model_for_other_images_or_classes(name, said, inside, own, capsys):
+    for command in ("connect", "surface"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main((command, "a.npz", "b.npz", *own, "--model", f"nets:{name}"))
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert said in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])

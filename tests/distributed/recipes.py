@@ -103,7 +103,7 @@ def curve(mesh):
         num_steps=STEPS,
         mesh=mesh,
     ).params
-    moments = points.linen_moments(CLASSIFIER.metric)
+    moments = points.input_moments(CLASSIFIER.metric)
     batches = parallel.split_batches(EVAL, mesh)
     a, b, stats = parallel.replicate((a, b, stats), mesh)
     found = points.evaluate(

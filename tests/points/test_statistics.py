@@ -109,7 +109,7 @@ def oracle(params, method, size=8):
 
 def refresher(method, batches=BATCHES):
     if method == "exact":
-        return points.refit_exact(points.linen_moments(apply), STATS, batches)
+        return points.refit_exact(points.input_moments(apply), STATS, batches)
     return getattr(points, f"refit_{method}")(train, STATS, batches)
 
 
@@ -139,7 +139,7 @@ def test_statistics_in_half_precision_are_computed_in_float32(method, dtype):
         return jax.tree.map(lambda x, like: x.astype(like.dtype), new, batch_stats)
 
     if method == "exact":
-        found = points.refit_exact(points.linen_moments(apply), half, BATCHES)(A)
+        found = points.refit_exact(points.input_moments(apply), half, BATCHES)(A)
     else:
         found = getattr(points, f"refit_{method}")(kept, half, BATCHES)(A)
     for path, leaf in jax.tree_util.tree_leaves_with_path(oracle(A, method)):
@@ -264,14 +264,14 @@ def test_a_chunk_lowers_for_gpu_and_tpu(method):
         ),
         (
             lambda: points.refit_exact(
-                points.linen_moments(jax.jit(lambda p, *_: p["Dense_0"]["bias"])),
+                points.input_moments(jax.jit(lambda p, *_: p["Dense_0"]["bias"])),
                 STATS,
                 BATCHES,
             )(A),
             "no layer of batch_stats ran",
         ),
         (
-            lambda: points.refit_exact(points.linen_moments(train), STATS, BATCHES)(A),
+            lambda: points.refit_exact(points.input_moments(train), STATS, BATCHES)(A),
             "'one' is in training mode",
         ),
     ],
@@ -289,7 +289,7 @@ def test_a_layer_called_twice_has_no_one_mean():
             return norm(norm(x))
 
     variables = Twice().init(jax.random.key(0), X)
-    moments = points.linen_moments(
+    moments = points.input_moments(
         lambda params, stats, batch: Twice().apply(
             {"params": params, "batch_stats": stats}, batch["x"]
         )

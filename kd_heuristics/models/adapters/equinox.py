@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.models.adapters.functions import as_logits
 from kd_heuristics.models.adapters.naming import Naming
-from kd_heuristics.models.network import Network, check_images
+from kd_heuristics.models.form import Form
+from kd_heuristics.models.network import Network
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime.compiled import once
+from kd_heuristics.similarity.equinox import recorded
+from kd_heuristics.similarity.numbering import numbered
 
 
 def from_equinox(
@@ -21,6 +23,7 @@ def from_equinox(
     features: Callable[..., Any] | None = None,
     channels_first: bool = True,
     axis_name: str = "batch",
+    inputs: str = "images",
 ) -> Network:
     """Makes a `Network` of an Equinox module that maps one image to its logits.
 
@@ -47,11 +50,13 @@ def from_equinox(
         the structure, without allocating, and at each `init`.
       features: function called like the module, for instance a method through its
         class, `Net.features`. It returns `{"00_conv": array, ...}` for one image in
-        place of logits, in evaluation and in training mode. `None` gives the logits
-        alone, as "00_logits".
+        place of logits, in evaluation and in training mode. `None` gives the outputs
+        of all submodules, named as by `similarity.capture`.
       channels_first: whether to pass images [h, w, c] to the module as [c, h, w], which
         Equinox's convolutions and pools expect; false passes them unchanged.
       axis_name: name of the vmap axis over examples, as given to `eqx.nn.BatchNorm`.
+      inputs: "any" lifts the checks of images and logits, for instance for tokens,
+        which are passed unchanged.
 
     Returns: the network; its logits are float32.
 
@@ -71,18 +76,25 @@ def from_equinox(
     (['bias', 'kernel'], (2, 10))
     """
     eqx = _import()
+    form = Form(name, inputs)
     layout = _Layout(eqx, name, make)
+
+    def captured(model, image, *state, **keys):
+        """Returns the outputs of all submodules in place of logits."""
+        found, outputs = recorded(model, image, *state, **keys)
+        return (found, outputs[1]) if state else found
 
     def mapped(function, variables, images, keys, *, inference):
         """Returns the function's values for all images, and the new state."""
-        check_images(images)
+        form.check(images)
         model, state = layout.merge(variables)
         model = eqx.nn.inference_mode(model, value=inference)
-        if channels_first:
+        if channels_first and form.images:
             images = images.transpose(0, 3, 1, 2)
 
         def one(image, key):
-            keys = {"key": key} if _takes_key(function) else {}
+            takes = layout.call if function is captured else function
+            keys = {"key": key} if _takes_key(takes) else {}
             if layout.state_names.names:
                 return function(model, image, state, **keys)
             return function(model, image, **keys), state
@@ -100,25 +112,28 @@ def from_equinox(
         return variables
 
     def apply(variables, images):
-        return as_logits(name, evaluate(layout.call, variables, images), images)
+        return form.outputs(evaluate(layout.call, variables, images), images)
 
     def train(variables, images, key):
         keys = jax.random.split(key, images.shape[0])
         logits, state = mapped(layout.call, variables, images, keys, inference=False)
-        logits = as_logits(name, logits, images)
+        logits = form.outputs(logits, images)
         return logits, layout.statistics(variables, state)
 
+    own = captured if features is None else features
+    number = numbered if features is None else _as_they_are
+
     def all_features(variables, images):
-        if features is None:
-            return {"00_logits": apply(variables, images)}
-        return evaluate(features, variables, images)
+        return number(lambda *given: evaluate(own, *given), variables, images)
 
     def train_features(variables, images, key):
-        if features is None:
-            logits, batch_stats = train(variables, images, key)
-            return {"00_logits": logits}, batch_stats
         keys = jax.random.split(key, images.shape[0])
-        found, state = mapped(features, variables, images, keys, inference=False)
+
+        def run(variables, images):
+            return mapped(own, variables, images, keys, inference=False)
+
+        _, state = run(variables, images)
+        found = number(lambda *given: run(*given)[0], variables, images)
         return found, layout.statistics(variables, state)
 
     return Network(
@@ -175,6 +190,11 @@ class _Layout:
         if self.state_names.names:
             stats["state"] = self.state_names.to_dict(state)
         return stats
+
+
+def _as_they_are(run, variables, images):
+    """Returns the user's features under the user's names."""
+    return run(variables, images)
 
 
 def _import():

@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd_heuristics.models.adapters.functions import as_logits
 from kd_heuristics.models.adapters.naming import Naming
-from kd_heuristics.models.network import Network, check_images
+from kd_heuristics.models.form import Form
+from kd_heuristics.models.network import Network
 from kd_heuristics.runtime.compiled import once
 from kd_heuristics.runtime.leaves import is_key
 from kd_heuristics.similarity import capture
 
 
-def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
+def from_nnx(
+    name: str, make: Callable[[Any], Any], *, inputs: str = "images"
+) -> Network:
     """Makes a `Network` of a Flax NNX module that maps images to logits.
 
     The module is called as `module(images)`, on float images [batch, h, w, c].
@@ -38,6 +40,7 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
       make: `nnx.Rngs -> nnx.Module`. It is called once for the structure, without
         allocating, and at each `init`. It may return a trained module, which stays
         unchanged.
+      inputs: "any" lifts the checks of images and logits, for instance for tokens.
 
     Returns: the network; its logits are float32.
 
@@ -58,6 +61,7 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
     """
     from flax import nnx  # a third of a second to import
 
+    form = Form(name, inputs)
     train_graph, eval_graph, params, streams, rest = _structure(make)
     param_names = Naming.of(f"parameters of {name}", params)
     rest_names = Naming.of(f"statistics of {name}", rest)
@@ -80,16 +84,16 @@ def from_nnx(name: str, make: Callable[[Any], Any]) -> Network:
         return variables
 
     def evaluation(variables, images):
-        check_images(images)
+        form.check(images)
         return merge(eval_graph, variables, jax.random.key(0))
 
     def apply(variables, images):
-        return as_logits(name, evaluation(variables, images)(images), images)
+        return form.outputs(evaluation(variables, images)(images), images)
 
     def train(variables, images, key):
-        check_images(images)
+        form.check(images)
         module = merge(train_graph, variables, key)
-        logits = as_logits(name, module(images), images)
+        logits = form.outputs(module(images), images)
         return logits, rest_names.to_dict(_parts(module)[3])
 
     def features(variables, images):

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from kd_heuristics.models.form import Form
 from kd_heuristics.models.network import Network
-from kd_heuristics.runtime.leaves import described
 
 PyTree = Any
 
@@ -24,6 +23,7 @@ def from_functions(
         [PyTree, jax.Array, jax.Array], tuple[dict[str, jax.Array], PyTree]
     ]
     | None = None,
+    inputs: str = "images",
 ) -> Network:
     """Makes a `Network` of pure functions that JAX can trace.
 
@@ -41,6 +41,7 @@ def from_functions(
       train_features: `(variables, images, key) -> (features, batch_stats)`, in training
         mode, for students that learn from hints or flow matrices; `None` uses
         `features` if there is no `train`, and else raises ValueError when called.
+      inputs: "any" lifts the check of the logits, for instance for a language model.
 
     Returns: the network; its logits are float32.
 
@@ -56,6 +57,7 @@ def from_functions(
     >>> network.apply(network.init(jax.random.key(0), images), images).shape
     (2, 10)
     """
+    form = Form(name, inputs)
 
     def checked_init(key, images):
         variables = init(key, images)
@@ -64,13 +66,13 @@ def from_functions(
         return variables
 
     def evaluate(variables, images):
-        return as_logits(name, apply(variables, images), images)
+        return form.outputs(apply(variables, images), images)
 
     def step(variables, images, key):
         if train is None:
             return evaluate(variables, images), variables.get("batch_stats", {})
         logits, batch_stats = train(variables, images, key)
-        return as_logits(name, logits, images), batch_stats
+        return form.outputs(logits, images), batch_stats
 
     def only_logits(variables, images):
         return {"00_logits": evaluate(variables, images)}
@@ -92,23 +94,6 @@ def from_functions(
         train=step,
         features=shown,
         **own,
-    )
-
-
-def as_logits(name: str, logits: Any, images: jax.Array) -> jax.Array:
-    """Returns the logits in float32; ValueError if they are not [batch, classes]."""
-    shape = getattr(logits, "shape", None)
-    if shape is None:
-        found = f"a {type(logits).__name__}"
-    elif len(shape) != 2 or shape[0] != images.shape[0]:
-        found = str(list(shape))
-    elif not jnp.issubdtype(logits.dtype, jnp.floating):
-        found = described(logits)
-    else:
-        return logits.astype(jnp.float32)
-    raise ValueError(
-        f"{name} must return logits, float [batch, classes], for images "
-        f"{list(images.shape)}; it returned {found}"
     )
 
 
