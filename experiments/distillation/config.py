@@ -197,6 +197,20 @@ PRESETS: Mapping[str, Config] = {
         map_examples=300,
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=10_000,
+        width=1 / 16,
+        classifier_width=16,
+        batch_size=50,
+        rate=0.02,
+        eval_batch_size=500,
+    ),
+    "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     # A family of its own, on other seeds: does any softening do what knowledge does?
     "nulls": dataclasses.replace(
         _SMALL,
