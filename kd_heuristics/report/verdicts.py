@@ -24,7 +24,8 @@ READING = (
     '<aside class="reading" id="reading"><h3>How to read a verdict</h3><ul>'
     "<li><b>reproduced</b>: the interval over seeds lies on the claimed side of 0, and "
     "the mean reaches the smallest effect that counts; <b>contradicted</b>: the same "
-    "on the other side.</li>"
+    "on the other side. Claims of \u201cas good\u201d, \u201cthe same\u201d and "
+    "\u201cmost seeds\u201d have rules of their own, shown under each.</li>"
     "<li><b>no effect that counts</b>: the whole interval is smaller than that effect; "
     "<b>inconclusive</b>: none of these; <b>preview</b>: too few seeds for a "
     "verdict.</li>"
