@@ -138,7 +138,7 @@ def _with_reference(app, name, source):
         lines.append("")
     if name == "tools/cli":
         lines += [".. automodule:: kd_heuristics.cli", "   :no-members:", ""]
-        for command in cli.COMMANDS.values():
+        for command in map(cli.command, cli.COMMANDS):
             lines.append(f".. autofunction:: {command.__module__}.{command.__name__}")
     if lines:
         lines = ["", "## Reference", "", "```{eval-rst}", *lines, "```", ""]

@@ -51,6 +51,8 @@ def judge(root: Path) -> None:
             if (folder / "runs" / name / "run.json").exists():
                 found = kept.judged(study, preset, folder / "runs" / name)
                 kept.write(folder / f"{name}.json", found)
+            else:
+                (folder / f"{name}.json").unlink(missing_ok=True)
 
 
 def pages(root: Path) -> dict[Path, str]:

@@ -1,12 +1,18 @@
 """Compiled calls that choose their options: alone, nested, without the option."""
 
 import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kd_heuristics.cli.info import info
 from kd_heuristics.runtime import compiled
 
 TRACES = []
@@ -66,13 +72,13 @@ def test_takes_the_settings_of_jit():
 
 def test_does_without_an_option_that_xla_does_not_know(monkeypatch):
     monkeypatch.setattr(compiled, "_NETWORKS", {"xla_no_such_option": "1"})
-    compiled._knows_the_option.cache_clear()
+    compiled.knows_the_option.cache_clear()
     try:
         call = compiled.jit(scaled)
-        assert not compiled._knows_the_option()
+        assert not compiled.knows_the_option()
         np.testing.assert_array_equal(call(jnp.ones(2), 2.0), [2.0, 2.0])
     finally:
-        compiled._knows_the_option.cache_clear()
+        compiled.knows_the_option.cache_clear()
 
 
 def test_nothing_is_compiled_at_decoration(monkeypatch):
@@ -137,3 +143,29 @@ def test_lowering_keeps_the_settings_of_jit():
     text = call.lower(jnp.ones(3), factor=3).as_text()
     assert "tf.aliasing_output" in text
     assert call.eval_shape(jnp.ones(3), factor=3).shape == (3,)
+
+
+def test_the_page_of_ones_own_programs(capsys):
+    page = pathlib.Path(__file__).parents[1] / "docs" / "hardware.md"
+    text = page.read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, page.name, "exec"), {"__name__": page.stem})
+    info()
+    line = f"XLA_FLAGS={compiled.FLAG}"
+    known = compiled.knows_the_option()
+    assert (line in capsys.readouterr().out) == known
+    assert f"`{line} python train.py`" in text
+
+
+@pytest.mark.skipif(not compiled.knows_the_option(), reason="an XLA without the option")
+def test_xla_knows_the_flag():
+    """It stops a process whose flags it does not know."""
+    script = "import jax; print(jax.jit(lambda x: x + 1)(1))"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "XLA_FLAGS": compiled.FLAG},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "2\n"

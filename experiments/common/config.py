@@ -24,7 +24,7 @@ class Common:
     """
 
     held_out: ClassVar[tuple[str, ...]] = ("eval_examples", "held_examples")
-    """Fields that are numbers of held-out images, too."""
+    """Fields that are numbers of held-out images, too. `test_examples` always is."""
 
     seeds: fields.Seeds = 3
     """Number of seeds: one of `looks`, fewer for a preview, or more than the last.
@@ -86,7 +86,8 @@ class Common:
 
     def _examples(self) -> int:
         """Number of training images; ValueError where the set has too few of any."""
-        found = data.describe(self.dataset).examples
+        size = getattr(self, "image_size", None)
+        found = data.describe(self.dataset, size).examples
         if self.test_split not in found:
             raise ValueError(
                 f"test_split must be a split of {self.dataset}, {' or '.join(found)}, "
@@ -98,7 +99,12 @@ class Common:
             for name, count in vars(self).items()
             if name.endswith("_examples") and count is not None
             for split, limit in limits.items()
-            if count > limit and (split == "train" or name in self.held_out)
+            if count > limit
+            and (
+                name != "test_examples"
+                if split == "train"
+                else name in (*self.held_out, "test_examples")
+            )
         ]
         if wrong:
             raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")
@@ -127,6 +133,10 @@ class Common:
 class WithVgg(Common):
     """A study whose networks are VGGs, or whatever else `models` has."""
 
+    image_size: fields.Count | None = None
+    """Pixels a side. `None` keeps the dataset's own size."""
+    test_examples: fields.Count | None = None
+    """Images of the test set that accuracies are measured on. `None` uses all."""
     model: str = "vgg16"
     """Name of the network, one of `models.names()`, or your own: nets.py:make."""
     width: fields.Positive = 1.0

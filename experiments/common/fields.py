@@ -91,6 +91,25 @@ def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
     )
 
 
+def drops(values: Sequence[int | float], length: int) -> tuple[int, ...]:
+    """Converts drops of a learning rate as `within` does.
+
+    Raises:
+      ValueError: an integer lies past the end, where nothing would come of it.
+
+    >>> drops((0.3, 25), 30)
+    (9, 25)
+    """
+    past = [value for value in values if isinstance(value, int) and value > length]
+    if past:
+        raise ValueError(
+            f"{', '.join(map(str, past))} of {tuple(values)} lies past the end of a "
+            f"training of {length}; give integers up to {length}, or floats, which "
+            "are shares"
+        )
+    return within(values, length)
+
+
 def given(value: T | None, derived: T) -> T:
     """Returns the value that the user gave, else the derived one."""
     return derived if value is None else value

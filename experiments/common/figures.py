@@ -6,7 +6,6 @@ from experiments.common import own
 from experiments.common.study import Study
 from kd_heuristics import runs
 from kd_heuristics.plots import Figure, FigureError, stored
-from kd_heuristics.plots import draw as drawing
 from kd_heuristics.runtime import files, nearest
 
 TIMING = "timing.json"  # measured times, which are no results: seeds do not fix them
@@ -25,6 +24,8 @@ class _Arrays(dict):
 
 def draw(study: Study, path: files.AnyPath) -> None:
     """Writes and draws a study's figures; see `described` for errors."""
+    from kd_heuristics.plots import draw as drawing  # loads matplotlib
+
     for name, figure in described(study, path).items():
         stored.save(figure, path, name)
         drawing.save(figure, path, name)

@@ -1,7 +1,8 @@
 """Verdicts of a study from the numbers of its seeds.
 
-A training failed if its final train accuracy is below chance + (1 - chance) / 10. A
-seed counts as failed for a claim if a training that the claim needs failed.
+A training failed if its final train accuracy is below chance + (1 - chance) / 10, or,
+for a claim about an earlier time, its accuracy then. A seed counts as failed for a
+claim if a training that the claim needs failed.
 """
 
 import math
@@ -40,7 +41,7 @@ def seeds_of(
     Args:
       claims: of the study.
       statistics: `{name: [seeds]}`; some have fewer, the first ones.
-      trained: final train accuracies, as `records.trained` returns them.
+      trained: train accuracies, final or earlier, as in results.json.
       seeds: of the run.
 
     Raises:

@@ -3,11 +3,13 @@
     runs/sgdr-digits/run.json     what all seeds of a study's preset share: config,
                                   code, declared claims
     runs/sgdr-digits/seed0.json   a seed, see `records`
+    runs/sgdr-digits/note.md      what a reader must know of the seeds, if anything
     sgdr-digits.json              the seeds together: verdicts and accuracies
 
 Seeds of another config, code or rule are never mixed: they are refused in words.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -114,10 +116,12 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
     verdicts = judging.judge(claims, looks, counted, below)
     wanted = _wanted(verdicts, looks)
     now = running.describe_run(study, config, {})
+    note = folder / "note.md"
     return {
         "study": study.name,
         "preset": preset,
         "subject": study.subject.format_map(kept["config"]),
+        "note": note.read_text(encoding="utf-8").strip() if note.exists() else "",
         "seeds": there,
         "counted": [own["seed"] for own in counted],
         "missing": sorted({*range(first, first + wanted)} - {*there}),
@@ -125,11 +129,24 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "looks": looks,
         "rules": kept["rules"],
         "commits": sorted({own["git_commit"] or "unknown" for own in seeds}),
+        "accepted_code": sorted(
+            {
+                module
+                for own in seeds
+                for modules in (own.get("accepted_code") or {}).values()
+                for module in modules
+            }
+        ),
         "hardware": seeds[-1]["hardware"],
         "minutes": _minutes(seeds, "block_seconds"),
         "cpu_minutes": _minutes(seeds, "block_cpu_seconds"),
-        "config_differs": _config_differs(kept["config"], now),
-        "rules_differ": _rules(kept["claims"]) != _rules(now["claims"]),
+        "config_differs": _config_differs(kept["config"], now, config),
+        "rules_differ": [
+            key
+            for key, rule in _rules(kept["claims"]).items()
+            if rule != _rules(now["claims"]).get(key)
+        ],
+        "declared_since": sorted({*_rules(now["claims"])} - {*_rules(kept["claims"])}),
         "code_differs": _code_differs(kept["code"], running.code(study, config)),
         "claims": verdicts,
         "failures": judging.failures(seeds, below),
@@ -151,15 +168,30 @@ def _minutes(seeds, key: str) -> float:
     return round(math.fsum(by_block.values()) / 60, 1)
 
 
-def _config_differs(kept: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields in which the kept run differs from the preset, `{field: [run's, now]}`."""
+def _config_differs(
+    kept: Mapping[str, Any], now: Mapping[str, Any], config: Any
+) -> dict[str, Any]:
+    """Fields in which the kept run differs from the preset, `{field: [run's, now]}`.
+
+    A field that came later differs only if the preset gives it another value than its
+    default, which is what was done before it came.
+    """
     present = records.of_a_seed(descriptions.to_json(now))
+    for field in dataclasses.fields(config):
+        new = field.name not in kept and field.default is not dataclasses.MISSING
+        default = descriptions.to_json(field.default) if new else None
+        if new and present.get(field.name, default) == default:
+            present.pop(field.name, None)
     found = descriptions.differences(kept, present)
     return {key: [before, after] for key, before, after in found if key != "strategies"}
 
 
-def _rules(claims: Any) -> Any:
-    return descriptions.identity({"claims": descriptions.to_json(claims)})
+def _rules(claims: Any) -> dict[str, Any]:
+    """The rule of each claim, by its key."""
+    return {
+        claim["key"]: descriptions.identity({"claims": [claim]})
+        for claim in descriptions.to_json(claims)
+    }
 
 
 def _code_differs(kept: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -10,12 +10,14 @@ import rich.progress
 
 from kd_heuristics.runtime import hosts, interrupts
 
+_FIRST = "reading data, compiling the first programs"
+
 
 class Progress:
     """Bar with study, step, loss and time left; prints lines without a terminal."""
 
     def __init__(self, bar: rich.progress.Progress, task: rich.progress.TaskID):
-        self._bar, self._task = bar, task
+        self._bar, self._task, self._stage = bar, task, ""
 
     def start(self, steps: int) -> None:
         """Sets the length of the bar."""
@@ -28,10 +30,20 @@ class Progress:
           Interrupted: the process was asked to stop.
         """
         interrupts.check()
+        self._stage = name
         self._bar.update(self._task, stage=name)
         if self._bar.disable and hosts.is_first():
             task = self._bar.tasks[self._task]
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
+
+    def training(self, name: str) -> None:
+        """A stage that trains: until its first steps are done the bar says it compiles.
+
+        Raises:
+          Interrupted: see `stage`.
+        """
+        self.stage(name)
+        self._bar.update(self._task, stage=f"{name} (compiling)")
 
     def advance(self, steps: float, loss: float | None = None) -> None:
         """Advances the bar, and shows `loss` if it is finite.
@@ -40,14 +52,19 @@ class Progress:
           Interrupted: see `stage`. Earlier work is saved, or `fit` saves it.
         """
         known = loss is not None and math.isfinite(loss)
-        fields: dict[str, Any] = {"loss": f"{loss:.3f}"} if known else {}
+        fields: dict[str, Any] = {"stage": self._stage}
+        if known:
+            fields["loss"] = f"{loss:.3f}"
         self._bar.update(self._task, advance=steps, **fields)
         interrupts.check()
 
 
 @contextlib.contextmanager
 def shown(study: str) -> Iterator[Progress]:
-    """Shows the bar of a study in the context; `Progress.start` sets its length."""
+    """Shows the bar of a study in the context; `Progress.start` sets its length.
+
+    Without a terminal it prints a line at once, for the first programs take seconds.
+    """
     columns = (
         rich.progress.TextColumn("{task.description} [dim]{task.fields[stage]}"),
         rich.progress.BarColumn(),
@@ -62,5 +79,7 @@ def shown(study: str) -> Iterator[Progress]:
         console=console,
         disable=not (console.is_terminal and hosts.is_first()),
     ) as bar:
-        task = bar.add_task(study, total=None, stage="", loss="-")
+        task = bar.add_task(study, total=None, stage=_FIRST, loss="-")
+        if bar.disable and hosts.is_first():
+            print(f"{study}: {_FIRST}", flush=True)
         yield Progress(bar, task)

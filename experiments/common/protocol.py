@@ -201,9 +201,11 @@ COMMON = ours(
 # What the four studies of Gotmare et al. 2019 share.
 GOTMARE = {
     **COMMON,
+    "test_examples": Entry(None, "sections 2 to 5"),
     "seeds": Entry(1, "all figures", "a spread needs several"),
     "dataset": Entry("cifar10", "sections 2 to 5"),
     "test_split": Entry("test", "called validation; by its size and use the test set"),
+    "image_size": Entry(None, "sections 2 to 5"),
     "train_examples": Entry(None, "sections 2 to 5"),
     "width": Entry(1.0, "sections 2 to 5"),
     "classifier_width": Entry(

@@ -1,6 +1,6 @@
 """docs/results.md and the README's table, from docs/results/*.json alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd_heuristics import report
@@ -116,7 +116,7 @@ def _how(its: Found) -> str:
 
 def _notes(its: Found) -> list[str]:
     """What a reader must know of the seeds, in words."""
-    notes = []
+    notes = [its["note"]] if its.get("note") else []
     if its["missing"]:
         notes.append(f"Seeds missing: {_names(its['missing'])}.")
     uncounted = [s for s in its["seeds"] if s not in its["counted"]]
@@ -125,10 +125,17 @@ def _notes(its: Found) -> list[str]:
     if its["later"]:
         notes.append(f"Seeds {_names(its['later'])} came after the last declared look.")
     if its["config_differs"]:
-        fields = ", ".join(f"`{name}`" for name in its["config_differs"])
+        fields = _codes(its["config_differs"])
         notes.append(f"Not run with the present preset, which differs in {fields}.")
     if its["rules_differ"]:
-        notes.append("The claims' rules have changed since; these are those declared.")
+        notes.append(
+            f"Rules have changed since, of {_codes(its['rules_differ'])}; shown are "
+            "those declared."
+        )
+    if its["declared_since"]:
+        notes.append(
+            f"Declared since, and not judged: {_codes(its['declared_since'])}."
+        )
     if its["code_differs"]:
         modules = [
             *its["code_differs"][:4],
@@ -138,8 +145,16 @@ def _notes(its: Found) -> list[str]:
             f"Not run on the final code: {len(its['code_differs'])} modules have "
             f"changed since ({', '.join(modules)})."
         )
+    if its.get("accepted_code"):
+        notes.append(
+            f"The run uses what other code made ({', '.join(its['accepted_code'])})."
+        )
     notes += [words for words in [report.failures_words(its)] if words]
     return [f"{note}\n" for note in notes]
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _row(claim: dict[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.common import (
+    controls,
     fields,
     judging,
     merging,
@@ -112,10 +113,9 @@ def _run(study, config, folder, own, users, draws):
             with progress.shown(study.name) as bar:
                 results, arrays = study.compute(config, folder, bar, **inputs)
             statistics = results.pop("statistics", {})
-            results |= {
-                "numbers": numbers(config, folder),
-                "trained": records.trained(folder),
-            }
+            results["numbers"] = numbers(config, folder)
+            # A study may add accuracies from where a claim is read.
+            results["trained"] = records.trained(folder) | results.get("trained", {})
             if users:
                 results.pop("paper", None)
             if statistics:
@@ -197,16 +197,17 @@ def describe_run(study: Study, config: Any, users: Mapping[str, Any]) -> dict:
     names = {part: its["name"] for part, its in users.items()}
     found = {
         **study.opening,
+        "controls": controls.of(study.name),
         "config": config,
         "claims": study.claims(config),
         **_beside_the_paper(study, config),
         "strategies": parallel.strategies(),
     }
-    if not users:
-        return found
     found = descriptions.to_json(found)
     found["config"] |= names
-    subject = study.subject.format_map(found["config"])
+    found["subject"] = subject = study.subject.format_map(found["config"])
+    if not users:
+        return found
     found["paper"] = f"the question of {study.paper}, asked of your own: {subject}"
     found["claims"] = without_papers(found["claims"])
     return found | {"own": users}

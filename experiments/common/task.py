@@ -26,7 +26,7 @@ class Task:
       classifier: the network with the training set's pixel statistics.
       train: the training set.
       batches: `(seed, step) -> batch` of it, augmented.
-      test: batches of the whole test set, or of the validation set.
+      test: batches of the test set, or of the validation set, cut to `test_examples`.
       sets: "train" and "test", un-augmented, in batches, cut to `eval_examples`.
       images_per_set: the mean number of examples in `sets`.
       batch_size: of training.
@@ -92,7 +92,7 @@ class Task:
         return self.images_per_set / self.batch_size / 3
 
     def tested(self, state: training.TrainState) -> dict[str, Any]:
-        """`{"test_loss": [members], ...}` of a population on the whole test set."""
+        """`{"test_loss": [members], ...}` of a population on the test set."""
         metric = self.classifier.metric
         values = training.evaluate_members(metric, state, self.test)
         return {f"test_{name}": value for name, value in values.items()}
@@ -143,7 +143,7 @@ def make(config: Any, own: Own = NOTHING) -> Task:
     Args:
       config: of a study, with the fields dataset, train_examples, eval_examples,
         model, model_options, batch_size, eval_batch_size, devices and test_split;
-        image_size where it is not the set's.
+        image_size and test_examples where they are not the set's.
       own: the user's network and images, in place of the config's.
 
     Raises:
@@ -169,7 +169,7 @@ def make(config: Any, own: Own = NOTHING) -> Task:
         classifier=training.Classifier.of(network, train),
         train=train,
         batches=data.train_batches(train, config.batch_size, **augmentation),
-        test=eval_batches(test),
+        test=eval_batches(test.take(getattr(config, "test_examples", None))),
         sets={name: eval_batches(dataset) for name, dataset in along.items()},
         images_per_set=sum(len(s) for s in along.values()) / len(along),
         batch_size=config.batch_size,

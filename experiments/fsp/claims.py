@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.common import paper
+from experiments.common import fidelity, paper
 from experiments.fsp.config import Config
 from experiments.fsp.rows import needed
 from kd_heuristics.runs import Claim
@@ -19,7 +19,28 @@ def claims(config: Config) -> tuple[Claim, ...]:
         (config.transfer, _transfer),
     ):
         found += [*rows(config)] if asked else []
+    for arm, other in compared(config):
+        trainings = needed(config.rows, (arm, other))
+        found += fidelity.claims(arm, other, _NEARER[arm, other], trainings)
     return tuple(found)
+
+
+_NEARER = {
+    ("student", "teacher_fast"): (
+        "after FSP a net decides more like its teacher than another of as many steps"
+    ),
+    ("small_fsp", "small"): (
+        "after FSP a small net decides more like its teacher than after labels alone"
+    ),
+    ("transfer_fsp", "transfer_scratch"): (
+        "on other classes too, a net after FSP decides more like its teacher"
+    ),
+}
+
+
+def compared(config) -> list[tuple[str, str]]:
+    """Rows after flow matrices and those of labels alone, for claims on fidelity."""
+    return [pair for pair in _NEARER if {*pair} <= {*config.rows}]
 
 
 def _fast(config):

@@ -5,31 +5,32 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import charts
+from experiments.common import charts, fidelity
 from experiments.common.charts import Arrays
 from experiments.fsp import timing
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, Table, style
 
 WORDS = {
-    "teacher": "full training",
-    "teacher_fast": "a third of the steps",
-    "teacher_more": "full, then a third more",
-    "fitnet": "hints first",
-    "fitnet_3_hints": "three hints first",
-    "student": "flow matrices first",
-    "shuffled": "shuffled flow matrices first",
-    "small": "labels",
-    "small_fitnet": "FitNets",
-    "small_fsp": "flow matrices",
-    "small_kd": "soft targets",
-    "small_fsp_kd": "flow matrices, soft targets",
-    "transfer_source": "teacher, on its classes",
+    "teacher": "teacher, all steps",
+    "teacher_fast": "teacher's net, a third of the steps",
+    "teacher_more": "teacher, a third more steps",
+    "fitnet": "student after a hint",
+    "fitnet_3_hints": "student after three hints",
+    "student": "student after flow matrices",
+    "shuffled": "student after shuffled flow matrices",
+    "small": "small student, labels alone",
+    "small_fitnet": "small student after a hint",
+    "small_fsp": "small student after flow matrices",
+    "small_kd": "small student, soft targets",
+    "small_fsp_kd": "small student after flow matrices, soft targets",
+    "transfer_source": "teacher, on its own classes",
     "transfer_teacher": "teacher, fine-tuned",
-    "transfer_teacher_scratch": "teacher's net, labels",
-    "transfer_scratch": "labels",
-    "transfer_fitnet": "FitNets",
-    "transfer_fsp": "flow matrices",
+    "transfer_teacher_scratch": "teacher's net, labels alone",
+    "transfer_scratch": "small student, labels alone",
+    "transfer_fitnet": "small student after a hint",
+    "transfer_fsp": "small student after flow matrices",
 }
+_TRANSFERS = tuple(arm for arm in WORDS if arm.startswith("transfer_"))
 SETS = {
     "1": "CIFAR-10",
     "2": "CIFAR-100",
@@ -44,15 +45,22 @@ KINDS = ("fast", "small", "transfer")
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
     found = {"tables": tables(config, results)}
+    if results["fidelity"]:
+        names = {
+            arm: f"{WORDS[arm]}, transfer" if arm in _TRANSFERS else WORDS[arm]
+            for arm in results["fidelity"]
+        }
+        found["fidelity"] = fidelity.figure(names, arrays)
     if results["fast"]:
         found["figure3"] = figure3(arrays)
     if "timing" in results:
-        found["speed"] = speed(results)
+        found["speed"] = speed(config, results)
     return found
 
 
-def speed(results: dict) -> Figure:
+def speed(config: dict, results: dict) -> Figure:
     """Draws how much faster nets are after a first stage, beside the paper's ratios."""
+    own = "paper" not in results  # the user's network or images
     measured = results["timing"]["ratios"]
     ways = list(measured["wall"])
     clocks = {"wall time": measured["wall"], "CPU time": measured["cpu"]}
@@ -78,13 +86,9 @@ def speed(results: dict) -> Figure:
     title = "Nets in full against as many after a first stage"
     panels = [
         Chart(title, x, Axis(names=ways), series, [Reference(1.0, axis="x")]),
-        _speed_table("Ours: speed", found),
-        _speed_table("Paper: speed", {"wall time": timing.PAPERS}, paper=True),
-        _seconds("Ours: seconds for 100 steps", results["timing"]["seconds_of_a_step"]),
+        _speed_table(found, {} if own else timing.PAPERS),
         _seconds(
-            "Paper: seconds for 100 steps",
-            {kind: {"wall": own} for kind, own in timing.PAPERS_SECONDS.items()},
-            paper=True,
+            results["timing"]["seconds_of_a_step"], {} if own else timing.PAPERS_SECONDS
         ),
     ]
     caption = (
@@ -95,23 +99,30 @@ def speed(results: dict) -> Figure:
     return Figure("Speed", caption, panels, ["share-of-steps"], **size)
 
 
-def _speed_table(title: str, found: Mapping[str, Mapping], **own: Any) -> Table:
-    """Makes a table of ratios, a row for each way."""
+def _speed_table(found: Mapping[str, Mapping], papers: Mapping[str, float]) -> Table:
+    """Makes a table of ratios, a row for each way, with the paper's beside ours."""
     rows = [
         (way, *(f"{values[way]:.2f}" for values in found.values()))
+        + ((f"{papers[way]:.2f}",) if papers else ())
         for way in next(iter(found.values()))
     ]
-    return Table(title, ("", *found), rows, **own)
+    head = ("way", *(f"ours, {name}" for name in found))
+    return Table(
+        "Times as fast", head + (("paper, wall time",) if papers else ()), rows
+    )
 
 
-def _seconds(title: str, found: Mapping[str, Mapping], **own: Any) -> Table:
+def _seconds(found: Mapping[str, Mapping], papers: Mapping[str, float]) -> Table:
     """Makes a table of seconds for 100 steps, a row for each kind of stage."""
     clocks = [*next(iter(found.values()))]
     rows = [
         (kind, *(f"{100 * its[clock]:.3g}" for clock in clocks))
+        + ((f"{100 * papers[kind]:.3g}",) if papers else ())
         for kind, its in found.items()
     ]
-    return Table(title, ("stage", *clocks), rows, **own)
+    head = ("stage", *(f"ours, {clock} time" for clock in clocks))
+    title = "Seconds for 100 steps"
+    return Table(title, head + (("paper, wall time",) if papers else ()), rows)
 
 
 def figure3(arrays: Arrays) -> Figure:
@@ -143,16 +154,15 @@ def tables(config: dict, results: dict) -> Figure:
         ours = {arm: _ours(row) for arm, row in results[kind].items()}
         title = f"Ours: table {digit} on {config['dataset']}"
         panels.append(_chart(title, ours))
-        words.append(_table(f"Ours: {kind}", "ours", results[kind]))
-        if kind == "transfer" and not _on_birds(config):
-            continue  # a transfer between halves of the classes is another task
-        if "paper" not in results:  # on the user's own network or images
-            continue
-        rows = results["paper"][name]
-        theirs = {arm: _papers(row) for arm, row in rows.items()}
-        papers = f"Paper: table {digit} ({SETS[digit]})"
-        panels.append(_chart(papers, theirs, legend=False, paper=True))
-        words.append(_table(f"Paper: {name}", "paper", rows, paper=True))
+        # A transfer between halves of the classes is another task than the paper's.
+        other = kind == "transfer" and not _on_birds(config)
+        # Nor has it numbers of the user's own network or images.
+        rows = {} if other else results.get("paper", {}).get(name, {})
+        words.append(_table(f"Table {digit}", results[kind], rows))
+        if rows:
+            theirs = {arm: _papers(row) for arm, row in rows.items()}
+            papers = f"Paper: table {digit} ({SETS[digit]})"
+            panels.append(_chart(papers, theirs, legend=False, paper=True))
     caption = "Tables 1 to 5: our accuracies beside the paper's"
     return Figure("Tables", caption, [*panels, *words], width=9.5, height=2.9)
 
@@ -200,13 +210,20 @@ def _chart(title: str, rows: Mapping[str, dict], **own: Any) -> Chart:
     return Chart(title, Axis("test accuracy", "%"), arms, series, **own)
 
 
-def _table(title: str, who: str, rows: Mapping[str, dict], **own: Any) -> Table:
-    """Makes a table of the mean and ensemble of each row."""
-    cells = [
-        (name, *(_cell(row.get(key)) for key in ("average", "ensemble")))
-        for name, row in rows.items()
+def _table(title: str, ours: Mapping[str, dict], papers: Mapping[str, dict]) -> Table:
+    """Makes a table of the mean and ensemble of each row, the paper's beside ours."""
+    both = {"ours": ours} | ({"paper": papers} if papers else {})
+    columns = [
+        (f"{who}, {words}", [rows.get(arm, {}).get(key) for arm in {**ours, **papers}])
+        for key, words in (("average", "mean of nets"), ("ensemble", "ensemble"))
+        for who, rows in both.items()
     ]
-    return Table(title, (who, "mean of the nets", "ensemble"), cells, **own)
+    columns = [one for one in columns if any(value is not None for value in one[1])]
+    cells = [
+        (WORDS[arm], *(_cell(values[place]) for _, values in columns))
+        for place, arm in enumerate({**ours, **papers})
+    ]
+    return Table(title, ("net", *(head for head, _ in columns)), cells)
 
 
 def _cell(value: Any) -> str:

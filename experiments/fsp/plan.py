@@ -9,7 +9,7 @@ from experiments.fsp.rows import FAST, HINTS
 
 def plan(config: Config) -> Plan:
     """The stages of all rows; a first stage that rows share stands once."""
-    found = of(config, config.image_size)
+    found = of(config)
 
     @functools.cache
     def net(size, part):

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.fsp.claims import SHARE, difference, papers_table
+from experiments.common import fidelity
+from experiments.fsp.claims import SHARE, compared, difference, papers_table
 from experiments.fsp.config import Config
 from experiments.fsp.rows import FAST, SMALL, TRANSFER
 from kd_heuristics.runs import summary
@@ -33,6 +34,7 @@ def results(config: Config, arrays: dict) -> dict[str, Any]:
         "fast": {arm: row(arm) for arm in config.arms if arm in FAST},
         "small": {arm: row(arm) for arm in config.arms if arm in SMALL},
         "transfer": {arm: row(arm) for arm in config.arms if arm in TRANSFER},
+        "fidelity": fidelity.results(config.arms, arrays),
         "paper": {name: papers_table(name) for name in config.paper_tables},
         "statistics": statistics(config, arrays),
     }
@@ -45,6 +47,7 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
         for arm in config.arms
     }
     gaps = {difference(a, b): final[a] - final[b] for a in final for b in final}
+    gaps |= fidelity.statistics(compared(config), arrays)
     if not config.fast:
         return gaps
     for a, b in itertools.permutations((row for row in FAST if row in final), 2):

@@ -88,3 +88,20 @@ def needed(rows: Mapping[str, Row], names: Iterable[str]) -> tuple[str, ...]:
         others += [row.start] if row.start in rows and not staged else []
         found |= dict.fromkeys((name, *needed(rows, others)))
     return tuple(found)
+
+
+def taught(rows: Mapping[str, Row]) -> dict[str, str]:
+    """The rows whose nets can be compared with their teacher, and its row.
+
+    All but the teachers themselves, and nets of other classes than theirs.
+
+    >>> taught({"teacher": FAST["teacher"], "student": FAST["student"]})
+    {'student': 'teacher'}
+    """
+    return {
+        arm: row.teacher
+        for arm, row in rows.items()
+        if row.teacher in rows
+        and arm != row.teacher
+        and row.part == rows[row.teacher].part
+    }

@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from experiments.common import fidelity
 from experiments.common.own import Own
-from experiments.common.study import Study, StudyRun
+from experiments.common.study import Study, StudyRun, stacked
 from experiments.common.task import NOTHING, Task
 from experiments.fsp import figures, lessons, tasks, timing
 from experiments.fsp.claims import claims
@@ -29,8 +30,9 @@ from experiments.fsp.nets import Net, probabilities, stage_name, vote
 from experiments.fsp.plan import plan
 from experiments.fsp.protocol import PROTOCOL
 from experiments.fsp.results import results
-from experiments.fsp.rows import FAST
+from experiments.fsp.rows import FAST, taught
 from experiments.fsp.stages import Stage, ordered
+from kd_heuristics import data, training
 from kd_heuristics.runs import RunFolder
 from kd_heuristics.runtime import parallel
 
@@ -47,6 +49,7 @@ def compute(
     trained = train_all(run, its, stages)
 
     arrays: dict[str, np.ndarray] = {}
+    measured = taught(config.rows)
     for stage in stages:
         if stage.is_last:
             arrays |= curves(run, stage)
@@ -55,6 +58,9 @@ def compute(
             arrays |= run.stage(
                 f"ensemble-{stage.name}", ensemble, run, stage, task, nets
             )
+        if stage.name in measured:
+            names = f"fidelity-{stage.name}", faithful, run, its, stage
+            arrays |= run.stage(*names, trained, measured[stage.name])
     if config.fast and config.timing_steps:
         timing.write(run, its)
     return results(config, arrays), arrays
@@ -100,6 +106,41 @@ def ensemble(
         votes = [probabilities(task.classifier, *nets[net], task.test) for net in own]
         found.append(vote(np.stack(parallel.to_host(votes)), labels, mask))
     return {f"{stage.name}/ensemble": np.array(found)}
+
+
+def faithful(
+    run: StudyRun,
+    its: Mapping[tuple[str, str], Task],
+    stage: Stage,
+    trained: Mapping[str, Starts],
+    teacher: str,
+) -> dict[str, np.ndarray]:
+    """Fidelity of a row's nets to their teacher, on train and test, [seeds, nets].
+
+    Training images are at most as many as test images.
+    """
+    student, large = its[stage.part, stage.size], its[stage.part, "large"]
+    count = int(np.asarray(parallel.to_host(student.test["mask"])).sum())
+    size = student.test["mask"].shape[1]
+    sets = {
+        "train": data.eval_batches(
+            student.train.take(min(count, len(student.train))), size
+        ),
+        "test": student.test,
+    }
+    found = []
+    for own in _by_seed(run, stage):
+        teaches = training.with_stats(*trained[teacher][own[0][0], 0])
+        each = [
+            fidelity.measure(
+                {stage.name: (student.classifier, training.with_stats(*nets))},
+                (large.classifier, teaches),
+                sets,
+            )
+            for nets in (trained[stage.name][net] for net in own)
+        ]
+        found.append(stacked(each))
+    return stacked(found)
 
 
 def _by_seed(run: StudyRun, stage: Stage) -> list[list[Net]]:

@@ -1,10 +1,12 @@
 """The paper's claims about patience and consistency, each a number to contradict."""
 
+import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from experiments.common import paper
+from experiments.common import fidelity, paper
 from experiments.funmatch.comparisons import Comparison, comparisons
 from experiments.funmatch.config import Config, name
 from kd_heuristics.runs import Claim
@@ -15,7 +17,7 @@ TEACHER = 1.0  # points below the teacher that still count as reaching it
 
 def claims(config: Config) -> tuple[Claim, ...]:
     """The claims of the arms and lengths that run."""
-    return tuple(
+    found = [
         Claim(
             key=its.key,
             words=its.words,
@@ -27,7 +29,40 @@ def claims(config: Config) -> tuple[Claim, ...]:
             trainings=_trainings(its),
         )
         for its in comparisons(config)
-    )
+    ]
+    for arm, other in faithful(config):
+        words = "FunMatch's student decides more like its teacher than a fixed one's"
+        longest = config.settings[-1].epochs
+        trainings = name(arm, longest), name(other, longest)
+        found += fidelity.claims(arm, other, words, trainings)
+    return tuple(found)
+
+
+def faithful(config: Config) -> list[tuple[str, str]]:
+    """FunMatch's arm and that of a fixed teacher, if both are trained for longest."""
+    pair = "mix", "fix/cc"
+    if config.streamed or not {*pair} <= {*config.arms}:
+        return []  # streamed training images are not held
+    ends = {config.plan(arm)[-1][0].epochs for arm in pair}
+    return [pair] if ends == {config.settings[-1].epochs} else []
+
+
+def of_longest(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The numbers of fidelity of each arm at its longest training, [seeds].
+
+    Args:
+      arms: of the results: summaries by arm and length.
+    """
+    names = {"divergence": "kl"}
+    found = {}
+    for arm, lengths in arms.items():
+        own = lengths[max(lengths, key=int)]
+        for split, number in itertools.product(fidelity.SETS, fidelity.NUMBERS):
+            values = own.get(f"{split}_{names.get(number, number)}")
+            if values is not None:
+                key = fidelity.key(arm, split, number)
+                found[key] = np.array(values["values"], float)
+    return found
 
 
 def _trainings(its: Comparison) -> tuple[str, ...]:
@@ -48,7 +83,9 @@ def _effect(config: Config, its: Comparison) -> float:
 
 
 def statistics(
-    config: Config, arrays: Mapping[str, np.ndarray], teacher_accuracy: float
+    config: Config,
+    arrays: Mapping[str, np.ndarray],
+    teacher_accuracy: float,
 ) -> dict[str, np.ndarray]:
     """The statistic of each claim, [seeds].
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common import fidelity
 from experiments.common.charts import Arrays
 from experiments.funmatch import lines, published, tables
+from experiments.funmatch.claims import of_longest
 from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 
 WORDS = {
@@ -51,6 +53,10 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         "variants": variants(results),
         "curves": curves(config, arrays),
     }
+    faithful = of_longest(results["arms"])
+    if any("/train/" in name for name in faithful):
+        names = {arm: WORDS[arm] for arm in results["arms"]}
+        found["fidelity"] = fidelity.figure(names, faithful)
     own = {
         arm: {int(e): _values(run, "test_accuracy", 100) for e, run in lengths.items()}
         for arm, lengths in results["arms"].items()

@@ -1,7 +1,7 @@
 """Held-out sets of the FunMatch study, as its students see them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ class HeldOut:
         size: int,
         split: str,
         state: training.TrainState,
+        kind: Callable = lessons.Held,
     ) -> dict[str, Any]:
         """Evaluates students that see `size` pixels a side; one value per member."""
-        metric, total = lessons.Held(classifier), {}
+        metric, total = kind(classifier), {}
         chunks: Iterable = self.kept.get((split, size)) or _chunks(
             self.its, split, self.targets[split], size
         )
@@ -47,8 +48,23 @@ class HeldOut:
                 total[name] = total.get(name, 0.0) + value * share
         return total
 
+    def fidelity(
+        self, classifier: training.Classifier, size: int, state: training.TrainState
+    ) -> dict[str, Any]:
+        """Distance from the teacher on training images too; calibration errors."""
+        found = {}
+        for split in ("train", "test"):
+            if split not in self.targets:  # streamed
+                continue
+            if split == "train":
+                found |= self.metrics(classifier, size, split, state)
+            gaps = self.metrics(classifier, size, split, state, lessons.Gaps)
+            error = np.abs([*gaps.values()]).sum(0)
+            found[f"{split}_calibration_error"] = error
+        return found
+
     def teacher_accuracy(self) -> dict[str, float]:
-        """Returns the teacher's accuracy on both sets."""
+        """Returns the teacher's accuracy on each set."""
         return {
             split: float((self.targets[split].argmax(-1) == held.labels).mean())
             for split, held in self.its.sets.held.items()

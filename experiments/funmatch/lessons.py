@@ -128,6 +128,22 @@ class Held:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """Each example's part of the calibration error by bin, for batches as `Held`'s."""
+
+    student: training.Classifier
+
+    def __call__(self, params, batch_stats, batch):
+        variables = training.with_stats(params, batch_stats)
+        inputs = self.student.inputs(batch["images"])
+        logits = self.student.network.apply(variables, inputs)
+        gaps = jnp.moveaxis(distill.calibration_gaps(logits, batch["labels"]), -1, 0)
+        return {f"gap{bin_}": gap for bin_, gap in enumerate(gaps)} | {
+            "mask": batch["mask"]
+        }
+
+
 def _same(logits, targets):
     """Whether the largest logits agree, float32 [batch]."""
     return (logits.argmax(-1) == targets.argmax(-1)).astype(jnp.float32)

@@ -47,8 +47,13 @@ def _small(preset: str, name: str, weights: str, **changes: Any) -> dict[str, An
     return _papers(name, weights, published.settings(preset), **options)
 
 
-def _imagenet(preset: str, **changes: Any) -> dict[str, Any]:
-    """Fields of a preset of table 3: its cells, with the released setting."""
+def _imagenet(
+    preset: str, beside: tuple[str, ...] = (), **changes: Any
+) -> dict[str, Any]:
+    """Fields of a preset of table 3: its cells, with the released setting.
+
+    `beside` names trainings that its rows do not have.
+    """
     rows = [of for of in published.table3() if of.preset == preset and of.is_trained]
     mix = next(of for of in rows if of.arm == "mix")
     lengths = sorted({epochs for of in rows for epochs in of.cells})
@@ -69,9 +74,15 @@ def _imagenet(preset: str, **changes: Any) -> dict[str, Any]:
         "batch_size": 4096,
         "warmup_steps": 5000,
         "fraction": 224 / 256,
-        "main": tuple(of.arm for of in rows),
+        "main": (
+            *(of.arm for of in rows),
+            *(name.partition("@")[0] for name in beside),
+        ),
         "other_arms": (),
-        "rows": tuple(row(of.arm, epochs) for of in rows for epochs in of.cells),
+        "rows": (
+            *(row(of.arm, epochs) for of in rows for epochs in of.cells),
+            *beside,
+        ),
         "grid": Grid(rates=(0.0003, 0.001, 0.003, 0.01, 0.03)),
         **changes,
     }
@@ -99,7 +110,14 @@ PRESETS: Mapping[str, dict[str, Any]] = {
     "sun": _elsewhere("sun", "sun397", "R152x2_T_sun128"),
     "imagenet": _imagenet("imagenet", weights="R152x2_T_224", other_epochs=300),
     # Section 3.3 and the ensembles of section 3.6.
-    "imagenet_160": _imagenet("imagenet_160", weights="R152x2_T_224", student_size=160),
+    "imagenet_160": _imagenet(
+        "imagenet_160",
+        weights="R152x2_T_224",
+        student_size=160,
+        # Beside table 3: what section 3.3's smaller student loses, in one run.
+        beside=("full_size@300",),
+        other_epochs=300,
+    ),
     "imagenet_384": _imagenet(
         "imagenet_384",
         weights="R152x2_T_384",

@@ -113,7 +113,11 @@ def _settings(columns: Mapping[str, tuple], source: str) -> dict[str, Entry]:
 
 
 def _imagenet(
-    epochs: tuple, accuracies: tuple, rows: Mapping[str, tuple], **changes: Entry
+    epochs: tuple,
+    accuracies: tuple,
+    rows: Mapping[str, tuple],
+    beside: str = "",
+    **changes: Entry,
 ) -> dict[str, Entry]:
     """The entries of rows of table 3, all lengths with the released setting.
 
@@ -121,6 +125,7 @@ def _imagenet(
       epochs: of all rows.
       accuracies: of FunMatch's row.
       rows: lengths of each arm.
+      beside: why more is trained than these rows, if it is.
       **changes: other entries.
     """
     size = len(epochs)
@@ -142,9 +147,9 @@ def _imagenet(
         "student_weights": Entry("weights/BiT-M-R50x1.npz", "section 3.5"),
         "family": Entry("mobilenet_v3_large", "section 3.6, table 3"),
         "batch_size": Entry(4096, "code"),
-        "main": Entry((*rows,), "table 3"),
+        "main": Entry((*rows,), "table 3", beside),
         "other_arms": Entry((), "table 3: several lengths each"),
-        "rows": Entry(cells, "table 3: its cells"),
+        "rows": Entry(cells, "table 3: its cells", beside),
         "warmup_steps": Entry(5000, "code"),
         "fraction": Entry(224 / 256, "code"),
         "grid.rates": Entry(OPEN, "code has one setting", why),
@@ -234,7 +239,8 @@ PROTOCOL = {
             "mix": (30, 90, 300, 600, 1_200, 9_600),
         },
         student_size=Entry(160, "section 3.3"),
-        **ours("student_weights", "family", "small_family"),
+        **ours("student_weights", "family", "small_family", "other_epochs"),
+        beside="also a student at the teacher's size, to compare the two in one run",
     ),
     "imagenet_384": _imagenet(
         (300, 1_200, 4_800, 9_600),

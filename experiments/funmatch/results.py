@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common import fidelity
 from experiments.funmatch.arms import ARMS
-from experiments.funmatch.claims import statistics
+from experiments.funmatch.claims import faithful, of_longest, statistics
 from experiments.funmatch.config import name
 from experiments.funmatch.materials import Materials
 from experiments.funmatch.students import teacher_forwards
@@ -41,7 +42,8 @@ def results(
         "teacher_accuracy": teacher_accuracy,
         "arms": table,
         "selected": {arm: selected(lengths) for arm, lengths in table.items()},
-        "statistics": statistics(config, arrays, teacher_accuracy["test"]),
+        "statistics": statistics(config, arrays, teacher_accuracy["test"])
+        | fidelity.statistics(faithful(config), of_longest(table)),
     }
 
 

@@ -36,4 +36,4 @@ def plan(config: Config) -> Plan:
         )
         for kind in config.kinds
     ]
-    return Plan(sets=((config.dataset, None),), trainings=tuple(trainings))
+    return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

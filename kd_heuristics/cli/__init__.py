@@ -29,52 +29,28 @@ Shell completion, for bash (or zsh, tcsh):
 """
 
 import contextlib
+import importlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-import tyro
-
-from kd_heuristics.checkpoints import CheckpointError
-from kd_heuristics.cli import (
-    align,
-    compare,
-    connect,
-    export,
-    info,
-    judge,
-    prepare,
-    report,
-    sharpness,
-    similarity,
-    surface,
-)
-from kd_heuristics.data import MissingDatasetError
-from kd_heuristics.data.prepare import PrepareError
-from kd_heuristics.runs import RunError
-from kd_heuristics.runtime.errors import InputError
-from kd_heuristics.runtime.files import WriteError
-from kd_heuristics.runtime.hosts import HostError
-from kd_heuristics.training import NonFiniteError
-
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "connect": connect.connect,
-    "surface": surface.surface,
-    "align": align.align,
-    "similarity": similarity.similarity,
-    "sharpness": sharpness.sharpness,
-    "judge": judge.judge,
-    "report": report.report,
-    "compare": compare.compare,
-    "export": export.export,
-    "prepare": prepare.prepare,
-    "info": info.info,
+# Name and first line of help; `NAME.NAME` below is the function. Help comes at once
+# because only the command that runs is imported.
+COMMANDS = {
+    "connect": "Evaluate losses between two networks: on the segment, on a curve.",
+    "surface": "Evaluate train and test loss on the plane through three networks.",
+    "align": "Permute the units of B onto those of A; its function stays the same.",
+    "similarity": "Measure the similarity of two networks' layers on test images.",
+    "sharpness": "Measure the Hessian of the loss: top eigenvalues and traces.",
+    "judge": "Judge claims on the numbers of your own runs, as the studies do.",
+    "report": "Write one page of runs: verdicts, figures, protocols, failures.",
+    "compare": "Write one page that sets runs of a study beside each other.",
+    "export": "Write the numbers of runs as tidy CSV tables, one row for each number.",
+    "prepare": "Download a set and store it, readable without TensorFlow.",
+    "info": "List devices, versions, prepared sets and models, for a bug report.",
 }
-
-
-_FAILURES = (PrepareError, MissingDatasetError, NonFiniteError, HostError, WriteError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,17 +63,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(overview(), file=sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else USAGE)
+    from kd_heuristics.cli.failures import FAILURES, INVALID
+
     try:
         with _plain_warnings():
-            tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="kd-heuristics", args=words, description=__doc__
-            )
-    except (InputError, CheckpointError, RunError) as error:
+            _run(words)
+    except INVALID as error:
         _fail(error, USAGE)
-    except _FAILURES as error:
+    except FAILURES as error:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+def _run(words: Sequence[str]) -> None:
+    import tyro
+
+    name, *rest = words
+    if name in COMMANDS:
+        tyro.cli(command(name), prog=f"kd-heuristics {name}", args=rest)
+        return
+    every = {name: command(name) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(
+        every, prog="kd-heuristics", args=words, description=__doc__
+    )
+
+
+def command(name: str) -> Callable[..., None]:
+    """The function of a command, imported when it is asked for."""
+    return getattr(importlib.import_module(f"kd_heuristics.cli.{name}"), name)
 
 
 @contextlib.contextmanager
@@ -113,13 +107,8 @@ def _plain_warnings() -> Iterator[None]:
 
 def overview() -> str:
     """Returns the program's help, with a line for each command."""
-    lines = [f"  {name:<12}{_summary(command)}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join([__doc__ or "", "Commands:", "", *lines])
-
-
-def _summary(command: Callable[..., None]) -> str:
-    """Returns the first line of a command's help."""
-    return (command.__doc__ or "").partition("\n")[0]
 
 
 def _fail(error: Exception, status: int) -> None:

@@ -29,7 +29,7 @@ def align(
     seed: int = 0,
     out: Path = Path("align"),
 ) -> None:
-    r"""Permute the units of B onto those of A, without a change of its function.
+    r"""Permute the units of B onto those of A; its function stays the same.
 
     The symmetries are found from the traced model and tried on it. Reports the loss
     barrier of the segment from A to B as given and aligned; batch-norm statistics are

@@ -38,7 +38,7 @@ def connect(
     seed: int = 0,
     out: Path = Path("connect"),
 ) -> None:
-    r"""Evaluate losses on the segment between two networks, and on a fitted curve.
+    r"""Evaluate losses between two networks: on the segment, on a curve.
 
     Reports whether the segment crosses a barrier (some point has a higher loss than
     both ends) and whether a curve avoids it. Losses are means over the first

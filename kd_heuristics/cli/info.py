@@ -5,7 +5,8 @@ from importlib import metadata
 import jax
 
 from kd_heuristics import data, models
-from kd_heuristics.data import prepared, tfds
+from kd_heuristics.data import fashion_mnist, prepared, tfds
+from kd_heuristics.runtime import compiled
 
 _PACKAGES = (
     "kd_heuristics",
@@ -30,6 +31,8 @@ def info() -> None:
         print(f"device    {device.platform}:{device.id} {device.device_kind}")
     for name in _PACKAGES:
         print(f"version   {name} {metadata.version(name)}")
+    if jax.default_backend() == "cpu" and compiled.knows_the_option():
+        print(f"faster    own jax.jit of convolutions: XLA_FLAGS={compiled.FLAG}")
     print(f"sets in   {tfds.data_dir()}")
     for name in data.names():
         print(f"set       {name}: {_state(name)}")
@@ -39,9 +42,11 @@ def info() -> None:
 def _state(name: str) -> str:
     """Returns whether a set is prepared, and where or how."""
     entry = prepared.SETS.get(name)
-    if entry is None:
+    base = fashion_mnist.NAME if entry is None else entry.base
+    if entry is None and name not in fashion_mnist.EXAMPLES:
         return "comes with the package"
     try:
-        return f"prepared, {tfds.find(entry.base, entry.config)}"
+        found = tfds.find(base, entry.config) if entry else fashion_mnist.find()
     except data.MissingDatasetError:
-        return f"not prepared; kd-heuristics prepare {entry.base}"
+        return f"not prepared; kd-heuristics prepare {base}"
+    return f"prepared, {found}"

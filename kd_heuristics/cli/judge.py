@@ -30,7 +30,7 @@ def judge(
     level: float = 0.05,
     out: Path | None = Path("verdicts.html"),
 ) -> None:
-    """Judge claims on the numbers of your own runs, by the rules of the studies.
+    """Judge claims on the numbers of your own runs, as the studies do.
 
     The table has a row for each run, or for each run and arm, and a column of seeds.
     An empty cell is a failed run. A Weights & Biases export is such a table.

@@ -15,7 +15,7 @@ Runs = Annotated[
 
 
 def report(run: Runs, *, out: Path = Path("report.html")) -> None:
-    """Write one self-contained page: verdicts, figures, protocols and failures of runs.
+    """Write one page of runs: verdicts, figures, protocols, failures.
 
     The command reads only run folders, and the page loads nothing.
 

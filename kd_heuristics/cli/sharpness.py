@@ -35,7 +35,7 @@ def sharpness(
     seed: int = 0,
     out: Path = Path("sharpness"),
 ) -> None:
-    r"""Measure the Hessian of the loss at networks: top eigenvalues and traces.
+    r"""Measure the Hessian of the loss: top eigenvalues and traces.
 
     The loss is the mean over the first `--examples` images of a set, in evaluation
     mode: with running batch-norm statistics, or with statistics re-estimated from the

@@ -38,7 +38,7 @@ def similarity(
     permutations: int = 200,
     out: Path = Path("similarity"),
 ) -> None:
-    r"""Measure the similarity of two networks' layers on the test images.
+    r"""Measure the similarity of two networks' layers on test images.
 
     The noise floor accompanies the map: the same measure with the images of B in
     another order, so that the networks share nothing. A value that does not exceed the

@@ -54,7 +54,9 @@ def train_batches(
       padding: of `augment.random_crop`, in pixels.
       flip: mirrors each image with probability one half.
       index: batches also hold "index", int32 [b]: the examples' places in the set, for
-        targets that were stored (`ensemble_targets`, `distill.store`).
+        targets that were stored (`ensemble_targets`, `distill.store`). With padding or
+        flip they hold "augmented", true [b], too: outputs that `distill.store` computed
+        on the originals refuse them.
       remainder: "drop", "carry" or "keep", see `batch_indices`.
 
     Raises:
@@ -99,11 +101,15 @@ class _Sample:
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
         )
         batch = {name: array[chosen] for name, array in arrays.items()}
-        if self.padding or self.flip:
+        augmented = self.padding > 0 or self.flip
+        if augmented:
             batch["images"] = augment(
                 batch["images"], key, padding=self.padding, flip=self.flip
             )
-        return batch | ({"index": chosen} if self.index else {})
+        if not self.index:
+            return batch
+        sign = {"augmented": jnp.ones(len(chosen), bool)} if augmented else {}
+        return {**batch, "index": chosen, **sign}
 
 
 def _arrays(dataset: Dataset | Arrays) -> dict[str, Any]:

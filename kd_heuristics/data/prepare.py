@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from kd_heuristics.data import tfds
+from kd_heuristics.data import fashion_mnist, idx_files, tfds
+from kd_heuristics.data.tfds import PrepareError
 from kd_heuristics.runtime import nearest
 
 # Download size in megabytes, for the message before it starts; None if the archives
@@ -18,6 +19,7 @@ from kd_heuristics.runtime import nearest
 DOWNLOADS: dict[str, int | None] = {
     "cifar10": 170,
     "cifar100": 169,
+    fashion_mnist.NAME: 30,
     "oxford_flowers102": 345,
     "oxford_iiit_pet": 811,
     "food101": 4_996,
@@ -30,6 +32,7 @@ DOWNLOADS: dict[str, int | None] = {
 _NEEDS = dict.fromkeys(DOWNLOADS, ("tensorflow",)) | {
     "cifar10": (),
     "cifar100": (),
+    fashion_mnist.NAME: (),
     "sun397": ("tensorflow", "cv2"),
     "caltech_birds2011": ("tensorflow", "cv2"),
 }
@@ -40,16 +43,15 @@ _SIDE = 32  # pixels of CIFAR
 _LABELS = {"cifar10": ("label",), "cifar100": ("coarse_label", "label")}
 
 
-class PrepareError(Exception):
-    """Reports that a set could not be prepared; the message has the remedy."""
-
-
 def prepare(
     name_or_builder: Any,
     data_dir: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] = print,
+    source: str | os.PathLike[str] | None = None,
 ) -> epath.Path:
-    """Prepares a set once, as array_record, so that `data.load` finds it.
+    """Prepares a set once, so that `data.load` finds it.
+
+    Sets are stored as array_record, "fashion_mnist" as its four IDX files.
 
     tfds writes into an `incomplete.*` folder and renames it at the end. Folders left by
     an interruption are removed first, so a second attempt starts clean; finished
@@ -57,23 +59,34 @@ def prepare(
 
     Args:
       name_or_builder: one of `DOWNLOADS`, or a `tfds.core.DatasetBuilder`. All but
-        "cifar10" and "cifar100" need TensorFlow. Put the archives of "imagenet2012" by
-        hand into the folder that the error names.
+        "cifar10", "cifar100" and "fashion_mnist" need TensorFlow. Put the archives of
+        "imagenet2012" by hand into the folder that the error names.
       data_dir: data directory of tfds; `None` uses TFDS_DATA_DIR, else
         ~/tensorflow_datasets. Do not give one for a builder, which has its own.
       log: receives a message before the work starts and one with the final folder.
+      source: of "fashion_mnist" alone, the folder of its four IDX files; `None` takes
+        those of Debian's package, or downloads them.
 
     Returns: the folder of the prepared set.
 
     Raises:
-      ValueError: the name is unknown, or `data_dir` is given with a builder.
-      PrepareError: a package is missing, the download failed, or the set exists in
-        another format.
+      ValueError: the name is unknown, `data_dir` is given with a builder, or `source`
+        with another set.
+      BadDataError: `source` lacks one of the published files; a ValueError.
+      PrepareError: a package is missing, the download failed, or the set is there in
+        another format or damaged.
     """
+    if name_or_builder == fashion_mnist.NAME:
+        return idx_files.prepare(data_dir, log, source)
+    if source is not None:
+        raise ValueError(
+            f"{fashion_mnist.NAME} alone is prepared from a folder of IDX files, got "
+            f"{source} for {name_or_builder}; leave it out"
+        )
     builder = _builder(name_or_builder, data_dir)
     target = epath.Path(builder.data_dir)
     # The folder above name, configuration (if any) and version.
-    where = _where(target.parents[builder.info.full_name.count("/")])
+    where = tfds.how_to_find(target.parents[builder.info.full_name.count("/")])
     _clean(target)
     if target.exists():
         if not tfds.is_array_record(target):
@@ -203,13 +216,6 @@ def _check_packages(name: str) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise PrepareError(_missing(module, name)) from error
-
-
-def _where(folder: epath.Path) -> str:
-    """States how to make `data.load` search a folder outside its default."""
-    if folder == tfds.data_dir():
-        return ""
-    return f"; set TFDS_DATA_DIR={folder} for it to be found there"
 
 
 def _explain(name: str, error: BaseException) -> str:

@@ -5,7 +5,15 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 
-from kd_heuristics.data import described, digits, own, photo, prepared, records
+from kd_heuristics.data import (
+    described,
+    digits,
+    fashion_mnist,
+    own,
+    photo,
+    prepared,
+    records,
+)
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.splits import SPLITS
 from kd_heuristics.runtime import nearest
@@ -31,8 +39,8 @@ _DIGITS = {"train": 1_197, "validation": 200, "test": 400}
 _PHOTOS = {split: 4 * number for split, number in _DIGITS.items()}
 _SHOWN = range(8, 513)  # sides in pixels, for sets whose images vary in size
 _NO_VALIDATION = (
-    "{name} has the papers' protocol, all images but those of the test set in train, "
-    "so it has no validation split; {holdout} keeps the last tenth of them apart for it"
+    "{name} has all images but those of the test set in train, as published, so it has "
+    "no validation split; {holdout} keeps the last tenth of them apart for it"
 )
 
 
@@ -55,6 +63,20 @@ def _prepared(name: str) -> _Set:
     )
 
 
+def _fashion_mnist(name: str) -> _Set:
+    """Makes the entry of Fashion-MNIST, with or without a holdout."""
+    return _Set(
+        examples=fashion_mnist.EXAMPLES[name],
+        num_classes=fashion_mnist.NUM_CLASSES,
+        channels=1,
+        sizes=fashion_mnist.SIZES,
+        default_size=fashion_mnist.SIDE,
+        read=functools.partial(fashion_mnist.load, name),
+        flip=True,
+        no_split=_NO_VALIDATION.format(name=name, holdout=fashion_mnist.HOLDOUT),
+    )
+
+
 _SETS = {
     "digits": _Set(_DIGITS, 10, 1, range(8, 513), 8, digits.load, flip=False),
     "digits_photo": _Set(
@@ -63,6 +85,7 @@ _SETS = {
     "photo_patches": _Set(
         _PHOTOS, 0, 3, photo.SIZES, photo.SIDE, photo.load_patches, flip=False
     ),
+    **{name: _fashion_mnist(name) for name in fashion_mnist.EXAMPLES},
     **{name: _prepared(name) for name in prepared.SETS},
 }
 
@@ -86,6 +109,8 @@ def load(name: Name, split: str, size: int | None = None) -> Dataset:
     | digits | 1,197 | 200 | 400 | 8×8×1, `size` 8..512 |
     | digits_photo | 4,788 | 800 | 1,600 | 32×32×3, `size` 8..128 |
     | photo_patches | 4,788 | 800 | 1,600 | as digits_photo; no labels |
+    | fashion_mnist | 60,000 | none | 10,000 | 28×28×1, `size` 29..32 pads with zeros |
+    | fashion_mnist_holdout | 54,000 | 6,000 | 10,000 | " |
     | cifar10, cifar100 | 50,000 | none | 10,000 | 32×32×3 |
     | cifar10_holdout, cifar100_holdout | 45,000 | 5,000 | 10,000 | 32×32×3 |
     | oxford_flowers102 | 1,020 | 1,020 | 6,149 | 128×128×3, `size` 8..512 |
@@ -102,7 +127,8 @@ def load(name: Name, split: str, size: int | None = None) -> Dataset:
     docs/own_data.md.
 
     The first three come with the package, with identical bytes on every machine. The
-    others are read from where `kd-heuristics prepare` put them. If images vary in size,
+    others are read from where `kd-heuristics prepare` put them, Fashion-MNIST also from
+    Debian's package dataset-fashion-mnist. If images vary in size,
     `load` returns the central square of each, resized; `stream` crops the originals.
 
     Args:

@@ -18,6 +18,10 @@ class MissingDatasetError(FileNotFoundError):
     """Reports a missing or unreadable set; the message has the remedy."""
 
 
+class PrepareError(Exception):
+    """Reports that a set could not be prepared; the message has the remedy."""
+
+
 @contextlib.contextmanager
 def reading(name: str, directory: epath.Path):
     """Turns any failure inside the block into advice to prepare the set again.
@@ -41,6 +45,13 @@ def data_dir() -> epath.Path:
     """Returns the folder where tfds keeps its sets."""
     default = "~/tensorflow_datasets"
     return epath.Path(os.environ.get("TFDS_DATA_DIR") or default).expanduser()
+
+
+def how_to_find(folder: epath.Path) -> str:
+    """States how to make `data.load` search a folder outside its default."""
+    if folder == data_dir():
+        return ""
+    return f"; set TFDS_DATA_DIR={folder} for it to be found there"
 
 
 def find(name: str, config: str = "") -> epath.Path:

@@ -12,6 +12,11 @@ from kd_heuristics.distill.divergences import (
     reverse_kl,
     standardize,
 )
+from kd_heuristics.distill.faithfulness import (
+    calibration_error,
+    calibration_gaps,
+    fidelity,
+)
 from kd_heuristics.distill.fsp import (
     fsp_distance,
     fsp_loss,
@@ -26,6 +31,7 @@ from kd_heuristics.distill.losses import (
     kl,
     l2,
     logit_matching,
+    masked_mean,
     soft_cross_entropy,
 )
 from kd_heuristics.distill.net2net import deepen, widen
@@ -47,30 +53,35 @@ from kd_heuristics.distill.stages import (
     matching_stage,
     numbered,
 )
+from kd_heuristics.distill.storing import Largest, store, stored
 from kd_heuristics.distill.teachers import (
     Teacher,
+    from_network,
     mean_of_logits,
     mean_of_probabilities,
-    store,
-    stored,
     sum_of_losses,
 )
 
 __all__ = [
     "Bank",
+    "Largest",
     "Regressor",
     "Teacher",
     "agreement",
     "annealed_weight",
     "attention",
+    "calibration_error",
+    "calibration_gaps",
     "channel_orders",
     "contrastive",
     "deepen",
     "depends_on",
     "dist",
     "dkd",
+    "fidelity",
     "fitnet_loss",
     "fitnet_stage",
+    "from_network",
     "fsp_distance",
     "fsp_loss",
     "fsp_matrices",
@@ -86,6 +97,7 @@ __all__ = [
     "kl",
     "l2",
     "logit_matching",
+    "masked_mean",
     "matching_sections",
     "matching_stage",
     "mean_of_logits",

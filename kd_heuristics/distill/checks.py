@@ -85,8 +85,8 @@ def both_logits(
         student_logits,
         teacher_logits,
         "logits",
-        "give both the same images; for other label sets compare the classes in "
-        "common, transfer.common_classes, or features",
+        "give both the same images; for other label sets or vocabularies compare the "
+        "classes in common, transfer.on_common, or features",
     )
 
 
@@ -115,6 +115,36 @@ def class_labels(labels: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
             "logits take x.argmax(-1)"
         )
     return array
+
+
+def soft_labels(
+    labels: ArrayLike, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """Returns labels that are shares of the classes, and which positions are valid.
+
+    Args:
+      labels: float [batch, ..., classes], which add up to 1: labels mixed as
+        `data.views.mix` mixes images.
+      shape: of the logits.
+
+    Raises: ValueError for another shape, or if known shares are negative or do not add
+      up to 1 within 1 %, the error of bfloat16. Traced ones are not valid.
+    """
+    shares = widened(labels)
+    if shares.shape != shape:
+        raise ValueError(
+            f"soft labels have shape {list(shares.shape)}; wanted shares "
+            f"{list(shape)} of the logits' classes, or integers {list(shape[:-1])}"
+        )
+    valid = (shares >= 0).all(-1) & (jnp.abs(shares.sum(-1) - 1) <= 0.01)
+    if not isinstance(valid, jax.core.Tracer) and not valid.all():
+        wrong = np.asarray(shares)[~np.asarray(valid)][0]
+        raise ValueError(
+            "soft labels must be shares of the classes, at least 0, that add up to 1, "
+            f"got {wrong.tolist()}; for logits take jax.nn.softmax(x), for their "
+            "decisions x.argmax(-1)"
+        )
+    return shares, valid
 
 
 def within(name: str, indices: jax.Array, size: int, remedy: str) -> jax.Array:

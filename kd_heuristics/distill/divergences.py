@@ -36,7 +36,8 @@ def dkd(
       student_logits: float [batch, ..., classes].
       teacher_logits: float [batch, ..., classes].
       labels: integers [batch, ...]; the value is NaN for a traced label outside the
-        classes.
+        classes. Labels of several classes do not split the prediction in two, so soft
+        ones are refused.
       temperature: T, positive.
       alpha: weight of the label's term, at least 0.
       beta: weight of the other classes' term, at least 0.

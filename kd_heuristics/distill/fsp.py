@@ -20,7 +20,9 @@ from kd_heuristics.runtime.precision import common_type, widened
 Pair = Sequence[ArrayLike]
 
 
-def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
+def fsp_matrix(
+    f1: ArrayLike, f2: ArrayLike, *, pool: str = "max", windows: str = "tiles"
+) -> jax.Array:
     """Flow matrix between two feature maps (Yim et al. 2017, eq. 1).
 
     G[b, i, j] = sum over s, t of f1[b, s, t, i] * f2[b, s, t, j] / (h * w)
@@ -30,20 +32,25 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
       f2: float [batch, h', w', n]; the larger of the two maps is pooled, axis by axis,
         to the size of the smaller, whose h and w the formula means.
       pool: "max", as the paper; "mean", as RepDistiller and others have it.
+      windows: of the pooling. "tiles", equal ones that do not overlap, for sizes that
+        divide; "adaptive" for all sizes, such as 33 and 17: window i of n over N rows
+        has rows floor(i N / n) to ceil((i + 1) N / n), so neighbours may share a row,
+        and columns likewise. They are equal tiles for sizes that divide.
 
     Returns: [batch, m, n], in at least float32.
 
-    Raises: ValueError where one size does not divide the other, for arrays that are
-      no maps or not of one batch, and for an unknown `pool`.
+    Raises: ValueError for tiles if one size does not divide the other, for arrays that
+      are no maps or not of one batch, and for an unknown `pool` or `windows`.
 
     >>> f1 = jnp.array([[[[1.0, 2.0], [3.0, 4.0]]]])  # h = 1, w = 2, m = 2
     >>> fsp_matrix(f1, jnp.array([[[[5.0], [7.0]]]]))[0].tolist()
     [[13.0], [19.0]]
     """
     nearest.choose(pool, _POOLS, "pool")
+    nearest.choose(windows, ("tiles", "adaptive"), "windows")
     f1, f2 = checks.floats("f1", f1), checks.floats("f2", f2)
     dtype = common_type(f1.dtype, f2.dtype, jnp.float32)
-    _check_maps(f1, f2)
+    _check_maps(f1, f2, windows)
     size = [min(sizes) for sizes in zip(f1.shape[1:3], f2.shape[1:3], strict=True)]
     f1, f2 = (_pooled(array, size, pool) for array in (f1, f2))
     total = jnp.einsum(
@@ -55,12 +62,15 @@ def fsp_matrix(f1: ArrayLike, f2: ArrayLike, *, pool: str = "max") -> jax.Array:
     return total / (size[0] * size[1])
 
 
-def fsp_matrices(pairs: Sequence[Pair], *, pool: str = "max") -> tuple[jax.Array, ...]:
+def fsp_matrices(
+    pairs: Sequence[Pair], *, pool: str = "max", windows: str = "tiles"
+) -> tuple[jax.Array, ...]:
     """`fsp_matrix` of each pair of maps, as a stored teacher keeps for each example.
 
     Args:
       pairs: of maps (f1, f2), first and last layer of a section.
       pool: as of `fsp_matrix`.
+      windows: as of `fsp_matrix`.
 
     Returns: a matrix [batch, m_i, n_i] a pair.
 
@@ -72,7 +82,7 @@ def fsp_matrices(pairs: Sequence[Pair], *, pool: str = "max") -> tuple[jax.Array
     for number, pair in enumerate(pairs):
         try:
             f1, f2 = pair
-            matrices.append(fsp_matrix(f1, f2, pool=pool))
+            matrices.append(fsp_matrix(f1, f2, pool=pool, windows=windows))
         except ValueError as error:
             raise ValueError(f"pair {number}: {error}") from error
     return tuple(matrices)
@@ -141,6 +151,7 @@ def fsp_loss(
     weights: ArrayLike | Sequence[ArrayLike] = 1.0,
     reduction: str = "sum",
     pool: str = "max",
+    windows: str = "tiles",
 ) -> jax.Array:
     """The FSP loss of pairs of maps, one value an example (Yim et al. 2017, eq. 2).
 
@@ -155,6 +166,7 @@ def fsp_loss(
       weights: of the pairs, as of `fsp_distance`.
       reduction: of a matrix, as of `fsp_distance`.
       pool: where the two maps of a pair differ in size, as of `fsp_matrix`.
+      windows: likewise.
 
     Returns: [batch], in at least float32.
 
@@ -166,8 +178,8 @@ def fsp_loss(
     """
     _check_count(student_pairs, teacher_pairs)
     return fsp_distance(
-        fsp_matrices(student_pairs, pool=pool),
-        fsp_matrices(jax.lax.stop_gradient(teacher_pairs), pool=pool),
+        fsp_matrices(student_pairs, pool=pool, windows=windows),
+        fsp_matrices(jax.lax.stop_gradient(teacher_pairs), pool=pool, windows=windows),
         weights=weights,
         reduction=reduction,
     )
@@ -207,7 +219,7 @@ def _check_count(student, teacher):
         )
 
 
-def _check_maps(f1, f2):
+def _check_maps(f1, f2, windows):
     for name, array in (("f1", f1), ("f2", f2)):
         if array.ndim != 4 or 0 in array.shape:
             raise ValueError(
@@ -216,11 +228,11 @@ def _check_maps(f1, f2):
     if len(f1) != len(f2):
         raise ValueError(f"f1 has {len(f1)} examples and f2 {len(f2)}")
     for sizes in zip(f1.shape[1:3], f2.shape[1:3], strict=True):
-        if max(sizes) % min(sizes):
+        if windows == "tiles" and max(sizes) % min(sizes):
             raise ValueError(
                 f"maps of {_size(f1)} and {_size(f2)} cannot be pooled to one size: "
-                f"{max(sizes)} is no multiple of {min(sizes)}; choose layers whose "
-                "sizes divide, or resize one map first"
+                f"{max(sizes)} is no multiple of {min(sizes)}; pass "
+                "windows='adaptive', or choose layers whose sizes divide"
             )
 
 
@@ -229,14 +241,31 @@ def _size(maps):
 
 
 def _pooled(maps, size, pool):
-    """Maps reduced to `size` over windows that tile them."""
+    """Maps reduced to `size`, over tiles where they fit."""
     batch, height, width, channels = maps.shape
     if (height, width) == tuple(size):
+        return maps
+    if height % size[0] or width % size[1]:
+        for axis, number in zip((1, 2), size, strict=True):
+            maps = _adaptive(maps, axis, number, pool)
         return maps
     windows = maps.reshape(
         batch, size[0], height // size[0], size[1], width // size[1], channels
     )
     return _POOLS[pool](windows, axis=(2, 4))
+
+
+def _adaptive(maps, axis, number, pool):
+    """Maps reduced along an axis to `number` windows that may overlap."""
+    length = maps.shape[axis]
+    ends = [
+        (i * length // number, -(-(i + 1) * length // number)) for i in range(number)
+    ]
+    parts = [
+        _POOLS[pool](jax.lax.slice_in_dim(maps, *end, axis=axis), (axis,))
+        for end in ends
+    ]
+    return jnp.stack(parts, axis)
 
 
 def _weights(weights, count) -> list[ArrayLike]:

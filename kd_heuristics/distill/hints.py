@@ -60,7 +60,7 @@ def fitnet_loss(
     Args:
       student_logits: float [batch, classes].
       teacher_logits: float [batch, classes].
-      labels: integers [batch].
+      labels: integers [batch], or shares of the classes, as in `losses.hard_labels`.
       weight: lambda, at least 0, of `annealed_weight`.
       temperature: tau, positive; 3 in the paper.
 

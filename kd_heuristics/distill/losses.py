@@ -117,7 +117,7 @@ def hinton(
     Args:
       student_logits: float [batch, ..., classes].
       teacher_logits: float [batch, ..., classes].
-      labels: integers [batch, ...].
+      labels: integers [batch, ...], or shares of the classes, as in `hard_labels`.
       temperature: of the soft term, positive; the hard one is at 1.
       soft_weight: at least 0.
       hard_weight: at least 0; 0.5 is the paper's choice for speech (sec. 4.1).
@@ -201,14 +201,17 @@ def hard_labels(
     """Softmax cross-entropy with labels, smoothed towards all classes.
 
     - sum_i y_i log q_i, q = softmax(student_logits),
-    y = (1 - smoothing) onehot(labels) + smoothing / C with C classes (Szegedy et al.
-    2016, sec. 7). A share s given to the C - 1 wrong classes alone is
-    smoothing = s C / (C - 1). Masked classes get no share, and are not counted in C.
+    y = (1 - smoothing) labels + smoothing / C with C classes, integer labels as one-hot
+    rows (Szegedy et al. 2016, sec. 7). A share s given to the C - 1 wrong classes alone
+    is smoothing = s C / (C - 1). Masked classes get no share, and are not counted in C.
 
     Args:
       student_logits: float [batch, ..., classes].
-      labels: integers [batch, ...] in [0, classes); NaN is returned where one is
-        outside. To learn the teacher's decisions give `teacher_logits.argmax(-1)`.
+      labels: integers [batch, ...] in [0, classes), or the classes' shares of each
+        label, float [batch, ..., classes], as mixup makes them (`data.views.mix` of
+        one-hot rows). NaN is returned for a traced integer outside the classes, and for
+        traced shares that are negative or do not add up to 1. To learn the teacher's
+        decisions give `teacher_logits.argmax(-1)`.
       smoothing: in [0, 1).
 
     Returns: [batch], in nats.
@@ -219,16 +222,62 @@ def hard_labels(
     1.3863
     """
     logits = checks.logits("student logits", student_logits)
-    labels = checks.class_labels(labels, logits.shape[:-1])
+    soft = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+    check = checks.soft_labels if soft else checks.class_labels
+    found = check(labels, logits.shape if soft else logits.shape[:-1])
     values.require_share("smoothing", smoothing, "0 smooths nothing")
     logits, out = softened.masked(logits)
     log_q = jax.nn.log_softmax(logits, -1, where=~out)
-    inside = (labels >= 0) & (labels < logits.shape[-1])
-    chosen = jnp.where(inside, labels, 0)[..., None]
-    picked = jnp.take_along_axis(log_q, chosen, -1)[..., 0]
+    own, valid = (_of_shares if soft else _of_classes)(log_q, found)
     share = jnp.asarray(smoothing, logits.dtype)
-    loss = -((1 - share) * picked + share * log_q.mean(-1, where=~out))
-    return jnp.where(inside, loss, jnp.nan)
+    loss = -((1 - share) * own + share * log_q.mean(-1, where=~out))
+    return jnp.where(valid, loss, jnp.nan)
+
+
+def _of_classes(log_q, labels):
+    """Each label's log-probability, and whether it is a class."""
+    inside = (labels >= 0) & (labels < log_q.shape[-1])
+    chosen = jnp.where(inside, labels, 0)[..., None]
+    return jnp.take_along_axis(log_q, chosen, -1)[..., 0], inside
+
+
+def _of_shares(log_q, found):
+    """The labels' mean log-probability; a masked class without a share adds 0."""
+    shares, valid = found
+    shares = shares.astype(log_q.dtype)
+    return (shares * jnp.where(shares > 0, log_q, 0)).sum(-1), valid
+
+
+def masked_mean(losses: ArrayLike, mask: ArrayLike) -> jax.Array:
+    """Mean of a loss over the positions that count, such as tokens without padding.
+
+    Values outside the mask do not count, even if they are infinite or NaN.
+
+    Args:
+      losses: float [batch, ...], of a loss here.
+      mask: bool, of the same shape; at least one is true.
+
+    Returns: a scalar; NaN if a traced mask has no true entry.
+
+    Raises: ValueError for another shape or type, or a known mask that is false
+      everywhere.
+
+    >>> float(masked_mean(jnp.array([[1.0, jnp.nan, 3.0]]), jnp.array([[1, 0, 1]]) > 0))
+    2.0
+    """
+    found, kept = jnp.asarray(losses), jnp.asarray(mask)
+    if kept.dtype != bool or kept.shape != found.shape:
+        raise ValueError(
+            f"mask is {kept.dtype}{list(kept.shape)}; wanted bool "
+            f"{list(found.shape)}, one for each value of the loss: for 0 and 1 take "
+            "mask > 0"
+        )
+    if not isinstance(kept, jax.core.Tracer) and not kept.any():
+        raise ValueError(
+            f"mask {list(kept.shape)} is false everywhere, so there is no mean; leave "
+            "out batches without an example"
+        )
+    return found.mean(where=kept)
 
 
 def agreement(

@@ -22,12 +22,14 @@ class Regressor:
       kernel_shape: [k1, k2, channels in, channels out] of a convolution without
         padding, or [units in, units out].
       shape: output shape without the batch axis.
+      positions: whether units are those of the last axis alone, at each position.
       convolution: `jax.lax.conv_general_dilated` or a function of the same signature.
     """
 
     kernel_shape: tuple[int, ...]
     shape: tuple[int, ...]
     convolution: Callable = jax.lax.conv_general_dilated
+    positions: bool = False
 
     def init(self, key: jax.Array) -> Params:
         """Draws a normal kernel of variance 1 / fan-in and a zero bias, in float32."""
@@ -44,6 +46,9 @@ class Regressor:
         dtype = jnp.promote_types(features.dtype, kernel.dtype)
         features, kernel = features.astype(dtype), kernel.astype(dtype)
         self._check(features)
+        if self.positions:
+            bias = params["bias"].reshape((1,) * (features.ndim - 1) + (-1,))
+            return features @ kernel + bias
         if kernel.ndim == 2:
             out = features.reshape(len(features), -1) @ kernel + params["bias"][None]
             return out.reshape(-1, *self.shape)
@@ -56,7 +61,9 @@ class Regressor:
 
     def _check(self, features):
         """Raises ValueError for features that do not fit the kernel and output."""
-        if len(self.kernel_shape) == 2:
+        if self.positions:
+            fits = features.shape[1:] == (*self.shape[:-1], self.kernel_shape[0])
+        elif len(self.kernel_shape) == 2:
             fits = math.prod(features.shape[1:]) == self.kernel_shape[0]
         else:
             rows, columns = self.kernel_shape[:2]
@@ -82,30 +89,45 @@ def regressor(
 
     "conv" is the convolution of Romero et al. 2015, section 2.2, with stride 1 and no
     padding. Its kernel size makes the output as large as the teacher's map: k =
-    h_student - h_teacher + 1, which is 1x1 for maps of one size. "dense" connects each
-    output unit to all input units.
+    h_student - h_teacher + 1, which is 1x1 for maps of one size. "positions" maps the
+    last axis, with one kernel for all positions, such as the tokens of a sequence.
+    "dense" flattens: it connects each output unit to all input units of all positions.
 
     Args:
       student: the guided layer's output, [batch, ...], or its shape.
       teacher: the hint layer's, likewise.
-      kind: "conv" or "dense"; `None` uses "conv" for two maps, else "dense".
+      kind: "conv", "positions" or "dense"; `None` uses "conv" for two maps, "positions"
+        for other layers of the same positions, [batch, ..., units], else "dense".
       convolution: used for kernels larger than 1x1; `models.conv.conv_general_dilated`
         is faster on CPU.
 
     Raises: ValueError for an unknown kind; for "conv" if a layer is not a map or the
-      student's is smaller than the teacher's.
+      student's is smaller than the teacher's; for "positions" if these differ.
 
     >>> guided, hint = (jax.ShapeDtypeStruct((1, n, n, n), "float32") for n in (8, 4))
     >>> regressor(guided, hint).kernel_shape
     (5, 5, 8, 4)
     >>> regressor(guided, hint, "dense").kernel_shape
     (512, 64)
+    >>> tokens = [jax.ShapeDtypeStruct((1, 9, n), "float32") for n in (8, 4)]
+    >>> regressor(*tokens).kernel_shape
+    (8, 4)
     """
     guided, hint = tuple(student.shape[1:]), tuple(teacher.shape[1:])
     maps = len(guided) == len(hint) == 3
-    kind = ("conv" if maps else "dense") if kind is None else kind
-    if nearest.choose(kind, ("conv", "dense"), "kind") == "dense":
+    alike = len(guided) > 1 and guided[:-1] == hint[:-1]
+    if kind is None:
+        kind = "conv" if maps else "positions" if alike else "dense"
+    if nearest.choose(kind, ("conv", "positions", "dense"), "kind") == "dense":
         return Regressor((math.prod(guided), math.prod(hint)), hint, convolution)
+    if kind == "positions":
+        if not alike:
+            raise ValueError(
+                f"layers of shapes {student.shape} and {teacher.shape} do not have the "
+                "same positions, [batch, positions, units]; resample one of them, or "
+                "use kind='dense' for a fixed number of positions"
+            )
+        return Regressor((guided[-1], hint[-1]), hint, convolution, True)
     if not maps:
         raise ValueError(
             "a convolution joins maps [batch, h, w, channels], got shapes "

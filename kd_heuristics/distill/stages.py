@@ -12,21 +12,24 @@ compiled call; the same functions reuse the compiled program. The second stage o
 has no teacher: it is supervised training.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from kd_heuristics.distill import checks, hints, parts
+from kd_heuristics.distill import checks, hints, losses, parts
 from kd_heuristics.distill.regressors import Regressor
 from kd_heuristics.distill.teachers import teachable
+from kd_heuristics.runtime import nearest
 from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
 
 
 def matching_stage(
-    student: Callable, teacher: Callable, loss: Callable
+    student: Callable, teacher: Callable, loss: Callable, mask: str | None = None
 ) -> jax.tree_util.Partial:
     """Builds the mean over the batch of `loss(student's outputs, teacher's outputs)`.
 
@@ -37,11 +40,12 @@ def matching_stage(
     Args:
       student: `(params, batch_stats, batch, key) -> (outputs, batch_stats)`.
       teacher: `batch -> outputs`.
-      loss: `(student, teacher) -> [batch]`.
+      loss: `(student, teacher) -> [batch, ...]`.
+      mask: name of the batch's mask, bool [batch, ...], of the values to average, such
+        as the tokens that are no padding (`masked_mean`); `None` averages all.
 
     Returns: the objective; its metrics hold "loss".
 
-    >>> import jax.numpy as jnp
     >>> from kd_heuristics import distill
     >>> def student(params, batch_stats, batch, key):
     ...     return batch["x"] * params["w"], batch_stats
@@ -51,7 +55,7 @@ def matching_stage(
     5.0
     """
     return jax.tree_util.Partial(
-        _matching, as_partial(student), teachable(teacher), as_partial(loss)
+        _Matching(mask), as_partial(student), teachable(teacher), as_partial(loss)
     )
 
 
@@ -182,11 +186,21 @@ def _numbered(batches, seed, step):
     return {**batches(seed, step), "step": step}
 
 
-def _matching(student, teacher, loss, params, batch_stats, batch, key):
+@dataclasses.dataclass(frozen=True)
+class _Matching:
     """Computes the objective of `matching_stage`."""
-    outputs, batch_stats = student(params, batch_stats, batch, key)
-    value = loss(outputs, teacher(batch)).mean()
-    return value, (batch_stats, {"loss": value})
+
+    mask: str | None
+
+    def __call__(self, student, teacher, loss, params, batch_stats, batch, key):
+        outputs, batch_stats = student(params, batch_stats, batch, key)
+        values = loss(outputs, teacher(batch))
+        if self.mask is None:
+            value = values.mean()
+        else:
+            mask = batch[nearest.choose(self.mask, batch, "mask")]
+            value = losses.masked_mean(values, mask)
+        return value, (batch_stats, {"loss": value})
 
 
 def _hint_stage(student, teacher, regress, rest, params, batch_stats, batch, key):
@@ -244,6 +258,8 @@ def _fitnet(logits, teacher_logits, weight, temperature, batch):
     current = weight(batch["step"])
     labels = batch["labels"]
     values = hints.fitnet_loss(logits, teacher_logits, labels, current, temperature)
-    accuracy = (logits.argmax(-1) == labels).astype(values.dtype).mean()
+    soft = jnp.issubdtype(jnp.result_type(labels), jnp.floating)
+    decided = labels.argmax(-1) if soft else labels
+    accuracy = (logits.argmax(-1) == decided).astype(values.dtype).mean()
     value = values.mean()
     return value, {"loss": value, "accuracy": accuracy, "weight": current}

@@ -1,4 +1,4 @@
-"""Teachers as functions of their inputs: one network, an ensemble, stored outputs.
+"""Teachers as functions of their inputs: one network or an ensemble.
 
 A teacher is a pytree that is called: given to a compiled step as an argument its arrays
 are no constants of the program, and no optimiser sees them. It is never differentiated:
@@ -6,7 +6,7 @@ neither its variables nor its inputs get a gradient through it.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kd_heuristics.distill import checks
+from kd_heuristics.runtime import nearest
 from kd_heuristics.runtime.compiled import as_partial
 
 PyTree = Any
@@ -51,6 +52,76 @@ def _stopped(leaf):
 
 
 Member = Teacher | Callable[[Any], jax.Array]
+
+
+def from_network(
+    network: Any,
+    variables: PyTree,
+    *,
+    inputs: Callable[[Any], jax.Array] | None = None,
+    batch_norm: str = "running",
+    key: jax.Array | None = None,
+) -> Teacher:
+    """Makes a teacher of a network and its variables; it returns logits.
+
+    With `training.ema`, the averaged parameters make one:
+
+        params = training.ema_params(state.opt_state)
+        variables = training.with_stats(params, state.batch_stats)
+        teacher = distill.from_network(network, variables, batch_norm="batch")
+
+    The running statistics are those of the trained parameters, not of their average;
+    `batch_norm="batch"` does not use them.
+
+    Args:
+      network: `models.Network`, or an object with its `apply` and `train`.
+      variables: the network's, such as those of a checkpoint.
+      inputs: `batch -> images`, such as a classifier's `inputs` of the pixels; `None`
+        gives the batch itself to the network.
+      batch_norm: "running" evaluates the network: each example by itself. "batch" runs
+        it in training mode: batch norm normalises by the mean and variance of the batch
+        at hand, so an example's target depends on the others in its batch; the running
+        statistics are neither read nor updated; dropout is active too, with the same
+        mask at each call. Do not store such outputs: they hold for their batch alone.
+      key: random key of that dropout; `None` is key 0. Unused with "running".
+
+    Raises: ValueError for an unknown `batch_norm`.
+
+    >>> import types
+    >>> double = types.SimpleNamespace(apply=lambda w, x: w * x, train=None)
+    >>> from_network(double, jnp.array(2.0))(jnp.array([[1.0, 3.0]])).tolist()
+    [[2.0, 6.0]]
+    """
+    if nearest.choose(batch_norm, ("running", "batch"), "batch_norm") == "running":
+        return Teacher(_Evaluated(network.apply, inputs), variables)
+    key = jax.random.key(0) if key is None else key
+    return Teacher(_InTraining(network.train, inputs), (variables, key))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluated:
+    """A network in evaluation mode; equal networks share compiled programs."""
+
+    apply: Callable
+    inputs: Callable | None
+
+    def __call__(self, variables, batch):
+        return self.apply(
+            variables, batch if self.inputs is None else self.inputs(batch)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _InTraining:
+    """A network in training mode, without the statistics that it moves."""
+
+    train: Callable
+    inputs: Callable | None
+
+    def __call__(self, variables_and_key, batch):
+        variables, key = variables_and_key
+        images = batch if self.inputs is None else self.inputs(batch)
+        return self.train(variables, images, key)[0]
 
 
 def mean_of_logits(members: Sequence[Member]) -> Teacher:
@@ -118,68 +189,6 @@ def sum_of_losses(loss: Callable, members: Sequence[Member]) -> jax.tree_util.Pa
     return jax.tree_util.Partial(_sum_of_losses, as_partial(loss), _members(members))
 
 
-def store(
-    teacher: Callable, batches: PyTree, num_examples: int | None = None
-) -> Teacher:
-    """A teacher's outputs on a whole set, computed once, as a teacher itself.
-
-    For a set that is not augmented: an example's outputs must always be the same. A
-    step of FSP's first stage was 1.9 times as fast with stored flow matrices for a
-    ResNet-26 that teaches a ResNet-8, 1.2 times for two ResNet-14 (half and full width,
-    batch 32, 2 CPU cores); Yim et al. have 35 s against 19 s, 1.8 times.
-
-    Args:
-      teacher: a function of a batch; its outputs are float arrays [batch, ...].
-      batches: arrays [num_batches, batch, ...], the set in order.
-      num_examples: in all; the outputs after them, of padding, are dropped. None: all
-        of the batches.
-
-    Returns: a teacher of batches with "index", as of `stored`. Its `variables` are the
-      outputs, [num_examples, ...].
-
-    Raises: ValueError where the batches hold fewer examples than that, and for outputs
-      that are integers, which hold no NaN.
-
-    >>> teacher = store(lambda x: 2 * x, jnp.arange(6.0).reshape(3, 2), 5)
-    >>> teacher({"index": jnp.array([4, 0])}).tolist()
-    [8.0, 0.0]
-    """
-    teacher = teachable(teacher)
-    _check_floats(jax.eval_shape(_mapped, teacher, batches))
-    outputs = _mapped(teacher, batches)
-    outputs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-    found = {len(leaf) for leaf in jax.tree.leaves(outputs)}
-    if num_examples is not None:
-        if not num_examples <= min(found):
-            raise ValueError(
-                f"the batches hold {min(found)} examples, fewer than num_examples="
-                f"{num_examples}"
-            )
-        outputs = jax.tree.map(lambda x: x[:num_examples], outputs)
-    return stored(outputs)
-
-
-def stored(outputs: PyTree) -> Teacher:
-    """Outputs on a whole set, such as `data.ensemble_targets`, as a teacher.
-
-    Args:
-      outputs: float arrays [num_examples, ...], row i of example i.
-
-    Returns: a teacher of batches with "index", integers [batch], the examples' places
-      in the set; NaN for all others, negative ones such as `data.UNLABELLED` too.
-
-    Raises: ValueError for outputs that are integers, which hold no NaN; when called,
-      for batches without such an "index".
-
-    >>> teacher = stored(jnp.array([[0.5], [2.0]]))
-    >>> teacher({"index": jnp.array([1, 0, -1, 2])}).ravel().tolist()
-    [2.0, 0.5, nan, nan]
-    """
-    outputs = jax.tree.map(jnp.asarray, outputs)
-    _check_floats(outputs)
-    return Teacher(_stored, outputs)
-
-
 def teachable(function: Callable) -> Callable:
     """The function as a pytree that a compiled call takes as an argument.
 
@@ -227,39 +236,3 @@ def _mean_of_probabilities(variables, inputs):
 def _sum_of_losses(loss, members, student, inputs, *rest):
     targets = (jax.lax.stop_gradient(member(inputs)) for member in members)
     return sum(loss(student, target, *rest) for target in targets)
-
-
-@jax.jit
-def _mapped(teacher, batches):
-    return jax.lax.map(teacher, batches)
-
-
-def _check_floats(outputs):
-    for leaf in jax.tree.leaves(outputs):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise ValueError(
-                f"stored outputs are {leaf.dtype}; places outside the set are NaN, "
-                "which takes floating-point outputs: store logits, say, and take their "
-                "argmax(-1) where it is needed"
-            )
-
-
-def _stored(outputs, batch: Mapping[str, Any]):
-    if not isinstance(batch, Mapping) or "index" not in batch:
-        raise ValueError(
-            'stored outputs are looked up by "index", which this batch lacks; make '
-            "batches with data.train_batches(..., index=True) or data.stream"
-        )
-    index = checks.integers(batch["index"])
-    if index is None:
-        raise ValueError(
-            f'"index" holds {jnp.result_type(batch["index"])}; wanted integers, the '
-            "places of the examples in the set"
-        )
-
-    def rows(leaf):
-        # JAX counts negative places from the end.
-        place = jnp.where(index < 0, len(leaf), index)
-        return leaf.at[place].get(mode="fill", fill_value=jnp.nan)
-
-    return jax.tree.map(rows, outputs)

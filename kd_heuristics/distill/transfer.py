@@ -10,13 +10,16 @@ or from any nested dictionaries. We cannot ship the ImageNet teacher of Yim et a
 table 5, a ResNet-34: see `imagenet`.
 """
 
+import collections
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from kd_heuristics.distill import checks
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import files, hosts
 
@@ -121,8 +124,9 @@ def common_classes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the indices of the common classes in two label sets.
 
-    The losses compare `student_logits[:, s]` and `teacher_logits[:, t]`, which are
-    predictions given that the class is a common one.
+    The losses compare the logits that `on_common` takes, which are predictions given
+    that the class is a common one. The tokens that two vocabularies share are such
+    classes; positions must then be the same, as for texts of common tokens.
 
     Args:
       student: names of the student's classes, in the order of its logits.
@@ -137,7 +141,8 @@ def common_classes(
     ([0, 2], [1, 0])
     """
     for whose, names in (("student", student), ("teacher", teacher)):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+        counts = collections.Counter(names)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ValueError(f"the {whose}'s class {twice[0]!r} is named twice")
     places = {name: index for index, name in enumerate(teacher)}
@@ -148,6 +153,53 @@ def common_classes(
             "use hints or FSP, which need no classes"
         )
     return np.array(shared), np.array([places[student[index]] for index in shared])
+
+
+def on_common(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    common: tuple[Any, Any],
+) -> tuple[jax.Array, jax.Array]:
+    """Takes the logits of the common classes of two label sets or vocabularies.
+
+    Args:
+      student_logits: float [batch, ..., classes].
+      teacher_logits: float [batch, ..., other classes].
+      common: integers s and t [common classes], from `common_classes`, or an index map
+        of your own: class s[i] of the student is class t[i] of the teacher.
+
+    Returns: float [batch, ..., common classes] of each, for any loss of logits.
+
+    Raises: ValueError for indices that are no integers, outside the classes, repeated,
+      of different lengths or fewer than two.
+
+    >>> student, teacher = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[5.0, 6.0]])
+    >>> s, t = on_common(student, teacher, ([2, 0], [1, 0]))
+    >>> s.tolist(), t.tolist()
+    ([[3.0, 1.0]], [[6.0, 5.0]])
+    """
+    both = []
+    sides = ("student", student_logits), ("teacher", teacher_logits)
+    for (whose, values), indices in zip(sides, common, strict=True):
+        logits = checks.logits(f"{whose} logits", values)
+        places = np.asarray(indices)
+        if places.dtype.kind not in "iu" or places.ndim != 1 or len(places) < 2:
+            raise ValueError(
+                f"the {whose}'s common classes are {places.dtype}{list(places.shape)}; "
+                "wanted at least 2 integers, as common_classes gives them"
+            )
+        size, remedy = logits.shape[-1], "give the places among that side's logits"
+        name = f"the {whose}'s common classes"
+        checks.within(name, cast(jax.Array, checks.integers(places)), size, remedy)
+        if len(np.unique(places)) < len(places):
+            raise ValueError(f"{name} repeat a class; {remedy}, each once")
+        both.append(logits[..., places])
+    if both[0].shape[-1] != both[1].shape[-1]:
+        raise ValueError(
+            f"{both[0].shape[-1]} of the student's classes and {both[1].shape[-1]} of "
+            "the teacher's are common; give one place on each side for each class"
+        )
+    return both[0], both[1]
 
 
 def check_values(wanted: Mapping[str, Any], kept: Collection[str]) -> None:

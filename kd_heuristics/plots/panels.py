@@ -198,6 +198,8 @@ class LossSurface:
       ys: [rows].
       losses: `{"train": [rows, columns], "test": ...}`, in nats.
       series: lines and labelled points on the plane.
+      x: label of the first direction.
+      y: label of the second direction.
       still: `False` shows the panel on the page only.
     """
 
@@ -207,6 +209,8 @@ class LossSurface:
     losses: Mapping[str, checks.Values]
     series: Sequence[Series] = ()
     _: KW_ONLY
+    x: str = "distance along the first direction"
+    y: str = "distance along the second"
     still: bool = True
     paper: Literal[False] = False
     kind: Literal["surface"] = "surface"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kd_heuristics.plots import Chart, Figure, Panel, Series, draw, style
-from kd_heuristics.report import findings, page, section
+from kd_heuristics.report import findings, folder, page, pictures
 from kd_heuristics.report.markup import badge, escape, number, table
 from kd_heuristics.runs import descriptions, verdicts
 from kd_heuristics.runtime import files
@@ -49,22 +49,22 @@ def write_comparison(paths: Sequence[files.AnyPath], target: files.AnyPath) -> A
         _claims(found),
         "</section>",
     ]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
         for name, figure in _figures(found).items():
-            draw.save(figure, folder, name)
+            draw.save(figure, temporary, name)
             both = dataclasses.replace(
                 found[0],
                 title="comparison",
-                path=Path(folder),
+                path=Path(temporary),
                 results=None,
                 figures={name: figure},
             )
-            parts.append(section.figure(both, name))
+            parts.append(pictures.figure(both, name))
     page.write_body(title, "\n".join(parts), target)
     return files.path(target)
 
 
-def _check(found: Sequence[section.Run]) -> None:
+def _check(found: Sequence[folder.Run]) -> None:
     """Raise InputError unless these are several finished runs of one study."""
     if len(found) < 2:
         raise InputError(
@@ -81,7 +81,7 @@ def _check(found: Sequence[section.Run]) -> None:
             raise InputError(f"{run.path} has no results; run its study again first")
 
 
-def _differences(found: Sequence[section.Run]) -> str:
+def _differences(found: Sequence[folder.Run]) -> str:
     """Returns a table of the config fields in which the runs differ."""
     configs = [run.described["config"] for run in found]
     fields = dict.fromkeys(
@@ -106,7 +106,7 @@ def _field(config: dict[str, Any], path: str) -> str:
     return escape(json.dumps(value, ensure_ascii=False))
 
 
-def _claims(found: Sequence[section.Run]) -> str:
+def _claims(found: Sequence[folder.Run]) -> str:
     """Returns a table of all claims: each run's effect, and paired differences."""
     first, *others = found
     by_run = [{claim["key"]: claim for claim in run.claims} for run in found]
@@ -128,7 +128,7 @@ def _effect(claim: dict[str, Any]) -> str:
 
 
 def _paired(
-    first: section.Run, old: dict | None, run: section.Run, new: dict | None
+    first: folder.Run, old: dict | None, run: folder.Run, new: dict | None
 ) -> str:
     """Returns the mean difference over the seeds of both runs, with its interval."""
     if old is None or new is None:
@@ -147,13 +147,13 @@ def _paired(
     return f"{words}, {len(shared)} seeds"
 
 
-def _finite(run: section.Run, claim: dict[str, Any]) -> dict[int, float]:
+def _finite(run: folder.Run, claim: dict[str, Any]) -> dict[int, float]:
     """Returns the statistic of each seed that has one."""
     found = findings.by_seed(claim, run.seeds)
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _figures(found: Sequence[section.Run]) -> dict[str, Figure]:
+def _figures(found: Sequence[folder.Run]) -> dict[str, Figure]:
     """Returns each figure with the panels of all runs."""
     out = {}
     for name in dict.fromkeys(name for run in found for name in run.figures):

@@ -215,35 +215,65 @@ def _surface(panel: parts.LossSurface) -> dict[str, Any]:
             "at (%{x:.3g}, %{y:.3g})<extra></extra>",
         }
         data += [common | ground, common | _networks(panel, heights)]
-    axis: dict[str, Any] = {"title": {"text": "distance"}}
-    scene: dict[str, Any] = {"xaxis": axis, "yaxis": axis}
-    scene["zaxis"] = {"title": {"text": "loss (nats)"}, "type": "log"}
+    words = {"xaxis": panel.x, "yaxis": panel.y, "zaxis": "loss (nats, log scale)"}
+    scene: dict[str, Any] = {
+        name: {"title": {"text": text, "font": {"size": 11}}, "nticks": 5}
+        for name, text in words.items()
+    }
+    ticks = _log_ticks([*panel.losses.values()])
+    scene["zaxis"] |= {"type": "log", "tickvals": ticks}
+    scene["zaxis"] |= {"ticktext": [f"{tick:g}" for tick in ticks]}
+    # Far enough that the labels of the axes fit.
+    scene["camera"] = {"eye": {"x": 1.5, "y": -1.7, "z": 1.1}}
+    scene["aspectmode"], scene["aspectratio"] = "manual", {"x": 1.2, "y": 1.2, "z": 0.8}
     return {"data": data, "layout": {"scene": scene}}
 
 
+def _log_ticks(losses: Sequence[np.ndarray]) -> list[float]:
+    """Returns 1 of each decade of the losses; 1, 2 and 5 if they span less than two."""
+    found = np.concatenate([values.ravel() for values in losses])
+    found = found[np.isfinite(found) & (found > 0)]
+    if not found.size:
+        return [1.0]
+    low, high = np.log10([found.min(), found.max()])
+    steps = (1, 2, 5) if high - low < 2 else (1,)
+    powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+    return [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
+
+
 def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
-    """Returns the labelled points, at the height of the nearest grid point."""
+    """Returns pins in the surface, with the labels of the points above it.
+
+    They rise from the nearest grid point, the surface hides nothing of their ends, and
+    neighbours differ in length, so that their labels do not cover each other.
+    """
     found = [
         (x, y, words)
         for series in panel.series
         for x, y, words in zip(series.x, series.mean, series.labels, strict=False)
         if words
     ]
-    xs, ys = ([place[axis] for place in found] for axis in (0, 1))
-    zs = [
-        heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
-        for x, y, _ in found
-    ]
+    finite = heights[np.isfinite(heights)]
+    low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
+    step = max(high / low, 2.0) ** 0.22
+    pins = []
+    for place, (x, y, words) in enumerate(sorted(found)):
+        foot = heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
+        top = high * step ** (1 + place % 3)
+        pins += [(x, y, foot, ""), (x, y, top, words), (np.nan,) * 3 + ("",)]
+    xs, ys, zs, words = zip(*pins, strict=True) if pins else ((), (), (), ())
     return {
         "type": "scatter3d",
-        "mode": "markers+text",
+        "mode": "lines+markers+text",
         "x": numbers(xs),
         "y": numbers(ys),
         "z": numbers(zs),
-        "text": [words for *_, words in found],
-        "marker": {"size": 4, "color": style.COLORS[1]},
+        "text": list(words),
+        "textposition": "top center",
+        "marker": {"size": [4, 0, 0] * len(found), "color": style.COLORS[1]},
+        "line": {"width": 3, "color": style.COLORS[1]},
         "textfont": {"color": style.COLORS[1]},
-        "hovertemplate": "%{text}<extra></extra>",
+        "hoverinfo": "skip",
     }
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,10 +36,22 @@ def embedded_json(value: Any) -> str:
 def number(value: float | int | None, unit: str = "") -> str:
     """Format a number with three digits and its unit; None as "-".
 
-    >>> number(0.1234, "nats"), number(94.12, "%"), number(None)
-    ('0.123 nats', '94.1 %', '-')
+    >>> number(0.1234, "nats"), number(94.12, "%"), number(1234.5), number(None)
+    ('0.123 nats', '94.1 %', '1,234', '-')
     """
-    return "-" if value is None else f"{value:.3g} {unit}".strip()
+    if value is None:
+        return "-"
+    digits = f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
+    return f"{digits} {unit}".strip()
+
+
+def signed(words: str) -> str:
+    """Returns a number in words with a true minus sign, for the page alone.
+
+    >>> signed("-0.5 %") == "\N{MINUS SIGN}0.5 %", signed("-")
+    (True, '-')
+    """
+    return re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", words)
 
 
 def badge(verdict: str) -> str:
@@ -47,16 +60,30 @@ def badge(verdict: str) -> str:
     return f'<span class="badge {style}">{verdict}</span>'
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Returns a table that scrolls on narrow screens; cells must already be HTML."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str = "",
+    stacked: bool = False,
+) -> str:
+    """Returns a table; cells must already be HTML.
+
+    On narrow screens it scrolls, or with `stacked` each row becomes a block in which
+    every cell but the first two names its column.
+    """
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     columns = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
+    names = [f' data-label="{escape(word)}"' if stacked else "" for word in head]
     body = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>"
+        + "".join(f"<td{n}>{c}</td>" for n, c in zip(names, row, strict=True))
+        + "</tr>"
+        for row in rows
     )
     label = escape(caption or "table")
+    style = "stacked" if stacked else "wide"
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table>'
+        f'<div class="{style}" tabindex="0" role="region" aria-label="{label}"><table>'
         f"{title}<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -68,6 +95,7 @@ def fields(values: Mapping[str, Any], caption: str) -> str:
     return table(("field", "value"), rows, caption)
 
 
-def details(summary: str, body: str) -> str:
+def details(summary: str, body: str, style: str = "") -> str:
     """Returns content that is hidden until the reader opens its summary line."""
-    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+    named = f' class="{style}"' if style else ""
+    return f"<details{named}><summary>{escape(summary)}</summary>{body}</details>"

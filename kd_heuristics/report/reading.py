@@ -27,10 +27,7 @@ def checked(folder: runs.RunFolder, name: str) -> dict[str, Any] | None:
     if not (folder.path / name).exists():
         return None
     content = folder.read_json(name)
-    fields = _FILES[name]
-    if isinstance(content, dict) and "headline" in content:
-        fields = fields | _OPENING
-    wrong = _wrong(content, fields)
+    wrong = _wrong(content, _FILES[name])
     if wrong is not None:
         raise runs.RunError(
             f"{folder.path / name} is damaged, or no run wrote it: {wrong} is missing "
@@ -131,17 +128,16 @@ _INVOCATION = _of(
         "accepted_code": _optional(_all(_list(_text))),
     }
 )
-_OPENING = {  # fields of a configuration with a card at the top of the page
-    **dict.fromkeys(("headline", "paper", "figure"), _text),
-    "answers": _list(_text),
-}
 _ROW = _of(dict.fromkeys(("field", "paper", "source", "ours", "status"), _text))
 _FILES: dict[str, dict[str, Check]] = {
     "config.json": {
         "config": _mapping,
         "format": _optional(_number),
-        "question": _optional(_text),
-        "paper_preset": _optional(_text),
+        **dict.fromkeys(
+            ("headline", "question", "paper", "figure", "subject", "paper_preset"),
+            _optional(_text),
+        ),
+        **dict.fromkeys(("answers", "controls"), _optional(_list(_text))),
         "deviations": _optional(_all(_pair)),
         "protocol": _optional(_list(_ROW)),
     },

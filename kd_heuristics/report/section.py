@@ -1,104 +1,30 @@
-"""Section of a study on the page: claims, figures, protocol, environment, failure."""
+"""Section of a study on the page: answer, figure, claims, protocol, environment."""
 
-import base64
-import dataclasses
-import io
 from typing import Any
 
-from PIL import Image
-
 from kd_heuristics import runs
-from kd_heuristics.plots import Figure, FigureError, Table, stored
-from kd_heuristics.report import findings, live, reading
-from kd_heuristics.report.markup import details, embedded_json, escape, fields, table
+from kd_heuristics.report import findings, verdicts
+from kd_heuristics.report.folder import Run
+from kd_heuristics.report.markup import details, escape, fields, table
+from kd_heuristics.report.pictures import caption_of, figure
 
 NOT_FINISHED = '<p class="bad">Not finished: run the same command again.</p>'
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Contents of a run folder.
+def html(run: Run, aside: str = "") -> str:
+    """Returns the section of a study: its answer, and all else folded.
 
-    Attributes:
-      name: name of the study.
-      title: title on the page: the name, with the preset's if the name is not unique.
-      path: path of the folder.
-      described: config.json.
-      results: results.json; None if the run failed or did not finish.
-      error: error.json, or None.
-      record: environment.json; {} if it is missing.
-      figures: figures by name, in their order; an error in place of a damaged one.
+    Args:
+      run: the study's run.
+      aside: what stands beside the answer.
     """
-
-    name: str
-    title: str
-    path: Any
-    described: dict[str, Any]
-    results: dict[str, Any] | None
-    error: dict[str, str] | None
-    record: dict[str, Any]
-    figures: dict[str, Figure | FigureError]
-
-    @property
-    def claims(self) -> list[dict[str, Any]]:
-        """Judged claims; [] if there are no results."""
-        return [] if self.results is None else self.results.get("claims") or []
-
-    @property
-    def seeds(self) -> range:
-        """The seeds of the run.
-
-        Raises:
-          RunError: the config names none.
-        """
-        config = self.described["config"]
-        first, count = config.get("first_seed", 0), config.get("seeds", 1)
-        if type(first) is not int or type(count) is not int:
-            raise runs.RunError(
-                f"{self.path / 'config.json'} is damaged: first_seed and seeds must be "
-                f"whole numbers, got {first!r} and {count!r}"
-            )
-        return range(first, first + count)
-
-
-def read(path: Any, title: str) -> Run:
-    """Read what a page needs from a run folder, under a title.
-
-    Raises:
-      RunError: a file of the folder is damaged.
-    """
-    folder = runs.RunFolder(path)
-    error = reading.checked(folder, "error.json")
-    described = reading.checked(folder, "config.json") or {"config": {}}
-    results = None if error is not None else _results(folder, described)
-    return Run(
-        name=path.name,
-        title=title,
-        path=path,
-        described=described,
-        results=results,
-        error=error,
-        record=reading.checked(folder, "environment.json") or {},
-        figures=_read_figures(path / "figures"),
-    )
-
-
-def _results(folder: runs.RunFolder, described: dict[str, Any]) -> dict | None:
-    """Returns a folder's results; without claims if another version's differ."""
-    try:
-        return reading.checked(folder, "results.json")
-    except runs.RunError:
-        if runs.other_format(described) is None:
-            raise
-        return {}
-
-
-def html(run: Run) -> str:
-    """Returns the section of a study."""
+    question = run.described.get("question") or ""
     parts = [
-        f'<section id="{escape(run.title)}"><h2>{escape(run.title)}</h2>',
-        f'<p class="question">{escape(run.described.get("question") or "")}</p>',
+        f'<section class="study" id="{escape(run.title)}">',
+        f"<h2>{escape(run.heading)}</h2>{_who(run)}",
     ]
+    if question and question != run.heading:
+        parts.append(f'<p class="question">{escape(question)}</p>')
     if there := runs.other_format(run.described):
         words = f"The run folder has {escape(there)}, this version's is {runs.FORMAT}"
         parts.append(f'<p class="bad">{words}: what it lacks is not shown.</p>')
@@ -107,67 +33,84 @@ def html(run: Run) -> str:
     elif run.results is None:
         parts.append(NOT_FINISHED)
     else:
-        parts.append(findings.claims_tables(run.claims, run.title))
-        said = findings.after_looks(run.results), findings.failures(run.results)
-        parts += [f"<p>{escape(words)}</p>" for words in said if words]
-        parts += [figure(run, name) for name in figures(run)]
-    parts += [_protocol(run.described), _deviations(run.described)]
-    parts += [_environment(run.record)]
-    parts.append(details("Preset: every field", _preset(run)))
+        parts += _found(run, aside)
+    parts += [_accepted(run), details("How it was run", _how(run))]
     return "\n".join([*parts, "</section>"])
 
 
-def figures(run: Run) -> list[str]:
-    """Returns the names of a run's figures, then of still images without data."""
-    drawn = {path.stem for path in (run.path / "figures").glob("*.png")}
-    return [*run.figures, *sorted(drawn - {*run.figures})]
+def _who(run: Run) -> str:
+    """Returns a line: the paper, what was trained, seeds and time."""
+    paper, config = run.described.get("paper"), run.described["config"]
+    parts = [str(paper)] if paper else []
+    parts += [run.subject] if run.subject else []
+    if type(config.get("seeds")) is int:
+        parts.append(findings.count(config["seeds"], "seed"))
+    if run.seconds:
+        parts.append(duration(run.seconds))
+    return f'<p class="who">{escape(" · ".join(parts))}</p>' if parts else ""
 
 
-def figure(run: Run, name: str, place: str = "") -> str:
-    """Returns a figure: the still image, interactive panels, and tables.
+def duration(seconds: float) -> str:
+    """Returns a time in words.
 
-    Args:
-      run: the study's run.
-      name: name of the file, without its suffix.
-      place: prefix that distinguishes a second copy on the page from the first.
+    >>> duration(40), duration(400), duration(40000)
+    ('40 seconds', '7 minutes', '11.1 hours')
     """
-    found = run.figures.get(name)
-    caption, alt, claims = name.replace("_", " ").capitalize(), "", []
-    panels, more = [], ""
-    if isinstance(found, Figure):
-        caption, alt = found.caption, found.alt
-        claims = findings.chosen(run.claims, found.claims)
-        panels = live.panels(found, findings.words(claims, alt or caption))
-        more = _tables(found)
-    elif found is not None:
-        words = f"The data of this figure are damaged: {found}"
-        more = f'<p class="bad">{escape(words)}</p>'
-    alt = findings.words(claims, f"{alt or caption}, study {run.title}")
-    still = _still(run.path / "figures" / f"{name}.png", escape(alt))
-    drawn = "".join(
-        f'<div class="panel {panel["kind"]}"><h4>{escape(panel["title"])}</h4>'
-        '<div class="plot"></div><output class="readout" aria-live="polite"></output>'
-        f'<script type="application/json">{embedded_json(panel)}</script></div>'
-        for panel in panels
-    )
-    kind = "with-live" if panels else "still-only"
-    return (
-        f'<figure class="{kind}" id="{escape(f"{place}{run.title}-{name}")}">'
-        f'<div class="live">{drawn}</div>{still}{more}'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:,.1f} hours"
 
 
-def _still(path: Any, alt: str) -> str:
-    """Embed an image with the same pixels as WebP, under half the size of PNG."""
-    packed = io.BytesIO()
-    try:
-        with path.open("rb") as stream, Image.open(stream) as image:
-            image.convert("RGB").save(packed, "WEBP", lossless=True, method=2)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return f'<p class="bad still">The file of this figure is damaged. {alt}</p>'
-    data = base64.b64encode(packed.getvalue()).decode()
-    return f'<img class="still" alt="{alt}" src="data:image/webp;base64,{data}">'
+def _found(run: Run, aside: str) -> list[str]:
+    """Returns the answer with its figure, then all claims and figures, folded."""
+    shown, names = _answering(run), run.still_names
+    key = run.described.get("figure")
+    key = key if key in names else next(iter(names), None)
+    parts = [f'<div class="beside"><div>{verdicts.answer(shown)}</div>{aside}</div>']
+    if shown:
+        parts.append(verdicts.claims_table(shown, "Claims that answer it"))
+    if key is not None:
+        parts.append(figure(run, key))
+    if run.claims:
+        parts.append(_all_claims(run))
+    others = [name for name in names if name != key]
+    return parts + [details(caption_of(run, one), figure(run, one)) for one in others]
+
+
+def _answering(run: Run) -> list[dict[str, Any]]:
+    """Returns the claims that answer the question and the main ones, in their weight.
+
+    The first of them has a seed that counts, if any does.
+    """
+    asked = findings.chosen(run.claims, run.described.get("answers") or ())
+    main = [claim for claim in run.claims if claim["main"]]
+    found = [claim for claim in asked if claim["main"]] + asked + main
+    unique = [c for place, c in enumerate(found) if c not in found[:place]]
+    return sorted(unique or run.claims[:3], key=lambda c: not findings.num_seeds(c))
+
+
+def _all_claims(run: Run) -> str:
+    """Returns all claims, and what is to be said of their seeds, folded."""
+    results = run.results or {}
+    notes = findings.after_looks(results), findings.failures(results)
+    body = verdicts.grouped(run.claims, run.described.get("controls") or ())
+    body += "".join(f"<p>{escape(words)}</p>" for words in notes if words)
+    count = findings.count(len(run.claims), "claim")
+    return details(f"All {count}: {findings.counted(run.claims)}", body)
+
+
+def _how(run: Run) -> str:
+    """Returns how a study was run: protocol, deviations, environment, preset."""
+    return "".join(
+        [
+            _environment(run),
+            _protocol(run.described),
+            _deviations(run.described),
+            details("Preset: every field", _preset(run)),
+        ]
+    )
 
 
 def failure(error: dict[str, str]) -> str:
@@ -176,28 +119,6 @@ def failure(error: dict[str, str]) -> str:
     trace = error.get("traceback") or ""
     more = details("Traceback", f"<pre>{escape(trace)}</pre>") if trace else ""
     return f'<p class="bad">{said}</p>{more}'
-
-
-def _read_figures(folder: Any) -> dict[str, Figure | FigureError]:
-    """Returns the stored figures by name in their order, errors for damaged ones."""
-    found: dict[str, Figure | FigureError] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found[path.stem] = stored.load(path)
-        except FigureError as error:
-            found[path.stem] = error
-    last = len(found)
-    return dict(sorted(found.items(), key=lambda item: getattr(item[1], "place", last)))
-
-
-def _tables(found: Figure) -> str:
-    """Returns the tables of a figure, side by side."""
-    parts = [
-        table([*panel.head], [[*map(escape, row)] for row in panel.rows], panel.title)
-        for panel in found.panels
-        if isinstance(panel, Table)
-    ]
-    return f'<div class="side">{"".join(parts)}</div>' if parts else ""
 
 
 def _protocol(described: dict[str, Any]) -> str:
@@ -232,28 +153,24 @@ def _preset(run: Run) -> str:
     return fields(run.described["config"], f"Preset of {run.title}")
 
 
-def _environment(record: dict[str, Any]) -> str:
+def _environment(run: Run) -> str:
     """Returns the last invocation's hardware, time, command and versions."""
-    if not record:
+    if not run.invocations:
         return ""
-    last = record["invocations"][-1]
-    seconds = sum(entry.get("seconds") or 0 for entry in record["invocations"])
+    last = run.invocations[-1]
     devices = escape(", ".join(last["devices"]))
-    line = (
-        f"<p>Ran on {devices} ({escape(last.get('cpu_cores'))} CPU cores), "
-        f"{seconds:.0f} s in finished invocations, resumed "
-        f"{escape(record['resumes'])} times. Again: "
-        f"<code>{escape(last['command'])}</code></p>"
-    )
     return (
-        line
-        + _accepted(last.get("accepted_code"))
+        f"<p>Ran on {devices} ({escape(last.get('cpu_cores'))} CPU cores), "
+        f"{run.seconds:.0f} s in finished invocations, resumed "
+        f"{escape(run.record['resumes'])} times. Again: "
+        f"<code>{escape(last['command'])}</code></p>"
         + details("Environment", fields(last, "Environment"))
     )
 
 
-def _accepted(accepted: dict[str, list[str]] | None) -> str:
+def _accepted(run: Run) -> str:
     """Returns a table of parts that other code made and the run accepted."""
+    accepted = run.invocations[-1].get("accepted_code") if run.invocations else None
     if not accepted:
         return ""
     rows = [(escape(what), escape(", ".join(m))) for what, m in accepted.items()]

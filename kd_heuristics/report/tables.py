@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kd_heuristics.plots import Chart, Figure, HeatMap, LossSurface
-from kd_heuristics.report import findings, section
+from kd_heuristics.report import findings, folder
 
 Row = dict[str, Any]
 
@@ -77,11 +77,11 @@ COLUMNS = {
 }
 
 
-def tidy(run: section.Run, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+def tidy(run: folder.Run, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
     """Returns the tables of a run, `{table: rows}`, with the columns of `COLUMNS`.
 
     Args:
-      run: as `section.read` returns it. What an unfinished run lacks has no rows.
+      run: as `folder.read` returns it. What an unfinished run lacks has no rows.
       lines: lines of metrics.jsonl, as `training.MetricsFile` reads them.
     """
     found: dict[str, list[Row]] = {name: [] for name in COLUMNS}
@@ -148,7 +148,7 @@ def _statistics(claim: dict[str, Any], seeds: Sequence[int]) -> Iterator[Row]:
         yield own | {"seed": seed, "value": value, "counted": counted}
 
 
-def _curves(panel: Chart, run: section.Run) -> Iterator[Row]:
+def _curves(panel: Chart, run: folder.Run) -> Iterator[Row]:
     seeds = run.seeds
     for series in panel.series:
         rows = np.atleast_2d(series.y)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from kd_heuristics.runtime import nearest
 
@@ -114,11 +114,12 @@ def _ends(kind: str, smallest_effect: float, values: np.ndarray, level: float, n
     mean = values.mean()
     if kind == "mostly":
         k = np.round(mean * n)
-        low = np.nan_to_num(stats.beta.ppf(level / 2, k, n - k + 1))  # 0 for k = 0
-        high = np.nan_to_num(stats.beta.ppf(1 - level / 2, k + 1, n - k), nan=1.0)
-        return low, high
+        # Quantiles of beta distributions; of none they are 0, of all 1.
+        low = special.betaincinv(np.maximum(k, 1), n - k + 1, level / 2)
+        high = special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - level / 2)
+        return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
     deviation = _deviation(values, smallest_effect)
-    half = stats.t.ppf(1 - level / 2, n - 1) * deviation / np.sqrt(n)
+    half = special.stdtrit(n - 1, 1 - level / 2) * deviation / np.sqrt(n)
     return mean - half, mean + half
 
 
@@ -128,6 +129,8 @@ def wilson(count: int, of: int, level: float = 0.05) -> list[float]:
     >>> [round(end, 3) for end in wilson(1, 12)]
     [0.015, 0.354]
     """
+    from scipy import stats  # takes a second to import
+
     found = stats.binomtest(count, of).proportion_ci(1 - level, "wilson")
     return [float(found.low), float(found.high)]
 
@@ -146,16 +149,16 @@ def p_value(kind: str, smallest_effect: float, values: Any) -> float:
         return 1.0
     if kind == "mostly":
         k = values.sum()
-        tail = min(stats.binom.sf(k - 1, n, 0.5), stats.binom.cdf(k, n, 0.5))
+        tail = min(special.bdtrc(k - 1, n, 0.5), special.bdtr(k, n, 0.5))
         return float(min(1.0, 2 * tail))
     mean = values.mean()
     error = _deviation(values, d) / math.sqrt(n)
 
     def above(bound):  # the level at which the interval lies above the bound
-        return 2 * stats.t.sf((mean - bound) / error, n - 1)
+        return 2 * special.stdtr(n - 1, (bound - mean) / error)
 
     def below(bound):
-        return 2 * stats.t.sf((bound - mean) / error, n - 1)
+        return 2 * special.stdtr(n - 1, (mean - bound) / error)
 
     inside = max(above(-d), below(d))
     ways = {
@@ -229,8 +232,10 @@ def look_levels(looks: Sequence[int], level: float = 0.05) -> list[float]:
     def excess(c):
         return _chance_of_passing(c, shares) - level
 
+    from scipy import optimize  # takes half a second to import
+
     c: Any = optimize.brentq(excess, 1.0, 6.0, xtol=1e-6)
-    return [float(2 * stats.norm.sf(c / math.sqrt(share))) for share in shares]
+    return [float(2 * special.ndtr(-c / math.sqrt(share))) for share in shares]
 
 
 def check_looks(looks: Sequence[int]) -> None:
@@ -246,8 +251,13 @@ def _chance_of_passing(c: float, shares: np.ndarray) -> float:
     """Chance that a Brownian motion B has |B(t)| >= c at one of the times t."""
     nodes, weights = np.polynomial.legendre.leggauss(200)
     nodes, weights = c * nodes, c * weights
-    inside = stats.norm.pdf(nodes, scale=math.sqrt(shares[0]))
+    inside = _density(nodes, shares[0])
     for step in np.diff(shares):
-        move = stats.norm.pdf(nodes[:, None] - nodes, scale=math.sqrt(step))
+        move = _density(nodes[:, None] - nodes, step)
         inside = move @ (weights * inside)
     return 1 - float(weights @ inside)
+
+
+def _density(x: np.ndarray, variance: float) -> np.ndarray:
+    """The normal density of mean 0."""
+    return np.exp(-(x**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)

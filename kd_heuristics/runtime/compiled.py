@@ -11,6 +11,9 @@ import jax
 # XLA's YNNPACK convolutions are slower than Eigen's, so only products use YNNPACK.
 _NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
+# The same for programs of one's own, "--OPTION=VALUE" in XLA_FLAGS.
+FLAG = " ".join(f"--{name}={value}" for name, value in _NETWORKS.items())
+
 names: set[str] = set()  # names of the functions given to `jit`, except lambdas
 
 
@@ -76,8 +79,9 @@ def jit(function: Callable, **settings: Any) -> "Program":
 
     It sets an experimental option of XLA if this version has it. Training steps and
     forward passes of a quarter-width VGG then take 0.76 to 0.80 of the time (jax
-    0.10.2, 2 cores). `compilation.counted` counts these programs by function name,
-    except lambdas.
+    0.10.2, 2 cores). Where `jax.jit` itself is called, as by another library, `FLAG` in
+    the variable XLA_FLAGS does the same. `compilation.counted` counts these programs by
+    function name, except lambdas.
 
     Args:
       function: see `jax.jit`.
@@ -89,7 +93,7 @@ def jit(function: Callable, **settings: Any) -> "Program":
     name = getattr(function, "__name__", "<lambda>")
     if name != "<lambda>":  # other programs have this name too
         names.add(name)
-    return Program(function, _NETWORKS, known=_knows_the_option, **settings)
+    return Program(function, _NETWORKS, known=knows_the_option, **settings)
 
 
 class Program:
@@ -156,7 +160,8 @@ def _nothing():
 
 
 @functools.cache
-def _knows_the_option() -> bool:
+def knows_the_option() -> bool:
+    """Whether this version of XLA has the option of `jit`."""
     try:
         jax.jit(lambda: 0, compiler_options=_NETWORKS)()
     except jax.errors.JaxRuntimeError:  # no such option

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd_heuristics import cli
+from kd_heuristics.cli import prepare
 from kd_heuristics.data.prepare import PrepareError
 
 
@@ -40,18 +41,30 @@ def test_an_unknown_name_is_status_2_and_the_nearest(name, nearest, capsys):
 def test_prepare_passes_its_arguments_on(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(
-        cli.prepare, "prepare_set", lambda *arguments: calls.append(arguments)
+        prepare,
+        "prepare_set",
+        lambda *arguments, source: calls.append((*arguments, source)),
     )
     cli.main(["prepare", "cifar10"])
     cli.main(["prepare", "cifar100", "--data-dir", str(tmp_path)])
-    assert calls == [("cifar10", None), ("cifar100", tmp_path)]
+    cli.main(["prepare", "fashion_mnist", "--from", str(tmp_path)])
+    assert calls == [
+        ("cifar10", None, None),
+        ("cifar100", tmp_path, None),
+        ("fashion_mnist", None, tmp_path),
+    ]
+
+
+def test_idx_files_of_another_set_are_status_2(tmp_path, capsys):
+    assert run("prepare", "cifar10", "--from", str(tmp_path)) == 2
+    assert "--from takes the IDX files of fashion_mnist" in capsys.readouterr().err
 
 
 def test_a_failure_is_status_1_and_its_words(monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise PrepareError("no such network")
 
-    monkeypatch.setattr(cli.prepare, "prepare_set", fail)
+    monkeypatch.setattr(prepare, "prepare_set", fail)
     assert run("prepare", "cifar10") == 1
     assert capsys.readouterr().err == "error: no such network\n"
 
@@ -63,12 +76,37 @@ def test_a_warning_is_one_plain_line():
         "def warn():\n"
         "    'Warn.'\n"
         "    warnings.warn('the surface is another', stacklevel=1)\n"
-        "cli.COMMANDS['info'] = warn\n"
+        "cli.command = lambda name: warn\n"
         "cli.main(['info'])\n"
     )
     command = [sys.executable, "-c", script]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stderr == "warning: the surface is another\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_line_of_a_command_is_the_first_of_its_help(name):
+    first, *_ = (cli.command(name).__doc__ or "").splitlines()
+    assert cli.COMMANDS[name] == first
+
+
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [
+        (["kd_heuristics.cli", "--help"], "jax|numpy|scipy|matplotlib|tyro"),
+        (["experiments.sgdr", "--help"], "scipy.stats|scipy.optimize|matplotlib"),
+    ],
+)
+def test_help_comes_without_what_it_does_not_need(words, unneeded):
+    found = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
+    assert "argparse" in imported or "contextlib" in imported
+    assert not {*unneeded.split("|")} & imported
 
 
 def test_as_a_process():

@@ -4,12 +4,14 @@ import sys
 import pytest
 
 from kd_heuristics import data
-from kd_heuristics.data import digits, photo, tfds
+from kd_heuristics.data import digits, fashion_mnist, photo, tfds
 
 NAMES = {
     "digits",
     "digits_photo",
     "photo_patches",
+    "fashion_mnist",
+    "fashion_mnist_holdout",
     "cifar10",
     "cifar10_holdout",
     "cifar100",
@@ -35,6 +37,7 @@ def nothing_read(monkeypatch):
     monkeypatch.setattr(digits, "raw", fail)
     monkeypatch.setattr(photo, "photographs", fail)
     monkeypatch.setattr(tfds, "find", fail)
+    monkeypatch.setattr(fashion_mnist, "find", fail)
 
 
 def test_names():
@@ -52,6 +55,8 @@ def test_names():
         (("cifar10", "validation"), "cifar10_holdout"),
         (("cifar100", "validation"), "cifar100_holdout"),
         (("caltech_birds2011", "validation"), "caltech_birds2011_holdout"),
+        (("fashion_mnist", "validation"), "fashion_mnist_holdout"),
+        (("fashion_mnist", "train", 33), r"did you mean 32\? Valid: 28\.\.32"),
         (("food101", "test", 513), r"did you mean 512\? Valid: 8\.\.512"),
         (("digits", "train", 7), r"size of digits 7; did you mean 8\? Valid: 8\.\.512"),
         (("digits_photo", "train", 129), r"did you mean 128\? Valid: 8\.\.128"),
@@ -72,6 +77,8 @@ def test_what_is_unknown_is_answered_before_reading(arguments, message):
         (("digits_photo", 96), {"padding": 12, "flip": False}),
         (("photo_patches",), {"padding": 4, "flip": False}),
         (("cifar10",), {"padding": 4, "flip": True}),
+        (("fashion_mnist",), {"padding": 3, "flip": True}),
+        (("fashion_mnist_holdout", 32), {"padding": 4, "flip": True}),
         (("cifar100_holdout",), {"padding": 4, "flip": True}),
         (("caltech_birds2011",), {"padding": 28, "flip": True}),
     ],

@@ -12,6 +12,10 @@ def log_softmax(logits, temperature=1.0):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+def softmax(logits, temperature=1.0):
+    return np.exp(log_softmax(logits, temperature)).astype(np.float32)
+
+
 def kl(student, teacher, temperature=1.0):
     log_q, log_p = log_softmax(student, temperature), log_softmax(teacher, temperature)
     return temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(-1)

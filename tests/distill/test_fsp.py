@@ -1,5 +1,7 @@
 """FSP against a matrix by hand, float64 loops, and what others compute instead."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ STUDENT, TEACHER = oracles.pairs(0), oracles.pairs(1)
 # Sums of up to 24 float32 products, each within 1e-7 of its size.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
-fsp_matrix = quick(distill.fsp_matrix, static_argnames="pool")
+fsp_matrix = quick(distill.fsp_matrix, static_argnames=("pool", "windows"))
 fsp_matrices = quick(distill.fsp_matrices)
 fsp_loss = quick(distill.fsp_loss, static_argnames=("reduction", "pool"))
 fsp_distance = quick(distill.fsp_distance)
@@ -50,6 +52,54 @@ def test_matrices_of_any_two_sizes(sizes):
     found = fsp_matrix(f1, f2)
     assert found.shape == (2, 3, 5)
     np.testing.assert_allclose(found, oracles.fsp_matrix(f1, f2), **CLOSE)
+
+
+def adaptive(maps, size, pool):
+    """Pools windows that cover the map, as the docstring says, window by window."""
+    maps, (h, w) = np.float64(maps), size
+    out = np.empty((len(maps), h, w, maps.shape[-1]))
+    rows, columns = maps.shape[1:3]
+    for i in range(h):
+        for j in range(w):
+            top, bottom = i * rows // h, math.ceil((i + 1) * rows / h)
+            left, right = j * columns // w, math.ceil((j + 1) * columns / w)
+            out[:, i, j] = pool(maps[:, top:bottom, left:right], (1, 2))
+    return out
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize(
+    "sizes",
+    [((33, 33), (17, 17)), ((30, 15), (7, 4)), ((33, 30), (30, 33)), ((8, 4), (2, 4))],
+)
+def test_adaptive_windows_pool_maps_that_do_not_halve(sizes, pool):
+    rng = np.random.default_rng(0)
+    maps = [
+        rng.normal(size=(2, *size, c)).astype(np.float32)
+        for size, c in zip(sizes, (2, 3), strict=True)
+    ]
+    small = np.minimum(*sizes)
+    pooled = [adaptive(x, small, getattr(np, pool)) for x in maps]
+    found = fsp_matrix(*maps, pool=pool, windows="adaptive")
+    np.testing.assert_allclose(found, oracles.fsp_matrix(*pooled), **CLOSE)
+    if sizes[0] == (8, 4):  # where tiles fit, they are these windows, to the bit
+        np.testing.assert_array_equal(found, fsp_matrix(*maps, pool=pool))
+    else:
+        with pytest.raises(ValueError, match=r"no multiple of .*windows='adaptive'"):
+            distill.fsp_matrix(*maps, pool=pool)
+
+
+def test_adaptive_windows_reach_the_loss():
+    rng = np.random.default_rng(0)
+    one, two = ([rng.normal(size=(1, n, n, 2)) for n in (9, 5)] for _ in range(2))
+    one, two = ([np.float32(x) for x in pair] for pair in (one, two))
+    found = distill.fsp_loss([one], [two], windows="adaptive")
+    matrices = [
+        oracles.fsp_matrix(adaptive(first, (5, 5), np.max), second)
+        for first, second in (one, two)
+    ]
+    expected = ((matrices[0] - matrices[1]) ** 2).sum((1, 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_loss_is_the_papers_sum():
@@ -198,6 +248,7 @@ def test_what_is_wrong_is_said(function, arguments, words):
     [
         ({"reduction": "men"}, r"unknown reduction 'men'; did you mean 'mean'"),
         ({"pool": "avg"}, r"unknown pool 'avg'"),
+        ({"windows": "adaptve"}, r"unknown windows 'adaptve'; did you mean 'adaptive'"),
         ({"weights": [1.0]}, r"1 for 2 pairs"),
         ({"weights": [1.0, -2.0]}, r"weights\[1\] must be at least 0.*-2"),
     ],

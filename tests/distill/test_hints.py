@@ -76,6 +76,25 @@ def test_a_regressor_has_the_shape_of_the_hint_and_is_linear(
     np.testing.assert_allclose(found, expected + bias, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [None, "positions"])
+def test_a_regressor_of_tokens_maps_each_position_alike(kind):
+    layer = distill.regressor(struct(2, 9, 4), struct(2, 9, 3), kind)
+    params = layer.init(jax.random.key(0))
+    assert params["kernel"].shape == (4, 3)
+    params["bias"] = params["bias"] + jnp.arange(3)
+    x = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
+    expected = np.stack(
+        [np.float64(x[:, i]) @ np.float64(params["kernel"]) for i in range(9)], 1
+    )
+    found = quick(layer.apply)(params, x)
+    np.testing.assert_allclose(found, expected + np.arange(3), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"\(2, 8, 4\) do not fit"):
+        layer.apply(params, x[:, :8])
+    # Asked for, one kernel for all positions together.
+    flat = distill.regressor(struct(2, 9, 4), struct(2, 9, 3), "dense")
+    assert flat.kernel_shape == (36, 27)
+
+
 def test_a_regressor_starts_with_outputs_of_the_inputs_size():
     layer = distill.regressor(struct(1, 1000), struct(1, 500))
     params = layer.init(jax.random.key(0))
@@ -111,6 +130,9 @@ def test_what_is_wrong_is_said():
         distill.regressor(hint, hint, "linear")
     with pytest.raises(ValueError, match=r"\(5, 4, 4\) and .*kind='dense'"):
         distill.regressor(hint[..., 0], hint, "conv")
+    for other in (np.zeros((5, 4, 3, 2)), np.zeros((5, 2))):
+        with pytest.raises(ValueError, match=r"same positions.*kind='dense'"):
+            distill.regressor(hint, other, "positions")
     with pytest.raises(ValueError, match=r"4x4 is smaller than the teacher's of 5x4"):
         distill.regressor(hint, np.zeros((5, 5, 4, 2)))
     for layer, wrong in (

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import distill
+from kd_heuristics import data, distill
 from tests.distill import oracles
 from tests.distill.nets import quick
 from tests.distill.oracles import LABELS
@@ -173,7 +173,17 @@ BAD = [
     (distill.l2, (STUDENT, TEACHER[:, 1:]), r"\(5, 6\); .*regressor"),
     (distill.l2, (STUDENT[0], TEACHER[0]), r"\[batch, \.\.\.\]"),
     (distill.hard_labels, (STUDENT, LABELS[:4]), r"int32\[4\]; wanted integers \[5\]"),
-    (distill.hard_labels, (STUDENT, TEACHER), r"argmax"),
+    (distill.hard_labels, (STUDENT, TEACHER), r"add up to 1, got .*argmax"),
+    (distill.hard_labels, (STUDENT, TEACHER[:, 1:]), r"\[5, 6\]; wanted .*\[5, 7\]"),
+    (distill.hard_labels, (STUDENT, np.eye(7, dtype=int)[:5]), r"\[5, 7\]; .*argmax"),
+    (distill.dkd, (STUDENT, TEACHER, oracles.softmax(TEACHER)), r"float32\[5, 7\]"),
+    (distill.masked_mean, (STUDENT, STUDENT > 9), r"false everywhere.*leave out"),
+    (
+        distill.masked_mean,
+        (STUDENT, STUDENT[0] > 0),
+        r"bool\[7\]; wanted bool \[5, 7\]",
+    ),
+    (distill.masked_mean, (STUDENT, STUDENT), r"float32\[5, 7\].*mask > 0"),
     (
         distill.hard_labels,
         (STUDENT, LABELS, 1.0),
@@ -190,6 +200,67 @@ BAD = [
 def test_what_is_wrong_is_said(loss, arguments, words):
     with pytest.raises(ValueError, match=words):
         loss(*arguments)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("positions", [(), (2,)])
+def test_soft_labels_against_the_formula(smoothing, positions):
+    """Of mixup: shares of two classes; integers are the one-hot rows."""
+    rng = np.random.default_rng(0)
+    logits, teacher = rng.normal(size=(2, 5, *positions, 7)).astype(np.float32)
+    rows = np.eye(7, dtype=np.float32)[rng.integers(0, 7, (5, *positions))]
+    shares = np.asarray(data.views.mix(jnp.asarray(rows), 0.7))
+    targets = (1 - smoothing) * np.float64(shares) + smoothing / 7
+    expected = np.float64(-(targets * oracles.log_softmax(logits)).sum(-1))
+    hard = quick(distill.hard_labels)
+    np.testing.assert_allclose(hard(logits, shares, smoothing), expected, rtol=CLOSE)
+    np.testing.assert_allclose(
+        hard(logits, rows, smoothing),
+        hard(logits, rows.argmax(-1), smoothing),
+        rtol=CLOSE,
+    )
+    if not smoothing:
+        found = distill.hinton(logits, teacher, shares, 3.0)
+        soft = oracles.kl(logits, teacher, 3.0)
+        np.testing.assert_allclose(found, np.float64(soft) + expected / 2, rtol=CLOSE)
+        if not positions:
+            found = distill.fitnet_loss(logits, teacher, shares, 2.0, 3.0)
+            soft = 2 * oracles.soft_cross_entropy(logits, teacher, 3.0)
+            np.testing.assert_allclose(found, np.float64(soft) + expected, rtol=CLOSE)
+
+
+def test_soft_labels_and_masked_classes():
+    logits = STUDENT.copy()
+    logits[:, 2] = -np.inf
+    labels = np.zeros((5, 7), np.float32)
+    labels[:, [0, 1]] = 0.25, 0.75
+    found, gradient = jax.value_and_grad(
+        lambda x: distill.hard_labels(x, labels).sum()
+    )(jnp.asarray(logits))
+    kept = np.delete(logits, 2, 1)
+    expected = -(np.delete(labels, 2, 1) * oracles.log_softmax(kept)).sum()
+    np.testing.assert_allclose(found, np.float64(expected), rtol=CLOSE)
+    assert np.isfinite(gradient).all()
+    labels[:, [1, 2]] = 0.5, 0.25  # a share of a class that the student rules out
+    assert np.isposinf(distill.hard_labels(logits, labels)).all()
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 0.6, 0.0], [1.5, -0.5, 0.0], [0.0, 0.0, 0.0]])
+def test_traced_shares_that_are_none_give_nan(wrong):
+    labels = np.float32([[0.5, 0.5, 0.0], wrong])
+    found = quick(distill.hard_labels)(np.zeros((2, 3), np.float32), labels)
+    assert np.isnan(found).tolist() == [False, True]
+    with pytest.raises(ValueError, match=r"shares of the classes, at least 0"):
+        distill.hard_labels(np.zeros((2, 3), np.float32), labels)
+
+
+def test_a_masked_mean_leaves_out_what_is_not_a_number():
+    values = np.float32([[1, np.nan, 5], [np.inf, 2, 4]])
+    mask = np.array([[True, False, True], [False, False, True]])
+    found, gradient = jax.value_and_grad(distill.masked_mean)(jnp.asarray(values), mask)
+    np.testing.assert_allclose(found, 10 / 3, rtol=1e-6)
+    np.testing.assert_allclose(gradient, mask / 3, rtol=1e-6)
+    assert np.isnan(quick(distill.masked_mean)(values, mask & False))
 
 
 def test_a_negative_weight_is_refused():

@@ -1,12 +1,16 @@
 """Teachers: ensembles by their formulas, and that nothing ever changes them."""
 
+import operator
+import types
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from kd_heuristics import data, distill, training
+from kd_heuristics import data, distill, models, training
 from tests.distill import oracles
 from tests.distill.nets import IMAGES, quick, vgg
 
@@ -223,3 +227,81 @@ def test_what_is_wrong_is_said():
         distill.store(lambda x: x, jnp.zeros((2, 2)), 5)
     with pytest.raises(ValueError, match=r"stored outputs are int32.*NaN"):
         distill.store(lambda x: (x, x.argmax(-1)), jnp.zeros((2, 2, 3)))
+
+
+class Normed(nn.Module):
+    """Batch norm of a dense layer's output, and dropout if asked for."""
+
+    rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Dense(3)(images.reshape(len(images), -1))
+        x = nn.BatchNorm(use_running_average=not train, epsilon=0.1)(x)
+        return nn.Dropout(self.rate, deterministic=not train)(x), {}
+
+
+def normed(rate=0.0):
+    network = models.from_linen("normed", Normed(rate))
+    images = jnp.float32(np.random.default_rng(0).normal(size=(4, 2, 2, 1)))
+    variables = network.init(jax.random.key(0), images)
+    stats = {"BatchNorm_0": {"mean": jnp.arange(3.0), "var": jnp.arange(1.0, 4.0)}}
+    return network, {**variables, "batch_stats": stats}, images
+
+
+def test_a_network_teaches_by_running_or_by_batch_statistics():
+    network, variables, images = normed()
+    dense = variables["params"]["Dense_0"]
+    x = np.float64(images).reshape(4, -1) @ np.float64(dense["kernel"])
+
+    def teach(batch_norm):
+        teacher = distill.from_network(
+            network, variables, inputs=operator.itemgetter("x"), batch_norm=batch_norm
+        )
+        return quick(lambda t, b: t(b))(teacher, {"x": images})
+
+    running = (x - np.arange(3)) / np.sqrt(np.arange(1, 4) + 0.1)
+    np.testing.assert_allclose(teach("running"), running, rtol=1e-5, atol=1e-6)
+    of_batch = (x - x.mean(0)) / np.sqrt(x.var(0) + 0.1)
+    np.testing.assert_allclose(teach("batch"), of_batch, rtol=1e-5, atol=1e-6)
+    assert variables["batch_stats"]["BatchNorm_0"]["mean"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"batch_norm 'train'.*Valid: running, batch"):
+        teach("train")
+
+
+def test_batch_statistics_draw_dropout_by_the_key():
+    network, variables, images = normed(0.5)
+    keys = jax.random.key(1), jax.random.key(1), jax.random.key(2)
+    one, same, other = (
+        distill.from_network(network, variables, batch_norm="batch", key=key)(images)
+        for key in keys
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one == 0).any()
+    assert ((one == 0) != (other == 0)).any()
+
+
+def test_an_average_of_parameters_teaches():
+    """Against the recursion in NumPy: w falls by the rate times its gradient, x."""
+
+    def objective(params, batch_stats, batch, key):
+        return params["w"] * batch, (batch_stats, {})
+
+    state = training.fit(
+        objective,
+        {"w": jnp.float32(1.0)},
+        {},
+        training.ema(optax.sgd(0.1), decay=0.75),
+        lambda seed, step: jnp.float32(step),
+        num_steps=4,
+    )
+    w = average = 1.0
+    for step in range(4):
+        w -= 0.1 * step
+        average = 0.75 * average + 0.25 * w
+    network = types.SimpleNamespace(apply=lambda v, x: v["params"]["w"] * x, train=None)
+    params = training.ema_params(state.opt_state)
+    variables = training.with_stats(params, state.batch_stats)
+    found = distill.from_network(network, variables)(jnp.float32(2.0))
+    np.testing.assert_allclose(found, 2 * average, rtol=1e-6)
+    assert abs(average - w) > 0.1

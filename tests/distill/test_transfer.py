@@ -72,6 +72,45 @@ def test_classes_in_common_take_the_losses_arguments():
     assert distill.l2(student[:, s], teacher[:, t])[0] == 0
 
 
+def test_two_vocabularies_compare_the_tokens_that_they_share():
+    """Against the prediction given a shared token, in float64 NumPy."""
+    rng = np.random.default_rng(0)
+    student, teacher = (rng.normal(size=(2, 3, n)).astype(np.float32) for n in (5, 6))
+    own, its = ["the", "cat", "s", "at", "."], [".", "dog", "the", "at", "on", "it"]
+    common = transfer.common_classes(own, its)
+    found = distill.kl(*transfer.on_common(student, teacher, common), 2.0)
+    p, q = (
+        np.exp(np.float64(x) / 2)[..., places]
+        for x, places in ((teacher, [2, 3, 0]), (student, [0, 3, 4]))
+    )
+    p, q = (x / x.sum(-1, keepdims=True) for x in (p, q))
+    np.testing.assert_allclose(found, 4 * (p * np.log(p / q)).sum(-1), rtol=1e-5)
+
+
+def test_large_vocabularies_are_compared_at_once():
+    names = [f"token{i}" for i in range(50_000)]
+    s, t = transfer.common_classes(names, names[::-1])
+    np.testing.assert_array_equal(s + t, len(names) - 1)
+
+
+BAD_MAPS = [
+    (([0, -1], [0, 1]), r"student's common classes must lie in \[0, 3\), got -1"),
+    (([0, 1], [0, 4]), r"teacher's common classes must lie in \[0, 4\), got 4"),
+    (([0, 2**32], [0, 1]), r"student's common classes must lie in \[0, 3\)"),
+    (([0, 0], [0, 1]), r"student's common classes repeat a class"),
+    (([0, 1, 2], [0, 1]), r"3 of the student's .* and 2 of the teacher's"),
+    (([0], [0]), r"int64\[1\]; wanted at least 2 integers"),
+    (([0.0, 1.0], [0, 1]), r"float64\[2\]; wanted at least 2 integers"),
+    (([], []), r"wanted at least 2 integers"),
+]
+
+
+@pytest.mark.parametrize(("common", "words"), BAD_MAPS)
+def test_maps_of_classes_that_are_none_are_refused(common, words):
+    with pytest.raises(ValueError, match=words):
+        transfer.on_common(np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4"), common)
+
+
 def test_features_teach_a_student_of_another_label_set():
     # FSP has no classes: the teacher's three classes never meet the student's five.
     maps = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)

@@ -53,21 +53,38 @@ SGDR = {
         ((5, 7), (1, 13)),
         (),
     ),
+    "lenses": (
+        8,
+        (16, 42),
+        ((7, 23), (23, 55), (7, 55)),
+        ((14, 17), (17, 55), (14, 55)),
+        ((23, 55),),
+        (25, 27, 31, 35, 39, 47),
+        ((23, 25), (7, 55)),
+        (),
+    ),
     "smoke": (1, (1,), ((0, 2),), ((0, 1),), ((0, 2),), (1,), ((0, 1), (0, 2)), ()),
 }
+SGDR |= {"fashion": SGDR["digits"], "fashion_full": SGDR["cifar10"]}
 # Drops; drops of the curves' fit and epochs after which they are evaluated.
 MODES = {
     "cifar10": ((60, 120, 160), (60,), (20, 40, 60, 80)),
     "digits": ((12, 15, 18), (), (8, 32)),
+    "fashion": ((9, 12, 14), (), (7, 30)),
+    "fashion_full": ((60, 120, 160), (60,), (20, 40, 60, 80)),
     "demo": ((6, 7, 9), (), (4, 8)),
+    "lenses": ((12, 15, 18), (), (8, 32)),
     "smoke": ((1,), (1,), (1, 2)),
 }
 WARMUP = {  # its length, and drops
     "digits": (8, (11, 13)),
+    "fashion": (4, (11, 13)),
+    "lenses": (8, (11, 13)),
     "demo": (4, (5,)),
     "smoke": (1, (2,)),
     **dict.fromkeys(
-        ("cifar10", "cifar10_resnet18", "cifar10_resnet32"), (20, (60, 120, 150))
+        ("fashion_full", "cifar10", "cifar10_resnet18", "cifar10_resnet32"),
+        (20, (60, 120, 150)),
     ),
 }
 FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the transfer
@@ -83,8 +100,9 @@ FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the 
         (10_000, 20_000),
         (11_000, 16_000),
     )
-    for preset in ("cifar10", "cifar100", "cub")
+    for preset in ("fashion_full", "cifar10", "cifar100", "cub")
 }
+FSP |= {"fashion": FSP["digits"]}
 # The length of the other arms.
 FUNMATCH = {"smoke": 2, "demo": 2, "digits": 8, "cifar10": 400, "flowers": 10_000}
 FUNMATCH |= {"pets": 10_000, "food": 1000, "sun": 1000, "imagenet": 300}
@@ -246,7 +264,7 @@ def test_one_flag_is_enough(name, words, expected, monkeypatch):
     ("name", "changes", "words"),
     [
         ("sgdr", {"epochs": 1}, "epochs must be at least 2, .* got 1"),
-        ("sgdr", {"drops_epochs": (500,)}, "step_pairs .* give step_pairs or another"),
+        ("sgdr", {"drops_epochs": (200,)}, "step_pairs .* give step_pairs or another"),
         ("sgdr", {"sgdr_pairs": ((3, 300),)}, r"^sgdr_p.* 0\.\.199, got \(3, 300\); N"),
         ("sgdr", {"step_pairs": ((3, 300),)}, "^step_pairs must .*; None follows from"),
         ("sgdr", {"map_pairs": ((1, 2), (3, 300))}, "^map_pairs must .*; None follows"),
@@ -265,6 +283,22 @@ def test_what_cannot_be_derived_names_field_and_remedy(name, changes, words):
         dataclasses.replace(STUDIES[name].presets["cifar10"], **changes)
 
 
+def drops():
+    """Study and path of each field that has drops, however deep."""
+
+    def inside(config, path):
+        for field in dataclasses.fields(config):
+            own, at = getattr(config, field.name), (*path, field.name)
+            if dataclasses.is_dataclass(own):
+                yield from inside(own, at)
+            elif field.name in ("drops", "drops_epochs"):
+                yield at
+
+    for name in ("sgdr", "mode_connectivity", "warmup", "fsp"):
+        for path in inside(STUDIES[name].presets["cifar10"], ()):
+            yield name, path
+
+
 def test_what_is_given_wins_and_the_rest_follows():
     config = Config(sgdr_pairs=((30, 70), (10, 30)), map_pairs=((1, 2), (3, 4)))
     assert config.resolved.planes == ((10, 30), (30, 70))
@@ -273,6 +307,17 @@ def test_what_is_given_wins_and_the_rest_follows():
     assert config.sgdr_pairs == ((30, 70), (10, 30))
     again = dataclasses.replace(config, sgdr_pairs=None, planes=((30, 70),))
     assert again.resolved.planes == ((30, 70),)
+
+
+@pytest.mark.parametrize(("study", "path"), [*drops()])
+def test_a_drop_past_the_end_is_refused(study, path):
+    def changed(config, names):
+        name, *rest = names
+        new = changed(getattr(config, name), rest) if rest else (1, 10**7)
+        return dataclasses.replace(config, **{name: new})
+
+    with pytest.raises(ValueError, match=r"10000000 of .* lies past the end"):
+        fields.resolved(changed(STUDIES[study].presets["cifar10"], path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

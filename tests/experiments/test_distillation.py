@@ -47,10 +47,10 @@ def test_leaves_numbers_claims_and_figures(folder):
     planned.check(distillation.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 6
+    assert len(results["claims"]) == 6 + 2
     assert set(results["final_test_accuracy"]) == {"teacher", *SMOKE.arms}
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    drawn = {"figure6", "layers", "measures", "temperatures"}
+    drawn = {"figure6", "layers", "measures", "temperatures", "fidelity"}
     assert names == {f"{name}.png" for name in drawn}
 
 
@@ -71,9 +71,48 @@ def test_calibrated_maps_stand_beside_the_raw_ones_by_five_measures(folder):
                 )
     by = results["similarities_by_measure"]
     stated = [claim["statistic"] for claim in results["claims"]]
-    assert set(by) == set(stated[1:])  # all but that of accuracy
+    assert set(by) == set(stated[1:6])  # all but those of accuracy and fidelity
     for values in by.values():
         assert {"google_cca", "svcca", "cca", "cka", "procrustes"} == set(values)
+
+
+def test_fidelity_is_measured_on_train_and_test(folder, lesson):
+    """Against the study's own accuracy, and predictions computed one by one."""
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["fidelity"]) == set(SMOKE.arms)
+    nets, teacher = lesson.nets, lesson.teachers[0]
+    labels = {("independent", 0): lesson.fresh[0]}
+    student = students.train_labelled(lesson.run, nets, labels | others(lesson))
+    found = results["fidelity"]["independent"]["test"]
+    images = nets.student.sets["test"]["images"]
+    mask = np.asarray(nets.student.sets["test"]["mask"]).ravel()
+    chosen = [
+        np.concatenate(
+            [
+                its.classifier.network.apply(v, its.classifier.inputs(x)).argmax(-1)
+                for x in images
+            ]
+        )[mask]
+        for its, v in (
+            (nets.student, student["independent", 0]),
+            (nets.teacher, teacher),
+        )
+    ]
+    expected = (chosen[0] == chosen[1]).mean()
+    np.testing.assert_allclose(found["agreement"]["values"], [expected], rtol=1e-6)
+    for arm in SMOKE.arms:
+        for split in ("train", "test"):
+            its = results["fidelity"][arm][split]
+            assert 0 <= its["calibration_error"]["mean"] <= 1
+            assert its["divergence"]["mean"] > 0
+
+
+def others(lesson):
+    """The other students of labels, in the order of the study."""
+    starts = {("independent", 1): lesson.fresh[1]}
+    for kind in SMOKE.kinds:
+        starts |= students.FIRST_STAGES[kind](**vars(lesson))
+    return starts
 
 
 def test_every_student_takes_equally_many_steps(folder):
@@ -235,6 +274,9 @@ def test_statistics_follow_from_the_maps():
         "map/second/independent": flat,
         "independent/test_accuracy": np.array([[0.1, 0.5], [0.1, 0.6]]),
         "soft-5/test_accuracy": np.array([[0.1, 0.6], [0.1, 0.8]]),
+        "soft-5/fidelity/test/agreement": np.array([0.9, 0.8]),
+        "soft-5/fidelity/train/agreement": np.array([0.95, 1.0]),
+        "independent/fidelity/test/agreement": np.array([0.7, 0.85]),
     }
     found = list(statistics(config, arrays).values())
     np.testing.assert_allclose(found[0], [10, 20])  # points
@@ -244,6 +286,8 @@ def test_statistics_follow_from_the_maps():
     np.testing.assert_allclose(found[3], [0.075, 0.075])
     np.testing.assert_allclose(found[4], [0.065, 0.065])
     np.testing.assert_allclose(found[5], [0, 0])  # one of two FC layers is as it was
+    np.testing.assert_allclose(found[6], [20, -5])  # points of agreement
+    np.testing.assert_allclose(found[7], [5, 0], atol=1e-9)
 
     # The teacher leads the students of labels by 20 and by 1 points.
     arrays["teacher/test_accuracy"] = np.array([[0.7], [0.61]])

@@ -56,10 +56,27 @@ def test_leaves_tables_claims_and_figures(folder):
     assert tuple(results["small"]) == tuple(SMALL)
     assert results["transfer"] == {}
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 10 + 3
+    assert len(results["claims"]) == 10 + 3 + 2 * 2
     assert set(results["paper"]) == {"table1", "table3", "table5"}
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    assert names == {"figure3.png", "tables.png", "speed.png"}
+    assert names == {"figure3.png", "tables.png", "speed.png", "fidelity.png"}
+    # All but the teacher, against it.
+    assert set(results["fidelity"]) == {*FAST, *SMALL} - {"teacher"}
+    gap = 100 * np.subtract(
+        *(
+            results["fidelity"][arm]["test"]["agreement"]["values"]
+            for arm in ("small_fsp", "small")
+        )
+    )
+    (claim,) = (c for c in results["claims"] if c["key"] == "fidelity/small_fsp/small")
+    np.testing.assert_allclose(claim["values"], gap, atol=1e-9)
+    for arm, row in results["fidelity"].items():  # as the study's own test accuracy
+        part = "fast" if arm in FAST else "small"
+        np.testing.assert_allclose(
+            row["test"]["accuracy"]["values"],
+            results[part][arm]["average"]["values"],
+            atol=1e-6,
+        )
     for row in results["fast"].values():  # an ensemble of one net is that net
         np.testing.assert_allclose(row["ensemble"]["mean"], row["average"]["mean"])
 
@@ -221,7 +238,7 @@ def test_the_transfer_end_to_end(tmp_path):
     folder = launch.run(fsp.STUDY, config, tmp_path / "fsp")
     results = json.loads((folder / "results.json").read_text())
     assert tuple(results["transfer"]) == tuple(TRANSFER_ROWS)
-    assert len(results["claims"]) == 10 + 2
+    assert len(results["claims"]) == 10 + 2 + 2 * 2
     last = steps_of(folder)
     assert last["transfer_source-seed0-net0"] == config.teacher_phase.steps
     assert last["transfer_fsp-seed0-net0"] == config.transfer_phase.steps
@@ -385,7 +402,7 @@ def test_claims_carry_the_papers_numbers():
     assert found["transfer_fsp minus transfer_scratch"] is None
     assert found["student ensemble minus fitnet ensemble"] == 1.2
     alone = dataclasses.replace(SMOKE, small=False, transfer=False)
-    assert len(claims(alone)) == 10
+    assert len(claims(alone)) == 10 + 2
     assert alone.arms == tuple(FAST)
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from experiments.common import launch
 from experiments.common.study import StudyRun
-from experiments.funmatch import lengths, lessons, materials, optimizers, students
+from experiments.funmatch import (
+    held,
+    lengths,
+    lessons,
+    materials,
+    optimizers,
+    sets,
+    students,
+)
 from experiments.funmatch import study as funmatch
 from experiments.funmatch.arms import ARMS, Grid, Setting
 from experiments.funmatch.claims import claims, statistics
@@ -60,7 +68,63 @@ def test_leaves_numbers_claims_and_figures(folder):
     }
     assert forwards == {"fix/cc": 64, "mix": 128}
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    assert names == {"patience.png", "variants.png", "curves.png"}
+    assert names == {"patience.png", "variants.png", "curves.png", "fidelity.png"}
+    assert [key for key in keys_of(results) if key.startswith("fidelity")] == [
+        "fidelity/mix/fix/cc",
+        "fidelity/mix/train",
+    ]
+    found = results["arms"]["mix"]["4"]
+    for split in ("train", "test"):
+        assert 0 <= found[f"{split}_calibration_error"]["mean"] <= 1
+    gap = found["test_agreement"]["mean"]
+    gap -= results["arms"]["fix/cc"]["4"]["test_agreement"]["mean"]
+    claim = results["claims"][keys_of(results).index("fidelity/mix/fix/cc")]
+    np.testing.assert_allclose(claim["values"], [100 * gap], atol=1e-9)
+    claim = results["claims"][keys_of(results).index("fidelity/mix/train")]
+    expected = 100 * (1 - found["train_agreement"]["mean"])
+    np.testing.assert_allclose(claim["values"], [expected], rtol=1e-9)
+
+
+def keys_of(results):
+    return [claim["key"] for claim in results["claims"]]
+
+
+def test_calibration_errors_of_held_images_by_the_library(its):
+    """Whole sets at once, against sums over chunks and bins of a population."""
+    classifier, size = its.classifiers["student"], SMOKE.student_size
+    draw = np.random.default_rng(0)
+
+    def start(*arguments):  # the last layer starts at 0
+        moved = [
+            x + 0.3 * draw.normal(size=x.shape) for x in jax.tree.leaves(arguments)
+        ]
+        return jax.tree.map(jnp.float32, jax.tree.structure(arguments).unflatten(moved))
+
+    starts = [start(*its.start("student", seed, size)) for seed in (0, 1)]
+    params, stats = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    state = training.TrainState(jnp.int32(0), params, stats, ())
+    teacher = distill.Teacher(
+        lessons.Looks(its.classifiers["teacher"]),
+        training.with_stats(*start(*its.start("teacher", 9, SMOKE.teacher_size))),
+    )
+    held_out = held.prepare(its, teacher)
+    found = held_out.fidelity(classifier, size, state)
+    for split in ("train", "test"):
+        for member, own in enumerate(starts):
+            own = distill.Teacher(lessons.Looks(classifier), training.with_stats(*own))
+            whole = its.sets.held[split]
+            logits = sets.logits(own, whole, 50, size, SMOKE.fraction)
+            expected = distill.fidelity(logits, held_out.targets[split], whole.labels)
+            if split == "train":
+                for theirs, ours in (("kl", "divergence"), ("agreement", "agreement")):
+                    np.testing.assert_allclose(
+                        found[f"train_{theirs}"][member], expected[ours], rtol=1e-4
+                    )
+            np.testing.assert_allclose(
+                found[f"{split}_calibration_error"][member],
+                expected["calibration_error"],
+                rtol=1e-4,
+            )
 
 
 def test_a_finished_run_is_not_trained_again(folder, undrawn):

@@ -170,7 +170,8 @@ def test_presets_of_table_3_train_its_cells():
         trained = {(arm, s.epochs) for arm in config.arms for s, _ in config.plan(arm)}
         rows = [row for row in published.table3() if row.preset == preset]
         cells = {(row.arm, e) for row in rows if row.is_trained for e in row.cells}
-        assert trained == cells
+        beside = {("full_size", 300)} if preset == "imagenet_160" else set()
+        assert trained == cells | beside
     assert "ind/ic" not in PRESETS["imagenet"].arms
     assert 0.03 in PRESETS["imagenet"].grid.rates
     lengths = [s.epochs for s, _ in PRESETS["imagenet_384"].plan("ensemble")]

@@ -42,7 +42,7 @@ def test_the_kept_seeds_give_the_verdicts_of_the_run(run, tmp_path):
     assert found["seeds"] == found["counted"] == [0, 1, 2, 3, 4, 5]
     assert found["missing"] == found["later"] == found["code_differs"] == []
     assert found["config_differs"] == {}
-    assert not found["rules_differ"]
+    assert found["rules_differ"] == found["declared_since"] == []
     values = [value(seed, 2.0) for seed in range(6)]
     assert found["accuracies"]["numbers_of/accuracy"] == runs.summary(values)
     seed = json.loads((target / "seed4.json").read_text())
@@ -124,9 +124,59 @@ def test_what_has_changed_since_is_said(run, tmp_path):
     found = kept.judged(study, "digits", target)
     assert found["code_differs"] == ["experiments.gone"]
     assert found["config_differs"] == {"batch_size": [100, 7]}
+    later = json.loads((target / "run.json").read_text())
+    del later["config"]["noise"], later["config"]["eval_batch_size"]  # came later
+    (target / "run.json").write_text(json.dumps(later))
+    assert Config().eval_batch_size == other.eval_batch_size
+    again = kept.judged(study, "digits", target)
+    assert again["config_differs"] == {"noise": [None, 2.0], "batch_size": [100, 7]}
     page = results_page.page(STUDIES, [found])
     assert "Not run on the final code: 1 modules" in page
     assert "Not run with the present preset, which differs in `batch_size`." in page
+
+
+def test_claims_changed_or_declared_since_are_named(run, tmp_path):
+    study, target = kept_in(run, tmp_path)
+    shared = json.loads((target / "run.json").read_text())
+    (claim,) = shared["claims"]
+    shared["claims"] = [claim | {"smallest_effect": 7.0}, claim | {"key": "gone"}]
+    (target / "run.json").write_text(json.dumps(shared))
+    others = (*study.claims(None), dataclasses.replace(study.claims(None)[0], key="b"))
+    study = dataclasses.replace(study, claims=lambda config: others)
+    for path in target.glob("seed*.json"):
+        seed = json.loads(path.read_text())
+        seed["statistics"]["gone"] = 0.0
+        path.write_text(json.dumps(seed))
+    found = kept.judged(study, "digits", target)
+    assert found["rules_differ"] == ["gain", "gone"]
+    assert found["declared_since"] == ["b"]
+    page = results_page.page(STUDIES, [found])
+    assert "Rules have changed since, of `gain`, `gone`; shown" in page
+    assert "Declared since, and not judged: `b`." in page
+
+
+def test_a_note_beside_the_seeds_and_accepted_code_are_shown(run, tmp_path):
+    study, target = kept_in(run, tmp_path)
+    before = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
+    assert "Started" not in before
+    assert "other code" not in before
+    (target / "note.md").write_text("Started anew at seed 12.\n")
+    for path in target.glob("seed*.json"):
+        seed = json.loads(path.read_text())
+        seed["accepted_code"] = {"map": ["kd_heuristics.similarity.cca"]}
+        path.write_text(json.dumps(seed))
+    page = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
+    assert "\nStarted anew at seed 12.\n" in page
+    assert "uses what other code made (kd_heuristics.similarity.cca)" in page
+
+
+def test_results_without_kept_seeds_are_removed(tmp_path):
+    folder = tmp_path / "docs/results"
+    folder.mkdir(parents=True)
+    for name in ("sgdr-digits.json", "mine.json"):
+        (folder / name).write_text("{}")
+    results.judge(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["mine.json"]
 
 
 def test_the_pages_show_the_numbers_of_the_json(run, tmp_path):

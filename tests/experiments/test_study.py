@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import reproduce
-from experiments.common import launch
+from experiments.common import controls, fields, launch, running
 from experiments.common.protocol import Entry
 from experiments.common.study import Study
 from kd_heuristics import plots, report
@@ -62,12 +62,24 @@ def test_runs_draws_and_reports(tmp_path):
     names = {path.name for path in (folder / "figures").iterdir()}
     assert names == {"line.json", "line.png", "line.pdf"}
     page = report.write(tmp_path / "smoke").read_text()
-    assert page.count("A line of slope 2</figcaption>") == 2  # opening and section
+    assert page.count("A line of slope 2</figcaption>") == 1
     assert "Does it rise?" in page
     assert "Nobody 2020" in page
     alt = "A line of slope 2, study slopes. it rises: reproduced (here 2 nats)."
     assert f'alt="{alt}"' in page
-    assert "1 claim: 1 reproduced; 3 seeds." in page
+    assert "All 1 claim: 1 reproduced" in page
+    assert "it rises, here 2 nats <" in page
+
+
+def test_controls_are_claims_of_their_studies_and_written_into_the_config():
+    studies = {study.name: study for study in reproduce.STUDIES}
+    assert {*controls.CONTROLS} <= {*studies}
+    for name, keys in controls.CONTROLS.items():
+        studies[name].check_keys(keys, f"the controls of {name}")
+    config = fields.resolved(studies["warmup"].presets["digits"])
+    described = running.describe_run(studies["warmup"], config, {})
+    assert [*described["controls"]] == ["early-accuracy/freeze_fc/freeze_random"]
+    assert described["subject"] == "vgg11_bn on digits_photo"
 
 
 def test_the_protocol_is_written_and_shown(tmp_path):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.common import figures, launch, maps
+from experiments.common import figures, judging, launch, maps
 from experiments.common.study import StudyRun
 from experiments.warmup import layers
 from experiments.warmup import study as warmup
@@ -48,10 +48,43 @@ def test_leaves_numbers_claims_and_figures(folder):
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(ARMS)
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 9
+    assert len(results["claims"]) == 9 + 5
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    drawn = {"figure4", "figure5", "controls", "layers", "measures"}
+    drawn = {"figure4", "figure5", "controls", "layers", "measures", "sharpness"}
     assert names == {f"{name}.png" for name in drawn}
+
+
+def test_claims_about_the_warmups_end_need_trainings_that_work_then(folder):
+    results = json.loads((folder / "results.json").read_text())
+    arrays = np.load(folder / "arrays.npz")
+    first = results["trained"]["freeze_fc, end of warmup"]["0"]
+    assert first == arrays["freeze_fc/accuracy"][0, SMOKE.warmup_epochs - 1]
+    assert results["trained"]["freeze_fc"]["0"] == arrays["freeze_fc/accuracy"][0, -1]
+    freezing = next(
+        claim
+        for claim in claims(SMOKE)
+        if claim.key == "early-accuracy/freeze_fc/warmup"
+    )
+    assert {*freezing.trainings} <= {*results["trained"]}
+    # Nets that work at the end of the freeze and fall back to chance after it.
+    seeds = [
+        {
+            "seed": seed,
+            "statistics": {freezing.key: 11.0 + seed / 10},
+            "trained": {
+                "warmup": 0.9,
+                "freeze_fc": 0.1,
+                "warmup, end of warmup": 0.8,
+                "freeze_fc, end of warmup": 0.85,
+            },
+        }
+        for seed in range(4)
+    ]
+    (found,) = judging.judge([freezing], (4,), seeds, 0.19)
+    assert (found["verdict"], found["failed"]) == ("reproduced", [])
+    seeds[1]["trained"]["freeze_fc, end of warmup"] = 0.1
+    (found,) = judging.judge([freezing], (4,), seeds, 0.19)
+    assert found["failed"] == [1]
 
 
 def compilations(folder):
@@ -62,7 +95,9 @@ def compilations(folder):
 def test_compiles_a_stated_number_of_programs(folder):
     """All arms of a batch size train in one program; all maps are of another."""
     found = compilations(folder)
-    assert found["networks"] == {"advance": 2, "chunk_sums": 1, "_streamed": 1}
+    curvature = dict.fromkeys(("_mean_loss", "_top", "_value"), 1)
+    expected = {"advance": 2, "chunk_sums": 1, "_streamed": 1, **curvature}
+    assert found["networks"] == expected
     # The rest are single operations: 152 of them with jax 0.10.2.
     assert 4 < found["programs"] <= 200
     assert found["from_cache"] == 0
@@ -71,7 +106,7 @@ def test_compiles_a_stated_number_of_programs(folder):
 def test_a_second_seed_compiles_nothing_more(undrawn, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(maps, "BESIDE", ("cka",))  # a program each, whatever the seeds
     config = dataclasses.replace(
-        SMOKE, seeds=2, arms=("large", "warmup"), measure="cka"
+        SMOKE, seeds=2, arms=("large", "warmup"), measure="cka", sharpness_steps=()
     )
     jax.clear_caches()  # equal networks share the programs of runs before
     two = launch.run(warmup.STUDY, config, tmp_path)

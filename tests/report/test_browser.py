@@ -1,6 +1,10 @@
 """The page in a real browser: drawn, readable by pointer and keys, silent, offline."""
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from kd_heuristics import report
 from tests.report import browser, folders
@@ -27,11 +31,75 @@ def driver(page):
 
 
 def load(driver, address):
+    """Loads the page and opens all that is folded."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     driver.get(address)
-    drawn = "return document.documentElement.dataset.drawn"
-    WebDriverWait(driver, 120).until(lambda d: d.execute_script(drawn) is not None)
+    panels = driver.execute_script("""
+        for (const one of document.querySelectorAll("details")) one.open = true;
+        return document.querySelectorAll(".panel").length;
+    """)
+    drawn = "return Number(document.documentElement.dataset.drawn)"
+    WebDriverWait(driver, 120).until(lambda d: d.execute_script(drawn) == panels)
+
+
+def visible(driver, selector):
+    """How many elements are shown."""
+    found = driver.find_elements("css selector", selector)
+    return sum(one.is_displayed() for one in found)
+
+
+def test_folded_it_draws_nothing_and_one_opened_figure_alone(page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with browser.chromium(1200, 900) as driver:
+        driver.get(page[0])
+        drawn = "return document.documentElement.dataset.drawn"
+        assert driver.execute_script("return typeof Plotly") == "undefined"
+        assert visible(driver, "img") == 1  # the figure that shows the answer
+        fold = driver.find_element("css selector", ".explore summary")
+        fold.click()
+        WebDriverWait(driver, 60).until(lambda d: d.execute_script(drawn) == "4")
+        assert visible(driver, "img") == 0
+        assert visible(driver, ".plot") == 4
+        fold.click()
+        assert visible(driver, "img") == 1
+        button = driver.find_element("css selector", "nav button")
+        button.click()
+        stills = len(driver.find_elements("css selector", "img"))
+        assert visible(driver, "img") == stills > 1
+        assert driver.execute_script(drawn) == "4"
+
+
+def test_the_contents_stay_in_reach(page):
+    for width in (380, 1200):
+        with browser.chromium(width, 700) as driver:
+            driver.get(page[0])
+            driver.execute_script("window.scrollTo(0, 600)")
+            script = "return document.querySelector('nav a').getBoundingClientRect().y"
+            assert 0 <= driver.execute_script(script) < 100
+
+
+def test_on_a_phone_the_verdict_is_seen_without_scrolling_sideways(page):
+    with browser.chromium(380, 800) as driver:
+        driver.get(page[0])
+        script = """
+            return [...document.querySelectorAll(".badge, .stacked td")]
+                .map((e) => e.getBoundingClientRect())
+                .filter((box) => box.width && (box.left < 0 || box.right > 380)).length;
+        """
+        assert driver.execute_script(script) == 0
+        assert visible(driver, ".stacked .badge") > 0
+
+
+def test_stills_are_not_white_in_the_dark(page):
+    with browser.chromium(1200, 900, dark=True) as driver:
+        driver.get(page[0])
+        still = driver.find_element("css selector", ".still")
+        with Image.open(io.BytesIO(still.screenshot_as_png)) as image:
+            pixels = np.asarray(image.convert("RGB"), float).reshape(-1, 3)
+    assert np.median(pixels) < 64
+    assert np.quantile(pixels.mean(1), 0.999) > 100  # what was black is light
 
 
 def test_every_panel_is_drawn_without_a_complaint_or_a_request(driver):
@@ -39,8 +107,8 @@ def test_every_panel_is_drawn_without_a_complaint_or_a_request(driver):
         const panels = [...document.querySelectorAll(".panel")];
         const empty = panels.filter((p) => !p.querySelector(".main-svg, canvas"));
         return [panels.length, Number(document.documentElement.dataset.drawn),
-                empty.length, document.querySelectorAll("figure.with-live .still")
-                    .values().filter((i) => i.offsetParent !== null).toArray().length];
+                empty.length, [...document.querySelectorAll("figure.with-live .still")]
+                    .filter((i) => i.offsetParent !== null).length];
     """
     panels, drawn, empty, stills = driver.execute_script(script)
     assert panels == drawn == 28
@@ -134,6 +202,10 @@ def test_without_scripts_the_still_images_are_there(page):
     with browser.chromium(1200, 900) as driver:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
         driver.get(page[0])
+        assert visible(driver, ".still") == 1
+        assert visible(driver, ".explore") == 0
+        for fold in driver.find_elements("css selector", "section > details > summary"):
+            fold.click()
         stills = driver.find_elements("css selector", ".still")
-        assert stills
+        assert len(stills) > 1
         assert all(image.is_displayed() for image in stills)

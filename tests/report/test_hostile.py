@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_heuristics import report, runs
-from kd_heuristics.report import section
+from kd_heuristics.report import pictures
 from tests.report import folders
 
 NASTY = "<script>alert('x')</script>\"'&{0}{title}%s"
@@ -59,7 +59,7 @@ def write(folder, described, results=None, environment=None, error=None):
 
 
 @pytest.mark.parametrize("kind", [KeyError, ValueError, TypeError, AttributeError])
-@pytest.mark.parametrize("place", ["section.html", "findings.claims_table"])
+@pytest.mark.parametrize("place", ["section.html", "verdicts.claims_table"])
 def test_a_bug_of_ours_is_no_damaged_file(tmp_path, monkeypatch, kind, place):
     def broken(*args, **options):
         raise kind("ours")
@@ -76,7 +76,7 @@ def test_a_bug_in_drawing_is_no_damaged_figure(tmp_path, monkeypatch, kind):
         raise kind("ours")
 
     folders.write(tmp_path, ["sgdr"])
-    monkeypatch.setattr(section.live, "panels", broken)
+    monkeypatch.setattr(pictures.live, "panels", broken)
     with pytest.raises(kind, match="ours"):
         report.write(tmp_path)
 
@@ -131,12 +131,16 @@ def test_every_string_is_escaped(tmp_path):
         "paper_preset": NASTY,
         "deviations": {NASTY: [NASTY, {NASTY: NASTY}]},
         "protocol": [dict.fromkeys(PROTOCOL, NASTY)],
+        **dict.fromkeys(("headline", "paper", "figure", "subject"), NASTY),
+        **{name: [NASTY] for name in ("answers", "controls")},
     }
+    described["config"] |= {"model": NASTY, "dataset": [NASTY], "looks": [NASTY]}
     entry = {
         "command": NASTY,
         "devices": [NASTY],
         "cpu_cores": NASTY,
-        "versions": {NASTY: NASTY},
+        "versions": {NASTY: NASTY, "jax": NASTY},
+        "git_commit": NASTY,
         "seconds": 1.0,
     }
     environment = {"resumes": NASTY, "invocations": [entry]}

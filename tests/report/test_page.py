@@ -37,6 +37,11 @@ def folder(root, name):
     return run
 
 
+def sections(page):
+    """The studies of a page, in order."""
+    return re.findall(r'<section class="study" id="(.*?)"', page)
+
+
 def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     done = folder(tmp_path, "done")
     done.write_json("results.json", {"claims": [report.judge(CLAIM, [1.0, 1.1, 0.9])]})
@@ -48,19 +53,23 @@ def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert '<span class="badge good">reproduced</span>' in page
-    assert "<td>1 nats [0.752, 1.25]</td><td>0.5 nats</td>" in page
+    cells = re.findall(r'<td data-label="(?:here|paper)">(.*?)</td>', page)
+    interval = '<span class="ends">[0.752, 1.25]</span>'
+    assert cells[:2] == [f"1 nats {interval}", "0.5 nats"]
     assert "NonFiniteError: &lt;img&gt;" in page
     assert "a &lt; b" in page
     assert "Not finished" in page
     assert "why &amp; how?" in page
-    assert [page.count(f'<section id="{n}"') for n in ("done", "failed")] == [1, 1]
+    assert sections(page) == ["done", "failed", "unfinished"]
 
 
 @pytest.mark.parametrize(("found", "words"), [(None, "no format"), (1, "format 1")])
 def test_a_folder_of_another_format_is_said_to_be_and_shown(tmp_path, found, words):
     done = folder(tmp_path, "done")
     done.write_json("results.json", {"claims": [report.judge(CLAIM, [1.0, 1.1, 0.9])]})
-    assert "format" not in report.write(tmp_path).read_text().partition("<main>")[2]
+    _, main, body = report.write(tmp_path).read_text().partition('<main id="main">')
+    assert main
+    assert "format" not in body
     described = done.read_json("config.json") | {"format": found}
     done.write_json("config.json", described)
     page = report.write(tmp_path).read_text()
@@ -77,8 +86,7 @@ def test_a_still_image_has_the_pixels_of_the_figure(tmp_path):
     (run.path / "figures").mkdir()
     Image.fromarray(pixels.astype(np.uint8)).save(run.path / "figures" / "noise.png")
     page = report.write(tmp_path).read_text()
-    # In the opening and in the section.
-    (data,) = {*re.findall(r'src="data:image/webp;base64,([^"]*)"', page)}
+    (data,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', page)  # once
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         np.testing.assert_array_equal(np.asarray(image), pixels[..., :3])
 
@@ -109,15 +117,17 @@ def test_what_other_code_made_and_was_accepted_is_shown(tmp_path):
     assert "<td>stages/&lt;a&gt;</td><td>mine.b, mine.c</td>" in page
 
 
-def test_an_expected_study_without_a_run_leaves_a_line_with_its_command(tmp_path):
+def test_a_missing_study_is_named_with_its_command_and_is_no_failure(tmp_path):
     for name in ("a", "b"):
         folder(tmp_path, name).write_json("results.json", {"claims": []})
     expected = [{**OPENING, "study": name} for name in ("b", "<c>")]
     page = report.write(tmp_path, expected).read_text()
-    assert re.findall(r'<section id="(.*?)"', page) == ["b", "a", "reading"]
-    assert page.count("<h2>Is &lt;it&gt;?</h2>") == 3
-    assert page.count("No run of it here") == 1
-    assert "python -m experiments.&lt;c&gt;" in page
+    assert sections(page) == ["b", "a"]
+    assert page.count("<h2>Is &lt;it&gt;?</h2>") == 2
+    command = "<code>python -m experiments.&lt;c&gt;</code>"
+    assert f'<p class="absent">Not part of these runs: {command}.</p>' in page
+    assert 'class="bad"' not in page
+    assert "Not part" not in report.write(tmp_path).read_text()
 
 
 def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
@@ -131,11 +141,95 @@ def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
     ]
     folder(tmp_path, "sgdr").write_json("results.json", {"claims": claims})
     page = report.write(tmp_path).read_text()
-    card = re.search(r"<article.*?</article>", page, re.S).group()
-    assert "Is &lt;it&gt;?" in card
-    assert "Someone &amp; others" in card
-    assert "1 claim: 1 contradicted; 3 seeds." in card
-    assert "reproduced</span>" not in card
+    (answer,) = re.findall(r'<p class="answer">(.*?)</p>', page)
+    assert answer == (
+        '<span class="badge bad">contradicted</span> '
+        "&lt;script&gt;alert(1)&lt;/script&gt;, here \N{MINUS SIGN}1 nats "
+        '<span class="ends">[\N{MINUS SIGN}1.25, \N{MINUS SIGN}0.752]</span>'
+        ", in the paper 0.5 nats."
+    )
+    brief = page.partition("Claims that answer it")[2].partition("</table>")[0]
+    assert brief.count("<tr>") == 2  # the head and the claim
+    assert "All 3 claims: 2 reproduced, 1 contradicted</summary>" in page
+    assert page.index('id="reading"') < page.index("<table>")
+    assert page.count('id="reading"') == 1
+
+
+def test_our_controls_are_told_apart_from_what_the_paper_claims(tmp_path):
+    claims = [
+        report.judge(report.Claim(**{**vars(CLAIM), **own}), [1.0, 1.1, 0.9])
+        for own in (
+            {"key": "a", "words": "first", "main": True},
+            {"key": "b", "words": "second"},
+            {"key": "null/c", "words": "third"},
+        )
+    ]
+    run = runs.RunFolder(tmp_path / "sgdr")
+    run.open({"study": "sgdr", "controls": ["null"], "config": {}})
+    run.write_json("results.json", {"claims": claims})
+    page = report.write(tmp_path).read_text()
+    tables = re.findall(r"<caption>(.*?)</caption>(.*?)</table>", page, re.S)
+    words = {
+        caption: re.findall(r'<td data-label="claim">(\w+)', inside)
+        for caption, inside in tables
+    }
+    assert words == {
+        "Claims that answer it": ["first"],
+        "What the paper claims, main claims": ["first"],
+        "What the paper claims, secondary and exploratory": ["second"],
+        "Our own controls, which the paper does not claim": ["third"],
+        "Preset of sgdr": [],
+    }
+
+
+def test_a_preview_is_said_on_top_with_the_seeds_that_verdicts_need(tmp_path):
+    for name, values in (("few", [1.0]), ("many", [1.0, 1.1, 0.9, 1.0])):
+        config = {"seeds": len(values), "looks": [4, 8], "model": "<vgg>"}
+        run = runs.RunFolder(tmp_path / name)
+        run.open({"study": name, "config": config | {"dataset": "digits"}})
+        run.begin()
+        judged = report.judge_all([CLAIM], {"x": values}, looks=(4, 8))
+        run.write_json("results.json", {"claims": judged})
+    page = report.write_page([tmp_path / "few"], tmp_path / "p.html").read_text()
+    head = page.partition("<main")[0]
+    words = "estimates from too few seeds for any verdict. The first verdicts come at 4"
+    assert words in head
+    for name, said in (("network and data", "&lt;vgg&gt; on digits"), ("seeds", "1")):
+        assert f"<dt>{name}</dt><dd>{said}</dd>" in head
+    assert re.search(r"<dt>hardware</dt><dd>cpu x \d+, \d+ CPU cores</dd>", head)
+    assert "<dt>software</dt><dd>kd_heuristics " in head
+    both = report.write(tmp_path).read_text().partition("<main")[0]
+    assert "The numbers of few are estimates" in both
+    assert "<dt>seeds</dt><dd>1 to 4</dd>" in both
+    page = report.write_page([tmp_path / "many"], tmp_path / "p.html").read_text()
+    assert "Preview" not in page.partition("<main")[0]
+
+
+def test_a_yes_or_no_without_a_seed_that_counts_says_so(tmp_path):
+    fields = {**vars(CLAIM), "kind": "mostly", "paper": 1.0}
+    claims = [
+        report.judge_all([report.Claim(**fields)], {"x": values})[0]
+        | {"key": key, "seeds": [7]}
+        for key, values in (("barrier/a", [np.nan]), ("barrier/b", [1.0]))
+    ]
+    run = folder(tmp_path, "sgdr")
+    run.write_json("results.json", {"claims": claims})
+    page = report.write(tmp_path).read_text()
+    assert "0 of 0" not in page
+    cells = re.findall(r'<td data-label="here">(.*?)</td>', page)
+    assert cells[:2] == ["1 of 1 seed", "no seed counts"]  # what has a seed comes first
+    assert "Not counted, because a training failed or a check did: 7." in page
+
+
+def test_numbers_have_the_unit_and_the_rule_what_it_is_of(tmp_path):
+    unit = "% of the worse end's train loss"
+    own = {**vars(CLAIM), "unit": unit, "smallest_effect": 5.0}
+    judged = report.judge(report.Claim(**own), [-0.4, -0.5, -0.6])
+    folder(tmp_path, "sgdr").write_json("results.json", {"claims": [judged]})
+    page = report.write(tmp_path).read_text()
+    (here, *_) = re.findall(r'<td data-label="here">(.*?)</td>', page)
+    assert here.startswith("\N{MINUS SIGN}0.5 % <")
+    assert "at least 5 % of the worse end&#x27;s train loss" in page
 
 
 def test_folders_of_a_command_line_make_one_page_elsewhere(tmp_path):
@@ -144,7 +238,7 @@ def test_folders_of_a_command_line_make_one_page_elsewhere(tmp_path):
     target = tmp_path / "both.html"
     paths = [tmp_path / "runs" / "one", tmp_path / "runs" / "two"]
     page = report.write_page(paths, target).read_text()
-    assert page.count("Not finished") == 4  # a card and a section of each
+    assert page.count("Not finished") == 2
 
 
 def drawn(root, name):
@@ -155,7 +249,7 @@ def drawn(root, name):
     Image.new("RGB", (4, 4)).save(run.path / "figures" / "figure2.png")
 
 
-def test_a_study_of_two_presets_has_a_section_and_a_card_of_each(tmp_path):
+def test_a_study_of_two_presets_has_a_section_of_each(tmp_path):
     for preset in ("demo", "digits"):
         drawn(tmp_path / preset, "sgdr")
     drawn(tmp_path / "demo", "warmup")
@@ -163,19 +257,16 @@ def test_a_study_of_two_presets_has_a_section_and_a_card_of_each(tmp_path):
     page = report.write_page(paths, tmp_path / "both.html").read_text()
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len({*ids})
-    sections = re.findall(r'<section id="([^"]*)"><h2>([^<]*)</h2>', page)
     names = ["demo/sgdr", "digits/sgdr", "warmup"]
-    assert sections[:3] == [(name, name) for name in names]
-    links = re.findall(r'href="#([^"]*)"', page)
-    assert {*links} <= {*ids}
-    assert re.findall(r'<li><a href="#([^"]*)"', page) == names
-    cards = re.findall(r"<article .*?</article>", page, re.S)
-    asked = [re.search(r"<h2>(.*?)</h2>", card).group(1) for card in cards]
+    assert sections(page) == names
+    asked = re.findall("<h2>(.*?)</h2>", page)
     question = "Is &lt;it&gt;?"
     assert asked == [f"{question} (demo/sgdr)", f"{question} (digits/sgdr)", question]
-    for name, card in zip(names, cards[:2], strict=False):
-        assert f'href="#{name}"' in card
-        assert f'id="opening-{name}-figure2"' in card
+    assert {*re.findall(r'href="#([^"]*)"', page)} <= {*ids}
+    links = re.findall(r'<li><a href="#([^"]*)">(.*?)</a>', page)
+    assert links == [*zip(names, asked, strict=True)]
+    figures = re.findall(r'<figure class="[^"]*" id="([^"]*)"', page)
+    assert figures == [f"{name}-figure2" for name in names]  # each once
 
 
 def test_presets_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
@@ -183,16 +274,15 @@ def test_presets_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
         folder(tmp_path / root / "demo", "sgdr")
     paths = [tmp_path / root / "demo" for root in ("a", "b")]
     page = report.write_page(paths, tmp_path / "both.html").read_text()
-    found = re.findall(r'<section id="(.*?)"', page)
-    assert found == ["a/demo/sgdr", "b/demo/sgdr", "reading"]
+    assert sections(page) == ["a/demo/sgdr", "b/demo/sgdr"]
 
 
 def test_the_drawing_places_interval_zone_and_paper_to_scale():
-    from kd_heuristics.report import findings
+    from kd_heuristics.report import verdicts
 
     claim = report.judge(CLAIM, [0.0, 1.0, 2.0])
     half = 4.302653 / np.sqrt(3)  # t(0.975, 2) * s / sqrt(n), s = 1
-    drawing = findings.drawing(claim)
+    drawing = verdicts.drawing(claim)
     low, high = 1 - half, 1 + half
     x = re.search(r'class="paper" cx="([\d.]+)"', drawing).group(1)
     # 180 units from the lowest to the highest of all that is drawn

@@ -1,5 +1,6 @@
 """Panels hold the numbers of the run folder, the paper's beside them, and words."""
 
+import itertools
 import json
 import re
 
@@ -64,6 +65,26 @@ def test_a_surface_has_both_sets_and_no_infinity(page):
     np.testing.assert_allclose(
         test["z"], arrays["sgdr"]["plane-0-2/test_loss"], rtol=1e-4
     )
+    scene = panel["layout"]["scene"]
+    words = [scene[f"{axis}axis"]["title"]["text"] for axis in "xyz"]
+    assert words == [
+        "distance along w0 to w2",
+        "distance towards the bend",
+        "loss (nats, log scale)",
+    ]
+
+
+def test_networks_are_named_above_the_surface_and_not_over_each_other(page):
+    (panel,) = page[2]["sgdr-figure3"]
+    ground, pins, *_ = panel["data"]
+    named = [(z, words) for z, words in zip(pins["z"], pins["text"], strict=True)]
+    tops = {words: z for z, words in named if words}
+    assert tops.keys() == {"w0", "w2", "bend", "w1"}
+    highest = max(z for row in ground["z"] for z in row if z is not None)
+    assert all(z > highest for z in tops.values())
+    named = [at for at in zip(pins["x"], pins["text"], strict=True) if at[1]]
+    order = [words for _, words in sorted(named)]
+    assert all(tops[a] != tops[b] for a, b in itertools.pairwise(order))
 
 
 def test_curves_are_means_with_a_range_and_the_papers_wait_in_the_legend(page):
@@ -95,8 +116,16 @@ def test_every_study_has_panels_and_every_image_says_what_it_shows(page):
 
 
 def test_tables_of_a_paper_stand_beside_ours(page):
-    assert "<td>teacher</td><td>91.00 ± 1.41 %</td><td>93.00 %</td>" in page[0]
-    assert "<td>teacher</td><td>91.75 %</td><td>93.48 %</td>" in page[0]
+    (table,) = re.findall("<caption>Table 1</caption>.*?</table>", page[0], re.S)
+    head = re.findall(r"<th scope[^>]*>(.*?)</th>", table)
+    cells = re.findall("<td>(.*?)</td>", table)
+    assert dict(zip(head, cells, strict=True)) == {
+        "net": "teacher, all steps",
+        "ours, mean of nets": "91.00 ± 1.41 %",
+        "paper, mean of nets": "91.75 %",
+        "ours, ensemble": "93.00 %",
+        "paper, ensemble": "93.48 %",
+    }
 
 
 def test_is_under_ten_megabytes_and_names_no_other_address(page):

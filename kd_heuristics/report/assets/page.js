@@ -1,15 +1,21 @@
 "use strict";
-// Unpacks the plotting library, draws every panel, and makes each readable by pointer
-// and by keyboard. If scripts are disabled or this fails, the still images stay.
-(async () => {
-  const source = document.getElementById("library").textContent;
+// Draws a figure's panels when they are opened, and makes each readable by pointer and
+// by keyboard. If scripts are disabled or this fails, the still images stay.
+(() => {
   if (typeof DecompressionStream === "undefined") return;
-  const bytes = Uint8Array.from(atob(source), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const element = document.createElement("script");
-  element.textContent = await new Response(stream).text();
-  document.head.append(element);
-  document.documentElement.classList.add("drawn");
+  const root = document.documentElement;
+  root.classList.add("drawn");
+
+  // Unpacks the plotting library, once, for the first figure that is opened.
+  let unpacked = null;
+  async function unpack() {
+    const source = document.getElementById("library").textContent;
+    const bytes = Uint8Array.from(atob(source), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const element = document.createElement("script");
+    element.textContent = await new Response(stream).text();
+    document.head.append(element);
+  }
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const settings = { displaylogo: false, responsive: true, displayModeBar: false };
@@ -153,24 +159,47 @@
   }
 
   const drawn = [];
-  for (const element of document.querySelectorAll(".panel")) {
-    const panel = JSON.parse(element.querySelector("script").textContent);
-    const plot = element.querySelector(".plot");
-    try {
-      await Plotly.newPlot(plot, untagged(panel.data), theme(panel), settings);
-    } catch (error) {
-      // On an error, such as missing WebGL, show this figure's still image again.
-      element.closest("figure").classList.remove("with-live");
-      continue;
+  async function draw(fold) {
+    await (unpacked ??= unpack());
+    for (const element of fold.querySelectorAll(".panel")) {
+      const panel = JSON.parse(element.querySelector("script").textContent);
+      const plot = element.querySelector(".plot");
+      try {
+        await Plotly.newPlot(plot, untagged(panel.data), theme(panel), settings);
+      } catch (error) {
+        // On an error, such as missing WebGL, show this figure's still image again.
+        fold.remove();
+        return;
+      }
+      readable(plot, panel, element.querySelector(".readout"));
+      if (panel.kind === "surface") switchable(plot, panel);
+      drawn.push([plot, panel]);
+      root.dataset.drawn = String(drawn.length);
+      // Let the page respond between two panels.
+      await new Promise((done) => setTimeout(done));
     }
-    readable(plot, panel, element.querySelector(".readout"));
-    if (panel.kind === "surface") switchable(plot, panel);
-    drawn.push([plot, panel]);
-    // Let the page respond between two panels.
-    await new Promise((done) => setTimeout(done));
   }
-  document.documentElement.dataset.drawn = String(drawn.length);
+
+  for (const fold of document.querySelectorAll(".explore"))
+    fold.addEventListener("toggle", () => draw(fold), { once: true });
   dark.addEventListener("change", () => {
     for (const [plot, panel] of drawn) Plotly.relayout(plot, theme(panel));
   });
+
+  // A button in the contents that unfolds all but the panels.
+  const every = [...document.querySelectorAll("main details:not(.explore)")];
+  const nav = document.querySelector("nav");
+  if (nav && every.length) {
+    const button = document.createElement("button");
+    const label = () => (button.textContent = open ? "Fold all" : "Unfold all");
+    let open = false;
+    button.type = "button";
+    button.addEventListener("click", () => {
+      open = !open;
+      for (const one of every) one.open = open;
+      label();
+    });
+    label();
+    nav.append(button);
+  }
 })();
