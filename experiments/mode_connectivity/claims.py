@@ -9,6 +9,7 @@ from experiments.mode_connectivity.config import MODES, Config
 from kd_heuristics.runs import Claim
 
 LOSS = 0.02  # smallest difference of losses that counts, in nats
+BARRIER = 20.0  # % of a barrier: less of it gone explains little of it
 ONE_PAIR = 3.0  # points that a single pair may lose; the paper's worst loses 2.1
 # Test accuracy near the ends of the paper's chains, in points: their last epoch at
 # t = 0.966, for G at t = 0.034.
@@ -25,7 +26,12 @@ PAPERS_ACCURACY = {
 
 def claims(config: Config) -> tuple[Claim, ...]:
     """The claims for the pairs that run, with the paper's digitised numbers."""
-    return (*_chains(config), *_fitting(config), *_modes(config))
+    return (
+        *_chains(config),
+        *_fitting(config),
+        *_modes(config),
+        *_alignment(config),
+    )
 
 
 def _chains(config):
@@ -132,6 +138,40 @@ def _modes(config):
             unit="points of test accuracy",
             paper=value,
             trainings=("G",),
+        )
+
+
+def _alignment(config):
+    """Secondary claims, of rivals: do the modes differ in the order of their units?
+
+    Ainsworth et al. 2022 (arXiv 2209.04836) say so of barriers; REPAIR, Jordan et al.
+    2022 (arXiv 2211.08403), re-estimates batch norm's statistics between two networks.
+    """
+    for method in config.aligned:
+        by, source = f"after alignment by {method}", "(git re-basin, REPAIR)"
+        points: dict[str, Any] = {"unit": "points of test accuracy"}
+        points["trainings"] = config.modes
+        yield Claim(
+            key=f"alignment/{method}/barrier",
+            words=f"{by} the barriers in train loss are lower, mean of pairs {source}",
+            kind="difference",
+            smallest_effect=BARRIER,
+            unit="% of the barrier before",
+            trainings=config.modes,
+        )
+        yield Claim(
+            key=f"alignment/{method}/worst-minus-segment",
+            words=f"{by} a segment has a better worst point than before {source}",
+            kind="difference",
+            smallest_effect=100 * config.smallest_effect,
+            **points,
+        )
+        yield Claim(
+            key=f"alignment/{method}/worst-minus-chain",
+            words=f"{by} a segment's worst point is as good as its chain's {source}",
+            kind="as_good",
+            smallest_effect=100 * config.as_good_as,
+            **points,
         )
 
 

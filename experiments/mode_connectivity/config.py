@@ -106,6 +106,10 @@ class Config(common.WithVgg):
     Floats are shares of `curve.epochs`."""
     intervals: fields.Count = 29  # the paper shows k = 1..28
     """The curves are evaluated at t = k / intervals."""
+    # Not of the paper: the rival explanation of git re-basin, see `alignments`.
+    aligned: tuple[Literal["weights", "activations"], ...] = ()
+    """Ways of putting the other mode's units in G's order, after which the segments are
+    evaluated once more: by weights, or by activations on eval_examples. Empty: none."""
     perplexity: fields.Positive = 5.0  # open
     """Perplexity of t-SNE, below the number of points."""
     as_good_as: fields.Positive = 0.03
@@ -129,6 +133,8 @@ class Config(common.WithVgg):
                 "kinds must be chain and then others, each once, since the main claims "
                 f"are about chains; got {self.kinds}"
             )
+        if len({*self.aligned}) < len(self.aligned):
+            raise ValueError(f"aligned must name each way once, got {self.aligned}")
         _check_curve_epochs(self.curve_epochs, self.curve.epochs)
         points = 2 * len(self.modes) - 1
         if not self.perplexity < points:
@@ -239,6 +245,7 @@ PRESETS: Mapping[str, Config] = {
         kinds=tuple(KINDS),
         curve_epochs=(0.5, 1.0),
         intervals=5,
+        aligned=("weights",),
         as_good_as=0.03,
         eval_batch_size=64,
     ),
@@ -256,5 +263,28 @@ PRESETS: Mapping[str, Config] = {
         curve_epochs=(0.5, 1.0),
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=8000,
+        eval_examples=2000,
+        test_examples=4000,
+        batch_size=50,
+        epochs=16,
+        large_batch_size=150,
+        curve=dataclasses.replace(_CURVE, epochs=30),
+        eval_batch_size=500,
+    ),
+    "fashion_full": Config(dataset="fashion_mnist", image_size=32),
+    "lenses": dataclasses.replace(
+        _SMALL,
+        seeds=4,
+        looks=(4,),
+        first_seed=1000,
+        aligned=("weights", "activations"),
+    ),
     "cifar10": Config(),
 }

@@ -26,11 +26,13 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
     del results
     pairs = [f"G{mode}" for mode in config["modes"][1:]]
+    lens = {"alignment": aligned(pairs, config, arrays)} if config["aligned"] else {}
     return {
         **{name: along(name, pairs, config, arrays) for name in ALONG},
         "figure10": figure10(pairs, config, arrays),
         "kinds": kinds(pairs, config, arrays),
         "epochs": epochs(pairs, config, arrays),
+        **lens,
     }
 
 
@@ -143,6 +145,28 @@ def kinds(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
     title = f"Kinds of curve after {config['curve_epochs'][-1]} epochs"
     caption = "Test accuracy along each kind of curve"
     return Figure(title, caption, panels, ["worst-minus-segment"], **_grid(pairs))
+
+
+def aligned(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:
+    """Plots segments before and after alignment, beside the fitted chains."""
+    panels = []
+    for pair in pairs:
+        series = [_segment(pair, "test_accuracy", arrays)]
+        found = {f"aligned by {m}": f"aligned-{m}" for m in config["aligned"]}
+        for color, (words, kind) in zip(style.COLORS[1:], found.items(), strict=False):
+            values = 100 * arrays[f"{pair}/{kind}/test_accuracy"]
+            series.append(Series(arrays["t"], values, words, color, line="dash"))
+        chain = 100 * arrays[f"{pair}/chain/test_accuracy"][:, -1]
+        series.append(Series(arrays["t"], chain, "chain", COLORS["chain"]))
+        y = Axis("test accuracy", "%")
+        panels.append(Chart(_title(pair), T, y, series, legend=False))
+    caption = (
+        "Segments before and after the other mode's units are put in G's order (git "
+        "re-basin, Ainsworth et al. 2022), beside chains; batch norm's statistics, if "
+        "any, are estimated anew at each point (REPAIR, Jordan et al. 2022)"
+    )
+    title = "Segments after alignment"
+    return Figure(title, caption, panels, ["alignment"], **_grid(pairs))
 
 
 def epochs(pairs: Sequence[str], config: dict, arrays: Arrays) -> Figure:

@@ -47,11 +47,15 @@ class Networks:
             for kind in kinds
         }
 
-    def mode(self, mode: str, seed: int) -> Any:
-        """The trained parameters of a mode."""
+    def variables(self, mode: str, seed: int) -> dict[str, Any]:
+        """The trained parameters and statistics of a mode."""
         group = MODES[mode].group
         step = self._config.epochs * self._tasks[group].steps_per_epoch
-        return self._modes[group].at((mode, seed), step)["params"]
+        return self._modes[group].at((mode, seed), step)
+
+    def mode(self, mode: str, seed: int) -> Any:
+        """The trained parameters of a mode."""
+        return self.variables(mode, seed)["params"]
 
     def ends(self, pair: str, seed: int) -> tuple:
         """The two modes of a pair."""

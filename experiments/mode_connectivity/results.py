@@ -1,10 +1,13 @@
 """The numbers of a run of the mode connectivity study."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from experiments.mode_connectivity.alignments import kind as aligned_kind
 from experiments.mode_connectivity.config import MODES, Config
+from kd_heuristics import points
 from kd_heuristics.runs import summary
 
 
@@ -45,6 +48,14 @@ def _pair(config: Config, arrays: dict, pair: str) -> dict[str, np.ndarray]:
         for part in ("train", "test"):
             loss = arrays[f"{pair}/{kind}/{part}_loss"]
             found[f"{part} loss at t = 1/2, {kind}"] = loss[..., half]
+    kinds = [aligned_kind(method) for method in config.aligned]
+    for kind in ("segment", *kinds) if kinds else ():
+        loss = arrays[f"{pair}/{kind}/train_loss"]
+        found[f"barrier, {kind}"] = np.array([points.barrier(own) for own in loss])
+    for kind in kinds:
+        accuracy = arrays[f"{pair}/{kind}/test_accuracy"]
+        found[f"worst accuracy, {kind}"] = accuracy[:, 1:-1].min(-1)
+        found[f"distance, {kind}"] = arrays[f"{pair}/{kind}/distance"]
     return found
 
 
@@ -78,10 +89,32 @@ def _statistics(config: Config, arrays: dict, pairs: dict) -> dict[str, np.ndarr
         f"accuracy/G/{mode}": 100 * (final["G"] - final[mode])
         for mode in config.modes[1:]
     }
+    found |= _of_alignment(config, mean)
     return found | {
         "worst-by-epochs": 100 * (worst[:, -1] - worst[:, 0]),
         "bend-loss/epochs": bend["chain"][:, -1] - bend["chain"][:, 0],
     }
+
+
+def _of_alignment(config: Config, mean: Callable) -> dict[str, np.ndarray]:
+    """The statistics of segments after alignment; `mean` is over the pairs, by name.
+
+    The share of the barrier that is gone is NaN for a seed without a barrier before.
+    """
+    found = {}
+    for method in config.aligned:
+        kind, key = aligned_kind(method), f"alignment/{method}"
+        worst = mean(f"worst accuracy, {kind}")
+        before, after = (mean(f"barrier, {own}") for own in ("segment", kind))
+        gone = 1 - np.divide(
+            after, before, out=np.full_like(before, np.nan), where=before > 0
+        )
+        over = worst - mean("worst accuracy, segment")
+        below = worst - mean("worst accuracy, chain")[:, -1]
+        found[f"{key}/barrier"] = 100 * gone
+        found[f"{key}/worst-minus-segment"] = 100 * over
+        found[f"{key}/worst-minus-chain"] = 100 * below
+    return found
 
 
 def _summaries(values: np.ndarray) -> Any:

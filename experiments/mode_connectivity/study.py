@@ -26,7 +26,7 @@ import numpy as np
 from experiments.common import paths, task
 from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
-from experiments.mode_connectivity import embedding, figures, optimizers
+from experiments.mode_connectivity import alignments, embedding, figures, optimizers
 from experiments.mode_connectivity.claims import claims
 from experiments.mode_connectivity.config import MODES, PRESETS, Config, Group
 from experiments.mode_connectivity.networks import FORMS, Networks, fits, members
@@ -44,6 +44,8 @@ def compute(
     tasks = make_tasks(config, own)
     its = tasks["sgd"]
     nets = Networks(run, tasks)
+    # Found before the training, since a network without symmetries is refused.
+    spec = alignments.spec(its, config.first_seed) if config.aligned else None
     t = paths.paper_t(config.intervals)
     progress.start(total_steps(config, its, len(t)))
 
@@ -54,6 +56,9 @@ def compute(
         if fits(run, form):
             arrays |= fit(run, its, nets, form)
     arrays |= evaluate_all(run, its, nets, t)
+    if spec is not None:
+        aligned = alignments.Aligned(run, its, nets, spec)
+        arrays |= evaluate_aligned(run, its, aligned, t)
     arrays |= run.stage("distances", distances, run, nets)
     arrays["map"] = np.stack(
         [embedding.map_2d(d, config.perplexity) for d in arrays["distances"]]
@@ -82,6 +87,7 @@ def total_steps(config: Config, its: task.Task, num_points: int) -> int:
     epochs = len(config.modes) * config.epochs
     epochs += len(config.kinds) * len(config.pairs) * config.curve.epochs
     paths_of_a_pair = 1 + len(config.kinds) * len(config.curve_epochs)
+    paths_of_a_pair += len(config.aligned)
     points = len(config.pairs) * paths_of_a_pair * num_points * len(its.sets)
     return round(
         config.seeds * (epochs * its.steps_per_epoch + points * its.point_steps)
@@ -94,7 +100,7 @@ def train(
     """Trains the modes of a group; `{"G/test_accuracy": [seeds, epochs], ...}`."""
     config, its, trained = run.config, tasks[group], members(run, group)
     names = dict.fromkeys(mode for mode, _ in trained)
-    run.progress.stage(f"training modes {', '.join(names)}")
+    run.progress.training(f"training modes {', '.join(names)}")
     make = (optimizers.adam if group == "adam" else optimizers.sgd)(config)
     population = []
     for mode, seed in trained:
@@ -145,7 +151,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Fits curves; their losses, `{"GA-chain/loss": [seeds, epochs], ...}`."""
     config, fitted = run.config, fits(run, form)
-    run.progress.stage(f"fitting {len(fitted)} curves")
+    run.progress.training(f"fitting {len(fitted)} curves")
     make = functools.partial(config.curve.optimizer, its.steps_per_epoch)
     decay = dict.fromkeys(config.kinds, config.curve.bend_decay)
     decay["decayed"] = config.bend_decay
@@ -188,6 +194,41 @@ def evaluate_all(
             for epoch in run.config.curve_epochs
         ]
         found[kind] = stacked(by_epoch, axis=1)
+    return _by_kind(found)
+
+
+def evaluate_aligned(
+    run: StudyRun, its: task.Task, aligned: alignments.Aligned, t: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Metrics along the segments after alignment by each method.
+
+    Returns: `{"GA/aligned-weights/test_loss": [seeds, t], ...}`, and the distance
+      between the ends, `{"GA/aligned-weights/distance": [seeds], ...}`.
+    """
+    refresh = paths.refresh(run.config, its)
+    found = {}
+    for kind in map(alignments.kind, run.config.aligned):
+        along = run.stage(kind, evaluate, run, its, aligned, t, refresh, kind)
+        far = run.stage(f"{kind}-distances", aligned_distances, run, aligned, kind)
+        found[kind] = along | far
+    return _by_kind(found)
+
+
+def aligned_distances(
+    run: StudyRun, aligned: alignments.Aligned, kind: str
+) -> dict[str, np.ndarray]:
+    """Distances from G to the permuted modes, `{"GA/distance": [seeds], ...}`."""
+    found: dict[str, Any] = {f"{pair}/distance": [] for pair in run.config.pairs}
+    for pair in run.config.pairs:
+        for seed in run.seeds:
+            first = aligned.nets.mode(pair[0], seed)
+            last = aligned.end(kind, pair, seed)
+            found[f"{pair}/distance"].append(float(curves.distance(first, last)))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _by_kind(found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """`{"GA/chain/test_loss": values}` of `{"chain": {"GA/test_loss": values}}`."""
     return {
         name.replace("/", f"/{kind}/"): values
         for kind, by_name in found.items()

@@ -7,6 +7,10 @@ from experiments.sgdr.config import ARMS, Config, Pair
 from kd_heuristics.runs import Claim
 
 SIMILARITY = 0.05  # smallest difference of similarities that counts
+# Points of accuracy, that an average has to gain: less is not worth several networks.
+GAIN = 0.5
+# Points of error: with less of a rise Frankle et al. 2020 call a network stable.
+STABLE = 2.0
 # Segments of the paper's Figures 2c and 2d: only SGDR's cross a barrier.
 PAPERS_PAIRS = {
     "sgdr": {(30, 70), (70, 150), (30, 150)},
@@ -25,7 +29,14 @@ def last_pair(pairs: tuple[Pair, ...]) -> Pair:
 
 def claims(config: Config) -> tuple[Claim, ...]:
     """Returns claims about barriers, bends and the layers that restarts change."""
-    return (*_barriers(config), *_bend(config), *_similarities(config))
+    return (
+        *_barriers(config),
+        *_bend(config),
+        *_similarities(config),
+        *_schedules(config),
+        *_averages(config),
+        *_twins(config),
+    )
 
 
 def _barriers(config):
@@ -144,6 +155,82 @@ def _similarities(config):
             unit=f"similarity ({config.measure})",
             paper=value,
             trainings=("sgdr",),
+        )
+
+
+def _schedules(config):
+    """Secondary claims: schedules without restarts do as well at equal cost."""
+    words = {
+        "wsd": "a constant rate and a cooldown does as well as SGDR (Hu et al. 2024)",
+        "linear": "a rate that falls on a line does as well as SGDR",
+    }
+    for arm in config.more_arms:
+        yield Claim(
+            key=f"final-accuracy/{arm}-sgdr",
+            words=words[arm],
+            kind="as_good",
+            smallest_effect=1.0,  # as for the cosine
+            unit="points of test accuracy",
+            trainings=(arm, "sgdr"),
+        )
+
+
+def _averages(config):
+    """Secondary claims, of rivals: what the minima are good for together."""
+    if not config.averaged:
+        return
+    for key, words in (
+        (
+            "averages/ensemble-last",
+            "SGDR's minima together predict better than its last one (snapshot "
+            "ensembles, Huang et al. 2017; FGE, Garipov et al. 2018)",
+        ),
+        (
+            "averages/ensemble-cosine",
+            "SGDR's minima together predict better than one cosine at equal cost of "
+            "training (snapshot ensembles, Huang et al. 2017)",
+        ),
+        (
+            "averages/average-last",
+            "the mean of the weights of SGDR's minima is better than its last one "
+            "(SWA, Izmailov et al. 2018)",
+        ),
+    ):
+        other = ("cosine",) if key.endswith("cosine") else ()
+        yield Claim(
+            key=key,
+            words=words,
+            kind="difference",
+            smallest_effect=GAIN,
+            unit="points of test accuracy",
+            trainings=("sgdr", *other),
+        )
+
+
+def _twins(config):
+    """Secondary claims, of a rival: from some epoch on, noise decides no minimum."""
+    rival = "(Frankle et al. 2020)"
+    shared = {"smallest_effect": STABLE, "unit": "points of test error"}
+    for epochs in config.twin_epochs:
+        start, end = "from the start on", "do not end linearly connected"
+        if epochs:
+            start, end = f"from epoch {epochs} on", "end linearly connected"
+        yield Claim(
+            key=f"instability/{epochs}",
+            words=f"runs that see other batches {start} {end} {rival}",
+            kind="mostly",
+            trainings=("sgdr", f"twin{epochs}"),
+            **shared,
+        )
+    if len(config.twin_epochs) > 1:
+        first, last = config.twin_epochs[0], config.twin_epochs[-1]
+        yield Claim(
+            key="instability/falls",
+            words=f"the error rises less between runs that part at epoch {last} than "
+            f"between those that part at {first} {rival}",
+            kind="difference",
+            trainings=("sgdr", f"twin{first}", f"twin{last}"),
+            **shared,
         )
 
 

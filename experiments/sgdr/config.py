@@ -12,6 +12,7 @@ from kd_heuristics import schedules
 from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
+More = Literal["wsd", "linear"]
 Pair = tuple[fields.Natural, fields.Natural]
 Pairs = tuple[Pair, ...]
 Side = Annotated[int, Ge(2)]
@@ -91,6 +92,17 @@ class Config(common.WithVgg):
     """Measure of similarity."""
     smallest_effect: fields.Positive = 0.05
     """Smallest barrier that counts, as a share of the worse end's loss."""
+    # Not of the paper: what restarts may be good for besides, see docs/designs.md.
+    more_arms: tuple[More, ...] = ()
+    """Further schedules, ending at SGDR's last minimum: a constant rate and a cooldown
+    (wsd), or a line (linear)."""
+    cooldown_epochs: fields.Length = 1 / 5
+    """Epochs of the cooldown of wsd. A float is a share of its length."""
+    twin_epochs: fields.Drops = ()
+    """Epochs after which a twin branches off each SGDR run and sees other batches; 0
+    from its start on. Floats are shares of the length up to the last minimum."""
+    averaged: bool = False
+    """Whether to average the predictions, and the weights, of SGDR's minima."""
 
     def check(self):
         super().check()
@@ -107,6 +119,11 @@ class Config(common.WithVgg):
                 f"{self.period_epochs} epochs, got {self.warmup_epochs}; give a share "
                 "such as 0.5, or a longer period_epochs"
             )
+        if len({*self.more_arms}) < len(self.more_arms):
+            raise ValueError(f"more_arms must name each once, got {self.more_arms}")
+        derived.check_within("cooldown_epochs", self.cooldown_epochs, self.minima[-1])
+        for epochs in self.twin_epochs:
+            derived.check_within("twin_epochs", epochs, self.minima[-1] - 1)
         for pair in self.planes:
             if pair not in self.joined("sgdr"):
                 raise ValueError(
@@ -152,7 +169,11 @@ class Config(common.WithVgg):
         drawn = sgdr[1::-1] if self.chained == "all" else (max(sgdr),)
         planes = fields.given(self.planes, drawn)
         compared = derived.compared(ends, self.epochs, offset)
+        minima = derived.minima(period, self.mult, self.epochs, offset == 0)
+        length = 1 + max(minima, default=self.epochs - 1)
         return {
+            "cooldown_epochs": fields.within((self.cooldown_epochs,), length)[0],
+            "twin_epochs": derived.branches(self.twin_epochs, length),
             "period_epochs": period,
             "warmup_epochs": warmup,
             "drops_epochs": drops,
@@ -164,18 +185,28 @@ class Config(common.WithVgg):
         }
 
     @property
-    def last_minimum(self) -> int:
-        """The epoch, from 0, at whose end SGDR's rate was last at its lowest.
+    def minima(self) -> tuple[int, ...]:
+        """The epochs, from 0, at whose ends SGDR's rate is at its lowest."""
+        cycles = self.resolved.period_epochs, self.mult, self.epochs
+        found = derived.minima(*cycles, inclusive=self.restarts == "epoch")
+        return found or (self.epochs - 1,)
 
-        Accuracies are compared there, since the rate is high within a cycle.
-        """
-        restarts = schedules.sgdr_restarts(
-            self.resolved.period_epochs,
-            self.mult,
-            self.epochs + 1,
-            inclusive=self.restarts == "epoch",
-        )
-        return max((r - 1 for r in restarts), default=self.epochs - 1)
+    @property
+    def last_minimum(self) -> int:
+        """The last of them, where accuracies are compared: else the rate is high."""
+        return self.minima[-1]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The schedules that train: the study's, then further ones."""
+        return ARMS + self.more_arms
+
+    @property
+    def lens_iterates(self) -> tuple[int, ...]:
+        """The epochs of iterates that twins and averages need; -1 is the start."""
+        minima = self.minima if self.averaged else self.minima[-1:]
+        starts = tuple(epochs - 1 for epochs in self.twin_epochs)
+        return starts + minima if starts or self.averaged else ()
 
     def pairs(self, arm: str) -> tuple[Pair, ...]:
         """Returns the pairs of an arm; the cosine has SGDR's."""
@@ -203,6 +234,12 @@ class Config(common.WithVgg):
                 self.peak_rate, self.epochs - 1, self.end_rate
             )
             return schedules.per_epoch(whole, steps_per_epoch)
+        length = (self.last_minimum + 1) * steps_per_epoch
+        if arm == "linear":
+            return schedules.linear_decay(self.peak_rate, length, self.end_rate)
+        if arm == "wsd":
+            own = {"cooldown_steps": config.cooldown_epochs * steps_per_epoch}
+            return schedules.wsd(self.peak_rate, length, end_value=self.end_rate, **own)
         if arm == "step":
             drops = [epoch * steps_per_epoch for epoch in config.drops_epochs]
             return schedules.step_decay(self.peak_rate, drops, self.drop_factor)
@@ -280,6 +317,9 @@ PRESETS = {
         map_layers="all",
         plane_grid=(3, 3),
         eval_batch_size=200,
+        more_arms=("wsd", "linear"),
+        twin_epochs=(1 / 3,),
+        averaged=True,
     ),
     "demo": dataclasses.replace(
         _SMALL,
@@ -289,5 +329,30 @@ PRESETS = {
         plane_iterates=(1 / 8, 1 / 4, 1 / 2, 3 / 4),
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=8000,
+        eval_examples=1000,
+        test_examples=2000,
+        batch_size=100,
+        peak_rate=0.2,
+        warmup_epochs=1 / 4,
+        stats_examples=1000,
+        eval_batch_size=500,
+    ),
+    "fashion_full": Config(dataset="fashion_mnist", image_size=32),
+    "lenses": dataclasses.replace(
+        _SMALL,
+        seeds=4,
+        looks=(4,),
+        first_seed=1000,
+        more_arms=("wsd", "linear"),
+        twin_epochs=(0, 1 / 7, 3 / 7),
+        averaged=True,
+    ),
     "cifar10": Config(),
 }

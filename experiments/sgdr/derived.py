@@ -24,6 +24,37 @@ def ends(period: int, mult: int, epochs: int, offset: int) -> list[int]:
     return [r - offset for r in restarts] if len(restarts) > 1 else [0, epochs - 1]
 
 
+def minima(period: int, mult: int, epochs: int, inclusive: bool) -> tuple[int, ...]:
+    """Returns the epochs at whose ends SGDR's rate is at its lowest, () without any.
+
+    `inclusive` cycles also hold their end value for an epoch.
+
+    >>> minima(8, 2, 56, inclusive=False), minima(10, 2, 100, inclusive=True)
+    ((7, 23, 55), (10, 31, 72))
+    """
+    restarts = schedules.sgdr_restarts(period, mult, epochs + 1, inclusive=inclusive)
+    return tuple(restart - 1 for restart in restarts)
+
+
+def branches(places: Sequence[int | float], length: int) -> tuple[int, ...]:
+    """Returns numbers of epochs, rounded down, each once; integers stay as they are.
+
+    >>> branches((0, 1 / 7, 3 / 7), 56), branches((0, 1 / 7, 1 / 2), 2)
+    ((0, 8, 24), (0, 1))
+    """
+    found = [p if isinstance(p, int) else int(round(p * length, 6)) for p in places]
+    return tuple(dict.fromkeys(found))
+
+
+def check_within(name: str, epochs: int, last: int) -> None:
+    """Raises ValueError unless epochs lie within a training up to its last minimum."""
+    if epochs > last + 1:
+        raise ValueError(
+            f"{name} must lie within SGDR's epochs up to its last minimum, {last + 1}, "
+            f"got {epochs}; give a share such as 0.5"
+        )
+
+
 def chained(epochs: Sequence[int]) -> tuple[Pair, ...]:
     """Pairs neighbours, then the first and the last of three or more.
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
+from experiments.sgdr import twins
+from experiments.sgdr.claims import STABLE
 from kd_heuristics import points
 from kd_heuristics.plots import (
     Axis,
@@ -20,7 +22,6 @@ from kd_heuristics.plots import (
 )
 
 ARMS = {"sgdr": "SGDR", "step": "step decay", "cosine": "one cosine"}
-COLORS = dict(zip(ARMS, style.COLORS, strict=False))
 PAPER_ARMS = {"sgdr": "SGDR", "step": "SGD_step_decay"}
 PAPER_MAPS = {
     (150, 155): "sgdr/fig14a_sgdr_150_155",
@@ -29,6 +30,13 @@ PAPER_MAPS = {
 PLANES = {  # for the pairs in this order
     "figure3": ("Figure 3", "loss on the plane of two iterates and their bend"),
     "figures12_13": ("Figures 12 and 13", "loss on the plane of another pair"),
+}
+NAMES = ARMS | {"wsd": "constant, cooldown", "linear": "line"}
+COLORS = dict(zip(NAMES, style.COLORS, strict=False))
+AVERAGES = {
+    "last": "last minimum",
+    "ensemble": "predictions of minima",
+    "average": "weights of minima",
 }
 EPOCH = Axis("epoch (from 0)")
 T = Axis("t along the path")
@@ -48,7 +56,81 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         "figure14": figure14(config, arrays),
         "measures": other_measures(config, results, arrays),
         "barriers": barriers(config, arrays),
+        **_lenses(config, results, arrays),
     }
+
+
+def _lenses(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
+    """Plots twins, averages and further schedules; {} if a run has none of them."""
+    panels, claims = [], []
+    if config["more_arms"] or config["averaged"]:
+        panels.append(_accuracies(config, results, arrays))
+        claims += ["averages"] if config["averaged"] else []
+        claims += [f"final-accuracy/{arm}-sgdr" for arm in config["more_arms"]]
+    if config["more_arms"]:
+        rates = []
+        for arm in (*ARMS, *config["more_arms"]):
+            rate = arrays[f"{arm}/rate_epoch"], arrays[f"{arm}/rate"], NAMES[arm]
+            rates.append(Series(*rate, COLORS[arm], line="steps"))
+        panels.append(Chart("Learning rate", EPOCH, Axis("learning rate"), rates))
+    if config["twin_epochs"]:
+        panels.append(_instability(config, arrays))
+        claims.append("instability")
+    if not panels:
+        return {}
+    caption = (
+        "What else restarts may be good for, and what else may decide a minimum: "
+        "averages of SGDR's minima (Huang et al. 2017; Garipov et al. 2018; Izmailov "
+        "et al. 2018), schedules of equal cost, and runs that see other batches from "
+        "some epoch on (Frankle et al. 2020)"
+    )
+    size = {"columns": len(panels), "width": 4.0 * len(panels), "height": 3.4}
+    return {"rivals": Figure("Rivals of restarts", caption, panels, claims, **size)}
+
+
+def _accuracies(config: dict, results: dict, arrays: Arrays) -> Chart:
+    """Plots a row for each schedule and average, at SGDR's last minimum."""
+    at = results["accuracy_after_epoch"]
+    rows = {
+        NAMES[arm]: (arrays[f"{arm}/test_accuracy"][:, at], COLORS[arm])
+        for arm in (*ARMS, *config["more_arms"])
+    }
+    if config["averaged"]:
+        rows |= {
+            f"SGDR: {words}": (arrays[f"averages/{kind}/test_accuracy"], style.DARK)
+            for kind, words in AVERAGES.items()
+        }
+    series = [
+        Series(
+            *(100 * values, np.full(len(values), row), words, color),
+            line="none",
+            marker="o",
+            legend="",
+        )
+        for row, (words, (values, color)) in enumerate(rows.items())
+    ]
+    x = Axis("test accuracy, one mark per seed", "%")
+    return Chart("At equal cost of training", x, Axis(names=[*rows]), series)
+
+
+def _instability(config: dict, arrays: Arrays) -> Chart:
+    """Plots the rise in error between runs and twins against where they part."""
+    parts = config["twin_epochs"]
+    series = []
+    for color, part in zip(style.COLORS, ("test", "train"), strict=False):
+        rises = [
+            twins.rise(arrays[f"{twins.name(epochs)}/segment/{part}_accuracy"])
+            for epochs in parts
+        ]
+        values = np.stack(rises, axis=1)
+        series.append(Series(parts, values, f"{part} error", color, marker="o"))
+    return Chart(
+        "Between runs that part",
+        Axis("epochs before they see other batches", ticks=parts),
+        Axis("rise in error on the segment", "points"),
+        series,
+        [Reference(STABLE, "stable below (Frankle et al. 2020)")],
+    )
 
 
 def figure2(config: dict, arrays: Arrays) -> Figure:

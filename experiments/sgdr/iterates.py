@@ -3,7 +3,7 @@
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
 from experiments.common.trained import Trained
-from experiments.sgdr.config import ARMS, Pair
+from experiments.sgdr.config import Pair
 
 
 class Iterates:
@@ -14,7 +14,7 @@ class Iterates:
     """
 
     def __init__(self, run: StudyRun, its: Task):
-        self.runs = [(arm, seed) for seed in run.seeds for arm in ARMS]
+        self.runs = [(arm, seed) for seed in run.seeds for arm in run.config.arms]
         self._task = its
         self._trained = Trained(run, its, "train", self.runs, kept=4)
 

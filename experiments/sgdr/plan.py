@@ -12,13 +12,14 @@ def plan(config: Config) -> Plan:
     kept = {epoch for arm in ARMS for pair in config.pairs(arm) for epoch in pair}
     kept |= {*config.plane_iterates}
     kept |= {epoch for pair in config.map_pairs for epoch in pair}
+    kept |= {*config.lens_iterates}
     return Plan(
         sets=((config.dataset, config.image_size),),
         trainings=(
             Training(
                 name="train",
                 network=net,
-                members=config.seeds * len(ARMS),
+                members=config.seeds * len(config.arms),
                 steps=epochs(found, config.batch_size, config.epochs),
                 batch_size=config.batch_size,
                 checkpoints=len(kept) + 2,
@@ -30,6 +31,18 @@ def plan(config: Config) -> Plan:
                 steps=epochs(found, config.batch_size, config.chain.epochs),
                 batch_size=config.batch_size,
                 moments=1 if config.chain.momentum else 0,
+            ),
+            *(
+                Training(
+                    name=f"twins from epoch {start} on",
+                    network=net,
+                    members=config.seeds,
+                    steps=epochs(
+                        found, config.batch_size, config.last_minimum + 1 - start
+                    ),
+                    batch_size=config.batch_size,
+                )
+                for start in config.twin_epochs
             ),
         ),
     )

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from experiments.common import maps
-from experiments.sgdr.claims import last_pair, shallow_less_deep
+from experiments.sgdr import averages, twins
+from experiments.sgdr.claims import STABLE, last_pair, shallow_less_deep
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
 from kd_heuristics.runs import summary
@@ -24,7 +25,7 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         for (arm, pair), row in rows.items()
     ]
     at = config.last_minimum
-    final = {arm: arrays[f"{arm}/test_accuracy"][:, at] for arm in ARMS}
+    final = {arm: arrays[f"{arm}/test_accuracy"][:, at] for arm in config.arms}
     similarities = functools.partial(_similarities, arrays)
     gains = [row["gain"] for row in rows.values() if "gain" in row]
     statistics = {
@@ -33,8 +34,9 @@ def results(config: Config, arrays: dict, seeds: list[int]) -> dict[str, Any]:
         "chain-gain": 100 * np.min(gains, axis=0),
         "final-accuracy/cosine-sgdr": 100 * (final["cosine"] - final["sgdr"]),
         **similarities(),
+        **_of_lenses(config, arrays, final),
     }
-    return {
+    return _lenses(config, arrays) | {
         "seeds": seeds,
         "accuracy_after_epoch": at,
         "final_test_accuracy": {arm: summary(value) for arm, value in final.items()},
@@ -60,6 +62,54 @@ def _barriers(config: Config, rows: dict) -> dict[str, np.ndarray]:
         ends = np.maximum(row["start_train_loss"], row["end_train_loss"])
         for key in (f"barrier/sgdr/{a}-{b}", "basins"):
             found[key] = np.where(ends <= config.largest_end_loss, found[key], np.nan)
+    return found
+
+
+def _lenses(config: Config, arrays: dict) -> dict[str, Any]:
+    """Returns accuracies of averages, and what happens between twins, if any."""
+    found: dict[str, Any] = {}
+    if config.averaged:
+        found["minima"] = list(config.minima)
+        found["averages"] = {
+            f"{kind}_test_accuracy": summary(arrays[f"averages/{kind}/test_accuracy"])
+            for kind in averages.KINDS
+        }
+    if config.twin_epochs:
+        found["twins"] = {
+            str(epochs): {
+                "error_rise": summary(_rise(arrays, epochs)),
+                "weight_distance": summary(arrays[f"{twins.name(epochs)}/distance"]),
+            }
+            for epochs in config.twin_epochs
+        }
+    return found
+
+
+def _rise(arrays: dict, epochs: int) -> np.ndarray:
+    """Computes the rise in test error between runs and twins, [seeds], in points."""
+    return twins.rise(arrays[f"{twins.name(epochs)}/segment/test_accuracy"])
+
+
+def _of_lenses(config: Config, arrays: dict, final: dict) -> dict[str, np.ndarray]:
+    """Computes the statistics of the claims about rivals, [seeds] each."""
+    found = {
+        f"final-accuracy/{arm}-sgdr": 100 * (final[arm] - final["sgdr"])
+        for arm in config.more_arms
+    }
+    if config.averaged:
+        last, ensemble, average = (
+            100 * arrays[f"averages/{kind}/test_accuracy"] for kind in averages.KINDS
+        )
+        found["averages/ensemble-last"] = ensemble - last
+        found["averages/ensemble-cosine"] = ensemble - 100 * final["cosine"]
+        found["averages/average-last"] = average - last
+    rises = [_rise(arrays, epochs) for epochs in config.twin_epochs]
+    for epochs, rise in zip(config.twin_epochs, rises, strict=True):
+        held = rise < STABLE if epochs else rise >= STABLE
+        loss = arrays[f"{twins.name(epochs)}/segment/test_loss"].sum(1)
+        found[f"instability/{epochs}"] = _yes(loss, held)
+    if len(rises) > 1:
+        found["instability/falls"] = rises[0] - rises[-1]
     return found
 
 

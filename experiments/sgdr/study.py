@@ -25,7 +25,7 @@ import numpy as np
 from experiments.common import maps, paths, task
 from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
-from experiments.sgdr import figures, planes
+from experiments.sgdr import averages, figures, optimizers, planes, twins
 from experiments.sgdr.claims import claims
 from experiments.sgdr.config import ARMS, PRESETS, Config, Pair
 from experiments.sgdr.iterates import Iterates
@@ -58,8 +58,12 @@ def compute(
         )
         arrays |= {f"{planes.name(pair)}/{name}": v for name, v in plane.items()}
     arrays |= compare_all(run, its, nets)
+    tables = learning_rates(config, its)
+    arrays |= twins.compare_all(run, its, nets, tables["sgdr"], t)
+    if config.averaged:
+        arrays |= averages.evaluate_all(run, its, nets)
 
-    for arm, rates in learning_rates(config, its).items():
+    for arm, rates in tables.items():
         epochs = np.arange(len(rates)) / its.steps_per_epoch
         every = max(1, its.steps_per_epoch // 20)
         arrays |= {f"{arm}/rate": rates[::every], f"{arm}/rate_epoch": epochs[::every]}
@@ -71,7 +75,11 @@ def total_steps(config: Config, its: task.Task, num_points: int) -> int:
     """Returns the length of the bar: training steps, and points in units of steps."""
     chains = config.seeds * sum(len(config.joined(arm)) for arm in ARMS)
     segments = config.seeds * sum(len(config.pairs(arm)) for arm in ARMS)
-    epochs = config.seeds * len(ARMS) * config.epochs + chains * config.chain.epochs
+    epochs = config.seeds * len(config.arms) * config.epochs
+    epochs += chains * config.chain.epochs
+    segments += config.seeds * len(config.twin_epochs)
+    left = (config.last_minimum + 1 - start for start in config.twin_epochs)
+    epochs += config.seeds * sum(left)
     on_planes = len(config.planes) * np.prod(config.plane_grid)
     points = len(its.sets) * ((segments + chains) * num_points + on_planes)
     return round(epochs * its.steps_per_epoch + points * its.point_steps)
@@ -82,25 +90,17 @@ def learning_rates(config: Config, its: task.Task) -> dict[str, np.ndarray]:
     steps = np.arange(config.epochs * its.steps_per_epoch)
     return {
         arm: np.asarray(jax.vmap(config.schedule(arm, its.steps_per_epoch))(steps))
-        for arm in ARMS
+        for arm in config.arms
     }
 
 
 def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
     """Trains all arms and seeds: `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
     config = run.config
-    run.progress.stage(f"training {len(nets.runs)} networks")
+    run.progress.training(f"training {len(nets.runs)} networks")
     tables = learning_rates(config, its)
 
-    # The rates are a table, so that one program trains all arms.
-    def make(rates):
-        return training.sgd(
-            lambda step: rates[step],
-            config.momentum,
-            config.weight_decay,
-            config.clip_norm,
-            mask=config.decay_mask,
-        )
+    make = optimizers.sgd(config)
 
     def test(state):
         step = int(state.step) - 1
@@ -121,12 +121,13 @@ def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray
     ]
     pairs = [pair for arm in ARMS for pair in config.pairs(arm)] + [*config.map_pairs]
     kept = {epoch for pair in pairs for epoch in pair} | {*config.plane_iterates}
+    kept |= {*config.lens_iterates}
     keep_steps = {its.steps_after(epoch) for epoch in kept}
     run.train(
         "train", members, its, config.epochs, evaluate=test, keep_steps=keep_steps
     )
     names = ("loss", "accuracy", "test_loss", "test_accuracy")
-    return {k: v for arm in ARMS for k, v in run.logged(arm, names).items()}
+    return {k: v for arm in config.arms for k, v in run.logged(arm, names).items()}
 
 
 def all_paths(run: StudyRun) -> list[tuple[str, int, Pair]]:
@@ -143,7 +144,7 @@ def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any
     """Fits the chains of the joined pairs; returns the bend of each path."""
     joined = [path for path in all_paths(run) if path[2] in run.config.joined(path[0])]
     chain, batch_stats = run.config.chain, its.start(run.config.first_seed)[1]
-    run.progress.stage(f"fitting {len(joined)} chains")
+    run.progress.training(f"fitting {len(joined)} chains")
     optimizer = chain.optimizer(its.steps_per_epoch)
     objective = jax.tree_util.Partial(its.classifier.supervised)
     members = []

@@ -10,6 +10,9 @@ from kd_heuristics.runs import Claim
 
 ACCURACY = "points of test accuracy"
 
+# Doublings of an eigenvalue that count: one batch of images gives it no better than to
+# some tens of per cent, and a factor of 1.4 stands above that.
+DOUBLINGS = 0.5
 MAY_FAIL = ("large", "freeze_random")  # that they fail is what is claimed
 # What each claim compares: a number, an arm and another; those of the question first.
 MAIN = {
@@ -45,7 +48,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         for names, words in (MAIN | OTHERS).items()
         if {*names[1:]} <= {*config.arms}
     )
-    return compared + tuple(_layers(config))
+    return (*compared, *_layers(config), *_sharpness(config))
 
 
 def _layers(config):
@@ -80,6 +83,45 @@ def _layers(config):
             statistic=f"{key}, convolutions minus FC",
             paper=value,
             trainings=() if arm in MAY_FAIL else (arm,),
+        )
+
+
+def _sharpness(config):
+    """Secondary claims, of a rival: warmup acts on sharpness, whatever the layer."""
+    if not config.sharpness_steps:
+        return
+    product, gilmer = "the top eigenvalue times the rate", "(Gilmer et al. 2021)"
+    for arm, what, words in (
+        ("large", "above 2", f"without warmup {product} is above 2 early {gilmer}"),
+        ("warmup", "below 2", f"with warmup {product} stays below 2 {gilmer}"),
+        (
+            "freeze_fc",
+            "below 2",
+            f"with FC layers frozen {product} stays below 2 for the others {gilmer}",
+        ),
+        (
+            "warmup",
+            "falls",
+            "the top eigenvalue falls during the warmup (Kalra and Barkeshli 2024)",
+        ),
+        (
+            "large",
+            "fc minus all",
+            "without warmup the FC layers' own top eigenvalue is at least half of that "
+            "of all parameters",
+        ),
+    ):
+        if arm not in config.arms:
+            continue
+        whole = what == "fc minus all"
+        yield Claim(
+            key=f"sharpness/{what}/{arm}".replace(" ", "-"),
+            words=words,
+            kind="as_good" if whole else "difference",
+            smallest_effect=1.0 if whole else DOUBLINGS,
+            unit="doublings",
+            statistic=f"sharpness, {arm} {what}",
+            trainings=() if arm in MAY_FAIL else (early_training(arm),),
         )
 
 

@@ -93,6 +93,14 @@ class Config(common.WithVgg):
     arms: tuple[str, ...] = tuple(ARMS)
     """Which arms run, of `ARMS`."""
     smallest_effect: fields.Positive = 0.02
+    # Not of the paper: the rival explanation of warmup, see `curvature`.
+    sharpness_steps: fields.Drops = ()
+    """Steps done, at least 1, after which the Hessian's largest eigenvalue is measured.
+    Floats are shares of the warmup's steps."""
+    sharpness_examples: fields.Count = 200
+    """Training images, un-augmented and in one batch, of the loss that it is of."""
+    sharpness_products: fields.Count = 20
+    """Products of the Hessian and a vector for each eigenvalue."""
 
     def check(self):
         super().check()
@@ -105,12 +113,28 @@ class Config(common.WithVgg):
                 f"warmup_epochs must be below epochs, got {self.warmup_epochs} of "
                 f"{self.epochs}; give a share such as 0.25, or more epochs"
             )
+        last = self.epochs * self._steps_per_epoch() - 1
+        for step in self.sharpness_steps:
+            if not 1 <= step <= last:
+                raise ValueError(
+                    f"sharpness_steps must be within 1..{last}, got {step}; give "
+                    "shares of the warmup such as 0.5"
+                )
 
     def derived(self) -> dict[str, Any]:
         """Warmup and drops in epochs."""
         (warmup,) = fields.within((self.warmup_epochs,), self.epochs)
         drops = fields.drops(self.drops_epochs, self.epochs)
-        return {"warmup_epochs": warmup, "drops_epochs": drops}
+        found = {"warmup_epochs": warmup, "drops_epochs": drops}
+        if self.sharpness_steps:
+            length = warmup * self._steps_per_epoch()
+            steps = fields.within(self.sharpness_steps, length)
+            found["sharpness_steps"] = tuple(dict.fromkeys(steps))
+        return found
+
+    def _steps_per_epoch(self) -> int:
+        """Steps of large batches in an epoch."""
+        return self._examples() // self.batch_size
 
     @property
     def eval_examples(self) -> int:
@@ -181,6 +205,9 @@ PRESETS: Mapping[str, Config] = {
         epochs=3,
         warmup_epochs=1 / 3,
         drops_epochs=(2 / 3,),
+        sharpness_steps=(1.0,),
+        sharpness_examples=40,
+        sharpness_products=5,
     ),
     "demo": dataclasses.replace(
         _SMALL,
@@ -198,6 +225,28 @@ PRESETS: Mapping[str, Config] = {
     ),
     # Seeds 0 to 3 were seen under an earlier rule, see docs/designs.md.
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS, first_seed=12),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=8000,
+        test_examples=4000,
+        batch_size=400,
+        rate=0.1,
+        small_batch_size=80,
+        warmup_epochs=1 / 4,
+        eval_batch_size=500,
+    ),
+    "fashion_full": dataclasses.replace(PAPER, dataset="fashion_mnist", image_size=32),
+    "lenses": dataclasses.replace(
+        _SMALL,
+        seeds=4,
+        looks=(4,),
+        first_seed=1000,
+        sharpness_steps=(1 / 160, 1 / 40, 1 / 8, 1 / 2, 1.0),
+    ),
     "cifar10": PAPER,
     "cifar10_resnet18": dataclasses.replace(PAPER, model="resnet18", rate=5.0),
     "cifar10_resnet32": dataclasses.replace(PAPER, model="resnet32", rate=5.0),

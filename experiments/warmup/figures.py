@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
-from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
+from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Reference, Series, style
 
 # Column names of the paper's arms.
 PAPER = {
@@ -47,7 +47,10 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         found["figure15"] = figure15(config, arrays)
     found["layers"] = layers(config, arrays)
     others = other_measures(config, results, arrays)
-    return found | {"measures": others, "controls": controls(config, arrays)}
+    found |= {"measures": others, "controls": controls(config, arrays)}
+    if config["sharpness_steps"]:
+        found["sharpness"] = sharpness(config, arrays)
+    return found
 
 
 def _arms(config: dict, *names: str) -> list[str]:
@@ -271,6 +274,35 @@ def controls(config: dict, arrays: Arrays) -> Figure:
     caption = "All arms, including controls that the paper lacks"
     size = {"columns": 3, "width": 11.0, "height": 3.6, "legend_below": True}
     return Figure("All arms", caption, panels, ["early-accuracy"], **size)
+
+
+def sharpness(config: dict, arrays: Arrays) -> Figure:
+    """Plots rate times top eigenvalue at the first steps, a panel for each block."""
+    x = Axis("steps done", scale="log", ticks=config["sharpness_steps"])
+    momentum = 2 * (1 + config["momentum"])
+    limits = [
+        Reference(2, "unstable above, without momentum"),
+        Reference(momentum, "unstable above, with momentum"),
+    ]
+    panels: list[Chart] = []
+    for block, words in (("all", "All parameters"), ("fc", "FC layers")):
+        series = []
+        for arm in config["arms"]:
+            values = arrays[f"{arm}/product_{block}"]
+            values = np.where(values > 0, values, np.nan)  # 0 if frozen: no logarithm
+            place = arrays["sharpness_steps"], values, WORDS[arm]
+            series.append(Series(*place, COLORS[arm], marker="o"))
+        y = Axis("rate times top eigenvalue", scale="log")
+        panels.append(Chart(words, x, y, series, limits, legend=False))
+    accuracy = _accuracy("Test accuracy", config["arms"], arrays)
+    panels.append(dataclasses.replace(accuracy, legend=False))
+    caption = (
+        "Does warmup act on sharpness, or on the FC layers alone? The Hessian's top "
+        "eigenvalue times the rate (Gilmer et al. 2021; Kalra and Barkeshli 2024), of "
+        "the loss of one batch in training mode; frozen layers count as of rate 0"
+    )
+    size = {"columns": 3, "width": 11.0, "height": 3.6, "legend_below": True}
+    return Figure("Sharpness", caption, panels, ["sharpness"], **size)
 
 
 def _moments(config: dict, arrays: Arrays, arms: Sequence[str]) -> Chart:

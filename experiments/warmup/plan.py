@@ -20,7 +20,7 @@ def plan(config: Config) -> Plan:
                     members=config.seeds * len(arms),
                     steps=epochs(found, size, config.epochs),
                     batch_size=size,
-                    checkpoints=4,
+                    checkpoints=4 + len(config.sharpness_steps),
                 )
             )
     return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

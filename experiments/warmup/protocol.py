@@ -7,6 +7,7 @@ _VGG = {
     **MAPS,
     "map_layers": Entry("all", "Figure 5"),
     **ours("clip_norm"),  # of the arm "clip", which is ours
+    **ours("sharpness_steps", "sharpness_examples", "sharpness_products"),
     "batch_norm": Entry("global", "section 4, inferred: true batches of 5000"),
     "model": Entry("vgg11_bn", "section 4"),
     "batch_size": Entry(5000, "section 4"),

@@ -1,7 +1,7 @@
 """The numbers of a run of the warmup study."""
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from experiments.common import maps
 from experiments.warmup.claims import conv_minus_fc, difference, early_training
 from experiments.warmup.config import Config
+from experiments.warmup.curvature import BLOCKS
 from experiments.warmup.layers import layer_of, random_layers
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runs import summary
@@ -41,7 +42,8 @@ def results(
         found = _differences(name, values)
         statistics |= {key: scale * value for key, value in found.items()}
     statistics |= _layer_changes(config, arrays)
-    return {
+    statistics |= sharpness_statistics(config, arrays)
+    return _sharpness(config, arrays) | {
         "seeds": seeds,
         "arms": {
             arm: {name: summary(values[arm]) for name, values in numbers.items()}
@@ -95,6 +97,57 @@ def _layer_changes(config: Config, arrays: Mapping[str, Any]) -> Numbers:
             names = list(map(str, arrays["layers"]))
             found[f"{key}, convolutions minus FC"] = conv_minus_fc(own, names)
     return found
+
+
+def _sharpness(config: Config, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Eigenvalues alone and times the rate, by arm and step; {} if none is measured."""
+    if not config.sharpness_steps:
+        return {}
+    names = [f"{n}_{block}" for n in ("eigenvalue", "product") for block in BLOCKS]
+    return {
+        "sharpness": {
+            arm: {
+                str(step): {
+                    name: summary(arrays[f"{arm}/{name}"][:, place]) for name in names
+                }
+                for place, step in enumerate(config.sharpness_steps)
+            }
+            for arm in config.arms
+        }
+    }
+
+
+def sharpness_statistics(config: Config, arrays: Mapping[str, Any]) -> Numbers:
+    """The statistics of the claims about sharpness, in doublings, [seeds] each.
+
+    Of arrays as `curvature.measure_all` gives them; {} if none is measured.
+    """
+    if not config.sharpness_steps:
+        return {}
+    found: Numbers = {}
+    for arm in config.arms:
+        whole, fc, product = (
+            _doublings(arrays[f"{arm}/{name}"])
+            for name in ("eigenvalue_all", "eigenvalue_fc", "product_all")
+        )
+        highest = _over_steps(np.max, product) - 1  # 2 is one doubling of 1
+        found[f"sharpness, {arm} above 2"] = highest
+        found[f"sharpness, {arm} below 2"] = -highest
+        found[f"sharpness, {arm} falls"] = whole[:, 0] - whole[:, -1]
+        found[f"sharpness, {arm} fc minus all"] = _over_steps(np.mean, fc - whole)
+    return found
+
+
+def _doublings(values: np.ndarray) -> np.ndarray:
+    """Base-2 logarithms; NaN of what is not positive, such as a dead network's."""
+    positive = np.where(values > 0, values, np.nan)
+    return np.log2(positive)
+
+
+def _over_steps(reduce: Callable, values: np.ndarray) -> np.ndarray:
+    """Reduces [seeds, steps] over the finite steps; NaN for a seed without any."""
+    kept = [row[np.isfinite(row)] for row in values]
+    return np.array([reduce(row) if row.size else np.nan for row in kept])
 
 
 def _differences(name: str, values: Numbers) -> Numbers:

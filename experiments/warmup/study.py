@@ -26,7 +26,7 @@ from experiments.common import maps, task
 from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
 from experiments.common.trained import Trained
-from experiments.warmup import figures, optimizers
+from experiments.warmup import curvature, figures, optimizers
 from experiments.warmup.claims import claims
 from experiments.warmup.config import ARMS, PRESETS, Config
 from experiments.warmup.layers import kernels, random_layers, relative_change
@@ -51,6 +51,11 @@ def compute(
     for arm in config.arms:
         arrays |= learning_rates(config, tasks[group_of(arm)], arm)
     arrays |= compare_all(run, tasks)
+    if config.sharpness_steps:
+        groups = {arm: group_of(arm) for arm in config.arms}
+        length = warmup_steps(config, tasks)
+        nets = networks(run, its)
+        arrays |= curvature.measure_all(run, tasks, nets, groups, length)
 
     params = its.start(config.first_seed)[0]
     arrays["kernels"] = np.array(list(kernels(params)))
@@ -101,7 +106,7 @@ def train(
 ) -> dict[str, np.ndarray]:
     """Trains a population; `{"warmup/test_accuracy": [seeds, epochs], ...}`."""
     config, its, trained = run.config, tasks[group], members(run, group)
-    run.progress.stage(f"training {len(trained)} networks, {group} batches")
+    run.progress.training(f"training {len(trained)} networks, {group} batches")
     starts = {seed: its.start(seed) for seed in run.seeds}
     length = warmup_steps(config, tasks)
     fc = its.classifier_paths
@@ -126,7 +131,7 @@ def train(
         unit=its.steps_per_epoch / tasks["large"].steps_per_epoch,
         micro_batches=1 if group == "small" else config.micro_batches,
         evaluate=its.tested,
-        keep_steps={0, length},
+        keep_steps={0, length, *config.sharpness_steps},
     )
     names = ("loss", "accuracy", "test_loss", "test_accuracy")
     arrays = {}
@@ -216,7 +221,7 @@ STUDY = Study(
     figures=figures.figures,
     claims=claims,
     plan=plan,
-    shared=("layers", "kernels", "*/rate_*", "similarity_floor*"),
+    shared=("layers", "kernels", "*/rate_*", "similarity_floor*", "sharpness_steps"),
     own=task.showing("_conv", "_fc"),
     extendable=("epochs",),
 )

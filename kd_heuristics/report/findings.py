@@ -81,13 +81,13 @@ def counted(claims: Claims) -> str:
     return ", ".join(parts) or "no claim"
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, what: str, plural: str = "") -> str:
     """Returns a number of things in words.
 
-    >>> count(1, "seed"), count(2, "seed")
-    ('1 seed', '2 seeds')
+    >>> count(1, "seed"), count(2, "seed"), count(2, "study", "studies")
+    ('1 seed', '2 seeds', '2 studies')
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
 def names(seeds: Iterable[Any]) -> str:

@@ -15,7 +15,7 @@ def about(found: Sequence[Run]) -> str:
     last = [run.invocations[-1] for run in found if run.invocations]
     seconds = sum(run.seconds for run in found)
     rows = {
-        findings.count(len(found), "study").replace("studys", "studies"): _listed(
+        findings.count(len(found), "study", "studies"): _listed(
             run.described.get("paper") for run in found
         ),
         "preset": _listed(run.path.parent.name for run in found),

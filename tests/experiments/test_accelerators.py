@@ -25,7 +25,7 @@ from tests.selection import some_long
 PLATFORMS = ("cuda", "tpu")
 # How many programs train the networks of each study's smallest preset.
 STEPS = {
-    "sgdr": 2,
+    "sgdr": 3,  # a population, chains, twins
     "mode_connectivity": 4,
     "warmup": 2,
     "distillation": 5,

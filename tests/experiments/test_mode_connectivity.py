@@ -54,10 +54,10 @@ def test_leaves_numbers_claims_and_figures(folder):
     assert list(results["pairs"]) == ["GA", "GD", "GE"]
     assert len(results["pairs"]["GA"]["worst accuracy, chain"]) == 2  # curve epochs
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 2 + 3 + 1 + 3 + 3 + 3
+    assert len(results["claims"]) == 2 + 3 + 1 + 3 + 3 + 3 + 3
     names = {path.stem for path in (folder / "figures").glob("*.png")}
     figures = {f"figure{number}" for number in (1, 7, 8, 9, 10)}
-    assert names == figures | {"kinds", "epochs"}
+    assert names == figures | {"kinds", "epochs", "alignment"}
 
 
 def test_curves_end_at_the_networks_own_metrics(folder, its, nets):

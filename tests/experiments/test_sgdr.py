@@ -51,6 +51,7 @@ def test_leaves_what_the_run_folder_promises(folder):
         "figures",
     }
     figures = ("figure2", "figure3", "figure11", "figure14", "measures", "barriers")
+    figures += ("rivals",)
     assert {path.name for path in (folder / "figures").iterdir()} == {
         f"{name}.{kind}" for name in figures for kind in ("json", "png", "pdf")
     }
@@ -98,6 +99,36 @@ def test_minima_of_high_loss_fail_the_gate(folder):
         for key in ("barrier/sgdr/0-2", "basins"):
             assert np.isfinite(values[key]) == valid, key
         assert np.isfinite(values["barrier/step/0-1"])
+
+
+def test_statistics_of_averages_and_twins(folder):
+    """The smoke run's arrays, with the numbers of the lenses made up."""
+    config = sgdr.PRESETS["smoke"].resolved
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    results = json.loads((folder / "results.json").read_text())
+    assert {*results["twins"]} == {"1"}
+    assert results["minima"] == [0, 2]
+    for kind, value in (("last", 0.8), ("ensemble", 0.85), ("average", 0.1)):
+        arrays[f"averages/{kind}/test_accuracy"] = np.array([value])
+    for arm, value in (("sgdr", 0.8), ("cosine", 0.82), ("wsd", 0.79), ("linear", 1)):
+        arrays[f"{arm}/test_accuracy"] = np.full((1, 3), float(value))
+    along = np.full((1, 5), 0.8)
+    for lowest, stable in ((0.79, 1), (0.77, 0)):
+        along[0, 2] = lowest
+        arrays["twin1/segment/test_accuracy"] = along
+        found = sgdr.results(config, arrays, [0])["statistics"]
+        assert found["instability/1"] == stable
+    expected = {
+        "averages/ensemble-last": 5.0,
+        "averages/ensemble-cosine": 3.0,
+        "averages/average-last": -70.0,
+        "final-accuracy/wsd-sgdr": -1.0,
+        "final-accuracy/linear-sgdr": 20.0,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], [value], err_msg=name)
+    assert {c.source for c in sgdr.claims(config)} == {*found}
 
 
 def test_pairs_without_a_chain_have_a_segment_alone(folder):

@@ -48,9 +48,9 @@ def test_leaves_numbers_claims_and_figures(folder):
     results = json.loads((folder / "results.json").read_text())
     assert set(results["arms"]) == set(ARMS)
     assert {claim["verdict"] for claim in results["claims"]} == {"inconclusive"}
-    assert len(results["claims"]) == 9
+    assert len(results["claims"]) == 9 + 5
     names = {path.name for path in (folder / "figures").glob("*.png")}
-    drawn = {"figure4", "figure5", "controls", "layers", "measures"}
+    drawn = {"figure4", "figure5", "controls", "layers", "measures", "sharpness"}
     assert names == {f"{name}.png" for name in drawn}
 
 
@@ -95,7 +95,9 @@ def compilations(folder):
 def test_compiles_a_stated_number_of_programs(folder):
     """All arms of a batch size train in one program; all maps are of another."""
     found = compilations(folder)
-    assert found["networks"] == {"advance": 2, "chunk_sums": 1, "_streamed": 1}
+    curvature = dict.fromkeys(("_mean_loss", "_top", "_value"), 1)
+    expected = {"advance": 2, "chunk_sums": 1, "_streamed": 1, **curvature}
+    assert found["networks"] == expected
     # The rest are single operations: 152 of them with jax 0.10.2.
     assert 4 < found["programs"] <= 200
     assert found["from_cache"] == 0
@@ -104,7 +106,7 @@ def test_compiles_a_stated_number_of_programs(folder):
 def test_a_second_seed_compiles_nothing_more(undrawn, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(maps, "BESIDE", ("cka",))  # a program each, whatever the seeds
     config = dataclasses.replace(
-        SMOKE, seeds=2, arms=("large", "warmup"), measure="cka"
+        SMOKE, seeds=2, arms=("large", "warmup"), measure="cka", sharpness_steps=()
     )
     jax.clear_caches()  # equal networks share the programs of runs before
     two = launch.run(warmup.STUDY, config, tmp_path)
