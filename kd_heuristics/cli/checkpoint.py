@@ -171,7 +171,8 @@ def _top(place, known: Mapping[str, np.ndarray], names: list[str]) -> str:
     tops = [
         top
         for top in tops
-        if not _MOMENTS & {*top.split("/")} and all(top + name in known for name in bare)
+        if not _MOMENTS & {*top.split("/")}
+        and all(top + name in known for name in bare)
     ]
     if len(tops) > 1:
         listed = " and ".join(top.rstrip("/") for top in tops)
