@@ -95,6 +95,7 @@ own_*
 misleading
 guides/verdicts
 guides/study
+guides/own_loop
 ```
 
 ```{toctree}

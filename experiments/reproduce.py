@@ -1,12 +1,11 @@
 """Runs every study of one preset, then writes the report.
 
-Command: python -m experiments.reproduce --preset demo | digits | lenses | cifar10 |
-         smoke
+Command: python -m experiments.reproduce --preset demo | digits | fashion | lenses |
+         cifar10 | smoke
 
-Studies without the preset are left out: `lenses` is one of three of them.
-
-If a study fails, the report shows its error, the other studies still run, and the exit
-status is 1. The same command resumes an interrupted run.
+Studies without the preset are left out: `lenses` is one of three of them, `fashion` of
+five. If a study fails, the report shows its error, the other studies still run, and the
+exit status is 1. The same command resumes an interrupted run.
 """
 
 import dataclasses
@@ -44,7 +43,7 @@ class Arguments:
     """Runs every study of one preset, then writes one report."""
 
     preset: str = "demo"
-    """smoke | demo | digits | lenses | cifar10"""
+    """smoke | demo | digits | fashion | fashion_full | lenses | cifar10"""
     workdir: str | Path = "runs"
     """folder for <preset>/<study>/ and <preset>/report.html; may be gs://bucket/..."""
     seeds: int | Literal["auto"] | None = None
@@ -61,7 +60,7 @@ def run(arguments: Arguments) -> int:
     root = files.path(arguments.workdir) / arguments.preset
     on_other_code = launch.rule(arguments.recompute, arguments.accept_code)
     failed, page = 0, None
-    studies = _having(arguments.preset)
+    studies = having(arguments.preset)
     expected = [study.opening for study in studies]
     for study in studies:
         try:
@@ -80,7 +79,7 @@ def run(arguments: Arguments) -> int:
     return failed
 
 
-def _having(preset: str) -> list[Study]:
+def having(preset: str) -> list[Study]:
     """The studies that have a preset."""
     return [study for study in STUDIES if preset in study.presets]
 
@@ -95,7 +94,7 @@ def _config(study: Study, arguments: Arguments) -> Any:
 
 def show_plans(preset: str) -> None:
     """Prints each study's trainings for a preset, and one line for every preset."""
-    for study in _having(preset):
+    for study in having(preset):
         launch.show_plan(study, f"{study.name} {preset}", study.presets[preset])
     plan.table_of_presets(
         [
@@ -113,7 +112,7 @@ def main() -> None:
         launch.rule(arguments.recompute, arguments.accept_code)
         nearest.choose(arguments.preset, tuple(STUDIES[0].presets), "preset")
         if arguments.seeds is not None:  # before the first study runs
-            for study in _having(arguments.preset):
+            for study in having(arguments.preset):
                 blocks.check(_config(study, arguments))
     if arguments.plan:
         show_plans(arguments.preset)

@@ -143,13 +143,13 @@ def figure(names: Mapping[str, str], arrays: Arrays) -> Figure:
     def chart(title, x, y):
         series = []
         for place, arm in enumerate(arms):
-            points = [
+            along, up = (
                 100 * _by_seed(arrays, arm, split, name) for split, name, _ in (x, y)
-            ]
+            )
             color = style.COLORS[place % len(style.COLORS)]
             marker = "osDx"[place // len(style.COLORS) % 4]
             own: dict[str, Any] = {"line": "none", "marker": marker}
-            series.append(Series(*points, names[arm], color, **own))
+            series.append(Series(along, up, names[arm], color, **own))
         return Chart(title, Axis(x[2], "%"), Axis(y[2], "%"), series, legend=False)
 
     test = "test", "agreement", "agreement with the teacher, test"

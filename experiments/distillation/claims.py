@@ -1,11 +1,12 @@
 """The paper's claims about a student's layers, and the statistics of its maps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.common import fidelity, paper
+from experiments.distillation import table
 from experiments.distillation.config import Config
 from kd_heuristics.runs import Claim
 
@@ -79,7 +80,51 @@ def claims(config: Config) -> tuple[Claim, ...]:
             "soft targets make a student decide more like its teacher than labels do",
             trainings,
         ),
+        *_of_nulls(config, unit),
+        *table.claims(config),
     )
+
+
+_NULLS = {
+    "another-teacher": "those of another teacher",
+    "random-teacher": "an untrained teacher's of equal entropy",
+    "smoothing": "labels smoothed to equal entropy",
+    "permuted": "the teacher's with permuted dark knowledge",
+}
+
+
+def _of_nulls(config: Config, unit: str) -> Iterator[Claim]:
+    """Two secondary claims for each null: the change of FC layers, and accuracy."""
+    for null in config.nulls:
+        words = _NULLS[null]
+        yield Claim(
+            key=f"nulls/{null}/change",
+            words=f"soft targets change the deep layers more than {words}",
+            kind="difference",
+            smallest_effect=config.smallest_effect,
+            unit=unit,
+            statistic=null_change(null),
+            trainings=("teacher", config.distilled, "independent"),
+        )
+        yield Claim(
+            key=f"nulls/{null}/accuracy",
+            words=f"soft targets make a better student than {words}",
+            kind="difference",
+            smallest_effect=ACCURACY,
+            unit="points of test accuracy",
+            statistic=null_accuracy(null),
+            trainings=("teacher", config.distilled),
+        )
+
+
+def null_change(null: str) -> str:
+    """Names the statistic of a null's change of the FC layers."""
+    return f"change of FC layers, distilled minus {null}"
+
+
+def null_accuracy(null: str) -> str:
+    """Names the statistic of a null's accuracy."""
+    return f"accuracy, distilled minus {null}"
 
 
 def papers_maps() -> dict[str, Any]:

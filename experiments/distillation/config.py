@@ -13,6 +13,12 @@ from kd_heuristics.runs.claims import LOOKS
 
 Kind = Literal["hint", "fsp"]  # of knowledge, beside soft targets
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Null = Literal["another-teacher", "random-teacher", "smoothing", "permuted"]
+LossName = Literal[
+    "kl", "dkd", "dist", "standardized_kl", "reverse_kl", "js", "attention", "rkd"
+]
+LOSSES: tuple[LossName, ...] = get_args(LossName)  # see `table`
+NULLS: tuple[Null, ...] = get_args(Null)  # see `nulls`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,13 @@ class Config(common.WithVgg):
     # Labels alone after the first stage, so that no soft targets mix in.
     kinds: tuple[Kind, ...] = KINDS
     """Other ways to teach, in a first stage of their own, before labels alone."""
+    nulls: tuple[Null, ...] = ()
+    """Students of soft targets without the teacher's knowledge, of equal entropy at the
+    temperature of the maps: another teacher's, an untrained teacher's, smoothed labels,
+    or the teacher's with all but its first choice permuted."""
+    losses: tuple[LossName, ...] = ()
+    """Losses to compare in a table: students of labels and one of them each, for as
+    many steps, beside the maps' students."""
     model_layers: str | None = None
     """Pattern of the student's layers that hints and flow matrices may join, such as
     "*conv*". `None` takes ReLUs and residual blocks, or all maps without either."""
@@ -105,7 +118,12 @@ class Config(common.WithVgg):
     @property
     def arms(self) -> tuple[str, ...]:
         """The students, in order."""
-        return ("independent", *map(soft, self.temperatures), *self.kinds)
+        return (
+            "independent",
+            *map(soft, self.temperatures),
+            *self.kinds,
+            *self.nulls,
+        )
 
     @property
     def distilled(self) -> str:
@@ -179,5 +197,37 @@ PRESETS: Mapping[str, Config] = {
         map_examples=300,
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=10_000,
+        width=1 / 16,
+        classifier_width=16,
+        batch_size=50,
+        rate=0.02,
+        eval_batch_size=500,
+    ),
+    "fashion_full": Config(dataset="fashion_mnist", image_size=32),
+    # A family of its own, on other seeds: does any softening do what knowledge does?
+    "nulls": dataclasses.replace(
+        _SMALL,
+        seeds=8,
+        first_seed=1000,
+        looks=(8,),
+        temperatures=(5.0,),
+        nulls=NULLS,
+    ),
+    # The table of losses; such a family has seeds of its own.
+    "losses": dataclasses.replace(
+        _SMALL,
+        seeds=8,
+        first_seed=1000,
+        looks=(8,),
+        temperatures=(5.0,),
+        losses=LOSSES,
+    ),
     "cifar10": Config(),
 }

@@ -1,11 +1,13 @@
 """Figures of the distillation study: the paper's Figure 6, layers, temperatures."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from experiments.common import charts, fidelity, measures, paper
 from experiments.common.charts import Arrays
+from experiments.distillation import table
 from kd_heuristics.plots import Axis, Chart, Figure, HeatMap, Series, style
 
 WORDS = {
@@ -16,13 +18,18 @@ WORDS = {
     "unpaired": "soft targets, another start",
     "second teacher": "null: towards another teacher",
     "teacher": "teacher",
+    "another-teacher": "null: another teacher's soft targets",
+    "random-teacher": "null: an untrained teacher's, equal entropy",
+    "smoothing": "null: smoothed labels, equal entropy",
+    "permuted": "null: permuted dark knowledge",
 }
 NULLS = {"null": "#999999", "unpaired": "#8C510A", "second teacher": style.DARK}
 
 
 def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Returns all figures of a run."""
-    return {
+    found = {"losses": table.figure(results)} if config["losses"] else {}
+    return found | {
         "figure6": figure6(config, arrays),
         "layers": layers(config, arrays),
         "measures": other_measures(config, results, arrays),
@@ -34,7 +41,7 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 def _arms(config: dict) -> list[str]:
     """Returns the arms, in order."""
     soft = [f"soft-{temperature:g}" for temperature in config["temperatures"]]
-    return ["independent", *soft, *config["kinds"]]
+    return ["independent", *soft, *config["kinds"], *config["nulls"]]
 
 
 def _taught(config: dict) -> str:
@@ -125,10 +132,12 @@ def layers(config: dict, arrays: Arrays) -> Figure:
     """Draws each student layer's change, by kind of knowledge and for the nulls."""
     alone = arrays["map/independent"]
     taught = (_taught(config), *config["kinds"])
+    others = (*config["kinds"], *config["nulls"])
     kinds = _changes(config, arrays) | {
-        kind: arrays[f"map/{kind}"] - alone for kind in config["kinds"]
+        kind: arrays[f"map/{kind}"] - alone for kind in others
     }
-    colors = dict(zip(taught, style.COLORS, strict=False)) | NULLS
+    own = (*taught, *config["nulls"])
+    colors = dict(zip(own, itertools.cycle(style.COLORS), strict=False)) | NULLS
     absolute, signed = [], []
     for kind, values in kinds.items():
         own = _name(kind), colors[kind]
@@ -171,7 +180,7 @@ def temperatures(config: dict, arrays: Arrays) -> Figure:
     soft = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in found]
     own = "soft targets", style.COLORS[0]
     accuracy = [Series(found, np.stack(soft, 1), *own, marker="o")]
-    others = ("independent", *config["kinds"], "teacher")
+    others = ("independent", *config["kinds"], *config["nulls"], "teacher")
     for color, arm in zip(style.COLORS[1:], others, strict=False):
         final = 100 * arrays[f"{arm}/test_accuracy"][:, -1]
         level = np.repeat(final[:, None], 2, 1)

@@ -21,7 +21,7 @@ class Networks:
       layers: names of the student's layers.
       teacher_layers: names of the teacher's layers.
       guided: layer of the student that learns the hint, the last of its maps; `None`
-        if no arm learns hints.
+        if no arm learns hints and no losses are compared.
       hint: layer of the teacher that gives the hint.
       flow: first and last layer of the student's flow matrix; `None` if no arm learns
         flow matrices.
@@ -57,12 +57,12 @@ def choose(config: Config, own: Own = task.NOTHING) -> Networks:
         )
     chosen: dict[str, Any] = {"guided": None, "hint": None}
     chosen |= {"flow": None, "teacher_flow": None}
-    if config.kinds:
+    if config.kinds or config.losses:
         maps = teaching.joinable(mine, config.model_layers)
         given = teaching.joinable(theirs, config.teacher_layers)
         first, guided = next(iter(maps)), [*maps][-1]
         teaching.check_train_features(student)
-        if "hint" in config.kinds:
+        if "hint" in config.kinds or config.losses:
             size = tuple(maps[guided].shape[1:3])
             chosen |= {"guided": guided, "hint": last_map(given, size)}
         if "fsp" in config.kinds:
@@ -78,6 +78,8 @@ def choose(config: Config, own: Own = task.NOTHING) -> Networks:
                 (given, chosen["teacher_flow"]),
             ):
                 jax.eval_shape(distill.fsp_matrix, *(shapes[name] for name in pair))
+    if config.losses:
+        _check_logits(classes, mine, theirs)
     return Networks(
         student=student,
         teacher=teacher,
@@ -85,6 +87,18 @@ def choose(config: Config, own: Own = task.NOTHING) -> Networks:
         teacher_layers=list(theirs),
         **chosen,
     )
+
+
+def _check_logits(classes: int, *networks: dict[str, Any]) -> None:
+    """Raises ValueError if the last layer that a network shows are not its logits."""
+    for shapes in networks:
+        name, found = [*shapes.items()][-1]
+        if len(shapes) < 2 or found.shape != (1, classes):
+            raise ValueError(
+                f"losses compare the logits, the last of at least 2 layers, but the "
+                f"last of {len(shapes)} is {name} of shape {found.shape[1:]} for "
+                f"{classes} classes; return the logits last, or set losses=()"
+            )
 
 
 def last_map(maps: dict[str, Any], size: tuple[int, ...]) -> str:

@@ -27,11 +27,21 @@ def plan(config: Config) -> Plan:
         )
 
     soft = config.seeds * len(config.temperatures)
+    blind = config.seeds * len(config.nulls)
     labelled = len(drawn(config)) + config.seeds * len(config.kinds)
     count = len(teacher_seeds(config))
     trainings = [
         training("teachers", teacher, count, config.teacher_epochs),
         training("soft targets", student, soft, config.epochs, (teacher,)),
+        *(
+            [training("nulls", student, blind, config.epochs, (teacher,))]
+            if config.nulls
+            else []
+        ),
+        *(
+            training(f"loss {name}", student, config.seeds, config.epochs, (teacher,))
+            for name in config.losses
+        ),
         *(
             training(
                 f"{kind} stage",

@@ -6,7 +6,7 @@ ENTRIES = {
     **GOTMARE,
     **MAPS,
     **ours("first_stage_epochs", "first_stage_rate", "first_stage_clip_norm"),
-    **ours("model_layers", "teacher_layers", "smallest_gap"),
+    **ours("model_layers", "teacher_layers", "smallest_gap", "nulls", "losses"),
     "seeds": Entry(5, "section 5: 5 runs of each student"),
     "teacher": Entry("vgg16", "section 5"),
     "teachers": Entry("one", "section 5, inferred: it speaks of the teacher"),

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 
 from experiments.common import fidelity, maps
+from experiments.distillation import table
 from experiments.distillation.claims import (
     deep,
     late_minus_early,
     least_minus_largest,
+    null_accuracy,
+    null_change,
 )
 from experiments.distillation.config import Config
 from experiments.distillation.networks import Networks
@@ -33,7 +36,7 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
     }
     if config.teachers == "one":  # the same for every seed
         final["teacher"] = final["teacher"][:1]
-    return {
+    return table.results(config, arrays) | {
         "seeds": list(range(config.first_seed, config.first_seed + config.seeds)),
         "final_test_accuracy": {arm: summary(values) for arm, values in final.items()},
         "pairs": {
@@ -41,6 +44,11 @@ def results(config: Config, arrays: dict, nets: Networks) -> dict[str, Any]:
             **({"fsp": [nets.flow, nets.teacher_flow]} if nets.teacher_flow else {}),
         },
         "change_of_similarity": per_layer,
+        "entropies": {
+            arm: summary(arrays[f"{arm}/entropy"])
+            for arm in (config.distilled, *config.nulls)
+            if config.nulls
+        },
         "fidelity": fidelity.results(config.arms, arrays),
         "similarities_by_measure": maps.by_measure(
             functools.partial(similarities, config, arrays), config.measure
@@ -87,6 +95,15 @@ def statistics(config: Config, arrays: dict) -> dict[str, np.ndarray]:
     return {
         "accuracy, distilled minus independent": gain,
         **similarities(config, arrays),
+        **{
+            null_accuracy(null): 100
+            * (
+                arrays[f"{config.distilled}/test_accuracy"]
+                - arrays[f"{null}/test_accuracy"]
+            )[:, -1]
+            for null in config.nulls
+        },
+        **table.statistics(config, arrays),
         **fidelity.statistics([(config.distilled, "independent")], arrays),
     }
 
@@ -104,7 +121,11 @@ def similarities(config: Config, arrays: dict, kind: str = "") -> dict[str, np.n
     def signed(values):
         return values[..., fc].mean((1, 2))
 
-    return {
+    nulls = {
+        null_change(null): size(change, fc) - size(found[null], fc)
+        for null in config.nulls
+    }
+    return nulls | {
         "change of FC layers minus change of convolutions": (
             size(change, fc) - size(change, ~fc)
         ),

@@ -14,6 +14,7 @@ import numpy as np
 from experiments.common import teaching
 from experiments.common.study import StudyRun
 from experiments.common.task import Task
+from experiments.distillation import nulls, table
 from experiments.distillation.config import Config, soft
 from experiments.distillation.networks import Networks
 from kd_heuristics import distill, training
@@ -74,7 +75,7 @@ def train_teachers(
         )
         for seed in seeds
     ]
-    run.progress.stage(f"training {len(members)} networks, teachers")
+    run.progress.training(f"training {len(members)} networks, teachers")
     state = run.train("teachers", members, its, epochs, evaluate=its.tested)
     return _variables(teaching.members_of(state, seeds))
 
@@ -147,6 +148,39 @@ def train_distilled(
     return _variables(_train(run, nets, "distilled", objectives, starts))
 
 
+def train_losses(
+    run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
+) -> None:
+    """Trains the students of the table of losses, a population for each."""
+    for name in run.config.losses:
+        objectives = {
+            (table.stage(name), seed): table.objective(
+                name, nets, teachers[teacher_of(run.config, seed)]
+            )
+            for seed in run.seeds
+        }
+        starts = {(arm, seed): fresh[seed] for arm, seed in objectives}
+        _train(run, nets, table.stage(name), objectives, starts)
+
+
+def train_nulls(
+    run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
+) -> tuple[ByArm, dict[str, np.ndarray]]:
+    """Trains the nulls; returns their variables, and the entropies of their targets."""
+    if not run.config.nulls:
+        return {}, {}
+    seeds = teacher_seeds(run.config)
+    objectives, entropies = nulls.objectives(
+        run,
+        nets,
+        teachers,
+        lambda seed: teacher_of(run.config, seed),
+        lambda seed: following(seeds, teacher_of(run.config, seed)),
+    )
+    starts = {(arm, seed): fresh[seed] for arm, seed in objectives}
+    return _variables(_train(run, nets, "nulls", objectives, starts)), entropies
+
+
 def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
     """Trains a population of students, in a first or the last stage."""
     config, its = run.config, nets.student
@@ -165,7 +199,7 @@ def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
         )
         for (arm, seed), start in starts.items()
     ]
-    run.progress.stage(f"training {len(members)} networks, {name}")
+    run.progress.training(f"training {len(members)} networks, {name}")
     tested = None if first else its.tested
     state = run.train(name, members, its, epochs, evaluate=tested)
     return teaching.members_of(state, list(starts))

@@ -2,6 +2,7 @@
 
 Paper: Gotmare et al. 2019, "A Closer Look at Deep Learning Heuristics".
 Command: python -m experiments.distillation --preset demo | digits | cifar10
+         python -m experiments.distillation --preset nulls | losses
 
 Hardware and time: `digits`, minutes of CPU time a seed; `cifar10` not run.
 docs/designs.md says how `digits` was chosen, docs/results.md what it found.
@@ -12,7 +13,9 @@ and calibrated maps check them. Two nulls that the paper lacks: two students tha
 nothing but the data, and a second teacher that the student never saw. A sweep over
 temperatures, and students that first learn hints or flow matrices, show where other
 kinds of knowledge land. Beside accuracy: how faithful each student is to its teacher on
-train and test images (Stanton et al. 2021), as secondary claims.
+train and test images (Stanton et al. 2021), as secondary claims. The preset `nulls`
+sets the soft targets against targets of equal entropy without knowledge (`nulls.py`);
+`losses` compares losses of `kd_heuristics.distill` at equal steps (`table.py`).
 """
 
 from collections.abc import Mapping
@@ -25,7 +28,7 @@ import numpy as np
 from experiments.common import fidelity, maps, task
 from experiments.common.own import Own
 from experiments.common.study import Study, StudyRun, stacked
-from experiments.distillation import figures, networks
+from experiments.distillation import figures, networks, table
 from experiments.distillation.claims import claims
 from experiments.distillation.config import PRESETS, Config
 from experiments.distillation.networks import Networks
@@ -41,6 +44,8 @@ from experiments.distillation.students import (
     teacher_seeds,
     train_distilled,
     train_labelled,
+    train_losses,
+    train_nulls,
     train_teachers,
 )
 from kd_heuristics.runs import RunFolder
@@ -63,11 +68,15 @@ def compute(
         starts |= FIRST_STAGES[kind](run, nets, teachers, fresh)
     students = train_labelled(run, nets, starts)
     students |= train_distilled(run, nets, teachers, fresh)
+    untaught, entropies = train_nulls(run, nets, teachers, fresh)
+    students |= untaught
+    train_losses(run, nets, teachers, fresh)
 
     arrays = compare_all(run, nets, teachers, students)
+    arrays |= entropies
     arrays |= fidelity_of_all(run, nets, teachers, students)
     names = "loss", "test_loss", "test_accuracy"
-    for arm in config.arms:
+    for arm in (*config.arms, *map(table.stage, config.losses)):
         arrays |= run.logged(arm, names)
     of_seeds = [teacher_of(config, seed) for seed in run.seeds]
     arrays |= run.logged("teacher", names, seeds=of_seeds)
@@ -80,7 +89,8 @@ def total_steps(config: Config, nets: Networks) -> int:
     """The training steps of all networks: the length of the bar."""
     epochs = len(teacher_seeds(config)) * config.teacher_epochs
     epochs += len(drawn(config)) * config.epochs
-    epochs += config.seeds * len(config.temperatures) * config.epochs
+    taught = len(config.temperatures) + len(config.nulls) + len(config.losses)
+    epochs += config.seeds * taught * config.epochs
     kinds = config.seeds * len(config.kinds)
     epochs += kinds * (config.first_stage_epochs + config.epochs)
     return epochs * nets.student.steps_per_epoch

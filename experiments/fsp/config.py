@@ -53,6 +53,9 @@ class Config(common.Common):
     """Networks of a row of table 1, averaged and as an ensemble."""
     image_size: fields.Count | None = None
     """Pixels a side. `None` keeps the dataset's own size."""
+    test_examples: fields.Count | None = None
+    """Images of the test set that accuracies are measured on, but for table 5.
+    `None` uses all."""
     padding: fields.Natural = 4  # the paper names no flip
     """Padding of the random crop in pixels."""
     teacher: str = "resnet26"
@@ -305,6 +308,18 @@ PRESETS: Mapping[str, Config] = {
         points=4,
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=28,
+        padding=2,
+        train_examples=8000,
+        test_examples=4000,
+        eval_batch_size=500,
+    ),
+    "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     "cifar10": Config(),
     "cifar100": Config(
         dataset="cifar100",

@@ -99,9 +99,7 @@ def speed(config: dict, results: dict) -> Figure:
     return Figure("Speed", caption, panels, ["share-of-steps"], **size)
 
 
-def _speed_table(
-    found: Mapping[str, Mapping], papers: Mapping[str, float]
-) -> Table:
+def _speed_table(found: Mapping[str, Mapping], papers: Mapping[str, float]) -> Table:
     """Makes a table of ratios, a row for each way, with the paper's beside ours."""
     rows = [
         (way, *(f"{values[way]:.2f}" for values in found.values()))
@@ -109,12 +107,12 @@ def _speed_table(
         for way in next(iter(found.values()))
     ]
     head = ("way", *(f"ours, {name}" for name in found))
-    return Table("Times as fast", head + (("paper, wall time",) if papers else ()), rows)
+    return Table(
+        "Times as fast", head + (("paper, wall time",) if papers else ()), rows
+    )
 
 
-def _seconds(
-    found: Mapping[str, Mapping], papers: Mapping[str, float]
-) -> Table:
+def _seconds(found: Mapping[str, Mapping], papers: Mapping[str, float]) -> Table:
     """Makes a table of seconds for 100 steps, a row for each kind of stage."""
     clocks = [*next(iter(found.values()))]
     rows = [

@@ -13,6 +13,7 @@ _CIFAR10 = {
     "train_examples": Entry(None, "section 4"),
     "nets": Entry(3, "table 1"),
     "image_size": Entry(None, "section 4.1.1"),
+    "test_examples": Entry(None, "section 4"),
     "padding": Entry(4, "section 4.1.1, which names no flip"),
     "teacher": Entry("resnet26", "tables 1 and 3"),
     "model": Entry("resnet8", "table 3"),

@@ -117,13 +117,15 @@ def faithful(
 ) -> dict[str, np.ndarray]:
     """Fidelity of a row's nets to their teacher, on train and test, [seeds, nets].
 
-    Training images are as many as test images.
+    Training images are at most as many as test images.
     """
     student, large = its[stage.part, stage.size], its[stage.part, "large"]
     count = int(np.asarray(parallel.to_host(student.test["mask"])).sum())
     size = student.test["mask"].shape[1]
     sets = {
-        "train": data.eval_batches(student.train.take(count), size),
+        "train": data.eval_batches(
+            student.train.take(min(count, len(student.train))), size
+        ),
         "test": student.test,
     }
     found = []

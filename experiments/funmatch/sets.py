@@ -34,8 +34,8 @@ class Sets:
       teacher_examples: number of the teacher's images.
       others: unrelated images, as many as `train`; None if no arm needs them.
       related: similar images, likewise.
-      held: the sets "validation" and "test", and as many images of "train" as of the
-        latter, unless they are streamed.
+      held: the sets "validation" and "test", and of "train" at most as many images as
+        of the latter, unless they are streamed.
       num_classes: number of classes.
       channels: number of image channels.
     """
@@ -68,7 +68,9 @@ class Sets:
             )
         }
         if self.train is not None:  # for fidelity
-            self.held["train"] = self.train.take(len(self.held["test"]))
+            self.held["train"] = self.train.take(
+                min(len(self.train), len(self.held["test"]))
+            )
 
     def _load(self, split: str) -> data.Dataset:
         """Loads a split of the user's images, or of the config's set."""

@@ -76,7 +76,7 @@ def train(
 ) -> Any:
     """The parameters of the twins after SGDR's last minimum, stacked over seeds."""
     config = run.config
-    run.progress.stage(f"training twins from epoch {epochs} on")
+    run.progress.training(f"training twins from epoch {epochs} on")
     optimizer = training.bind(optimizers.sgd(config), jnp.asarray(rates))
     state = branched(run, its, nets, optimizer, epochs)
     members = []

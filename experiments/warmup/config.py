@@ -225,6 +225,21 @@ PRESETS: Mapping[str, Config] = {
     ),
     # Seeds 0 to 3 were seen under an earlier rule, see docs/designs.md.
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS, first_seed=12),
+    "fashion": dataclasses.replace(
+        _SMALL,
+        seeds="auto",
+        looks=LOOKS,
+        dataset="fashion_mnist_holdout",
+        image_size=32,
+        train_examples=8000,
+        test_examples=4000,
+        batch_size=400,
+        rate=0.1,
+        small_batch_size=80,
+        warmup_epochs=1 / 4,
+        eval_batch_size=500,
+    ),
+    "fashion_full": dataclasses.replace(PAPER, dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(
         _SMALL,
         seeds=4,

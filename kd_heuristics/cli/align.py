@@ -90,7 +90,10 @@ def align(
             for key, x in values.items()
         }
         output.save(
-            folder, results, arrays | {"t": t}, lambda path: _draw(path, t, found)
+            folder,
+            results,
+            arrays | {"t": t},
+            lambda path: _draw(path, t, found, lab.unit),
         )
 
 
@@ -106,12 +109,15 @@ def _tell(results: dict[str, Any]) -> None:
     output.table(title, columns, rows)
 
 
-def _draw(folder: Path, t: np.ndarray, found) -> None:
+def _draw(folder: Path, t: np.ndarray, found, unit: str) -> None:
     with style.context():
         figure, axes = style.panels(1, 2)
         for ax, part in zip(axes[0], ("train", "test"), strict=True):
             for name, values in found.items():
                 ax.plot(t, values[f"{part}_loss"], color=_COLORS[name], label=name)
-            ax.set(xlabel="t from A to B", ylabel=f"{part} loss (nats)")
+            ax.set(
+                xlabel="t from A to B",
+                ylabel=f"{part} loss" + f" ({unit})" * bool(unit),
+            )
         axes[0, 0].legend()
         style.save(figure, folder, "aligned")

@@ -36,7 +36,7 @@ def aligned(
         values.seed(seed)
     with output.progress("aligning the units of B with those of A", 2) as advance:
         found = alignment.spec(
-            lab.classifier.network.apply, a, lab.classifier.inputs(lab.images[:2])
+            lab.task.network.apply, a, lab.task.inputs(lab.inputs[:2])
         )
         advance(1)
         batches = _inputs(lab) if method == "activations" else None
@@ -52,7 +52,7 @@ def _inputs(lab: Lab) -> jax.Array:
     """Returns the training images, [num_batches, batch, ...], without padding."""
     train = lab.sets["train"]
     mask = np.asarray(train["mask"])
-    images = np.asarray(train["images"])[mask]
+    images = np.asarray(train[lab.key])[mask]
     size = min(mask.shape[1], len(images))
-    whole = lab.classifier.inputs(jnp.asarray(images[: len(images) // size * size]))
+    whole = lab.task.inputs(jnp.asarray(images[: len(images) // size * size]))
     return whole.reshape(-1, size, *images.shape[1:])

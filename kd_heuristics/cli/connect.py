@@ -105,9 +105,12 @@ def connect(
         arrays = {
             f"{p}/{k}": x for p, values in found.items() for k, x in values.items()
         }
-        _tell(results, found)
+        _tell(results, found, lab.unit)
         output.save(
-            folder, results, arrays | {"t": t}, lambda path: _draw(path, t, found)
+            folder,
+            results,
+            arrays | {"t": t},
+            lambda path: _draw(path, t, found, lab.unit),
         )
 
 
@@ -116,14 +119,14 @@ _KINDS = {"polychain": curves.polychain, "bezier": curves.bezier}
 
 def _fit(lab: Lab, ends, stats, *, kind, bends, epochs, rate, batch_size, seed):
     """Fit a curve of low training loss; returns its bends."""
-    batch_size = min(batch_size, len(lab.train))
+    batch_size = min(batch_size, lab.num_train)
     with checking_input():
         batches = data.train_batches(lab.train, batch_size)
         checked.seed(seed)
-    steps = epochs * data.steps_per_epoch(len(lab.train), batch_size)
+    steps = epochs * data.steps_per_epoch(lab.num_train, batch_size)
     optimizer = training.sgd(schedules.cosine_decay(rate, steps), 0.9, 0.0, 5.0)
     loss = curves.CurveLoss(kind=kind)
-    network = jax.tree_util.Partial(lab.classifier.supervised)
+    network = jax.tree_util.Partial(lab.task.supervised)
     line = curves.line(*ends)
     start = tuple(line.at((k + 1) / (bends + 1)) for k in range(bends))
     with output.progress(f"fitting the curve, {steps} steps", steps) as advance:
@@ -160,14 +163,14 @@ def along(lab: Lab, path, t, refresh) -> dict[str, np.ndarray]:
             path.at,
             t,
             lab.sets,
-            lab.classifier.metric,
+            lab.task.metric,
             refresh,
             progress=advance,
             mesh=lab.mesh,
         )
 
 
-def _tell(results: dict[str, Any], found) -> None:
+def _tell(results: dict[str, Any], found, unit: str) -> None:
     """Print a table of the paths, and whether each crosses a barrier."""
     rows = [
         [f"{name}, {key.replace('_', ' ')}"]
@@ -185,25 +188,27 @@ def _tell(results: dict[str, Any], found) -> None:
         if overflowed:
             words = f"is not finite at {overflowed} of {len(losses)} points"
         elif barrier > 0:
-            words = f"crosses a barrier of {barrier:.3g} nats"
+            words = f"crosses a barrier of {barrier:.3g} {unit}".rstrip()
         else:
             words = "crosses no barrier"
         output.say(f"the {name} {words} in train loss")
 
 
-def _draw(folder: Path, t: np.ndarray, found) -> None:
+def _draw(folder: Path, t: np.ndarray, found, unit: str) -> None:
+    metrics = {key.partition("_")[2] for values in found.values() for key in values}
+    names = ["loss", *sorted(metrics - {"loss"})]
+    units = {"loss": unit, "accuracy": "%" if unit else ""}
     with style.context():
-        figure, axes = style.panels(1, 2)
-        for ax, metric in zip(axes[0], ("loss", "accuracy"), strict=True):
+        figure, axes = style.panels(1, len(names))
+        for ax, metric in zip(axes[0], names, strict=True):
+            own = units.get(metric, "")
             for name, values in found.items():
                 for part, dashes in (("train", "-"), ("test", "--")):
-                    y = values[f"{part}_{metric}"] * (
-                        100 if metric == "accuracy" else 1
-                    )
+                    y = values[f"{part}_{metric}"] * (100 if own == "%" else 1)
                     label = f"{name}, {part}"
                     ax.plot(t, y, dashes, color=_COLORS[name], label=label)
-            unit = "nats" if metric == "loss" else "%"
-            ax.set(xlabel="t along the path", ylabel=f"{metric} ({unit})")
+            axis = f"{metric} ({own})" if own else metric
+            ax.set(xlabel="t along the path", ylabel=axis)
         axes[0, 0].legend()
         style.save(figure, folder, "path")
 

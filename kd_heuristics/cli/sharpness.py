@@ -11,6 +11,7 @@ import tyro
 from kd_heuristics import sharpness as tools
 from kd_heuristics.cli import output
 from kd_heuristics.cli.subject import Lab, Subject, make
+from kd_heuristics.cli.task import Task
 from kd_heuristics.plots import style
 from kd_heuristics.runtime import compiled, parallel, values
 from kd_heuristics.runtime.errors import InputError, checking_input
@@ -84,7 +85,7 @@ def sharpness(
         count = len(networks)
         with output.progress(f"curvature at {count} networks", count) as advance:
             for variables in networks:
-                loss = _loss(lab, variables, stats)
+                loss = _loss(lab, variables, stats, part)
                 params = variables["params"]
                 with checking_input():  # k beyond the dimension, a loss of infinity
                     found = _measure(loss, params, batches, seed, **options)
@@ -100,20 +101,36 @@ def sharpness(
         )
 
 
-def _loss(lab: Lab, variables, stats):
+def _loss(lab: Lab, variables, stats, part):
     """Returns `(params, batch) -> mean loss`, with fixed batch statistics."""
     batch_stats = variables.get("batch_stats", {})
     refresh = lab.refresh(batch_stats) if stats == "refit" else None
     if refresh is not None:
         batch_stats = refresh(variables["params"])
-    metric = compiled.as_partial(lab.classifier.metric)
-    return jax.tree_util.Partial(_mean_loss, metric, batch_stats)
+    metric = compiled.as_partial(lab.task.metric)
+    counts = None
+    if isinstance(lab.task, Task):
+        counts = _counts(metric, variables["params"], batch_stats, lab.sets[part])
+    return jax.tree_util.Partial(_mean_loss, metric, batch_stats, counts)
 
 
-def _mean_loss(metric, batch_stats, params, batch):
+@jax.jit
+def _counts(metric, params, batch_stats, batches):
+    """Returns what counts of a set by the metric's mask, an example."""
+    masks = jax.lax.map(lambda b: metric(params, batch_stats, b)["mask"].sum(), batches)
+    return masks.sum() / batches["mask"].sum()
+
+
+def _mean_loss(metric, batch_stats, counts, params, batch):
+    """Mean of a batch; with counts, its share of the mean over all that counts.
+
+    The tools weigh batches by their examples. With a user's mask, `counts` of them are
+    tokens an example, so that each token weighs the same.
+    """
     found = metric(params, batch_stats, batch)
     mask = found["mask"]
-    return jnp.where(mask, found["loss"], 0).sum() / mask.sum()
+    total = jnp.where(mask, found["loss"], 0).sum()
+    return total / (mask.sum() if counts is None else counts * batch["mask"].sum())
 
 
 def _measure(loss, params, batches, seed, *, k, num_products, num_samples):

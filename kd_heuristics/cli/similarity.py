@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -81,13 +80,14 @@ def similarity(
             f"--permutations must be at least 19, for p-values below 0.05, got "
             f"{permutations}"
         )
-    lab = other = make(subject, a)
+    lab = other = make(subject, a, needs_loss=False)
     if model_b is not None:
         named = {"model": model_b, "model_options": model_b_options}
-        other = make(dataclasses.replace(subject, **named), b)
+        changed = dataclasses.replace(subject, **named)
+        other = make(changed, b, needs_loss=False)
     sides = [(lab, lab.variables(a)), (other, other.variables(b))]
     with output.folder(out):
-        shapes = [_shapes(*side, lab.images) for side in sides]
+        shapes = [_shapes(*side, lab.inputs) for side in sides]
         names = [list(own) for own in shapes]
         with checking_input():
             treatments = [tools.treatments(own, conv) for own in shapes]
@@ -95,7 +95,7 @@ def similarity(
         if test or measure in ("knn", "rsa"):
             with output.progress(words, 1) as advance:
                 first, second = (
-                    _held(*side, lab.images, conv, subject.batch_size) for side in sides
+                    _held(*side, lab.inputs, conv, subject.batch_size) for side in sides
                 )
                 how = {"conv": conv} | ({"k": k} if measure == "knn" else {})
                 count = permutations if test else 0
@@ -103,16 +103,16 @@ def similarity(
                 advance(1)
         else:
             found = {}
-            order = jax.random.permutation(jax.random.key(0), len(lab.images))
+            order = jax.random.permutation(jax.random.key(0), len(lab.inputs))
             with output.progress(words, 2) as advance:
-                for name, images in (("map", lab.images), ("floor", lab.images[order])):
-                    both = {"a": lab.images, "b": images}
+                for name, images in (("map", lab.inputs), ("floor", lab.inputs[order])):
+                    both = {"a": lab.inputs, "b": images}
                     found[name] = _map(sides, both, measure, conv, subject.batch_size)
                     advance(1)
         results = {"a": a, "b": b, "measure": measure, "conv": conv}
         results |= {"layers_a": names[0], "layers_b": names[1]}
         results |= {"treatments_a": treatments[0], "treatments_b": treatments[1]}
-        results |= {"examples": len(lab.images)}
+        results |= {"examples": len(lab.inputs)}
         if test:
             results |= {"permutations": permutations}
         _tell(names, treatments, found)
@@ -125,7 +125,7 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
     """Returns the similarity of each layer of A to each layer of B."""
     features = []
     for key, (lab, variables) in zip("ab", sides, strict=True):
-        bound = jax.tree_util.Partial(lab.classifier.features)
+        bound = jax.tree_util.Partial(lab.task.features)
         features.append(
             jax.tree_util.Partial(_Side(key), bound, *training.unpacked(variables))
         )
@@ -146,7 +146,7 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
 
 def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
     """Returns a network's activations on the host; means if the treatment says so."""
-    features = jax.jit(lab.classifier.features)
+    features = jax.jit(lab.task.features)
     shapes = _shapes(lab, variables, images)
     means = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
     numbers = sum(
@@ -196,9 +196,9 @@ class _Side:
 
 def _shapes(lab: Lab, variables, images) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of one example's activations, by layer; computes nothing."""
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.uint8)
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
     trees = training.unpacked(variables)
-    return dict(sorted(jax.eval_shape(lab.classifier.features, *trees, one).items()))
+    return dict(sorted(jax.eval_shape(lab.task.features, *trees, one).items()))
 
 
 def _tell(names, treatments, found) -> None:

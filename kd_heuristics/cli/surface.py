@@ -102,7 +102,7 @@ def _off_the_middle(lab: Lab, a, b, seed):
     """Displace the midpoint in a random direction, by half the networks' distance."""
     middle = curves.midpoint(a, b)
     # Names do not reveal the axis: Equinox's kernels have Flax's names here.
-    axis = lab.classifier.network.filter_axis
+    axis = lab.task.network.filter_axis
     direction = landscape.random_direction(
         jax.random.key(seed), middle, filter_axis=axis
     )
@@ -121,7 +121,7 @@ def _evaluate(lab: Lab, plane, xs, ys, stats, folder) -> surfaces.Surface:
             xs,
             ys,
             lab.sets,
-            lab.classifier.metric,
+            lab.task.metric,
             folder / "surface.npz",
             lab.refresh(stats),
             progress=advance,

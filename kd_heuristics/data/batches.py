@@ -3,8 +3,8 @@
 import dataclasses
 import fractions
 import operator
-from collections.abc import Callable, Sequence
-from typing import SupportsIndex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from kd_heuristics.data.order import permute
 from kd_heuristics.runtime import nearest, values
 
 Batch = dict[str, jax.Array]
+Arrays = Mapping[str, Any]  # of any names, each [examples, ...]
 
 # What happens to examples that do not fill the last batch of an epoch: see
 # `batch_indices`.
@@ -28,7 +29,7 @@ _ORDER, _AUGMENT = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 
 def train_batches(
-    dataset: Dataset,
+    dataset: Dataset | Arrays,
     batch_size: SupportsIndex,
     *,
     padding: SupportsIndex = 0,
@@ -47,7 +48,8 @@ def train_batches(
       dataset: its arrays go to the device and become leaves of the result, a
         `jax.tree_util.Partial`: given to a compiled function as an argument, the set is
         not built into the program as a constant. Streams of equal settings share
-        one program.
+        one program. Or a dictionary of arrays [n, ...], such as `{"tokens": ...}`, of
+        which a batch has the same keys.
       batch_size: examples a batch, at most as many as the set has.
       padding: of `augment.random_crop`, in pixels.
       flip: mirrors each image with probability one half.
@@ -65,7 +67,8 @@ def train_batches(
     (4, 8, 8, 1)
     """
     batch_size = values.integer("batch_size", batch_size, 1)
-    steps_per_epoch(len(dataset), batch_size)
+    arrays = {name: jnp.asarray(array) for name, array in _arrays(dataset).items()}
+    steps_per_epoch(len(next(iter(arrays.values()))), batch_size)
     sample = _Sample(
         batch_size,
         values.integer("padding", padding, 0),
@@ -73,8 +76,11 @@ def train_batches(
         bool(index),
         check_remainder(remainder),
     )
-    arrays = jnp.asarray(dataset.images), jnp.asarray(dataset.labels)
-    return jax.tree_util.Partial(sample, *arrays)
+    if "images" not in arrays and (sample.padding or sample.flip):
+        raise ValueError(
+            f"padding and flip are for images, but the set has {', '.join(arrays)}"
+        )
+    return jax.tree_util.Partial(sample, arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,23 +93,42 @@ class _Sample:
     index: bool
     remainder: str
 
-    def __call__(self, images, labels, seed, step) -> Batch:
+    def __call__(self, arrays, seed, step) -> Batch:
         seed = values.seed(seed)
-        chosen = batch_indices(seed, step, len(images), self.batch_size, self.remainder)
+        count = len(next(iter(arrays.values())))
+        chosen = batch_indices(seed, step, count, self.batch_size, self.remainder)
         key = jax.random.fold_in(
             jax.random.fold_in(jax.random.key(seed), _AUGMENT), step
         )
-        batch = {
-            "images": augment(
-                images[chosen], key, padding=self.padding, flip=self.flip
-            ),
-            "labels": labels[chosen],
-        }
+        batch = {name: array[chosen] for name, array in arrays.items()}
+        augmented = self.padding > 0 or self.flip
+        if augmented:
+            batch["images"] = augment(
+                batch["images"], key, padding=self.padding, flip=self.flip
+            )
         if not self.index:
             return batch
-        augmented = self.padding > 0 or self.flip
         sign = {"augmented": jnp.ones(len(chosen), bool)} if augmented else {}
         return {**batch, "index": chosen, **sign}
+
+
+def _arrays(dataset: Dataset | Arrays) -> dict[str, Any]:
+    """Returns the arrays of a set by name; raises ValueError if they do not fit."""
+    if isinstance(dataset, Dataset):
+        return {"images": dataset.images, "labels": dataset.labels}
+    if not isinstance(dataset, Mapping) or not dataset or "mask" in dataset:
+        found = f"the keys {[*dataset]}" if isinstance(dataset, Mapping) else dataset
+        raise ValueError(
+            "a set is a data.Dataset or a dictionary of arrays [examples, ...], and "
+            f'"mask" is the name of the padding\'s; got {found!r}'
+        )
+    counts = {name: (*np.shape(array), None)[0] for name, array in dataset.items()}
+    if len({*counts.values()}) > 1 or not all(counts.values()):
+        raise ValueError(
+            f"arrays of a set must have equal numbers of examples, at least 1, got "
+            f"{counts}"
+        )
+    return dict(dataset)
 
 
 def batch_indices(
@@ -242,27 +267,29 @@ def num_steps(
     return round(fractions.Fraction(epochs * num_examples, size))
 
 
-def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
+def eval_batches(dataset: Dataset | Arrays, batch_size: SupportsIndex) -> Batch:
     """The whole set in batches, each example exactly once, in the set's order.
 
     The last batch is filled up with zeros, which the mask leaves out.
 
     Args:
-      dataset: of n examples.
+      dataset: of n examples; or a dictionary of arrays [n, ...], whose keys the result
+        has.
       batch_size: examples a batch, at least 1; may be more than n.
 
     Returns: `{"images": uint8 [num_batches, b, h, w, c], "labels": int32
       [num_batches, b], "mask": bool [num_batches, b]}`, on the device.
 
     Raises:
-      ValueError: the batch is empty.
+      ValueError: the batch is empty, or the arrays differ in their numbers of examples.
 
     >>> three = Dataset(np.zeros((3, 8, 8, 1), np.uint8), np.zeros(3, np.int32), 2)
     >>> eval_batches(three, 2)["mask"].tolist()
     [[True, True], [True, False]]
     """
     batch_size = values.integer("batch_size", batch_size, 1)
-    n = len(dataset)
+    arrays = {name: np.asarray(array) for name, array in _arrays(dataset).items()}
+    n = len(next(iter(arrays.values())))
     num_batches = -(-n // batch_size)
 
     def batched(array):
@@ -270,8 +297,6 @@ def eval_batches(dataset: Dataset, batch_size: SupportsIndex) -> Batch:
         filled[:n] = array
         return jnp.asarray(filled.reshape(num_batches, batch_size, *array.shape[1:]))
 
-    return {
-        "images": batched(dataset.images),
-        "labels": batched(dataset.labels),
-        "mask": batched(np.ones(n, bool)),
+    return {name: batched(array) for name, array in arrays.items()} | {
+        "mask": batched(np.ones(n, bool))
     }

@@ -77,7 +77,7 @@ def from_arrays(
     if num_classes is not None:
         num_classes = values.integer("num_classes", num_classes, 2)
     return Dataset(
-        _pixels(images, "images"), labels, _classes({"labels": labels}, num_classes)
+        pixels(images, "images"), labels, _classes({"labels": labels}, num_classes)
     )
 
 
@@ -150,7 +150,7 @@ def _npz(name: str, path: Any) -> Own:
             images, own = file[key], labels["" if whole else split]
         if whole:
             images, own = images[rows[split]], own[rows[split]]
-        images = _pixels(images, f"{key} of {path}")
+        images = pixels(images, f"{key} of {path}")
         if size is not None:
             images = np.stack([central_square(image, size) for image in images])
         return images, own
@@ -263,7 +263,7 @@ def _classes(labels: Mapping[str, np.ndarray], num_classes: int | None = None) -
     return count
 
 
-def _pixels(images: np.ndarray, what: str) -> np.ndarray:
+def pixels(images: np.ndarray, what: str) -> np.ndarray:
     """Converts images to uint8; floats in [0, 1] become the nearest of 256 levels."""
     if images.dtype == np.uint8:
         return images

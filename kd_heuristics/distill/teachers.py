@@ -82,7 +82,7 @@ def from_network(
         it in training mode: batch norm normalises by the mean and variance of the batch
         at hand, so an example's target depends on the others in its batch; the running
         statistics are neither read nor updated; dropout is active too, with the same
-        mask at each call.
+        mask at each call. Do not store such outputs: they hold for their batch alone.
       key: random key of that dropout; `None` is key 0. Unused with "running".
 
     Raises: ValueError for an unknown `batch_norm`.

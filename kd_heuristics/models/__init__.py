@@ -32,10 +32,11 @@ __all__ = [
     "is_own",
     "names",
     "sections",
+    "takes_classes",
 ]
 
 
-def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
+def create(name: str, num_classes: SupportsIndex | None, **options: Any) -> Network:
     """Creates a network by name, as pure functions (see `Network`).
 
     Equal arguments return the same network, which therefore compiles once.
@@ -57,7 +58,8 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
       name: one of `names()`; or "module:function" or "file.py:function", a function of
         yours, `make(num_classes, **options) -> Network`. A file is absolute or relative
         to the working directory, and is imported once.
-      num_classes: number of logits, at least 2.
+      num_classes: number of logits, at least 2. `None` calls a function of yours
+        without it, `make(**options)`, for a network that is no classifier.
       **options: options of the model; the modules `VGG`, `ResNet`, `Shallow`, `BiT` and
         `MobileNetV3` document them.
 
@@ -74,10 +76,11 @@ def create(name: str, num_classes: SupportsIndex, **options: Any) -> Network:
     15245130
     """
     check(name, num_classes, **options)
+    classes = num_classes if num_classes is None else int(num_classes)
     if is_own(name):
-        return own.make(name, int(num_classes), options)
+        return own.make(name, classes, options)
     # Options come last, to replace a name's defaults.
-    module = _MODULES[name](num_classes=int(num_classes), **options)
+    module = _MODULES[name](num_classes=classes, **options)
     return from_linen(name, module)
 
 
@@ -102,18 +105,30 @@ def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in known}
 
 
-def check(name: str, num_classes: SupportsIndex, **options: Any) -> None:
+def takes_classes(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the user's function takes a number of classes before these options."""
+    return own.takes_classes(name, options)
+
+
+def check(name: str, num_classes: SupportsIndex | None, **options: Any) -> None:
     """Raises what `create` would for these arguments, without creating a network.
 
     A function of the user is imported and not called.
     """
     if is_own(name):
-        own.check(name, values.integer("num_classes", num_classes, 2), options)
+        if num_classes is not None:
+            num_classes = values.integer("num_classes", num_classes, 2)
+        own.check(name, num_classes, options)
         return
     nearest.choose(name, names(), "model")
     known = _options(name)
     for option in options:
         nearest.choose(option, known, f"option of {name}")
+    if num_classes is None:
+        raise ValueError(
+            f"{name} is a classifier, so it needs a number of classes, from integer "
+            "labels [n] of the data; name a network of your own, nets.py:make"
+        )
     values.integer("num_classes", num_classes, 2)
     for option, (valid, words) in _RANGES.items():
         if option in options and not valid(options[option]):

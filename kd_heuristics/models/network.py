@@ -105,7 +105,8 @@ def _from_linen(form: Form, module: nn.Module) -> Network:
         training = key is not None
         mutable = ["batch_stats"] * training + ["intermediates"] * bool(options)
         rngs = {"dropout": key} if training else {}
-        given = {"train": training, "rngs": rngs, "mutable": mutable or False} | options
+        given: dict[str, Any] = {"train": training, "rngs": rngs} | options
+        given["mutable"] = mutable or False
         found = module.apply(variables, images, **given)
         return found if mutable else (found, {})
 

@@ -52,17 +52,28 @@ def function(name: str) -> Callable[..., Any]:
     return found
 
 
-def check(name: str, num_classes: int, options: Mapping[str, Any]) -> None:
+def takes_classes(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the function can be called with a number of classes and these options."""
+    try:
+        _signature(function(name)).bind(2, **options)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check(name: str, num_classes: int | None, options: Mapping[str, Any]) -> None:
     """Raises ValueError if the function does not take the arguments, without a call."""
     found = function(name)
     signature = _signature(found)
+    classes = [] if num_classes is None else ["num_classes"]
     try:
-        signature.bind(num_classes, **options)
+        signature.bind(*classes, **options)
     except TypeError as error:
-        given = ", ".join(["num_classes", *(f"{k}={v!r}" for k, v in options.items())])
+        given = ", ".join([*classes, *(f"{k}={v!r}" for k, v in options.items())])
+        wanted = ", ".join([*classes, "**options"])
         raise ValueError(
             f"model {name} takes {signature}, so it cannot be called with ({given}): "
-            f"{error}; define make(num_classes, **options), with defaults for options"
+            f"{error}; define make({wanted}), with defaults for options"
         ) from error
 
 
@@ -75,19 +86,20 @@ def accepted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in named}
 
 
-def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
+def make(name: str, num_classes: int | None, options: Mapping[str, Any]) -> Network:
     """Calls the function; equal arguments return the same network.
 
     Raises:
       InputError: the function does not return a `Network`.
     """
     make = function(name)
+    classes = () if num_classes is None else (num_classes,)
     try:
         hash(tuple(options.values()))
     except TypeError:  # a list or an array
-        made = make(num_classes, **options)
+        made = make(*classes, **options)
     else:
-        made = _kept(make, num_classes, **options)
+        made = _kept(make, *classes, **options)
     if not isinstance(made, Network):
         raise InputError(
             f"model {name} returned a {type(made).__name__}, not a models.Network; "
@@ -97,9 +109,9 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
 
 
 @functools.lru_cache(maxsize=None, typed=True)  # width=1 is not width=1.0
-def _kept(make, num_classes, /, **options):
+def _kept(make, /, *classes, **options):
     """Calls a function once for equal arguments."""
-    return make(num_classes, **options)
+    return make(*classes, **options)
 
 
 def _signature(found: Callable) -> inspect.Signature:

@@ -78,12 +78,12 @@ class _ByLeaf:
 
     def record(self, mean, var, found: dict[str, jax.Array], evaluates: bool) -> None:
         """Record the moments of the layer with these arrays; ignore unknown layers."""
-        places = [self._places.get(id(leaf)) for leaf in (mean, var)]
-        if None in places:
+        own = self._places.get(id(mean)), self._places.get(id(var))
+        if own[0] is None or own[1] is None:
             return
-        name = leaf_names.names(self._stats)[places[0]]
-        linen.check(name, evaluates, again=places[0] in self.found)
-        self.found |= dict(zip(places, (found["mean"], found["var"]), strict=True))
+        name = leaf_names.names(self._stats)[own[0]]
+        linen.check(name, evaluates, again=own[0] in self.found)
+        self.found |= {own[0]: found["mean"], own[1]: found["var"]}
 
     def tree(self):
         """Returns the statistics with the recorded moments in their places.

@@ -255,11 +255,11 @@ def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
     ]
     finite = heights[np.isfinite(heights)]
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
-    step = max(high / low, 2.0) ** 0.15
+    step = max(high / low, 2.0) ** 0.22
     pins = []
-    for place, (x, y, words) in enumerate(found):
+    for place, (x, y, words) in enumerate(sorted(found)):
         foot = heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
-        top = high * step ** (1 + place % 4)
+        top = high * step ** (1 + place % 3)
         pins += [(x, y, foot, ""), (x, y, top, words), (np.nan,) * 3 + ("",)]
     xs, ys, zs, words = zip(*pins, strict=True) if pins else ((), (), (), ())
     return {

@@ -15,7 +15,7 @@ def about(found: Sequence[Run]) -> str:
     last = [run.invocations[-1] for run in found if run.invocations]
     seconds = sum(run.seconds for run in found)
     rows = {
-        findings.count(len(found), "study").replace("studys", "studies"): _listed(
+        findings.count(len(found), "study", "studies"): _listed(
             run.described.get("paper") for run in found
         ),
         "preset": _listed(run.path.parent.name for run in found),
@@ -108,5 +108,7 @@ def absent(names: Sequence[str]) -> str:
     """Returns the commands of studies that were not run; no failures of the page."""
     if not names:
         return ""
-    commands = ", ".join(f"<code>python -m experiments.{escape(n)}</code>" for n in names)
+    commands = ", ".join(
+        f"<code>python -m experiments.{escape(n)}</code>" for n in names
+    )
     return f'<p class="absent">Not part of these runs: {commands}.</p>'

@@ -170,15 +170,14 @@ def _document(title: str, head: str, contents: str, body: str) -> str:
 
 _MORE = details(
     "About this page",
-    "<p>Each claim was declared with its rule and the smallest effect that counts. Main "
-    "claims answer a study's question and share one error of 5 % (Holm); secondary "
-    "claims are exploratory. A preview is an estimate before the first declared number "
-    "of seeds. The papers' numbers are of their own sets and networks.</p><p>Under a "
-    "figure, \u201cRead its values\u201d opens panels that can be read by pointer, or by "
-    "keyboard: Tab to a panel, then the arrow keys; what is under the pointer stands "
-    "below it. Grey curves are the paper's; where the data are not the paper's they "
-    "wait in the legend. Printed, and without scripts, each figure is a still "
-    "image.</p>",
+    "<p>Each claim was declared with its rule and the smallest effect that counts. "
+    "Main claims answer a study's question and share one error of 5 % (Holm); "
+    "secondary claims are exploratory. A preview is an estimate before the first "
+    "declared number of seeds. The papers' numbers are of their own sets and networks."
+    "</p><p>\u201cRead its values\u201d below a figure opens panels for the pointer "
+    "or, after Tab, the arrow keys; what is under the pointer stands below the panel. "
+    "Grey curves are the paper's; where the data are not the paper's they wait in the "
+    "legend. Printed, and without scripts, each figure is a still image.</p>",
 )
 
 

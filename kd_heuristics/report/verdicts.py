@@ -104,7 +104,8 @@ def _here(claim: dict[str, Any]) -> str:
     else:
         words = escape(signed(number(claim["mean"], _unit(claim))))
         ends = [escape(signed(number(end))) for end in claim["interval"] or ()]
-    return f"{words} [{', '.join(ends)}]" if ends else words
+    interval = f' <span class="ends">[{", ".join(ends)}]</span>'
+    return words + (interval if ends else "")
 
 
 def _paper(claim: dict[str, Any]) -> str:

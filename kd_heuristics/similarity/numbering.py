@@ -32,7 +32,7 @@ def numbered(
     """
     examples = len(jax.tree.leaves(images)[0])
     found = run(variables, images)
-    layers = {}
+    layers: dict[str, tuple[str, int | None, Any]] = {}
     for name, axis in _example_axes(run, variables, images, found, examples).items():
         value = found[name]
         if axis == 0:
@@ -97,7 +97,7 @@ def _example_axes(run, variables, images, found, examples) -> dict[str, int]:
     arrays = {k: v for k, v in found.items() if hasattr(v, "shape")}
     axes = {k: 0 for k, v in arrays.items() if v.shape[:1] == (examples,)}
     behind = [k for k, v in arrays.items() if examples in v.shape[1:3] and v.ndim > 2]
-    if all(k in axes and found[k].shape[1:3].count(examples) == 0 for k in behind):
+    if not behind:
         return axes
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), images)
     more = jax.eval_shape(run, variables, twice)

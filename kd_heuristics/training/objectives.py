@@ -10,15 +10,20 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import optax
 
 from kd_heuristics import data
 from kd_heuristics.models import Network
-from kd_heuristics.runtime.errors import InputError
+from kd_heuristics.runtime.errors import InputError, first_line
 
 Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, metrics))
+
+
+# What a network raises on inputs of another shape than it is made for.
+_MISFIT = (TypeError, ValueError, IndexError, flax.errors.FlaxError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Classifier:
         return classifier
 
     def check_classes(self, dataset: data.Dataset) -> None:
-        """Raise InputError if logits and classes differ in number; compute nothing."""
+        """Raise InputError if the network does not fit the set; compute nothing.
+
+        It fits if it takes such images, and has a logit for each class.
+        """
 
         def logits(images):
             inputs = self.inputs(images)
@@ -53,7 +61,14 @@ class Classifier:
             return self.network.apply(variables, inputs)
 
         images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), jnp.uint8)
-        found = jax.eval_shape(logits, images).shape[-1]
+        try:
+            found = jax.eval_shape(logits, images).shape[-1]
+        except _MISFIT as error:
+            raise InputError(
+                f"{self.network.name} cannot be called on images {images.shape} of the "
+                f"set {dataset.name!r} ({first_line(error)}); make it for such images, "
+                "or call it on one to see where it fails"
+            ) from error
         if found != dataset.num_classes:
             raise InputError(
                 f"{self.network.name} has {found} logits, but the set "

@@ -11,6 +11,7 @@ from kd_heuristics.cli import checkpoint
 
 NETS = """
     import flax.linen as nn
+    import jax.numpy as jnp
     from kd_heuristics import models
 
     class Net(nn.Module):
@@ -29,6 +30,31 @@ NETS = """
 
     def no_network(num_classes):
         return "a word"
+
+    class Other(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            return images
+
+    def other_call(num_classes):
+        return models.from_linen("other", Other())
+
+    def of(inner):
+        init = lambda key, images: {"params": inner(images)}
+        apply = lambda variables, images: inner(images)
+        return models.from_functions("other", init, apply)
+
+    def other_size(num_classes):
+        return of(lambda x: x.reshape(len(x), -1) @ jnp.ones((48, num_classes)))
+
+    def other_rank(num_classes):
+        return of(lambda x: x.reshape(*x.shape[:5], -1).swapaxes(4, 5))
+
+    def maps(num_classes):
+        return of(lambda x: x)
+
+    def more_classes(num_classes):
+        return of(lambda x: x[:, 0, 0] @ jnp.ones((1, 3)))
 """
 
 

@@ -88,6 +88,26 @@ def test_a_damaged_checkpoint(inside, tmp_path, capsys):
     assert "not a readable .npz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("other_call", "unexpected keyword argument 'train'"),
+        ("other_size", "on images (1, 4, 4, 1) of the set 'data.npz' (TypeError: dot"),
+        ("other_rank", "other cannot be called on images (1, 4, 4, 1)"),
+        ("maps", "must return logits, float [batch, classes]"),
+        ("more_classes", "has 3 logits, but the set 'data.npz' has 2 classes"),
+    ],
+)
+def test_a_model_for_other_images_or_classes(name, said, inside, own, capsys):
+    for command in ("connect", "surface"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main((command, "a.npz", "b.npz", *own, "--model", f"nets:{name}"))
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert said in error
+        assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])
 def test_damaged_data(how, inside, tmp_path, capsys):
     broken = tmp_path / "broken.npz"

@@ -65,21 +65,26 @@ SGDR = {
     ),
     "smoke": (1, (1,), ((0, 2),), ((0, 1),), ((0, 2),), (1,), ((0, 1), (0, 2)), ()),
 }
+SGDR |= {"fashion": SGDR["digits"], "fashion_full": SGDR["cifar10"]}
 # Drops; drops of the curves' fit and epochs after which they are evaluated.
 MODES = {
     "cifar10": ((60, 120, 160), (60,), (20, 40, 60, 80)),
     "digits": ((12, 15, 18), (), (8, 32)),
+    "fashion": ((9, 12, 14), (), (7, 30)),
+    "fashion_full": ((60, 120, 160), (60,), (20, 40, 60, 80)),
     "demo": ((6, 7, 9), (), (4, 8)),
     "lenses": ((12, 15, 18), (), (8, 32)),
     "smoke": ((1,), (1,), (1, 2)),
 }
 WARMUP = {  # its length, and drops
     "digits": (8, (11, 13)),
+    "fashion": (4, (11, 13)),
     "lenses": (8, (11, 13)),
     "demo": (4, (5,)),
     "smoke": (1, (2,)),
     **dict.fromkeys(
-        ("cifar10", "cifar10_resnet18", "cifar10_resnet32"), (20, (60, 120, 150))
+        ("fashion_full", "cifar10", "cifar10_resnet18", "cifar10_resnet32"),
+        (20, (60, 120, 150)),
     ),
 }
 FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the transfer
@@ -95,8 +100,9 @@ FSP = {  # drops of the phases: teacher, fast, FSP, hints, transfer, FSP of the 
         (10_000, 20_000),
         (11_000, 16_000),
     )
-    for preset in ("cifar10", "cifar100", "cub")
+    for preset in ("fashion_full", "cifar10", "cifar100", "cub")
 }
+FSP |= {"fashion": FSP["digits"]}
 # The length of the other arms.
 FUNMATCH = {"smoke": 2, "demo": 2, "digits": 8, "cifar10": 400, "flowers": 10_000}
 FUNMATCH |= {"pets": 10_000, "food": 1000, "sun": 1000, "imagenet": 300}

@@ -132,7 +132,7 @@ def test_every_string_is_escaped(tmp_path):
         "deviations": {NASTY: [NASTY, {NASTY: NASTY}]},
         "protocol": [dict.fromkeys(PROTOCOL, NASTY)],
         **dict.fromkeys(("headline", "paper", "figure", "subject"), NASTY),
-        **dict.fromkeys(("answers", "controls"), [NASTY]),
+        **{name: [NASTY] for name in ("answers", "controls")},
     }
     described["config"] |= {"model": NASTY, "dataset": [NASTY], "looks": [NASTY]}
     entry = {
