@@ -24,7 +24,9 @@ READING = (
     '<aside class="reading" id="reading"><h3>How to read a verdict</h3><ul>'
     "<li><strong>reproduced</strong>: the interval over seeds lies on the claimed side "
     "of 0, and the mean reaches the smallest effect that counts; "
-    "<strong>contradicted</strong>: the same on the other side.</li>"
+    "<strong>contradicted</strong>: the same on the other side. Claims of \u201cas "
+    "good\u201d, \u201cthe same\u201d and \u201cmost seeds\u201d have rules of their "
+    "own, shown under each.</li>"
     "<li><strong>no effect that counts</strong>: the whole interval is smaller than "
     "that effect; <strong>inconclusive</strong>: none of these; "
     "<strong>preview</strong>: too few seeds for a verdict.</li>"

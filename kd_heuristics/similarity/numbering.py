@@ -68,8 +68,9 @@ def chosen(found: Mapping[str, Any], include: Callable[[str], bool] | None) -> d
 def checkpoint_names(function: Callable, *args: Any) -> dict[str, jax.Array]:
     """Returns what `jax.ad_checkpoint.checkpoint_name` marks in a function, by name.
 
+    >>> from jax.ad_checkpoint import checkpoint_name
     >>> def net(w, x):
-    ...     return jax.ad_checkpoint.checkpoint_name(x @ w, "hidden").sum(1)
+    ...     return checkpoint_name(x @ w, "hidden").sum(1)
     >>> checkpoint_names(net, jnp.ones((3, 2)), jnp.ones((4, 3)))["hidden"].shape
     (4, 2)
     """
