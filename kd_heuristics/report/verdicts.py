@@ -62,7 +62,7 @@ def grouped(claims: Claims, controls: Sequence[str] = ()) -> str:
         "What the paper claims, secondary and exploratory": [
             c for c in theirs if not c["main"]
         ],
-        "Our own controls, which the paper does not claim": ours,
+        "Our own controls and other papers' claims": ours,
     }
     return "".join(claims_table(own, title) for title, own in groups.items() if own)
 
