@@ -27,6 +27,7 @@ TEACHER, TEACHER_EPOCHS, FIRST_EPOCHS, EPOCHS = "resnet8", 1, 1, 1
 EXAMPLES, STEPS, PERIOD, WARMUP, FROZEN_UNTIL = 50, 40, 10, 2, 5
 """,
     "7_sharp_or_permuted": "EXAMPLES, UNITS, STEPS = 50, 8, 3",
+    "8_your_own_verdict": "EXAMPLES, SEEDS, STEPS, BATCH_SIZE = 60, 2, 3, 20",
 }
 QUICK = ("6_your_own_loop",)
 
@@ -38,7 +39,10 @@ def test_is_thin_and_has_no_outputs(path):
     assert len(notebook.cells) <= 25
     assert "colab-badge.svg" in notebook.cells[0].source
     assert f"/blob/v0.1.0/colab/{path.name}" in notebook.cells[0].source
+    assert "Before the first release" in notebook.cells[0].source
     assert notebook.cells[1].metadata.tags == ["parameters"]
+    assert ".sow(" not in "".join(cell.source for cell in notebook.cells)
+    assert len(notebook.cells[2].source.splitlines()) <= 10  # the install cell
     for cell in notebook.cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None

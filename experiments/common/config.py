@@ -112,7 +112,11 @@ class Common:
             if name.endswith("_examples") and count is not None
             for split, limit in limits.items()
             if count > limit
-            and (split == "train" or name in (*self.held_out, "test_examples"))
+            and (
+                name != "test_examples"
+                if split == "train"
+                else name in (*self.held_out, "test_examples")
+            )
         ]
         if wrong:
             raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")

@@ -9,6 +9,7 @@
 Seeds of another config, code or rule are never mixed: they are refused in words.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -139,7 +140,7 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "hardware": seeds[-1]["hardware"],
         "minutes": _minutes(seeds, "block_seconds"),
         "cpu_minutes": _minutes(seeds, "block_cpu_seconds"),
-        "config_differs": _config_differs(kept["config"], now),
+        "config_differs": _config_differs(kept["config"], now, config),
         "rules_differ": [
             key
             for key, rule in _rules(kept["claims"]).items()
@@ -167,9 +168,20 @@ def _minutes(seeds, key: str) -> float:
     return round(math.fsum(by_block.values()) / 60, 1)
 
 
-def _config_differs(kept: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields in which the kept run differs from the preset, `{field: [run's, now]}`."""
+def _config_differs(
+    kept: Mapping[str, Any], now: Mapping[str, Any], config: Any
+) -> dict[str, Any]:
+    """Fields in which the kept run differs from the preset, `{field: [run's, now]}`.
+
+    A field that came later differs only if the preset gives it another value than its
+    default, which is what was done before it came.
+    """
     present = records.of_a_seed(descriptions.to_json(now))
+    for field in dataclasses.fields(config):
+        new = field.name not in kept and field.default is not dataclasses.MISSING
+        default = descriptions.to_json(field.default) if new else None
+        if new and present.get(field.name, default) == default:
+            present.pop(field.name, None)
     found = descriptions.differences(kept, present)
     return {key: [before, after] for key, before, after in found if key != "strategies"}
 

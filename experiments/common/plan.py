@@ -194,7 +194,8 @@ def show(title: str, plan: Plan, measured: Mapping[int, float] | None = None) ->
     table = rich.table.Table(title=title, title_justify="left")
     heads = ["training", "network", "parameters", "networks", "steps", "batch"]
     for place, head in enumerate([*heads, *(["hours"] if measured else [])]):
-        table.add_column(head, justify="left" if place < 2 else "right")
+        side = "left" if place < 2 else "right"
+        table.add_column(head, justify=side, overflow="fold")
     for place, its in enumerate(plan.trainings):
         cells = [its.name, its.network.name, f"{its.network.parameters:,}"]
         cells += [f"{its.members:,}", f"{its.steps:,}", f"{its.batch_size:,}"]
@@ -278,7 +279,8 @@ def table_of_presets(plans: Sequence[tuple[str, Plan]]) -> None:
     for place, head in enumerate(
         ["preset", "networks", "steps", "programs", "memory", "checkpoints"]
     ):
-        table.add_column(head, justify="left" if place == 0 else "right")
+        side = "left" if place == 0 else "right"
+        table.add_column(head, justify=side, overflow="fold")
     for name, plan in plans:
         networks = sum(its.members for its in plan.trainings)
         cells = [name, f"{networks:,}", f"{plan.steps:,}", str(plan.programs)]

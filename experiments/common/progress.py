@@ -26,17 +26,24 @@ class Progress:
     def stage(self, name: str) -> None:
         """Sets the name of the stage that is running.
 
-        Until its first steps are done the bar says that it compiles.
-
         Raises:
           Interrupted: the process was asked to stop.
         """
         interrupts.check()
         self._stage = name
-        self._bar.update(self._task, stage=f"{name} (compiling)")
+        self._bar.update(self._task, stage=name)
         if self._bar.disable and hosts.is_first():
             task = self._bar.tasks[self._task]
             print(f"{task.completed:.0f}/{task.total:.0f} {name}", flush=True)
+
+    def training(self, name: str) -> None:
+        """A stage that trains: until its first steps are done the bar says it compiles.
+
+        Raises:
+          Interrupted: see `stage`.
+        """
+        self.stage(name)
+        self._bar.update(self._task, stage=f"{name} (compiling)")
 
     def advance(self, steps: float, loss: float | None = None) -> None:
         """Advances the bar, and shows `loss` if it is finite.

@@ -61,9 +61,9 @@ class Config(common.WithVgg):
     kinds: tuple[Kind, ...] = KINDS
     """Other ways to teach, in a first stage of their own, before labels alone."""
     nulls: tuple[Null, ...] = ()
-    """Students of soft targets without the teacher's knowledge, of equal entropy at the
-    temperature of the maps: another teacher's, an untrained teacher's, smoothed labels,
-    or the teacher's with all but its first choice permuted."""
+    """Students of soft targets without the teacher's knowledge: another teacher's; or,
+    of the teacher's entropy at the temperature of the maps, an untrained teacher's,
+    smoothed labels, or the teacher's with all but its first choice permuted."""
     losses: tuple[LossName, ...] = ()
     """Losses to compare in a table: students of labels and one of them each, for as
     many steps, beside the maps' students."""

@@ -75,7 +75,7 @@ def train_teachers(
         )
         for seed in seeds
     ]
-    run.progress.stage(f"training {len(members)} networks, teachers")
+    run.progress.training(f"training {len(members)} networks, teachers")
     state = run.train("teachers", members, its, epochs, evaluate=its.tested)
     return _variables(teaching.members_of(state, seeds))
 
@@ -199,7 +199,7 @@ def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
         )
         for (arm, seed), start in starts.items()
     ]
-    run.progress.stage(f"training {len(members)} networks, {name}")
+    run.progress.training(f"training {len(members)} networks, {name}")
     tested = None if first else its.tested
     state = run.train(name, members, its, epochs, evaluate=tested)
     return teaching.members_of(state, list(starts))

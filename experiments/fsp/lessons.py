@@ -62,7 +62,7 @@ def train(
     else:
         objectives = _flow(run.config, stage, student, teacher, teachers)
 
-    run.progress.stage(f"training {len(starts)} networks, {stage.name}")
+    run.progress.training(f"training {len(starts)} networks, {stage.name}")
     sgd = _optimizer(run.config, stage)
     members = [
         teaching.member(

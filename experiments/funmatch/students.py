@@ -30,7 +30,7 @@ def train_students(
     config, arm = run.config, ARMS[arm_name]
     stage, steps = name(arm_name, setting.epochs), its.steps(setting.epochs)
     objective = lesson(run, its, taught_by, arm, setting)
-    run.progress.stage(stage)
+    run.progress.training(stage)
     drawn = range(config.first_seed, config.first_seed + seeds)
     members = []
     for seed in drawn:

@@ -68,7 +68,7 @@ def train_on_labels(
 ) -> PyTree:
     """Trains a network on the labels of all training images; returns its variables."""
     config = run.config
-    run.progress.stage(f"training {stage}")
+    run.progress.training(f"training {stage}")
     seed = SEED + config.first_seed
     view = its.view(config.teacher_view, teacher_size=size)
     params, batch_stats = its.start(family, seed, size)

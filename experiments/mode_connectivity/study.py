@@ -100,7 +100,7 @@ def train(
     """Trains the modes of a group; `{"G/test_accuracy": [seeds, epochs], ...}`."""
     config, its, trained = run.config, tasks[group], members(run, group)
     names = dict.fromkeys(mode for mode, _ in trained)
-    run.progress.stage(f"training modes {', '.join(names)}")
+    run.progress.training(f"training modes {', '.join(names)}")
     make = (optimizers.adam if group == "adam" else optimizers.sgd)(config)
     population = []
     for mode, seed in trained:
@@ -151,7 +151,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """Fits curves; their losses, `{"GA-chain/loss": [seeds, epochs], ...}`."""
     config, fitted = run.config, fits(run, form)
-    run.progress.stage(f"fitting {len(fitted)} curves")
+    run.progress.training(f"fitting {len(fitted)} curves")
     make = functools.partial(config.curve.optimizer, its.steps_per_epoch)
     decay = dict.fromkeys(config.kinds, config.curve.bend_decay)
     decay["decayed"] = config.bend_decay

@@ -97,7 +97,7 @@ def learning_rates(config: Config, its: task.Task) -> dict[str, np.ndarray]:
 def train(run: StudyRun, its: task.Task, nets: Iterates) -> dict[str, np.ndarray]:
     """Trains all arms and seeds: `{"sgdr/test_accuracy": [seeds, epochs], ...}`."""
     config = run.config
-    run.progress.stage(f"training {len(nets.runs)} networks")
+    run.progress.training(f"training {len(nets.runs)} networks")
     tables = learning_rates(config, its)
 
     make = optimizers.sgd(config)
@@ -144,7 +144,7 @@ def fit_chains(run: StudyRun, its: task.Task, nets: Iterates) -> dict[tuple, Any
     """Fits the chains of the joined pairs; returns the bend of each path."""
     joined = [path for path in all_paths(run) if path[2] in run.config.joined(path[0])]
     chain, batch_stats = run.config.chain, its.start(run.config.first_seed)[1]
-    run.progress.stage(f"fitting {len(joined)} chains")
+    run.progress.training(f"fitting {len(joined)} chains")
     optimizer = chain.optimizer(its.steps_per_epoch)
     objective = jax.tree_util.Partial(its.classifier.supervised)
     members = []

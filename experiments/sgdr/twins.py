@@ -76,7 +76,7 @@ def train(
 ) -> Any:
     """The parameters of the twins after SGDR's last minimum, stacked over seeds."""
     config = run.config
-    run.progress.stage(f"training twins from epoch {epochs} on")
+    run.progress.training(f"training twins from epoch {epochs} on")
     optimizer = training.bind(optimizers.sgd(config), jnp.asarray(rates))
     state = branched(run, its, nets, optimizer, epochs)
     members = []
@@ -89,9 +89,7 @@ def train(
                 params=own.params,
                 batch_stats=own.batch_stats,
                 # With the momentum and the count of steps of the run that it leaves.
-                optimizer=optax.GradientTransformationExtraArgs(
-                    given, optimizer.update
-                ),
+                optimizer=optax.GradientTransformation(given, optimizer.update),
                 seed=seed_of(seed),
                 stage=f"{name(epochs)}-seed{seed}",
             )
@@ -148,7 +146,7 @@ def evaluate(run, its, nets, t, refresh, twins, seed) -> dict[str, np.ndarray]:
         refresh,
     )
     along = {f"segment/{key}": values for key, values in found.items()}
-    return along | {"distance": np.float64(curves.distance(first, second))}
+    return along | {"distance": np.asarray(float(curves.distance(first, second)))}
 
 
 def rise(accuracy: np.ndarray) -> np.ndarray:

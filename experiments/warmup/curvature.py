@@ -78,7 +78,7 @@ def measure(
         variables = nets.at((arm, seed), step)
         rates = rates_of(config, its, arm, variables["params"], step, length)
         own = blocks(its.classifier, variables, batch, fc, rates, config)
-        found.append({name: np.float64(value) for name, value in own.items()})
+        found.append({name: np.asarray(value) for name, value in own.items()})
     return stacked(found)
 
 

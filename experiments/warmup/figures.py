@@ -278,7 +278,7 @@ def controls(config: dict, arrays: Arrays) -> Figure:
 
 def sharpness(config: dict, arrays: Arrays) -> Figure:
     """Plots rate times top eigenvalue at the first steps, a panel for each block."""
-    x = Axis("steps done", scale="log")
+    x = Axis("steps done", scale="log", ticks=config["sharpness_steps"])
     momentum = 2 * (1 + config["momentum"])
     limits = [
         Reference(2, "unstable above, without momentum"),
@@ -293,8 +293,9 @@ def sharpness(config: dict, arrays: Arrays) -> Figure:
             place = arrays["sharpness_steps"], values, WORDS[arm]
             series.append(Series(*place, COLORS[arm], marker="o"))
         y = Axis("rate times top eigenvalue", scale="log")
-        panels.append(Chart(words, x, y, series, limits, legend=block == "fc"))
-    panels.append(_accuracy("Test accuracy", config["arms"], arrays))
+        panels.append(Chart(words, x, y, series, limits, legend=False))
+    accuracy = _accuracy("Test accuracy", config["arms"], arrays)
+    panels.append(dataclasses.replace(accuracy, legend=False))
     caption = (
         "Does warmup act on sharpness, or on the FC layers alone? The Hessian's top "
         "eigenvalue times the rate (Gilmer et al. 2021; Kalra and Barkeshli 2024), of "

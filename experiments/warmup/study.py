@@ -106,7 +106,7 @@ def train(
 ) -> dict[str, np.ndarray]:
     """Trains a population; `{"warmup/test_accuracy": [seeds, epochs], ...}`."""
     config, its, trained = run.config, tasks[group], members(run, group)
-    run.progress.stage(f"training {len(trained)} networks, {group} batches")
+    run.progress.training(f"training {len(trained)} networks, {group} batches")
     starts = {seed: its.start(seed) for seed in run.seeds}
     length = warmup_steps(config, tasks)
     fc = its.classifier_paths

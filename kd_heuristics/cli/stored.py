@@ -63,7 +63,8 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path} needs the package safetensors: pip install safetensors"
         ) from error
-    how = "safetensors.flax.save_file(flax.traverse_util.flatten_dict(params, sep='.'))"
+    flat = "flax.traverse_util.flatten_dict(params, sep='.')"
+    how = f"safetensors.flax.save_file({flat}, path)"
     return _read(path, load_file, "a readable .safetensors file", how)
 
 

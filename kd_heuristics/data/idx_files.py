@@ -1,5 +1,6 @@
 """Prepares Fashion-MNIST: checks its four files and stores them in one step."""
 
+import contextlib
 import http.client
 import urllib.request
 from collections.abc import Callable
@@ -114,5 +115,6 @@ def _write(target: epath.Path, found: dict[str, bytes]) -> None:
             (partial / name).write_bytes(content)
         partial.rename(target)
     except BaseException:
-        partial.rmtree()
+        with contextlib.suppress(OSError):  # the first error is the one to show
+            partial.rmtree()
         raise

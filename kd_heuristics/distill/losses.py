@@ -265,11 +265,11 @@ def masked_mean(losses: ArrayLike, mask: ArrayLike) -> jax.Array:
     >>> float(masked_mean(jnp.array([[1.0, jnp.nan, 3.0]]), jnp.array([[1, 0, 1]]) > 0))
     2.0
     """
-    values, kept = jnp.asarray(losses), jnp.asarray(mask)
-    if kept.dtype != bool or kept.shape != values.shape:
+    found, kept = jnp.asarray(losses), jnp.asarray(mask)
+    if kept.dtype != bool or kept.shape != found.shape:
         raise ValueError(
             f"mask is {kept.dtype}{list(kept.shape)}; wanted bool "
-            f"{list(values.shape)}, one for each value of the loss: for 0 and 1 take "
+            f"{list(found.shape)}, one for each value of the loss: for 0 and 1 take "
             "mask > 0"
         )
     if not isinstance(kept, jax.core.Tracer) and not kept.any():
@@ -277,7 +277,7 @@ def masked_mean(losses: ArrayLike, mask: ArrayLike) -> jax.Array:
             f"mask {list(kept.shape)} is false everywhere, so there is no mean; leave "
             "out batches without an example"
         )
-    return values.mean(where=kept)
+    return found.mean(where=kept)
 
 
 def agreement(

@@ -38,7 +38,7 @@ class Form:
         if self.images:
             check_images(inputs)
 
-    def outputs(self, outputs: Any, inputs: jax.Array) -> jax.Array:
+    def outputs(self, outputs: Any, inputs: jax.Array | np.ndarray) -> jax.Array:
         """Returns the outputs in float32; ValueError if they have another form."""
         shape = getattr(outputs, "shape", None)
         if shape is None:

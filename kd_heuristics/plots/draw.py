@@ -95,6 +95,8 @@ def _chart(ax: Axes, chart: parts.Chart) -> None:
         draw = ax.axhline if line.axis == "y" else ax.axvline
         label = line.name or "_nolegend_"
         draw(line.value, color=style.DARK, lw=0.9, ls=":", label=label)
+    if any(one.labels for one in chart.series):
+        ax.margins(0.1)  # room for the labels of the outermost points
     _axis(ax, "x", chart.x)
     _axis(ax, "y", chart.y)
     _labels(ax, [one for one in chart.series if not one.hidden], (6, 4))
@@ -147,7 +149,9 @@ def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:
     if axis.scale == "log":
         style.log_scale(ax, which)
     elif axis.scale == "symlog":
-        ax.set(**{f"{which}scale": "symlog"})
+        set_scale = ax.set_xscale if which == "x" else ax.set_yscale
+        set_scale("symlog", linthresh=10)
+        own.set_major_formatter("{x:,g}")
     if axis.names:
         size = min(8.0, 220 / len(axis.names))
         turn = 90 if which == "x" else 0

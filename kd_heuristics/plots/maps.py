@@ -45,10 +45,16 @@ def heat_map(
     image = axes.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=low, vmax=high)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(
-        np.arange(len(columns)), short(columns), rotation=90, fontsize=_font(columns)
-    )
-    axes.set_yticks(np.arange(len(rows)), short(rows), fontsize=_font(rows))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for side, names, length in (
+        (axes.xaxis, columns, axes.bbox.width),
+        (axes.yaxis, rows, axes.bbox.height),
+    ):
+        size, every = _labels(len(names), 72 * length / figure.dpi)
+        places = np.arange(len(names))[::every]
+        side.set_ticks(places, short(names)[::every], fontsize=size)
+    axes.tick_params(axis="x", labelrotation=90)
     axes.tick_params(length=2, pad=1)
     if floor is not None:
         below = np.argwhere(np.asarray(shown) <= np.asarray(floor))
@@ -81,9 +87,18 @@ def short(layers: Sequence[str]) -> list[str]:
     ]
 
 
-def _font(layers):
-    """Returns the font size in points at which this many names fit side by side."""
-    return min(7.0, 220 / len(layers))
+def _labels(count: int, length: float) -> tuple[float, int]:
+    """Returns the font size, and one in how many names to show side by side.
+
+    >>> _labels(12, 200.0), _labels(36, 180.0)
+    ((7.0, 1), (6.111111111111111, 2))
+
+    Args:
+      count: number of names.
+      length: of the axis in points, before titles and labels take their part.
+    """
+    size = min(7.0, 220 / count)
+    return size, max(1, -int(-1.2 * size * count // (0.9 * length)))
 
 
 def _largest(values):

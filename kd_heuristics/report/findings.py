@@ -32,7 +32,8 @@ def effect(claim: dict[str, Any]) -> str:
     """Returns a claim's mean with its unit; how many seeds, for yes or no."""
     seeds = num_seeds(claim)
     if not seeds:
-        return "no seed counts"  # each failed, or did not pass the study's checks
+        # Each failed, or did not pass the study's checks.
+        return "no seed counts" if claim["values"] else "-"
     if claim["kind"] == "mostly":
         return f"{round(seeds * (claim['mean'] or 0.0))} of {count(seeds, 'seed')}"
     return number(claim["mean"], claim["unit"])
@@ -80,13 +81,13 @@ def counted(claims: Claims) -> str:
     return ", ".join(parts) or "no claim"
 
 
-def count(number: int, what: str) -> str:
+def count(number: int, what: str, plural: str = "") -> str:
     """Returns a number of things in words.
 
-    >>> count(1, "seed"), count(2, "seed")
-    ('1 seed', '2 seeds')
+    >>> count(1, "seed"), count(2, "seed"), count(2, "study", "studies")
+    ('1 seed', '2 seeds', '2 studies')
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
 def names(seeds: Iterable[Any]) -> str:

@@ -15,7 +15,7 @@ def about(found: Sequence[Run]) -> str:
     last = [run.invocations[-1] for run in found if run.invocations]
     seconds = sum(run.seconds for run in found)
     rows = {
-        findings.count(len(found), "study").replace("studys", "studies"): _listed(
+        findings.count(len(found), "study", "studies"): _listed(
             run.described.get("paper") for run in found
         ),
         "preset": _listed(run.path.parent.name for run in found),
@@ -79,7 +79,7 @@ def banner(found: Sequence[Run]) -> str:
     looks = sorted({look for run in previews for look in _first_look(run)})
     due = f" The first verdicts come at {_or(looks)} seeds." if looks else ""
     words = f"The numbers{which} are estimates from too few seeds for any verdict.{due}"
-    return f'<p class="banner"><b>Preview.</b> {escape(words)}</p>'
+    return f'<p class="banner"><strong>Preview.</strong> {escape(words)}</p>'
 
 
 def _first_look(run: Run) -> list[int]:

@@ -22,12 +22,14 @@ HEAD = ("verdict", "claim", "here", "paper", "drawing")
 # Three lines, which stand beside the first verdict.
 READING = (
     '<aside class="reading" id="reading"><h3>How to read a verdict</h3><ul>'
-    "<li><b>reproduced</b>: the interval over seeds lies on the claimed side of 0, and "
-    "the mean reaches the smallest effect that counts; <b>contradicted</b>: the same "
-    "on the other side.</li>"
-    "<li><b>no effect that counts</b>: the whole interval is smaller than that effect; "
-    "<b>inconclusive</b>: none of these; <b>preview</b>: too few seeds for a "
-    "verdict.</li>"
+    "<li><strong>reproduced</strong>: the interval over seeds lies on the claimed side "
+    "of 0, and the mean reaches the smallest effect that counts; "
+    "<strong>contradicted</strong>: the same on the other side. Claims of \u201cas "
+    "good\u201d, \u201cthe same\u201d and \u201cmost seeds\u201d have rules of their "
+    "own, shown under each.</li>"
+    "<li><strong>no effect that counts</strong>: the whole interval is smaller than "
+    "that effect; <strong>inconclusive</strong>: none of these; "
+    "<strong>preview</strong>: too few seeds for a verdict.</li>"
     "<li>Here is the mean over seeds with its interval [low, high]. In a drawing the "
     "bar is the interval, ticks are seeds, the grey zone is too small an effect to "
     "count, and the ring is the paper's number.</li></ul></aside>"
@@ -104,7 +106,8 @@ def _here(claim: dict[str, Any]) -> str:
     else:
         words = escape(signed(number(claim["mean"], _unit(claim))))
         ends = [escape(signed(number(end))) for end in claim["interval"] or ()]
-    return f"{words} [{', '.join(ends)}]" if ends else words
+    interval = f' <span class="ends">[{", ".join(ends)}]</span>'
+    return words + (interval if ends else "")
 
 
 def _paper(claim: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import jax
 _NETWORKS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 # The same for programs of one's own, "--OPTION=VALUE" in XLA_FLAGS.
-FLAG = "".join(f"--{name}={value}" for name, value in _NETWORKS.items())
+FLAG = " ".join(f"--{name}={value}" for name, value in _NETWORKS.items())
 
 names: set[str] = set()  # names of the functions given to `jit`, except lambdas
 

@@ -67,6 +67,7 @@ def capture(
     Raises: TypeError for a model of another kind; ValueError (when called) if the
     function returns no dictionary or nothing is captured.
 
+    >>> import jax.numpy as jnp
     >>> features = capture(lambda w, x: {"hidden": x @ w}, jnp.ones((3, 2)))
     >>> features(jnp.ones((4, 3)))["hidden"].shape
     (4, 2)

@@ -68,8 +68,9 @@ def chosen(found: Mapping[str, Any], include: Callable[[str], bool] | None) -> d
 def checkpoint_names(function: Callable, *args: Any) -> dict[str, jax.Array]:
     """Returns what `jax.ad_checkpoint.checkpoint_name` marks in a function, by name.
 
+    >>> from jax.ad_checkpoint import checkpoint_name
     >>> def net(w, x):
-    ...     return jax.ad_checkpoint.checkpoint_name(x @ w, "hidden").sum(1)
+    ...     return checkpoint_name(x @ w, "hidden").sum(1)
     >>> checkpoint_names(net, jnp.ones((3, 2)), jnp.ones((4, 3)))["hidden"].shape
     (4, 2)
     """
@@ -97,7 +98,7 @@ def _example_axes(run, variables, images, found, examples) -> dict[str, int]:
     arrays = {k: v for k, v in found.items() if hasattr(v, "shape")}
     axes = {k: 0 for k, v in arrays.items() if v.shape[:1] == (examples,)}
     behind = [k for k, v in arrays.items() if examples in v.shape[1:3] and v.ndim > 2]
-    if all(k in axes and found[k].shape[1:3].count(examples) == 0 for k in behind):
+    if not behind:
         return axes
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), images)
     more = jax.eval_shape(run, variables, twice)

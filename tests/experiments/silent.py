@@ -8,5 +8,8 @@ class Silent:
     def stage(self, name):
         pass
 
+    def training(self, name):
+        pass
+
     def advance(self, steps, loss=None):
         pass

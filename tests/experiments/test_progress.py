@@ -14,10 +14,10 @@ def test_the_bar_shows_stage_step_and_loss(terminal, monkeypatch, capsys):
         first = capsys.readouterr().out
         assert "reading data, compiling the first programs" in first or terminal
         bar.start(10)
-        bar.stage("seed 0: step")
+        bar.training("seed 0: step")
         bar.advance(2.5, 1.25)
         bar.advance(2.5, float("nan"))  # resumed steps have no loss
-        bar.stage("seed 1: step")
+        bar.training("seed 1: step")
     printed = capsys.readouterr().out
     assert "seed 1: step" in printed
     if terminal:

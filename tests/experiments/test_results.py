@@ -124,6 +124,12 @@ def test_what_has_changed_since_is_said(run, tmp_path):
     found = kept.judged(study, "digits", target)
     assert found["code_differs"] == ["experiments.gone"]
     assert found["config_differs"] == {"batch_size": [100, 7]}
+    later = json.loads((target / "run.json").read_text())
+    del later["config"]["noise"], later["config"]["eval_batch_size"]  # came later
+    (target / "run.json").write_text(json.dumps(later))
+    assert Config().eval_batch_size == other.eval_batch_size
+    again = kept.judged(study, "digits", target)
+    assert again["config_differs"] == {"noise": [None, 2.0], "batch_size": [100, 7]}
     page = results_page.page(STUDIES, [found])
     assert "Not run on the final code: 1 modules" in page
     assert "Not run with the present preset, which differs in `batch_size`." in page

@@ -68,7 +68,7 @@ def test_runs_draws_and_reports(tmp_path):
     alt = "A line of slope 2, study slopes. it rises: reproduced (here 2 nats)."
     assert f'alt="{alt}"' in page
     assert "All 1 claim: 1 reproduced" in page
-    assert "it rises, here 2 nats [" in page
+    assert "it rises, here 2 nats <" in page
 
 
 def test_controls_are_claims_of_their_studies_and_written_into_the_config():

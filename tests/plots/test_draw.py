@@ -1,6 +1,7 @@
 """Still images: what is drawn of a figure's data, looked up in matplotlib's objects."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -168,3 +169,33 @@ def test_files_are_written_without_a_date(tmp_path):
     draw.save(FIGURE, tmp_path, "all")
     assert {p.name: p.read_bytes() for p in (tmp_path / "figures").iterdir()} == first
     assert {*first} == {"all.png", "all.pdf"}
+
+
+@pytest.mark.parametrize("count", [5, 31, 60])
+def test_the_layers_of_a_map_do_not_stand_over_each_other(count):
+    names = [f"{place:02d}_conv" for place in range(count)]
+    heat = plots.HeatMap(
+        "map", np.zeros((count, count)), names, names, square=False, y="a", x="b"
+    )
+    page = picture(*[heat] * 8, columns=4, width=12.0, height=3.2)
+    draw_again = page.canvas.get_renderer()
+    for ax in page.axes[:8]:
+        for side, low, high in ((ax.xaxis, "x0", "x1"), (ax.yaxis, "y0", "y1")):
+            boxes = [
+                label.get_window_extent(draw_again)
+                for label in side.get_ticklabels()
+                if label.get_visible() and label.get_text()
+            ]
+            boxes.sort(key=lambda box, low=low: getattr(box, low))
+            for one, other in itertools.pairwise(boxes):
+                assert getattr(one, high) <= getattr(other, low) + 1
+
+
+def test_a_symlog_axis_is_linear_up_to_ten_and_has_plain_numbers():
+    series = plots.Series(x=X, y=[0.0, 1.0, 10.0, 1000.0], labels=("", "", "", "top"))
+    panel = dataclasses.replace(chart(series), y=plots.Axis(scale="symlog"))
+    (ax,) = picture(panel).axes
+    places = ax.transData.transform([(0, value) for value in (0, 5, 10, 1000)])[:, 1]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1])
+    assert places[3] < ax.bbox.y1 - 5  # its label has room
+    assert "1,000" in [label.get_text() for label in ax.get_yticklabels()]

@@ -54,7 +54,8 @@ def test_shows_claims_errors_and_what_is_unfinished_and_escapes_all(tmp_path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert '<span class="badge good">reproduced</span>' in page
     cells = re.findall(r'<td data-label="(?:here|paper)">(.*?)</td>', page)
-    assert cells[:2] == ["1 nats [0.752, 1.25]", "0.5 nats"]
+    interval = '<span class="ends">[0.752, 1.25]</span>'
+    assert cells[:2] == [f"1 nats {interval}", "0.5 nats"]
     assert "NonFiniteError: &lt;img&gt;" in page
     assert "a &lt; b" in page
     assert "Not finished" in page
@@ -144,7 +145,8 @@ def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
     assert answer == (
         '<span class="badge bad">contradicted</span> '
         "&lt;script&gt;alert(1)&lt;/script&gt;, here \N{MINUS SIGN}1 nats "
-        "[\N{MINUS SIGN}1.25, \N{MINUS SIGN}0.752], in the paper 0.5 nats."
+        '<span class="ends">[\N{MINUS SIGN}1.25, \N{MINUS SIGN}0.752]</span>'
+        ", in the paper 0.5 nats."
     )
     brief = page.partition("Claims that answer it")[2].partition("</table>")[0]
     assert brief.count("<tr>") == 2  # the head and the claim
@@ -226,7 +228,7 @@ def test_numbers_have_the_unit_and_the_rule_what_it_is_of(tmp_path):
     folder(tmp_path, "sgdr").write_json("results.json", {"claims": [judged]})
     page = report.write(tmp_path).read_text()
     (here, *_) = re.findall(r'<td data-label="here">(.*?)</td>', page)
-    assert here.startswith("\N{MINUS SIGN}0.5 % [")
+    assert here.startswith("\N{MINUS SIGN}0.5 % <")
     assert "at least 5 % of the worse end&#x27;s train loss" in page
 
 

@@ -48,6 +48,7 @@ def from_functions(
     Raises: ValueError when the network is called, before it computes anything, if
       `init` returns another dictionary or the logits are not [batch, classes].
 
+    >>> import jax.numpy as jnp
     >>> def init(key, images):
     ...     return {"params": jnp.zeros((images[0].size, 10))}
     >>> def apply(variables, images):

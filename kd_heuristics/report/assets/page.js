@@ -160,7 +160,12 @@
 
   const drawn = [];
   async function draw(fold) {
-    await (unpacked ??= unpack());
+    try {
+      await (unpacked ??= unpack());
+    } catch (error) {
+      fold.remove(); // the still image stays
+      return;
+    }
     for (const element of fold.querySelectorAll(".panel")) {
       const panel = JSON.parse(element.querySelector("script").textContent);
       const plot = element.querySelector(".plot");
