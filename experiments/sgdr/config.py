@@ -330,19 +330,7 @@ PRESETS = {
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "fashion": dataclasses.replace(
-        _SMALL,
-        seeds="auto",
-        looks=LOOKS,
-        dataset="fashion_mnist_holdout",
-        image_size=32,
-        train_examples=8000,
-        eval_examples=1000,
-        test_examples=2000,
-        batch_size=100,
-        peak_rate=0.2,
-        warmup_epochs=1 / 4,
-        stats_examples=1000,
-        eval_batch_size=500,
+        _SMALL, **common.FASHION, batch_size=100, peak_rate=0.2, warmup_epochs=1 / 4
     ),
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(
