@@ -59,7 +59,7 @@ def test_of_each_preset(name):
 def test_size_and_test_images_reach_the_task(monkeypatch):
     asked = []
 
-    def load(name, split, size=None):
+    def load(name, split, size):
         asked.append((name, split, size))
         shape = (60, size, size, 1)
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
