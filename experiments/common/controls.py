@@ -1,19 +1,29 @@
-"""Claims that are controls of ours: the papers do not make them, and the page says so.
+"""Claims that a study's paper does not make: our controls, and other papers' claims.
 
-They stand here, not with the claims, because they decide no number of a run.
+The page sets them apart. They stand here, not with the claims, because they decide no
+number of a run.
 """
 
 # Keys, or families of keys, by study.
 CONTROLS: dict[str, tuple[str, ...]] = {
     "sgdr": (
-        "final-accuracy/cosine-sgdr",
+        "final-accuracy",
         "between/test-loss",
         "similarity/restart-seeds",
+        "averages",
+        "instability",
     ),
-    "mode_connectivity": ("worst-minus-end/bezier", "bend-loss/decay"),
-    "warmup": ("early-accuracy/freeze_fc/freeze_random",),
-    "distillation": ("fc-layers/another-start", "fc-layers/another-teacher"),
-    "fsp": ("accuracy/small_fsp/small_kd",),
+    "mode_connectivity": ("worst-minus-end/bezier", "bend-loss/decay", "alignment"),
+    "warmup": ("early-accuracy/freeze_fc/freeze_random", "sharpness"),
+    "distillation": (
+        "fc-layers/another-start",
+        "fc-layers/another-teacher",
+        "fidelity",
+        "nulls",
+        "losses",
+    ),
+    "fsp": ("accuracy/small_fsp/small_kd", "fidelity"),
+    "funmatch": ("fidelity",),
 }
 
 

@@ -61,9 +61,9 @@ class Config(common.WithVgg):
     kinds: tuple[Kind, ...] = KINDS
     """Other ways to teach, in a first stage of their own, before labels alone."""
     nulls: tuple[Null, ...] = ()
-    """Students of soft targets without the teacher's knowledge, of equal entropy at the
-    temperature of the maps: another teacher's, an untrained teacher's, smoothed labels,
-    or the teacher's with all but its first choice permuted."""
+    """Students of soft targets without the teacher's knowledge: another teacher's; or,
+    of the teacher's entropy at the temperature of the maps, an untrained teacher's,
+    smoothed labels, or the teacher's with all but its first choice permuted."""
     losses: tuple[LossName, ...] = ()
     """Losses to compare in a table: students of labels and one of them each, for as
     many steps, beside the maps' students."""
@@ -199,16 +199,11 @@ PRESETS: Mapping[str, Config] = {
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "fashion": dataclasses.replace(
         _SMALL,
-        seeds="auto",
-        looks=LOOKS,
-        dataset="fashion_mnist_holdout",
-        image_size=32,
-        train_examples=10_000,
+        **common.FASHION | {"train_examples": 10_000, "test_examples": None},
         width=1 / 16,
         classifier_width=16,
         batch_size=50,
         rate=0.02,
-        eval_batch_size=500,
     ),
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     # A family of its own, on other seeds: does any softening do what knowledge does?

@@ -176,12 +176,13 @@ def _has_papers_layers(config: dict) -> bool:
 def temperatures(config: dict, arrays: Arrays) -> Figure:
     """Draws final accuracy and the change by layer, at each temperature."""
     found = config["temperatures"]
-    ends = min(found), max(found)
+    ends = min(found) / 1.1, max(found) * 1.1  # of one temperature, a short line too
     soft = [100 * arrays[f"soft-{t:g}/test_accuracy"][:, -1] for t in found]
     own = "soft targets", style.COLORS[0]
     accuracy = [Series(found, np.stack(soft, 1), *own, marker="o")]
     others = ("independent", *config["kinds"], *config["nulls"], "teacher")
-    for color, arm in zip(style.COLORS[1:], others, strict=False):
+    colors = itertools.cycle((*style.COLORS[1:], style.DARK))
+    for color, arm in zip(colors, others, strict=False):
         final = 100 * arrays[f"{arm}/test_accuracy"][:, -1]
         level = np.repeat(final[:, None], 2, 1)
         accuracy.append(Series(ends, level, _name(arm), color, line="dash"))

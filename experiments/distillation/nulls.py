@@ -180,8 +180,20 @@ def entropy_of_smoothing(smoothing: float, classes: int) -> float:
 
 
 def _solve(falling: Callable[[float], float], wanted: float, low, high) -> float:
-    """exp(x) where a falling function of x has a value, by bisection."""
+    """exp(x) where a falling function of x has a value, by bisection.
+
+    Raises:
+      ValueError: it has that value nowhere, as the entropy of logits that are equal.
+    """
+    ends = low, high
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > wanted else (low, middle)
+    found = falling((low + high) / 2)
+    if not abs(found - wanted) <= 1e-6 * max(1.0, abs(wanted)):
+        raise ValueError(
+            f"no factor from exp({ends[0]}) to exp({ends[1]}) gives an entropy of "
+            f"{abs(wanted):.3g} nats, the nearest {abs(found):.3g}: the untrained "
+            "teacher's logits are equal or not finite; leave out that null"
+        )
     return float(np.exp((low + high) / 2))

@@ -1,9 +1,11 @@
 """A table of losses: students of labels and one more loss, at equal steps.
 
 Each minimises the cross-entropy with labels and a loss of `kd_heuristics.distill`, with
-the weight of its paper where that gives one. The start, batches and rates of a seed are
-those of its other students. The table has the last epoch's test accuracy and the best
-epoch's, which many papers report; the best one is chosen on the test images themselves.
+the weight that its paper gives it beside labels of weight 1, where it does. (Sun et al.
+weigh the labels by 0.1, which is not followed here.) The start, batches and rates of a
+seed are those of its other students. The table has the last epoch's test accuracy and
+the best epoch's, which many papers report; the best one is chosen on the test images
+themselves.
 """
 
 import dataclasses

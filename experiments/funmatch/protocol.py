@@ -117,6 +117,7 @@ def _imagenet(
     accuracies: tuple,
     rows: Mapping[str, tuple],
     beside: str = "",
+    /,
     **changes: Entry,
 ) -> dict[str, Entry]:
     """The entries of rows of table 3, all lengths with the released setting.
@@ -238,9 +239,9 @@ PROTOCOL = {
             "same/ic": (30, 90, 300),
             "mix": (30, 90, 300, 600, 1_200, 9_600),
         },
+        "also a student at the teacher's size, to compare the two in one run",
         student_size=Entry(160, "section 3.3"),
         **ours("student_weights", "family", "small_family", "other_epochs"),
-        beside="also a student at the teacher's size, to compare the two in one run",
     ),
     "imagenet_384": _imagenet(
         (300, 1_200, 4_800, 9_600),

@@ -33,7 +33,9 @@ def evaluate_all(run: StudyRun, its: Task, nets: Iterates) -> dict[str, np.ndarr
     return {f"averages/{name}": values for name, values in stacked(found).items()}
 
 
-def evaluate(run: StudyRun, its: Task, nets: Iterates, seed: int) -> dict:
+def evaluate(
+    run: StudyRun, its: Task, nets: Iterates, seed: int
+) -> dict[str, np.ndarray]:
     """Metrics of one run's last minimum, ensemble and average, by name."""
     run.progress.stage(f"seed {seed}: averages of the minima")
     minima = [nets.variables(ARM, seed, epoch) for epoch in run.config.minima]
@@ -50,7 +52,7 @@ def evaluate(run: StudyRun, its: Task, nets: Iterates, seed: int) -> dict:
         "average": alone(averaging.mean(own["params"] for own in minima)),
     }
     return {
-        f"{kind}/test_{name}": np.float64(value)
+        f"{kind}/test_{name}": np.asarray(value)
         for kind, values in metrics.items()
         for name, value in values.items()
     }

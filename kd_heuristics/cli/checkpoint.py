@@ -152,6 +152,10 @@ def _spellings(found, weights) -> Iterator[dict[str, np.ndarray]]:
         yield dict(zip(names, table.values(), strict=True))
 
 
+# Parts of optax's states: their arrays have the names and shapes of the parameters.
+_MOMENTS = {"opt_state", "mu", "nu", "trace"}
+
+
 def _top(place, known: Mapping[str, np.ndarray], names: list[str]) -> str:
     """Returns the prefix of a network's arrays: "", or "model/" of {"model": state}.
 
@@ -164,11 +168,11 @@ def _top(place, known: Mapping[str, np.ndarray], names: list[str]) -> str:
     tops = sorted(
         {key.removesuffix(last) for key in known if last and key.endswith(f"/{last}")}
     )
-    # The moments of optimisers have the names and shapes of the parameters.
     tops = [
         top
         for top in tops
-        if "opt_state" not in top and all(top + name in known for name in bare)
+        if not _MOMENTS & {*top.split("/")}
+        and all(top + name in known for name in bare)
     ]
     if len(tops) > 1:
         listed = " and ".join(top.rstrip("/") for top in tops)

@@ -26,9 +26,9 @@ class Teacher:
     """A function with the variables it reads; `teacher(inputs)`.
 
     Attributes:
-      apply: `(variables, inputs) -> outputs`, in evaluation mode: a batch norm that
-        reads its running statistics and writes none. Logits, or anything else that a
-        loss compares.
+      apply: `(variables, inputs) -> outputs`, logits or anything else that a loss
+        compares. Mostly in evaluation mode, in which batch norm reads its running
+        statistics; `from_network(batch_norm="batch")` uses the batch's.
       variables: any pytree of arrays.
 
     >>> teacher = Teacher(lambda w, x: w * x, jnp.array([2.0]))

@@ -99,31 +99,30 @@ def _from_linen(form: Form, module: nn.Module) -> Network:
         form.check(images)
         return dict(module.init(key, images, train=False))
 
-    def call(variables, images, key=None, **options) -> tuple[Any, Any]:
+    def call(variables, images, key, training, **options) -> tuple[Any, Any]:
         """Returns the outputs and the changed collections."""
         form.check(images)
-        training = key is not None
         mutable = ["batch_stats"] * training + ["intermediates"] * bool(options)
-        rngs = {"dropout": key} if training else {}
+        rngs = {} if key is None else {"dropout": key}
         given: dict[str, Any] = {"train": training, "rngs": rngs} | options
         given["mutable"] = mutable or False
         found = module.apply(variables, images, **given)
         return found if mutable else (found, {})
 
-    def outputs(variables, images, key=None):
-        found, updated = call(variables, images, key)
+    def outputs(variables, images, key=None, training=True):
+        found, updated = call(variables, images, key, training)
         logits = found[0] if isinstance(found, tuple) else found
         return form.outputs(logits, images), updated.get("batch_stats", {})
 
-    def named(variables, images, key=None):
+    def named(variables, images, key=None, training=True):
         """Returns the features and new statistics."""
-        found, updated = call(variables, images, key)
+        found, updated = call(variables, images, key, training)
         if isinstance(found, tuple):
             return found[1], updated.get("batch_stats", {})
 
         def recorded(variables, images):
             return of_linen(
-                lambda **options: call(variables, images, key, **options)[1]
+                lambda **options: call(variables, images, key, training, **options)[1]
             )
 
         return (
@@ -134,9 +133,9 @@ def _from_linen(form: Form, module: nn.Module) -> Network:
     return Network(
         name=form.name,
         init=init,
-        apply=lambda variables, images: outputs(variables, images)[0],
+        apply=lambda variables, images: outputs(variables, images, training=False)[0],
         train=outputs,
-        features=lambda variables, images: named(variables, images)[0],
+        features=lambda variables, images: named(variables, images, training=False)[0],
         train_features=named,
     )
 

@@ -45,11 +45,13 @@ def heat_map(
     image = axes.imshow(np.ma.masked_invalid(shown), cmap=colors, vmin=low, vmax=high)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     for side, names, length in (
         (axes.xaxis, columns, axes.bbox.width),
         (axes.yaxis, rows, axes.bbox.height),
     ):
-        size, every = _labels(len(names), 72 * length / axes.get_figure().dpi)
+        size, every = _labels(len(names), 72 * length / figure.dpi)
         places = np.arange(len(names))[::every]
         side.set_ticks(places, short(names)[::every], fontsize=size)
     axes.tick_params(axis="x", labelrotation=90)

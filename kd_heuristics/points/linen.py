@@ -38,12 +38,22 @@ def watching(
             if evaluates is None:
                 evaluates = getattr(layer, "use_running_average", True)
             check("/".join(layer.path), evaluates, again=layer.path in found)
+            refuse_mask(f"batch norm {'/'.join(layer.path)!r}", kwargs.get("mask"))
             x = jnp.asarray(args[0] if args else kwargs["x"])
             found[layer.path] = moments(x, getattr(layer, "axis", -1))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
         yield
+
+
+def refuse_mask(name: str, mask: object) -> None:
+    """Raise ValueError if a layer is told to leave out positions of its input."""
+    if mask is not None:
+        raise ValueError(
+            f"{name} is called with a mask, under which its statistics are of other "
+            "positions than those measured here; use points.refit_pooled"
+        )
 
 
 def check(name: str, evaluates: bool, *, again: bool) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
 
+from kd_heuristics.points import linen
+
 
 @contextlib.contextmanager
 def watching(record: Callable[..., None], moments: Callable) -> Iterator[None]:
@@ -27,6 +29,7 @@ def watching(record: Callable[..., None], moments: Callable) -> Iterator[None]:
         evaluates = use_running_average
         if evaluates is None:
             evaluates = self.use_running_average
+        linen.refuse_mask("an nnx.BatchNorm", options.get("mask"))
         found = moments(jnp.asarray(x), self.axis, self.axis_name)
         record(_value(self.mean), _value(self.var), found, bool(evaluates))
         return original(self, x, use_running_average, **options)

@@ -224,9 +224,19 @@ def _surface(panel: parts.LossSurface) -> dict[str, Any]:
     scene["zaxis"] |= {"type": "log", "tickvals": ticks}
     scene["zaxis"] |= {"ticktext": [f"{tick:g}" for tick in ticks]}
     # Far enough that the labels of the axes fit.
-    scene["camera"] = {"eye": {"x": 1.5, "y": -1.7, "z": 1.1}}
+    scene["camera"] = {"eye": dict(zip("xyz", _EYE, strict=True))}
     scene["aspectmode"], scene["aspectratio"] = "manual", {"x": 1.2, "y": 1.2, "z": 0.8}
     return {"data": data, "layout": {"scene": scene}}
+
+
+_EYE = (1.5, -1.7, 1.1)  # where a surface is seen from
+
+
+def _from_left(panel: parts.LossSurface, x: float, y: float) -> float:
+    """Returns how far to the right a point of the plane is seen."""
+    sides = ((x, panel.xs), (y, panel.ys))
+    along = [(at - ends.min()) / (np.ptp(ends) or 1.0) for at, ends in sides]
+    return -_EYE[1] * along[0] + _EYE[0] * along[1]
 
 
 def _log_ticks(losses: Sequence[np.ndarray]) -> list[float]:
@@ -244,8 +254,8 @@ def _log_ticks(losses: Sequence[np.ndarray]) -> list[float]:
 def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
     """Returns pins in the surface, with the labels of the points above it.
 
-    They rise from the nearest grid point, the surface hides nothing of their ends, and
-    neighbours differ in length, so that their labels do not cover each other.
+    They rise from the nearest grid point. Neighbours, as they are seen, differ in
+    length, so that their labels do not cover each other.
     """
     found = [
         (x, y, words)
@@ -256,8 +266,9 @@ def _networks(panel: parts.LossSurface, heights: np.ndarray) -> dict[str, Any]:
     finite = heights[np.isfinite(heights)]
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
     step = max(high / low, 2.0) ** 0.22
+    found.sort(key=lambda point: _from_left(panel, *point[:2]))
     pins = []
-    for place, (x, y, words) in enumerate(sorted(found)):
+    for place, (x, y, words) in enumerate(found):
         foot = heights[np.abs(panel.ys - y).argmin(), np.abs(panel.xs - x).argmin()]
         top = high * step ** (1 + place % 3)
         pins += [(x, y, foot, ""), (x, y, top, words), (np.nan,) * 3 + ("",)]

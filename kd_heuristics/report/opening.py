@@ -79,7 +79,7 @@ def banner(found: Sequence[Run]) -> str:
     looks = sorted({look for run in previews for look in _first_look(run)})
     due = f" The first verdicts come at {_or(looks)} seeds." if looks else ""
     words = f"The numbers{which} are estimates from too few seeds for any verdict.{due}"
-    return f'<p class="banner"><b>Preview.</b> {escape(words)}</p>'
+    return f'<p class="banner"><strong>Preview.</strong> {escape(words)}</p>'
 
 
 def _first_look(run: Run) -> list[int]:

@@ -22,12 +22,14 @@ HEAD = ("verdict", "claim", "here", "paper", "drawing")
 # Three lines, which stand beside the first verdict.
 READING = (
     '<aside class="reading" id="reading"><h3>How to read a verdict</h3><ul>'
-    "<li><b>reproduced</b>: the interval over seeds lies on the claimed side of 0, and "
-    "the mean reaches the smallest effect that counts; <b>contradicted</b>: the same "
-    "on the other side.</li>"
-    "<li><b>no effect that counts</b>: the whole interval is smaller than that effect; "
-    "<b>inconclusive</b>: none of these; <b>preview</b>: too few seeds for a "
-    "verdict.</li>"
+    "<li><strong>reproduced</strong>: the interval over seeds lies on the claimed side "
+    "of 0, and the mean reaches the smallest effect that counts; "
+    "<strong>contradicted</strong>: the same on the other side. Claims of \u201cas "
+    "good\u201d, \u201cthe same\u201d and \u201cmost seeds\u201d have rules of their "
+    "own, shown under each.</li>"
+    "<li><strong>no effect that counts</strong>: the whole interval is smaller than "
+    "that effect; <strong>inconclusive</strong>: none of these; "
+    "<strong>preview</strong>: too few seeds for a verdict.</li>"
     "<li>Here is the mean over seeds with its interval [low, high]. In a drawing the "
     "bar is the interval, ticks are seeds, the grey zone is too small an effect to "
     "count, and the ring is the paper's number.</li></ul></aside>"
@@ -60,7 +62,7 @@ def grouped(claims: Claims, controls: Sequence[str] = ()) -> str:
         "What the paper claims, secondary and exploratory": [
             c for c in theirs if not c["main"]
         ],
-        "Our own controls, which the paper does not claim": ours,
+        "Our own controls and other papers' claims": ours,
     }
     return "".join(claims_table(own, title) for title, own in groups.items() if own)
 

@@ -133,9 +133,10 @@ def test_the_parameters_alone_in_safetensors(variables, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, variables["params"])
 
 
-def test_moments_of_an_optimiser_are_no_network(variables, tmp_path):
+@pytest.mark.parametrize("part", ["opt_state", "optimizer"])
+def test_moments_of_an_optimiser_are_no_network(part, variables, tmp_path):
     other = jax.tree.map(lambda leaf: leaf + 1, variables)
-    state = {"opt_state": {"0": {"mu": other}}, "ema": {"net": variables}}
+    state = {part: {"0": {"mu": other}}, "ema": {"net": variables}}
     path = by_safetensors(tmp_path / "a", state)
     found = checkpoint.network(checkpoint.parse(str(path)), variables)
     jax.tree.map(np.testing.assert_array_equal, found, variables)

@@ -147,3 +147,17 @@ def test_nulls_end_to_end(tmp_path):
         expected = 100 * (accuracy["soft-5"] - accuracy[null])
         np.testing.assert_allclose(by_key[f"nulls/{null}/accuracy"], [expected])
         assert np.isfinite(by_key[f"nulls/{null}/change"]).all()
+
+
+@pytest.mark.parametrize("logits", [np.zeros((4, 7)), np.full((4, 7), np.nan)])
+def test_logits_that_no_factor_brings_to_an_entropy_are_refused(logits):
+    with pytest.raises(ValueError, match="logits are equal or not finite; leave out"):
+        nulls.scale_of(logits, 1.0, 5.0)
+
+
+def test_a_claim_about_a_null_needs_its_student():
+    config = dataclasses.replace(SMOKE, nulls=("smoothing", "random-teacher"))
+    found = {its.key: its.trainings for its in distillation.STUDY.claims(config)}
+    assert "smoothing" in found["nulls/smoothing/accuracy"]
+    assert "smoothing" in found["nulls/smoothing/change"]
+    assert "random-teacher" not in found["nulls/random-teacher/accuracy"]

@@ -78,7 +78,8 @@ def test_controls_are_claims_of_their_studies_and_written_into_the_config():
         studies[name].check_keys(keys, f"the controls of {name}")
     config = fields.resolved(studies["warmup"].presets["digits"])
     described = running.describe_run(studies["warmup"], config, {})
-    assert [*described["controls"]] == ["early-accuracy/freeze_fc/freeze_random"]
+    found = ["early-accuracy/freeze_fc/freeze_random", "sharpness"]
+    assert described["controls"] == found
     assert described["subject"] == "vgg11_bn on digits_photo"
 
 

@@ -67,3 +67,16 @@ def test_a_network_without_features_in_training_mode_says_so():
     )
     with pytest.raises(ValueError, match="this network has no train_features"):
         plain.train_features({}, jnp.zeros((1, 8, 8, 3)), jax.random.key(0))
+
+
+def test_training_mode_does_not_hang_on_a_key():
+    """Without dropout a key may be None; batch norm learns all the same."""
+    network = models.create("vgg11_bn", 10, width=0.05, dropout_rate=0.0)
+    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+    variables = network.init(jax.random.key(0), images)
+    logits, stats = network.train(variables, images, None)
+    wanted, learned = network.train(variables, images, jax.random.key(2))
+    np.testing.assert_array_equal(logits, wanted)
+    jax.tree.map(np.testing.assert_array_equal, stats, learned)
+    assert jax.tree.leaves(stats)
+    assert not np.allclose(logits, network.apply(variables, images))

@@ -178,11 +178,10 @@ def test_the_layers_of_a_map_do_not_stand_over_each_other(count):
         "map", np.zeros((count, count)), names, names, square=False, y="a", x="b"
     )
     page = picture(*[heat] * 8, columns=4, width=12.0, height=3.2)
-    draw_again = page.canvas.get_renderer()
     for ax in page.axes[:8]:
         for side, low, high in ((ax.xaxis, "x0", "x1"), (ax.yaxis, "y0", "y1")):
             boxes = [
-                label.get_window_extent(draw_again)
+                label.get_window_extent()
                 for label in side.get_ticklabels()
                 if label.get_visible() and label.get_text()
             ]

@@ -136,6 +136,10 @@ def nnx_apply(call):
             lambda net, x: net.one(net.conv(x), use_running_average=False),
             "'one/mean' is in training mode",
         ),
+        (
+            lambda net, x: net.two(net.one(net.conv(x), mask=jnp.ones(1, bool))),
+            "is called with a mask, under which",
+        ),
     ],
 )
 def test_what_has_no_moments_is_refused_in_words(call, words):

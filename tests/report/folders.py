@@ -67,6 +67,9 @@ def _sgdr(random):
         "map_pairs": [[0, 1], [0, 2]],
         "measure": "svcca",
         "smallest_effect": 0.05,
+        "more_arms": [],
+        "averaged": [],
+        "twin_epochs": [],
     }
     arrays = {"t": np.linspace(0, 1, POINTS), "layers": LAYERS}
     for arm, pair in (("sgdr", "0-2"), ("step", "0-1"), ("cosine", "0-2")):
@@ -103,7 +106,7 @@ def _sgdr(random):
 
 def _mode_connectivity(random):
     config = {"modes": ["G", "A"], "curve_epochs": [1, 2], "as_good_as": 0.02}
-    config["kinds"] = ["chain", "decayed", "bezier"]
+    config |= {"kinds": ["chain", "decayed", "bezier"], "aligned": []}
     arrays = {"t": np.linspace(0, 1, POINTS), "map": random.random((SEEDS, 3, 2))}
     for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         arrays[f"GA/segment/{metric}"] = random.random((SEEDS, POINTS))
@@ -115,6 +118,7 @@ def _mode_connectivity(random):
 def _warmup(random):
     arms = ["small", "large", "warmup", "freeze_fc", "clip"]
     config = {"arms": arms, "epochs": 4, "warmup_epochs": 2, "measure": "cca"}
+    config["sharpness_steps"] = []
     arrays = {"layers": LAYERS, "similarity_floor": random.random((3, 3))}
     arrays["kernels"] = np.array(["conv", "fc"])
     arrays["warmup/similarity_later"] = random.random((SEEDS, 3, 3))
@@ -132,7 +136,7 @@ def _warmup(random):
 
 def _distillation(random):
     config = {"temperature": 5.0, "temperatures": [5.0], "kinds": ["hint"]}
-    config |= {"measure": "svcca", "teacher": "vgg11"}
+    config |= {"measure": "svcca", "teacher": "vgg11", "losses": [], "nulls": []}
     arrays = {"layers": LAYERS[:2], "teacher_layers": LAYERS}
     second = ("second/distilled", "second/independent")
     for arm in ("soft-5", "independent", "hint", "other_independent", *second):
@@ -155,6 +159,7 @@ def _fsp(random):
         "ensemble": report.summary([0.93]),
     }
     tables = {"fast": {"teacher": row}, "small": {}, "transfer": {}}
+    tables["fidelity"] = {}
     tables["paper"] = {"table1": {"teacher": {"average": 0.9175, "ensemble": 0.9348}}}
     return config, arrays, tables
 

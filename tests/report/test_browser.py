@@ -111,7 +111,7 @@ def test_every_panel_is_drawn_without_a_complaint_or_a_request(driver):
                     .filter((i) => i.offsetParent !== null).length];
     """
     panels, drawn, empty, stills = driver.execute_script(script)
-    assert panels == drawn == 28
+    assert panels == drawn == 24
     assert (empty, stills) == (0, 0)
     assert browser.complaints(driver) == []
     assert browser.requests(driver) == []

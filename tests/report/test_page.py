@@ -177,7 +177,7 @@ def test_our_controls_are_told_apart_from_what_the_paper_claims(tmp_path):
         "Claims that answer it": ["first"],
         "What the paper claims, main claims": ["first"],
         "What the paper claims, secondary and exploratory": ["second"],
-        "Our own controls, which the paper does not claim": ["third"],
+        "Our own controls and other papers&#x27; claims": ["third"],
         "Preset of sgdr": [],
     }
 

@@ -82,8 +82,14 @@ def test_networks_are_named_above_the_surface_and_not_over_each_other(page):
     assert tops.keys() == {"w0", "w2", "bend", "w1"}
     highest = max(z for row in ground["z"] for z in row if z is not None)
     assert all(z > highest for z in tops.values())
-    named = [at for at in zip(pins["x"], pins["text"], strict=True) if at[1]]
-    order = [words for _, words in sorted(named)]
+    # From the left, as the camera sees them: across the direction of the eye.
+    eye = panel["layout"]["scene"]["camera"]["eye"]
+    side = [
+        (np.array(pins[axis], float) - min(ground[axis])) / np.ptp(ground[axis])
+        for axis in "xy"
+    ]
+    seen = -eye["y"] * side[0] + eye["x"] * side[1]
+    order = [pins["text"][at] for at in np.argsort(seen) if pins["text"][at]]
     assert all(tops[a] != tops[b] for a, b in itertools.pairwise(order))
 
 

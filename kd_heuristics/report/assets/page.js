@@ -72,13 +72,23 @@
     for (const name of ["x", "y"])
       if (panel.kind === "heat" || panel.names?.[name]?.length)
         layout[`${name}axis`].tickfont = { size: 9 };
-    if (panel.kind === "surface")
+    if (panel.kind === "surface") {
       for (const name of ["xaxis", "yaxis", "zaxis"])
         layout.scene[name] = { gridcolor: grid, color, ...layout.scene[name] };
+      // On a phone from farther away and in small letters, or words would be cut.
+      if (innerWidth < 640) {
+        for (const axis of "xyz") layout.scene.camera.eye[axis] *= 1.4;
+        for (const name of ["xaxis", "yaxis", "zaxis"]) {
+          layout.scene[name].tickfont = { size: 8 };
+          layout.scene[name].title.font = { size: 9 };
+        }
+      }
+    }
     return {
       ...layout, font: { color, family: "system-ui, sans-serif", size: 12 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 50, r: 10, t: 10, b: 40 }, hovermode: "closest",
+      margin: panel.kind === "surface" ? { l: 0, r: 0, t: 0, b: 0 }
+        : { l: 50, r: 10, t: 10, b: 40 }, hovermode: "closest",
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", font: { size: 11 } },
     };
   }
@@ -160,7 +170,12 @@
 
   const drawn = [];
   async function draw(fold) {
-    await (unpacked ??= unpack());
+    try {
+      await (unpacked ??= unpack());
+    } catch (error) {
+      fold.remove(); // the still image stays
+      return;
+    }
     for (const element of fold.querySelectorAll(".panel")) {
       const panel = JSON.parse(element.querySelector("script").textContent);
       const plot = element.querySelector(".plot");
