@@ -205,7 +205,10 @@ def describe_run(study: Study, config: Any, users: Mapping[str, Any]) -> dict:
     }
     found = descriptions.to_json(found)
     found["config"] |= names
-    found["subject"] = subject = study.subject.format_map(found["config"])
+    subject = study.subject.format_map(found["config"])
+    if unnamed := [name for name in names.values() if name not in subject]:
+        subject += f", with {' and '.join(unnamed)}"
+    found["subject"] = subject
     if not users:
         return found
     found["paper"] = f"the question of {study.paper}, asked of your own: {subject}"

@@ -269,3 +269,12 @@ def test_a_teacher_of_one_layer_is_refused(folder):
     own = running.Own(teacher=plain)
     with pytest.raises(ValueError, match="the teacher plain shows 1 layer"):
         networks.choose(small(distillation, **NAMED), own)
+
+
+@pytest.mark.parametrize("study", [fsp, distillation])
+def test_the_page_names_every_network_of_the_users(study):
+    names = {"model": "nets.py:small", "teacher": "nets.py:big", "dataset": "own.npz"}
+    users = {part: {"name": name} for part, name in names.items()}
+    found = running.describe_run(study.STUDY, study.PRESETS["smoke"], users)
+    for words in (found["subject"], found["paper"]):
+        assert all(words.count(name) == 1 for name in names.values())
