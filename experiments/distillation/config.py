@@ -199,16 +199,11 @@ PRESETS: Mapping[str, Config] = {
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "fashion": dataclasses.replace(
         _SMALL,
-        seeds="auto",
-        looks=LOOKS,
-        dataset="fashion_mnist_holdout",
-        image_size=32,
-        train_examples=10_000,
+        **common.FASHION | {"train_examples": 10_000, "test_examples": None},
         width=1 / 16,
         classifier_width=16,
         batch_size=50,
         rate=0.02,
-        eval_batch_size=500,
     ),
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     # A family of its own, on other seeds: does any softening do what knowledge does?

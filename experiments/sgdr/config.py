@@ -7,8 +7,7 @@ from annotated_types import Ge
 
 from experiments.common import config as common
 from experiments.common import fields, paths
-from experiments.sgdr import derived
-from kd_heuristics import schedules
+from experiments.sgdr import derived, rates
 from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
@@ -220,35 +219,7 @@ class Config(common.WithVgg):
 
     def schedule(self, arm: str, steps_per_epoch: int):
         """Returns the learning rate of an arm as a function of the step."""
-        steps = self.resolved.warmup_epochs * steps_per_epoch
-        return schedules.warmup(self._decay(arm, steps_per_epoch), steps)
-
-    def _decay(self, arm: str, steps_per_epoch: int):
-        """Returns the learning rate of an arm without warmup."""
-        config = self.resolved
-        steps = self.epochs * steps_per_epoch
-        if arm == "cosine" and self.restarts == "step":
-            return schedules.cosine_decay(self.peak_rate, steps, self.end_rate)
-        if arm == "cosine":
-            whole = schedules.cosine_decay(
-                self.peak_rate, self.epochs - 1, self.end_rate
-            )
-            return schedules.per_epoch(whole, steps_per_epoch)
-        length = (self.last_minimum + 1) * steps_per_epoch
-        if arm == "linear":
-            return schedules.linear_decay(self.peak_rate, length, self.end_rate)
-        if arm == "wsd":
-            own = {"cooldown_steps": config.cooldown_epochs * steps_per_epoch}
-            return schedules.wsd(self.peak_rate, length, end_value=self.end_rate, **own)
-        if arm == "step":
-            drops = [epoch * steps_per_epoch for epoch in config.drops_epochs]
-            return schedules.step_decay(self.peak_rate, drops, self.drop_factor)
-        if self.restarts == "step":
-            period = config.period_epochs * steps_per_epoch
-            return schedules.sgdr(self.peak_rate, period, self.mult, self.end_rate)
-        cycles = self.peak_rate, config.period_epochs, self.mult, self.end_rate
-        by_epoch = schedules.sgdr(*cycles, inclusive=True)
-        return schedules.per_epoch(by_epoch, steps_per_epoch)
+        return rates.of_arm(self.resolved, arm, steps_per_epoch)
 
 
 _CHAIN = paths.Chain(
@@ -330,19 +301,7 @@ PRESETS = {
     ),
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS),
     "fashion": dataclasses.replace(
-        _SMALL,
-        seeds="auto",
-        looks=LOOKS,
-        dataset="fashion_mnist_holdout",
-        image_size=32,
-        train_examples=8000,
-        eval_examples=1000,
-        test_examples=2000,
-        batch_size=100,
-        peak_rate=0.2,
-        warmup_epochs=1 / 4,
-        stats_examples=1000,
-        eval_batch_size=500,
+        _SMALL, **common.FASHION, batch_size=100, peak_rate=0.2, warmup_epochs=1 / 4
     ),
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(

@@ -227,17 +227,11 @@ PRESETS: Mapping[str, Config] = {
     "digits": dataclasses.replace(_SMALL, seeds="auto", looks=LOOKS, first_seed=12),
     "fashion": dataclasses.replace(
         _SMALL,
-        seeds="auto",
-        looks=LOOKS,
-        dataset="fashion_mnist_holdout",
-        image_size=32,
-        train_examples=8000,
-        test_examples=4000,
+        **common.FASHION | {"test_examples": 4000},
         batch_size=400,
         rate=0.1,
         small_batch_size=80,
         warmup_epochs=1 / 4,
-        eval_batch_size=500,
     ),
     "fashion_full": dataclasses.replace(PAPER, dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(

@@ -128,7 +128,7 @@ def test_statistics_of_averages_and_twins(folder):
     }
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], [value], err_msg=name)
-    assert {c.source for c in sgdr.claims(config)} == {*found}
+    assert {c.source for c in sgdr.claims(config)} <= {*found}
 
 
 def test_pairs_without_a_chain_have_a_segment_alone(folder):
