@@ -54,11 +54,11 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     if results["fast"]:
         found["figure3"] = figure3(arrays)
     if "timing" in results:
-        found["speed"] = speed(config, results)
+        found["speed"] = speed(results)
     return found
 
 
-def speed(config: dict, results: dict) -> Figure:
+def speed(results: dict) -> Figure:
     """Draws how much faster nets are after a first stage, beside the paper's ratios."""
     own = "paper" not in results  # the user's network or images
     measured = results["timing"]["ratios"]

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from kd_heuristics import plots
@@ -178,6 +179,7 @@ def test_the_layers_of_a_map_do_not_stand_over_each_other(count):
         "map", np.zeros((count, count)), names, names, square=False, y="a", x="b"
     )
     page = picture(*[heat] * 8, columns=4, width=12.0, height=3.2)
+    FigureCanvasAgg(page).draw()  # lays out
     for ax in page.axes[:8]:
         for side, low, high in ((ax.xaxis, "x0", "x1"), (ax.yaxis, "y0", "y1")):
             boxes = [
@@ -193,7 +195,8 @@ def test_the_layers_of_a_map_do_not_stand_over_each_other(count):
 def test_a_symlog_axis_is_linear_up_to_ten_and_has_plain_numbers():
     series = plots.Series(x=X, y=[0.0, 1.0, 10.0, 1000.0], labels=("", "", "", "top"))
     panel = dataclasses.replace(chart(series), y=plots.Axis(scale="symlog"))
-    (ax,) = picture(panel).axes
+    (ax,) = (page := picture(panel)).axes
+    FigureCanvasAgg(page).draw()  # takes the limits from the data
     places = ax.transData.transform([(0, value) for value in (0, 5, 10, 1000)])[:, 1]
     assert places[1] - places[0] == pytest.approx(places[2] - places[1])
     assert places[3] < ax.bbox.y1 - 5  # its label has room
