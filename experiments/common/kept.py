@@ -3,7 +3,7 @@
     runs/sgdr-digits/run.json     what all seeds of a study's preset share: config,
                                   code, declared claims
     runs/sgdr-digits/seed0.json   a seed, see `records`
-    runs/sgdr-digits/note.md      what a reader must know of the seeds, if anything
+    runs/sgdr-digits/note.txt      what a reader must know of the seeds, if anything
     sgdr-digits.json              the seeds together: verdicts and accuracies
 
 Seeds of another config, code or rule are never mixed: they are refused in words.
@@ -116,7 +116,7 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
     verdicts = judging.judge(claims, looks, counted, below)
     wanted = _wanted(verdicts, looks)
     now = running.describe_run(study, config, {})
-    note = folder / "note.md"
+    note = folder / "note.txt"
     return {
         "study": study.name,
         "preset": preset,

@@ -160,7 +160,7 @@ def test_a_note_beside_the_seeds_and_accepted_code_are_shown(run, tmp_path):
     before = results_page.page(STUDIES, [kept.judged(study, "digits", target)])
     assert "Started" not in before
     assert "other code" not in before
-    (target / "note.md").write_text("Started anew at seed 12.\n")
+    (target / "note.txt").write_text("Started anew at seed 12.\n")
     for path in target.glob("seed*.json"):
         seed = json.loads(path.read_text())
         seed["accepted_code"] = {"map": ["kd_heuristics.similarity.cca"]}

@@ -79,27 +79,7 @@ def from_equinox(
     form = Form(name, inputs)
     layout = _Layout(eqx, name, make)
 
-    def captured(model, image, *state, **keys):
-        """Returns the outputs of all submodules in place of logits."""
-        found, outputs = recorded(model, image, *state, **keys)
-        return (found, outputs[1]) if state else found
-
-    def mapped(function, variables, images, keys, *, inference):
-        """Returns the function's values for all images, and the new state."""
-        form.check(images)
-        model, state = layout.merge(variables)
-        model = eqx.nn.inference_mode(model, value=inference)
-        if channels_first and form.images:
-            images = images.transpose(0, 3, 1, 2)
-
-        def one(image, key):
-            takes = layout.call if function is captured else function
-            keys = {"key": key} if _takes_key(takes) else {}
-            if layout.state_names.names:
-                return function(model, image, state, **keys)
-            return function(model, image, **keys), state
-
-        return jax.vmap(one, out_axes=(0, None), axis_name=axis_name)(images, keys)
+    mapped = _mapping(eqx, layout, form, channels_first, axis_name)
 
     def evaluate(function, variables, images):
         keys = jax.random.split(jax.random.key(0), images.shape[0])
@@ -120,7 +100,7 @@ def from_equinox(
         logits = form.outputs(logits, images)
         return logits, layout.statistics(variables, state)
 
-    own = captured if features is None else features
+    own = _captured if features is None else features
     number = numbered if features is None else _as_they_are
 
     def all_features(variables, images):
@@ -139,6 +119,35 @@ def from_equinox(
     return Network(
         name, init, apply, train, all_features, train_features, filter_axis=0
     )
+
+
+def _captured(model, image, *state, **keys):
+    """Returns the outputs of all submodules in place of logits."""
+    found, outputs = recorded(model, image, *state, **keys)
+    return (found, outputs[1]) if state else found
+
+
+def _mapping(eqx, layout, form, channels_first, axis_name):
+    """Makes the function that calls a module for all images."""
+
+    def mapped(function, variables, images, keys, *, inference):
+        """Returns the function's values for all images, and the new state."""
+        form.check(images)
+        model, state = layout.merge(variables)
+        model = eqx.nn.inference_mode(model, value=inference)
+        if channels_first and form.images:
+            images = images.transpose(0, 3, 1, 2)
+
+        def one(image, key):
+            takes = layout.call if function is _captured else function
+            keys = {"key": key} if _takes_key(takes) else {}
+            if layout.state_names.names:
+                return function(model, image, state, **keys)
+            return function(model, image, **keys), state
+
+        return jax.vmap(one, out_axes=(0, None), axis_name=axis_name)(images, keys)
+
+    return mapped
 
 
 class _Layout:
