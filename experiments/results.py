@@ -59,7 +59,9 @@ def pages(root: Path) -> dict[Path, str]:
     """The texts of docs/results.md and README.md, from docs/results/*.json."""
     files = sorted((root / "docs/results").glob("*.json"))
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    studies = [study.opening for study in reproduce.STUDIES]
+    studies = [
+        study.opening | {"presets": [*study.presets]} for study in reproduce.STUDIES
+    ]
     readme = (root / "README.md").read_text(encoding="utf-8")
     before, rest = readme.split(_BEGIN)
     after = rest.split(_END)[1]

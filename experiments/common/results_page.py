@@ -29,11 +29,11 @@ _HEAD = (
 )
 
 
-def page(studies: Sequence[Mapping[str, str]], found: Sequence[Found]) -> str:
+def page(studies: Sequence[Mapping[str, Any]], found: Sequence[Found]) -> str:
     """The page, Markdown.
 
     Args:
-      studies: "study" and "question" of each, in order.
+      studies: "study", "question" and "presets" of each, in order.
       found: the kept results.
     """
     presets = dict.fromkeys(["digits", *(its["preset"] for its in found)])
@@ -42,6 +42,8 @@ def page(studies: Sequence[Mapping[str, str]], found: Sequence[Found]) -> str:
         by_study = {its["study"]: its for its in found if its["preset"] == preset}
         parts.append(f"## `{preset}`\n\n{count(list(by_study.values()))}\n")
         for study in studies:
+            if preset not in study.get("presets", [preset]):
+                continue
             parts.append(f"### `{study['study']}`: {study['question']}\n")
             its = by_study.get(study["study"])
             parts.append("Not run on the final code.\n" if its is None else _study(its))

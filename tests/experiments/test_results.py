@@ -191,6 +191,9 @@ def test_the_pages_show_the_numbers_of_the_json(run, tmp_path):
     assert row in page
     assert "1 of 1 main claims of the studies run are decided." in page
     assert f"it gains: reproduced ({claim['mean']:.3g} points)" in table
+    (opening,) = STUDIES
+    without = [opening | {"presets": ["cifar10"]}]
+    assert opening["question"] not in results_page.page(without, [])
     nothing = results_page.page(STUDIES, [])
     assert "Not run on the final code." in nothing
     assert "not run on the final code" in results_page.readme(STUDIES, [])
