@@ -161,14 +161,16 @@ def _alignment(config):
         )
         yield Claim(
             key=f"alignment/{method}/worst-minus-segment",
-            words=f"{by} a segment has a better worst point than before {source}",
+            words=f"{by} a segment has a better worst point than before, mean of pairs "
+            f"{source}",
             kind="difference",
             smallest_effect=100 * config.smallest_effect,
             **points,
         )
         yield Claim(
             key=f"alignment/{method}/worst-minus-chain",
-            words=f"{by} a segment's worst point is as good as its chain's {source}",
+            words=f"{by} a segment's worst point is as good as its chain's, mean of "
+            f"pairs {source}",
             kind="as_good",
             smallest_effect=100 * config.as_good_as,
             **points,

@@ -121,6 +121,11 @@ class Config(common.WithVgg):
         if len({*self.more_arms}) < len(self.more_arms):
             raise ValueError(f"more_arms must name each once, got {self.more_arms}")
         derived.check_within("cooldown_epochs", self.cooldown_epochs, self.minima[-1])
+        if "wsd" in self.more_arms and not self.cooldown_epochs > 0:
+            raise ValueError(
+                "cooldown_epochs must be above 0 for the arm wsd, got "
+                f"{self.cooldown_epochs}; give a share such as 0.2"
+            )
         for epochs in self.twin_epochs:
             derived.check_within("twin_epochs", epochs, self.minima[-1] - 1)
         for pair in self.planes:

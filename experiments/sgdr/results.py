@@ -100,7 +100,9 @@ def _of_lenses(config: Config, arrays: dict, final: dict) -> dict[str, np.ndarra
         last, ensemble, average = (
             100 * arrays[f"averages/{kind}/test_accuracy"] for kind in averages.KINDS
         )
-        found["averages/ensemble-last"] = ensemble - last
+        # Networks of an ensemble keep their own batch-norm statistics, as the last
+        # minimum in `final`; an average needs new ones, and so does "last" beside it.
+        found["averages/ensemble-last"] = ensemble - 100 * final["sgdr"]
         found["averages/ensemble-cosine"] = ensemble - 100 * final["cosine"]
         found["averages/average-last"] = average - last
     rises = [_rise(arrays, epochs) for epochs in config.twin_epochs]

@@ -88,7 +88,7 @@ def _layers(config):
 
 def _sharpness(config):
     """Secondary claims, of a rival: warmup acts on sharpness, whatever the layer."""
-    if not config.sharpness_steps:
+    if not config.sharpness_early:
         return
     product, gilmer = "the top eigenvalue times the rate", "(Gilmer et al. 2021)"
     for arm, what, words in (

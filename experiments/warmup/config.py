@@ -96,7 +96,8 @@ class Config(common.WithVgg):
     # Not of the paper: the rival explanation of warmup, see `curvature`.
     sharpness_steps: fields.Drops = ()
     """Steps done, at least 1, after which the Hessian's largest eigenvalue is measured.
-    Floats are shares of the warmup's steps."""
+    Floats are shares of the warmup: 1.0 is its last step, before which nothing thaws.
+    Claims read the steps of the warmup alone."""
     sharpness_examples: fields.Count = 200
     """Training images, un-augmented and in one batch, of the loss that it is of."""
     sharpness_products: fields.Count = 20
@@ -113,7 +114,12 @@ class Config(common.WithVgg):
                 f"warmup_epochs must be below epochs, got {self.warmup_epochs} of "
                 f"{self.epochs}; give a share such as 0.25, or more epochs"
             )
-        last = self.epochs * self._steps_per_epoch() - 1
+        if self.sharpness_steps and self.sharpness_examples > self._examples():
+            raise ValueError(
+                f"sharpness_examples must be at most the {self._examples():,} training "
+                f"images, got {self.sharpness_examples}"
+            )
+        last = self.epochs * self.steps_per_epoch() - 1
         for step in self.sharpness_steps:
             if not 1 <= step <= last:
                 raise ValueError(
@@ -127,14 +133,21 @@ class Config(common.WithVgg):
         drops = fields.drops(self.drops_epochs, self.epochs)
         found = {"warmup_epochs": warmup, "drops_epochs": drops}
         if self.sharpness_steps:
-            length = warmup * self._steps_per_epoch()
-            steps = fields.within(self.sharpness_steps, length)
+            last = warmup * self.steps_per_epoch() - 1
+            steps = fields.within(self.sharpness_steps, max(1, last))
             found["sharpness_steps"] = tuple(dict.fromkeys(steps))
         return found
 
-    def _steps_per_epoch(self) -> int:
-        """Steps of large batches in an epoch."""
+    def steps_per_epoch(self) -> int:
+        """Steps of large batches in an epoch of the named set."""
         return self._examples() // self.batch_size
+
+    @property
+    def sharpness_early(self) -> list[int]:
+        """Places in `sharpness_steps` of those within the warmup, whose end thaws."""
+        config = self.resolved
+        length = config.warmup_epochs * config.steps_per_epoch()
+        return [i for i, step in enumerate(config.sharpness_steps) if step < length]
 
     @property
     def eval_examples(self) -> int:

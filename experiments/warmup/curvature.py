@@ -22,6 +22,7 @@ from experiments.warmup.layers import layer_of, random_layers
 from kd_heuristics import sharpness, training
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime import compiled
+from kd_heuristics.sharpness import hessian
 
 PyTree = Any
 BLOCKS = ("all", "fc")
@@ -125,7 +126,7 @@ def blocks(
       rates: of each parameter, by path.
       config: with the number of products.
 
-    Returns: four numbers; NaN where the loss is not finite.
+    Returns: four numbers; NaN where the loss or a product is not finite.
     """
     params, batch_stats = training.unpacked(variables)
     loss = jax.tree_util.Partial(_loss, compiled.as_partial(classifier.supervised))
@@ -134,13 +135,16 @@ def blocks(
     def top(scales: Mapping[str, float]) -> float:
         own = leaf_names.tree_map(lambda path, _: jnp.float32(scales[path]), params)
         bound = jax.tree_util.Partial(_scaled, loss, params, batch_stats, own)
-        values, _ = sharpness.top(
-            bound,
-            at_start,
-            batches,
-            key=jax.random.key(0),
-            num_products=config.sharpness_products,
-        )
+        try:
+            values, _ = sharpness.top(
+                bound,
+                at_start,
+                batches,
+                key=jax.random.key(0),
+                num_products=config.sharpness_products,
+            )
+        except hessian.NotFiniteError:  # it diverges, though its loss is finite yet
+            return np.nan
         return float(values[0])
 
     finite = _is_finite(loss, params, batch_stats, batches)

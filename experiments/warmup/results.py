@@ -120,14 +120,16 @@ def _sharpness(config: Config, arrays: Mapping[str, Any]) -> dict[str, Any]:
 def sharpness_statistics(config: Config, arrays: Mapping[str, Any]) -> Numbers:
     """The statistics of the claims about sharpness, in doublings, [seeds] each.
 
-    Of arrays as `curvature.measure_all` gives them; {} if none is measured.
+    Of arrays as `curvature.measure_all` gives them, at the steps of the warmup alone:
+    at its end frozen layers thaw. {} if none is measured.
     """
-    if not config.sharpness_steps:
+    during = config.sharpness_early
+    if not during:
         return {}
     found: Numbers = {}
     for arm in config.arms:
         whole, fc, product = (
-            _doublings(arrays[f"{arm}/{name}"])
+            _doublings(arrays[f"{arm}/{name}"][:, during])
             for name in ("eigenvalue_all", "eigenvalue_fc", "product_all")
         )
         highest = _over_steps(np.max, product) - 1  # 2 is one doubling of 1

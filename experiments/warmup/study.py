@@ -34,6 +34,7 @@ from experiments.warmup.plan import plan
 from experiments.warmup.protocol import PROTOCOL
 from experiments.warmup.results import results
 from kd_heuristics import training
+from kd_heuristics.runtime.errors import InputError
 
 
 def compute(
@@ -43,6 +44,12 @@ def compute(
     run = StudyRun(config, folder, progress, by=compute)
     tasks = make_tasks(config, own)
     its = tasks["large"]
+    if config.sharpness_steps and config.steps_per_epoch() != its.steps_per_epoch:
+        raise InputError(
+            f"sharpness_steps follow from {config.steps_per_epoch()} steps an epoch of "
+            f"{config.dataset}, but your images make {its.steps_per_epoch}; give "
+            f"train_examples={len(its.train)} and whole numbers of steps"
+        )
     progress.start(total_steps(config, its))
 
     arrays: dict[str, Any] = {}

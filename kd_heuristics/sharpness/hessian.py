@@ -58,12 +58,16 @@ def checked(loss: Loss, params: PyTree, batches: PyTree) -> Problem:
     return Problem(loss, params, batches, dimension)
 
 
+class NotFiniteError(ValueError):
+    """The Hessian is not finite where the loss is."""
+
+
 def check_finite(values: Any) -> None:
-    """Raises ValueError if known results are not finite."""
+    """Raises NotFiniteError if known results are not finite."""
     if not compiled.traced(values) and not all(
         np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(values)
     ):
-        raise ValueError(
+        raise NotFiniteError(
             "the Hessian is not finite at these params, though the loss is; look for a "
             "root, a norm or a logarithm at 0 in the loss"
         )

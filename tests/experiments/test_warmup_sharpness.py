@@ -14,6 +14,7 @@ from experiments.warmup.config import ARMS, PRESETS
 from experiments.warmup.results import sharpness_statistics
 from kd_heuristics import models, training
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.sharpness import hessian
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], sharpness_products=60).resolved
 FC = ("last/bias", "last/kernel")
@@ -111,6 +112,18 @@ def test_a_diverged_network_has_no_eigenvalue(variables, batches):
     assert np.isnan([*found.values()]).all()
 
 
+def test_a_diverging_network_has_no_eigenvalue_though_its_loss_is_finite(
+    variables, batches, monkeypatch
+):
+    def top(*_, **__):
+        raise hessian.NotFiniteError("the Hessian is not finite")
+
+    monkeypatch.setattr(curvature.sharpness, "top", top)
+    rates = {"first/kernel": 0.5, **dict.fromkeys(FC, 0.01)}
+    found = curvature.blocks(CLASSIFIER, variables, batches, FC, rates, SMOKE)
+    assert np.isnan([*found.values()]).all()
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_rates_of_an_arm_are_those_of_its_steps(arm):
     """A layer has rate 0 while it is frozen, as the optimiser leaves it."""
@@ -140,8 +153,9 @@ def test_rates_of_an_arm_are_those_of_its_steps(arm):
 def test_statistics_of_made_up_eigenvalues():
     """In doublings; a dead network's eigenvalue of 0 counts for no step."""
     config = dataclasses.replace(
-        SMOKE, arms=("large", "warmup"), sharpness_steps=(1, 2)
+        SMOKE, arms=("large", "warmup"), warmup_epochs=2, sharpness_steps=(1, 3, 4, 5)
     )
+    assert config.sharpness_early == [0, 1]  # two steps an epoch
     arrays = {
         "large/eigenvalue_all": np.array([[64.0, 0.0], [np.nan, np.nan]]),
         "large/eigenvalue_fc": np.array([[16.0, 0.0], [np.nan, np.nan]]),
@@ -150,6 +164,8 @@ def test_statistics_of_made_up_eigenvalues():
         "warmup/eigenvalue_fc": np.array([[64.0, 4.0], [4.0, 8.0]]),
         "warmup/product_all": np.array([[0.25, 0.5], [0.5, 4.0]]),
     }
+    # From the end of the warmup on, where frozen layers thaw, nothing is read.
+    arrays = {k: np.hstack([v, np.full((2, 2), 1e9)]) for k, v in arrays.items()}
     found = sharpness_statistics(config, arrays)
     expected = {
         "large above 2": [2, np.nan],
@@ -172,7 +188,7 @@ def test_the_lens_is_off_by_default_and_its_claims_are_secondary():
         assert len(own) == (5 if name in ("smoke", "lenses") else 0)
         assert not any(claim.main for claim in own)
     lenses, digits = (PRESETS[name].resolved for name in ("lenses", "digits"))
-    assert lenses.sharpness_steps == (1, 4, 20, 80, 160)
+    assert lenses.sharpness_steps == (1, 3, 19, 79, 159)  # of 160
     changed = ("seeds", "looks", "first_seed", "sharpness_steps")
     same = {name: getattr(lenses, name) for name in changed}
     assert dataclasses.replace(digits, **same) == lenses
@@ -187,6 +203,7 @@ def test_the_lens_is_off_by_default_and_its_claims_are_secondary():
         ({"sharpness_steps": (6,)}, r"sharpness_steps must be within 1\.\.5, got 6"),
         ({"sharpness_steps": (2, 1)}, "sharpness_steps must ascend"),
         ({"sharpness_products": 0}, "sharpness_products must be at least 1"),
+        ({"sharpness_examples": 161}, "sharpness_examples must be at most .* 160 tr"),
     ],
 )
 def test_bad_config(changes, words):
