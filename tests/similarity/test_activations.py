@@ -124,7 +124,10 @@ def test_linen_transformations_and_what_is_not_examples_by_units():
         "05_jit",
         "06_BatchNorm_0",
         "07_negative",
-        "08_output#1",  # keys of a dictionary are sorted: "scalar" is the first
+        "08_stacked[0]",  # layers of a vmap are taken apart, as those of a scan
+        "09_stacked[1]",
+        "10_stacked[2]",
+        "11_output#1",  # keys of a dictionary are sorted: "scalar" is the first
     ]
 
 
