@@ -82,6 +82,7 @@ LOSSES = {
     "fitnet_loss": loss(distill.fitnet_loss, labels=LABELS, weight=2.0),
     "fsp_loss": pairs(distill.fsp_loss),
     "fsp_distance": Case(matrices, (MAPS, MAPS[::-1]), (5,)),
+    "masked_mean": Case(lambda x: distill.masked_mean(x, x > -1), (LOGITS,), ()),
 }
 SCHEDULES = {
     "sgdr": rate(lambda value: schedules.sgdr(value, 3, 2)),

@@ -257,7 +257,7 @@ def masked_mean(losses: ArrayLike, mask: ArrayLike) -> jax.Array:
       losses: float [batch, ...], of a loss here.
       mask: bool, of the same shape; at least one is true.
 
-    Returns: a scalar; NaN if a traced mask has no true entry.
+    Returns: a scalar, float32 or wider; NaN if a traced mask has no true entry.
 
     Raises: ValueError for another shape or type, or a known mask that is false
       everywhere.
@@ -277,7 +277,7 @@ def masked_mean(losses: ArrayLike, mask: ArrayLike) -> jax.Array:
             f"mask {list(kept.shape)} is false everywhere, so there is no mean; leave "
             "out batches without an example"
         )
-    return found.mean(where=kept)
+    return found.mean(where=kept, dtype=jnp.promote_types(found.dtype, jnp.float32))
 
 
 def agreement(

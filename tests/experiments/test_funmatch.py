@@ -273,7 +273,8 @@ def test_statistics_are_of_the_longest_training():
     np.testing.assert_allclose(found["distance/same/ic/fix/cc"], 0.2)
     np.testing.assert_allclose(found["patience/mix"], 12)
     np.testing.assert_allclose(found["patience/teacher"], 100 * (0.3 + 0.128 - 0.5))
-    assert {*found} == {claim.key for claim in claims(config)}
+    keys = {claim.key for claim in claims(config)}
+    assert {*found} == {key for key in keys if not key.startswith("fidelity/")}
 
 
 def test_an_arm_of_one_seed_is_compared_with_the_same_seed():
