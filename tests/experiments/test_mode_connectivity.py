@@ -260,7 +260,7 @@ def arrays_of(values):
 
 
 def test_statistics_of_made_up_curves():
-    config = dataclasses.replace(SMOKE, modes=("G", "A"), perplexity=2.0)
+    config = dataclasses.replace(SMOKE, modes=("G", "A"), perplexity=2.0, aligned=())
     arrays = arrays_of(
         {
             "segment": [0.9, 0.3, 0.8],
