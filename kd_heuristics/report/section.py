@@ -50,7 +50,7 @@ def _who(run: Run) -> str:
     return f'<p class="who">{escape(" · ".join(parts))}</p>' if parts else ""
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Returns a time in words.
 
     >>> duration(40), duration(400), duration(40000)
