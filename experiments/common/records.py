@@ -52,7 +52,7 @@ def trained(folder: runs.RunFolder) -> dict[str, dict[str, float | None]]:
         own = found.setdefault(which, {})
         before, now = own.get(seed, 1.0), line[metric]
         own[seed] = None if before is None or now is None else min(before, now)
-    return found
+    return dict(sorted(found.items()))  # whatever was trained again, and when
 
 
 def write(folder: runs.RunFolder, config: Any, results: Mapping[str, Any]) -> None:
