@@ -23,6 +23,11 @@ FASHION: dict[str, Any] = {
 }
 
 
+def family(seeds: int) -> dict[str, Any]:
+    """Seeds of a family of claims of its own, from 1,000 on, judged at one look."""
+    return {"seeds": seeds, "looks": (seeds,), "first_seed": 1000}
+
+
 def every_leaf(params: Any) -> Any:
     """A tree of the form of `params` that is true everywhere."""
     return jax.tree.map(lambda _: True, params)
@@ -105,18 +110,15 @@ class Common:
                 f"test_split must be a split of {self.dataset}, {' or '.join(found)}, "
                 f"got {self.test_split!r}"
             )
-        limits = {"train": found["train"], self.test_split: found[self.test_split]}
+        both = ("train", self.test_split)
+        splits: dict[str, tuple[str, ...]] = dict.fromkeys(self.held_out, both)
+        splits["test_examples"] = (self.test_split,)
         wrong = [
-            f"{name} must be at most its {limit:,} {split} images, got {count}"
+            f"{name} must be at most its {found[split]:,} {split} images, got {count}"
             for name, count in vars(self).items()
             if name.endswith("_examples") and count is not None
-            for split, limit in limits.items()
-            if count > limit
-            and (
-                name != "test_examples"
-                if split == "train"
-                else name in (*self.held_out, "test_examples")
-            )
+            for split in splits.get(name, ("train",))
+            if count > found[split]
         ]
         if wrong:
             raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")

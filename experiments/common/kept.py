@@ -117,6 +117,7 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
     wanted = _wanted(verdicts, looks)
     now = running.describe_run(study, config, {})
     note = folder / "note.txt"
+    declared, present = _rules(kept["claims"]), _rules(now["claims"])
     return {
         "study": study.name,
         "preset": preset,
@@ -141,12 +142,8 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "minutes": _minutes(seeds, "block_seconds"),
         "cpu_minutes": _minutes(seeds, "block_cpu_seconds"),
         "config_differs": _config_differs(kept["config"], now, config),
-        "rules_differ": [
-            key
-            for key, rule in _rules(kept["claims"]).items()
-            if rule != _rules(now["claims"]).get(key)
-        ],
-        "declared_since": sorted({*_rules(now["claims"])} - {*_rules(kept["claims"])}),
+        "rules_differ": [k for k, rule in declared.items() if rule != present.get(k)],
+        "declared_since": sorted({*present} - {*declared}),
         "code_differs": _code_differs(kept["code"], running.code(study, config)),
         "claims": verdicts,
         "failures": judging.failures(seeds, below),

@@ -209,18 +209,14 @@ PRESETS: Mapping[str, Config] = {
     # A family of its own, on other seeds: does any softening do what knowledge does?
     "nulls": dataclasses.replace(
         _SMALL,
-        seeds=8,
-        first_seed=1000,
-        looks=(8,),
+        **common.family(8),
         temperatures=(5.0,),
         nulls=NULLS,
     ),
     # The table of losses; such a family has seeds of its own.
     "losses": dataclasses.replace(
         _SMALL,
-        seeds=8,
-        first_seed=1000,
-        looks=(8,),
+        **common.family(8),
         temperatures=(5.0,),
         losses=LOSSES,
     ),

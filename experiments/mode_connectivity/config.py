@@ -274,9 +274,7 @@ PRESETS: Mapping[str, Config] = {
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(
         _SMALL,
-        seeds=4,
-        looks=(4,),
-        first_seed=1000,
+        **common.family(4),
         aligned=("weights", "activations"),
     ),
     "cifar10": Config(),

@@ -311,9 +311,7 @@ PRESETS = {
     "fashion_full": Config(dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(
         _SMALL,
-        seeds=4,
-        looks=(4,),
-        first_seed=1000,
+        **common.family(4),
         more_arms=("wsd", "linear"),
         twin_epochs=(0, 1 / 7, 3 / 7),
         averaged=True,

@@ -249,9 +249,7 @@ PRESETS: Mapping[str, Config] = {
     "fashion_full": dataclasses.replace(PAPER, dataset="fashion_mnist", image_size=32),
     "lenses": dataclasses.replace(
         _SMALL,
-        seeds=4,
-        looks=(4,),
-        first_seed=1000,
+        **common.family(4),
         sharpness_steps=(1 / 160, 1 / 40, 1 / 8, 1 / 2, 1.0),
     ),
     "cifar10": PAPER,
