@@ -31,7 +31,22 @@ def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
         norm=LogNorm(levels[0], levels[-1]),
         cmap="viridis",
     )
-    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:.2g}"}
-    ax.figure.colorbar(filled, ax=ax, ticks=levels[::5], **bar)
+    bar = ax.figure.colorbar(
+        filled, ax=ax, ticks=levels[::5], label="nats, log scale", shrink=0.8
+    )
+    bar.set_ticks(levels[::5], labels=_apart(levels[::5]))
     ax.grid(visible=False)
     ax.set_aspect("equal", adjustable="box")
+
+
+def _apart(values: Any) -> list[str]:
+    """Returns numbers with as few digits as tell them apart, at least two.
+
+    >>> _apart([1.681, 1.684, 1.7]), _apart([0.01, 10.0])
+    (['1.681', '1.684', '1.7'], ['0.01', '10'])
+    """
+    for digits in range(2, 17):
+        words = [f"{value:.{digits}g}" for value in values]
+        if len({*words}) == len(words):
+            break
+    return words
