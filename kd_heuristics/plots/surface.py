@@ -31,22 +31,21 @@ def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
         norm=LogNorm(levels[0], levels[-1]),
         cmap="viridis",
     )
-    bar = ax.figure.colorbar(
-        filled, ax=ax, ticks=levels[::5], label="nats, log scale", shrink=0.8
-    )
-    bar.set_ticks(levels[::5], labels=_apart(levels[::5]))
+    bar = ax.figure.colorbar(filled, ax=ax, label="nats, log scale", shrink=0.8)
+    ticks = levels[::5].tolist()
+    bar.set_ticks(ticks, labels=_apart(ticks))
     ax.grid(visible=False)
     ax.set_aspect("equal", adjustable="box")
 
 
-def _apart(values: Any) -> list[str]:
+def _apart(values: list[float]) -> list[str]:
     """Returns numbers with as few digits as tell them apart, at least two.
 
     >>> _apart([1.681, 1.684, 1.7]), _apart([0.01, 10.0])
     (['1.681', '1.684', '1.7'], ['0.01', '10'])
     """
-    for digits in range(2, 17):
+    digits, words = 1, [""]
+    while len({*words}) < len(values) and digits < 17:
+        digits += 1
         words = [f"{value:.{digits}g}" for value in values]
-        if len({*words}) == len(words):
-            break
     return words
