@@ -167,7 +167,7 @@ class Config(common.WithVgg):
             )
         (period,) = fields.within((self.period_epochs,), self.epochs)
         (warmup,) = fields.within((self.warmup_epochs,), period)
-        drops = fields.drops(self.drops_epochs, self.epochs)
+        drops = fields.drops("drops_epochs", self.drops_epochs, self.epochs)
         offset = 1 if self.restarts == "step" else 0
         ends = derived.ends(period, self.mult, self.epochs, offset)
         steps = derived.around(drops, self.epochs, offset)
