@@ -39,7 +39,8 @@ def test_a_twin_of_the_same_batches_ends_where_its_run_does(its, tmp_path):
 
     With other batches it ends elsewhere.
     """
-    config = dataclasses.replace(SMOKE, twin_epochs=(0, 1)).resolved
+    plain = dataclasses.replace(SMOKE, more_arms=()).resolved
+    config = dataclasses.replace(plain, twin_epochs=(0, 1)).resolved
     batch = its.batches(0, 0)
     same = dataclasses.replace(its, batches=lambda seed, step: batch)
     _, nets, arrays = trained(tmp_path / "same", config, same)
@@ -55,7 +56,7 @@ def test_a_twin_of_the_same_batches_ends_where_its_run_does(its, tmp_path):
         for a, b in zip(*map(jax.tree.leaves, (start, end)), strict=True)
     ]
     assert max(moved) > 1e-3
-    _, _, arrays = trained(tmp_path / "other", SMOKE, its)
+    _, _, arrays = trained(tmp_path / "other", plain, its)
     assert arrays["twin1/distance"][0] > 1e-3
     assert not {*map(twins.seed_of, range(12))} & {*range(2000)}  # of any study
 
