@@ -132,31 +132,37 @@ def _series(ax: Axes, series: parts.Series, label: str) -> None:
 
 
 def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) -> None:
-    """Writes labels above or below their points, unless they cover earlier ones."""
-    taken: list[np.ndarray] = []  # left, bottom, right and top, in pixels
-    pixel = ax.figure.dpi / 72
+    """Writes labels on a side of their points where they cover no earlier one."""
+    taken: list[np.ndarray] = []
     for series in found:
         for x, y, words in zip(series.x, series.mean, series.labels, strict=False):
             if not words or not np.isfinite([x, y]).all():
                 continue
-            place = ax.transData.transform((x, y))
-            size = pixel * np.array([0.6 * 7 * len(words), 9])
-            for shift in (offset, (offset[0], -offset[1] - 6)):
-                corner = place + pixel * np.array(shift)
-                box = np.concatenate([corner, corner + size])
-                if all(
-                    (box[:2] > b[2:]).any() or (box[2:] < b[:2]).any() for b in taken
-                ):
-                    taken.append(box)
-                    ax.annotate(
-                        words,
-                        (x, y),
-                        textcoords="offset points",
-                        xytext=shift,
-                        color=series.color,
-                        fontsize=7,
-                    )
-                    break
+            place = ax.transData.transform((x, y)) * 72 / ax.figure.dpi
+            shift = _free_shift(place, words, offset, taken)
+            if shift is not None:
+                own: dict[str, Any] = {"color": series.color, "fontsize": 7}
+                more = {"textcoords": "offset points", "xytext": shift}
+                ax.annotate(words, (x, y), **more, **own)
+
+
+def _free_shift(
+    place: np.ndarray, words: str, offset: tuple[int, int], taken: list[np.ndarray]
+) -> tuple[float, float] | None:
+    """Returns a label's shift from its point, in points; `None` if no side is free.
+
+    Boxes [left, bottom, right, top] of labels are appended to `taken`.
+    """
+    size = np.array([0.6 * 7 * len(words), 9])
+    for right in (offset[0], -offset[0] - size[0]):
+        for up in (offset[1], -offset[1] - 6):
+            corner = place + (right, up)
+            box = np.concatenate([corner, corner + size])
+            apart = ((box[:2] > b[2:]).any() or (box[2:] < b[:2]).any() for b in taken)
+            if all(apart):
+                taken.append(box)
+                return right, up
+    return None
 
 
 def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:

@@ -82,16 +82,16 @@ def test_steps_bars_marks_and_labels():
     assert [(t.get_text(), t.xy) for t in ax.texts] == [("a", (0, 0)), ("b", (2, 20))]
 
 
-def test_words_go_above_or_below_and_do_not_cover_each_other():
-    near = np.array([0.0, 1e-6, 2e-6, 0.1, 3.0])
-    words = ("one", "two", "no room", "beside them", "far")
+def test_words_stand_around_their_points_and_do_not_cover_each_other():
+    near = np.array([0.0, 1e-6, 2e-6, 3e-6, 4e-6, 3.0])
+    words = ("one", "two", "three", "four", "no room", "far")
     series = plots.Series(x=near, y=near, labels=words)
     (ax,) = (page := picture(chart(series))).axes
     FigureCanvasAgg(page).draw()
-    assert [text.get_text() for text in ax.texts] == ["one", "two", "far"]
-    one, two, far = (text.get_window_extent() for text in ax.texts)
-    assert two.y1 <= one.y0
-    assert far.y0 > one.y1
+    assert [text.get_text() for text in ax.texts] == [*words[:4], "far"]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
 
 
 def test_a_long_y_label_is_not_longer_than_its_axis():
