@@ -156,7 +156,7 @@ def _free_shift(
     size = np.array([0.6 * 7 * len(words), 9])
     for right in (offset[0], -offset[0] - size[0]):
         for up in (offset[1], -offset[1] - 6):
-            corner = place + (right, up)
+            corner = place + np.array([right, up])
             box = np.concatenate([corner, corner + size])
             apart = ((box[:2] > b[2:]).any() or (box[2:] < b[:2]).any() for b in taken)
             if all(apart):
