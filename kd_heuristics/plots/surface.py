@@ -6,9 +6,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+# A plane longer than so many times its width would be a line: it fills its panel.
+_LONGEST = 4
+
+
+def stretched(xs: Any, ys: Any) -> bool:
+    """Whether `contours` draws a plane with axes of different scales.
+
+    >>> stretched([0, 30], [-5, 5]), stretched([0, 45], [0, 1])
+    (False, True)
+    """
+    sides = np.ptp(xs), np.ptp(ys)
+    return bool(max(sides) > _LONGEST * min(sides))
+
 
 def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
     """Draws filled contours of log loss with a colour bar, or a note if none is finite.
+
+    Both axes have one scale, unless the plane is `stretched`.
 
     Args:
       ax: where to draw.
@@ -35,7 +50,8 @@ def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
     ticks = levels[::5].tolist()
     bar.set_ticks(ticks, labels=_apart(ticks))
     ax.grid(visible=False)
-    ax.set_aspect("equal", adjustable="box")
+    if not stretched(xs, ys):
+        ax.set_aspect("equal", adjustable="box")
 
 
 def _apart(values: list[float]) -> list[str]:
