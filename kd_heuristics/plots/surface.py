@@ -46,8 +46,22 @@ def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
         norm=LogNorm(levels[0], levels[-1]),
         cmap="viridis",
     )
-    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:.2g}"}
-    ax.figure.colorbar(filled, ax=ax, ticks=levels[::5], **bar)
+    bar = ax.figure.colorbar(filled, ax=ax, label="nats, log scale", shrink=0.8)
+    ticks = levels[::5].tolist()
+    bar.set_ticks(ticks, labels=_apart(ticks))
     ax.grid(visible=False)
     if not stretched(xs, ys):
         ax.set_aspect("equal", adjustable="box")
+
+
+def _apart(values: list[float]) -> list[str]:
+    """Returns numbers with as few digits as tell them apart, at least two.
+
+    >>> _apart([1.681, 1.684, 1.7]), _apart([0.01, 10.0])
+    (['1.681', '1.684', '1.7'], ['0.01', '10'])
+    """
+    digits, words = 1, [""]
+    while len({*words}) < len(values) and digits < 17:
+        digits += 1
+        words = [f"{value:.{digits}g}" for value in values]
+    return words

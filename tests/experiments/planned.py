@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments.common import fields
 from kd_heuristics import training
+from kd_heuristics.report.tables import training_of
 
 
 def check(study, folder, config):
@@ -13,8 +14,10 @@ def check(study, folder, config):
     last = collections.defaultdict(int)
     for line in training.MetricsFile(folder / "metrics.jsonl", sinks=[]).read():
         last[line["stage"]] = max(last[line["stage"]], line["step"])
+    plan = study.plan(fields.resolved(config))
+    assert {training_of(stage)[0] for stage in last} == plan.stages
     expected = collections.Counter()
-    for its in study.plan(fields.resolved(config)).trainings:
+    for its in plan.trainings:
         expected[its.steps] += its.members
     assert collections.Counter(last.values()) == expected
     for name in _in_examples(study.name):

@@ -110,7 +110,9 @@ def test_statistics_of_averages_and_twins(folder):
     results = json.loads((folder / "results.json").read_text())
     assert {*results["twins"]} == {"1"}
     assert results["minima"] == [0, 2]
-    for kind, value in (("last", 0.7), ("ensemble", 0.85), ("average", 0.1)):
+    assert results["fge_minima"] == [1, 2]
+    own = {"last": 0.7, "ensemble": 0.85, "average": 0.1, "fge": 0.9}
+    for kind, value in own.items():
         arrays[f"averages/{kind}/test_accuracy"] = np.array([value])
     for arm, value in (("sgdr", 0.8), ("cosine", 0.82), ("wsd", 0.79), ("linear", 1)):
         arrays[f"{arm}/test_accuracy"] = np.full((1, 3), float(value))
@@ -124,6 +126,8 @@ def test_statistics_of_averages_and_twins(folder):
         "averages/ensemble-last": 5.0,  # of the last minimum as it was trained
         "averages/ensemble-cosine": 3.0,
         "averages/average-last": -60.0,
+        "averages/fge-last": 10.0,
+        "averages/fge-ensemble": 5.0,
         "final-accuracy/wsd-sgdr": -1.0,
         "final-accuracy/linear-sgdr": 20.0,
     }
@@ -290,8 +294,7 @@ def test_bad_input_ends_with_one_message(
     assert stop.value.code == status
     printed = capsys.readouterr()
     assert words in printed.err + printed.out
-    if status == 2:
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
