@@ -161,7 +161,7 @@ def _free_shift(
             apart = ((box[:2] > b[2:]).any() or (box[2:] < b[:2]).any() for b in taken)
             if all(apart):
                 taken.append(box)
-                return right, up
+                return float(right), float(up)
     return None
 
 

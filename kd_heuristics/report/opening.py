@@ -24,6 +24,7 @@ def about(found: Sequence[Run]) -> str:
         "time": duration(seconds) if seconds else "",
         "hardware": _listed(map(_hardware, last)),
         "software": _listed(map(_software, last)),
+        "commit": _listed(str(entry.get("git_commit") or "")[:12] for entry in last),
         findings.count(len(main), "main claim"): findings.counted(main) if main else "",
     }
     lines = "".join(
@@ -58,12 +59,12 @@ def _hardware(entry: Mapping[str, Any]) -> str:
 
 
 def _software(entry: Mapping[str, Any]) -> str:
-    """Returns versions and commit of an invocation."""
+    """Returns the versions of an invocation."""
     versions = entry.get("versions")
     versions = versions if isinstance(versions, dict) else {}
-    words = [f"{name} {versions[name]}" for name in _PACKAGES if name in versions]
-    commit = entry.get("git_commit")
-    return ", ".join([*words, *([f"commit {str(commit)[:12]}"] if commit else [])])
+    return ", ".join(
+        f"{name} {versions[name]}" for name in _PACKAGES if name in versions
+    )
 
 
 _PACKAGES = ("kd_heuristics", "jax", "flax")
