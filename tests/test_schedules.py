@@ -504,6 +504,22 @@ def test_a_wave_reaches_its_ends_exactly():
     assert (schedule(counts - 15) == np.float32(0.001)).all()
 
 
+@given(st.integers(2, 400), st.floats(1e-6, 1), st.floats(0, 1))
+@settings(derandomize=True, deadline=None, max_examples=10)
+def test_a_wave_is_that_of_fast_geometric_ensembling(cycle, peak, share):
+    """alpha(i) of Garipov et al. 2018, section 4, as it stands there: i is from 1."""
+    low = share * peak
+    i = np.arange(1, 1000)
+    t = (np.mod(i - 1, cycle) + 1) / cycle
+    first = (1 - 2 * t) * peak + 2 * t * low
+    second = (2 - 2 * t) * low + (2 * t - 1) * peak
+    values = np.asarray(jax.jit(schedules.cyclic(peak, cycle, low))(i))
+    expected = np.where(t <= 0.5, first, second)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=CLOSE * peak)
+    collected = np.mod(i - 1, cycle) + 1 == cycle / 2  # the paper's "if"
+    assert (values[collected] == np.float32(low)).all()
+
+
 def test_decays_reach_their_ends_exactly():
     for make in (schedules.linear_decay, schedules.cosine_decay):
         schedule = jax.jit(make(0.05, 12_345, 0.003))

@@ -64,16 +64,31 @@ def check(config: Any) -> None:
 def resolved(config: Any) -> Any:
     """Returns the config with derived fields filled in, also in nested configs."""
     parts = {n: v for n, v in vars(config).items() if dataclasses.is_dataclass(v)}
-    changes = {name: resolved(part) for name, part in parts.items()}
-    for kind in reversed(type(config).__mro__):  # each class adds its own
-        changes |= vars(kind).get("derived", _nothing)(config)
+    changes = {name: _resolved_part(name, part) for name, part in parts.items()}
+    changes |= derived(config)
     # Compared by repr: 1 and 1.0 are equal, but the second is a share.
     changes = {n: v for n, v in changes.items() if repr(v) != repr(getattr(config, n))}
     return dataclasses.replace(config, **changes) if changes else config
 
 
+def derived(config: Any) -> dict[str, Any]:
+    """Returns the values of the fields that follow from others."""
+    found: dict[str, Any] = {}
+    for kind in reversed(type(config).__mro__):  # each class adds its own
+        found |= vars(kind).get("derived", _nothing)(config)
+    return found
+
+
 def _nothing(config: Any) -> dict[str, Any]:
     return {}
+
+
+def _resolved_part(name: str, part: Any) -> Any:
+    """Resolves a config inside another, whose errors name its field as well."""
+    try:
+        return resolved(part)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
 
 
 def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
@@ -91,21 +106,26 @@ def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
     )
 
 
-def drops(values: Sequence[int | float], length: int) -> tuple[int, ...]:
+def drops(name: str, values: Sequence[int | float], length: int) -> tuple[int, ...]:
     """Converts drops of a learning rate as `within` does.
+
+    Args:
+      name: of the field.
+      values: its value.
+      length: of the training.
 
     Raises:
       ValueError: an integer lies past the end, where nothing would come of it.
 
-    >>> drops((0.3, 25), 30)
+    >>> drops("drops_epochs", (0.3, 25), 30)
     (9, 25)
     """
     past = [value for value in values if isinstance(value, int) and value > length]
     if past:
         raise ValueError(
-            f"{', '.join(map(str, past))} of {tuple(values)} lies past the end of a "
-            f"training of {length}; give integers up to {length}, or floats, which "
-            "are shares"
+            f"{name} must lie within a training of {length}, got {tuple(values)}, of "
+            f"which {', '.join(map(str, past))} past its end; give integers up to "
+            f"{length}, or floats, which are shares"
         )
     return within(values, length)
 

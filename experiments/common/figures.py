@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.common import own
+from experiments.common import later, own
 from experiments.common.study import Study
 from kd_heuristics import runs
 from kd_heuristics.plots import Figure, FigureError, stored
@@ -36,11 +36,12 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
 
     Raises:
       RunError: a file of the folder is missing or damaged.
-      ValueError: a figure names a missing array or claim, or cannot be drawn.
+      ValueError: a figure names a missing field, array or claim, or cannot be drawn.
     """
     run = runs.RunFolder(path)
     description = run.read_json("config.json")
-    config = description["config"]
+    presets = [*study.presets.values()]
+    config = later.completed(description["config"], presets, _commit(run))
     arrays = _Arrays(run.load_arrays("arrays.npz"))
     results = run.read_json("results.json")
     if (run.path / TIMING).exists():
@@ -60,3 +61,11 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
         words = figure.subtitle.format(run=which, seeds=seeds)
         found[name] = dataclasses.replace(figure, subtitle=words, place=place)
     return found
+
+
+def _commit(run: runs.RunFolder) -> str:
+    """Returns the commit that a run was made with, as far as it is recorded."""
+    try:
+        return run.read_json("environment.json")["invocations"][-1]["git_commit"] or "?"
+    except (runs.RunError, LookupError, TypeError):
+        return "?"

@@ -47,7 +47,11 @@ class Chain:
 
     def derived(self) -> dict[str, Any]:
         """Returns the drops in epochs."""
-        return {"drops_epochs": fields.drops(self.drops_epochs, self.epochs)}
+        return {"drops_epochs": self._drops}
+
+    @property
+    def _drops(self) -> tuple[int, ...]:
+        return fields.drops("drops_epochs", self.drops_epochs, self.epochs)
 
     def optimizer(self, steps_per_epoch: int, bend_decay: Any = None):
         """Makes SGD with this chain's schedule; make it once for all of a study's.
@@ -60,8 +64,7 @@ class Chain:
         if self.schedule == "cosine":
             rate = schedules.cosine_decay(self.rate, self.epochs * steps_per_epoch)
         else:
-            drops = fields.drops(self.drops_epochs, self.epochs)
-            boundaries = [epoch * steps_per_epoch for epoch in drops]
+            boundaries = [epoch * steps_per_epoch for epoch in self._drops]
             rate = schedules.step_decay(self.rate, boundaries, self.drop_factor)
         decay = self.bend_decay if bend_decay is None else bend_decay
         return training.sgd(rate, self.momentum, decay, self.clip_norm)

@@ -86,13 +86,25 @@ def check(study: Study, config: Any, own: Own) -> dict[str, Any]:
     Raises:
       ValueError: files that the config names are missing, or the user's networks or
         images do not fit, or the study takes none.
+      MissingDatasetError: a set of the config is not prepared.
     """
     owned.check(study, config, own)
-    study.needs(config)
+    check_files(study, config, own)
     users = owned.described(config, own)
     if users:
         (study.own or task.make)(config, own)
     return users
+
+
+def check_files(study: Study, config: Any, own: Own = NOTHING) -> None:
+    """Checks that the files and sets of a resolved config are there.
+
+    Raises: ValueError or MissingDatasetError that names the first that is not.
+    """
+    study.needs(config)
+    if own.dataset is None:
+        for name, _ in study.plan(config).sets:
+            data.find(name)
 
 
 def _run(study, config, folder, own, users, draws):

@@ -35,7 +35,7 @@ class Phase:
 
     def derived(self) -> dict[str, Any]:
         """The drops in steps."""
-        return {"drops": fields.drops(self.drops, self.steps)}
+        return {"drops": fields.drops("drops", self.drops, self.steps)}
 
 
 _LATE = (11 / 21, 16 / 21)

@@ -145,7 +145,7 @@ class Config(common.WithVgg):
 
     def derived(self) -> dict[str, Any]:
         """Drops and evaluations in epochs."""
-        drops = fields.drops(self.drops_epochs, self.epochs)
+        drops = fields.drops("drops_epochs", self.drops_epochs, self.epochs)
         evaluated = fields.within(self.curve_epochs, self.curve.epochs)
         if evaluated != self.curve_epochs:  # shares of a short fit fall together
             evaluated = tuple(dict.fromkeys(evaluated))

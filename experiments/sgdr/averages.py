@@ -1,8 +1,9 @@
-"""What SGDR's minima are good for, at the cost of one training: their averages.
+"""What the minima of cycles are good for, at the cost of one training: their averages.
 
-The predictions of the networks at the ends of the cycles are averaged (snapshot
-ensembles, Huang et al. 2017, arXiv 1704.00109; FGE, Garipov et al. 2018, arXiv
-1802.10026), and so are their weights (SWA, Izmailov et al. 2018, arXiv 1803.05407).
+The predictions of the networks at the ends of SGDR's cycles are averaged (snapshot
+ensembles, Huang et al. 2017, arXiv 1704.00109), and so are their weights (SWA, Izmailov
+et al. 2018, arXiv 1803.05407). The arm fge has short cycles at the end of a training,
+whose minima predict together (FGE, Garipov et al. 2018, arXiv 1802.10026).
 """
 
 import dataclasses
@@ -13,18 +14,25 @@ import numpy as np
 from experiments.common import paths
 from experiments.common.study import StudyRun, stacked
 from experiments.common.task import Task
+from experiments.sgdr.config import Config
 from experiments.sgdr.iterates import Iterates
 from kd_heuristics import averaging, training
 
 ARM = "sgdr"
 KINDS = ("last", "ensemble", "average")
+SHORT = "fge"
+
+
+def kinds(config: Config) -> tuple[str, ...]:
+    """The averages of a config, and the last minimum beside them."""
+    return KINDS + ((SHORT,) if SHORT in config.more_arms else ())
 
 
 def evaluate_all(run: StudyRun, its: Task, nets: Iterates) -> dict[str, np.ndarray]:
     """Metrics of the whole test set, `{"averages/ensemble/test_loss": [seeds], ...}`.
 
     "last" is the last minimum alone; its statistics and those of "average" are
-    estimated anew, those of the ensemble's networks are their own.
+    estimated anew, those of the ensembles' networks are their own.
     """
     found = [
         run.stage(f"averages-seed{seed}", evaluate, run, its, nets, seed)
@@ -36,7 +44,7 @@ def evaluate_all(run: StudyRun, its: Task, nets: Iterates) -> dict[str, np.ndarr
 def evaluate(
     run: StudyRun, its: Task, nets: Iterates, seed: int
 ) -> dict[str, np.ndarray]:
-    """Metrics of one run's last minimum, ensemble and average, by name."""
+    """Metrics of one run's last minimum, ensembles and average, by name."""
     run.progress.stage(f"seed {seed}: averages of the minima")
     minima = [nets.variables(ARM, seed, epoch) for epoch in run.config.minima]
     refresh = paths.refresh(run.config, its, run.config.stats_examples)
@@ -45,12 +53,16 @@ def evaluate(
         stats = {} if refresh is None else refresh(params)
         return training.evaluate(its.classifier.metric, params, stats, its.test)
 
-    together = training.evaluate(Ensemble(its.classifier), minima, {}, its.test)
+    def together(networks):
+        return training.evaluate(Ensemble(its.classifier), networks, {}, its.test)
+
     metrics = {
         "last": alone(minima[-1]["params"]),
-        "ensemble": together,
+        "ensemble": together(minima),
         "average": alone(averaging.mean(own["params"] for own in minima)),
     }
+    if short := run.config.short_minima:
+        metrics[SHORT] = together([nets.variables(SHORT, seed, e) for e in short])
     return {
         f"{kind}/test_{name}": np.asarray(value)
         for kind, values in metrics.items()

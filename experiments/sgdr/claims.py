@@ -11,6 +11,11 @@ SIMILARITY = 0.05  # smallest difference of similarities that counts
 GAIN = 0.5
 # Points of error: with less of a rise Frankle et al. 2020 call a network stable.
 STABLE = 2.0
+# Schedules without restarts, which end where SGDR does.
+DECAYS = {
+    "wsd": "a constant rate and a cooldown does as well as SGDR (Hu et al. 2024)",
+    "linear": "a rate that falls on a line does as well as SGDR",
+}
 # Segments of the paper's Figures 2c and 2d: only SGDR's cross a barrier.
 PAPERS_PAIRS = {
     "sgdr": {(30, 70), (70, 150), (30, 150)},
@@ -160,14 +165,12 @@ def _similarities(config):
 
 def _schedules(config):
     """Secondary claims: schedules without restarts do as well at equal cost."""
-    words = {
-        "wsd": "a constant rate and a cooldown does as well as SGDR (Hu et al. 2024)",
-        "linear": "a rate that falls on a line does as well as SGDR",
-    }
-    for arm in config.more_arms:
+    for arm, words in DECAYS.items():
+        if arm not in config.more_arms:
+            continue
         yield Claim(
             key=f"final-accuracy/{arm}-sgdr",
-            words=words[arm],
+            words=words,
             kind="as_good",
             smallest_effect=1.0,  # as for the cosine
             unit="points of test accuracy",
@@ -179,11 +182,23 @@ def _averages(config):
     """Secondary claims, of rivals: what the minima are good for together."""
     if not config.averaged:
         return
+    short = (
+        (
+            "averages/fge-last",
+            "the minima of short cycles together predict better than SGDR's last one "
+            "at equal cost of training (FGE, Garipov et al. 2018)",
+        ),
+        (
+            "averages/fge-ensemble",
+            "the minima of short cycles together predict better than SGDR's together "
+            "at equal cost of training (FGE, Garipov et al. 2018)",
+        ),
+    )
     for key, words in (
         (
             "averages/ensemble-last",
             "SGDR's minima together predict better than its last one (snapshot "
-            "ensembles, Huang et al. 2017; FGE, Garipov et al. 2018)",
+            "ensembles, Huang et al. 2017)",
         ),
         (
             "averages/ensemble-cosine",
@@ -195,8 +210,10 @@ def _averages(config):
             "the mean of the weights of SGDR's minima is better than its last one "
             "(SWA, Izmailov et al. 2018)",
         ),
+        *(short if config.short_minima else ()),
     ):
         other = ("cosine",) if key.endswith("cosine") else ()
+        other += ("fge",) if "fge" in key else ()
         yield Claim(
             key=key,
             words=words,

@@ -11,7 +11,7 @@ from experiments.sgdr import derived, rates
 from kd_heuristics.runs.claims import LOOKS
 
 ARMS = ("sgdr", "step", "cosine")
-More = Literal["wsd", "linear"]
+More = Literal["wsd", "linear", "fge"]
 Pair = tuple[fields.Natural, fields.Natural]
 Pairs = tuple[Pair, ...]
 Side = Annotated[int, Ge(2)]
@@ -94,14 +94,21 @@ class Config(common.WithVgg):
     # Not of the paper: what restarts may be good for besides, see docs/designs.md.
     more_arms: tuple[More, ...] = ()
     """Further schedules, ending at SGDR's last minimum: a constant rate and a cooldown
-    (wsd), or a line (linear)."""
+    (wsd), a line (linear), or a fall and then short cycles (fge)."""
     cooldown_epochs: fields.Length = 1 / 5
     """Epochs of the cooldown of wsd. A float is a share of its length."""
+    fge_epochs: fields.Count = 2
+    """Epochs of each short cycle of fge."""
+    fge_minima: fields.Count = 6
+    """Minima of the short cycles of fge, whose predictions are averaged."""
+    fge_rates: tuple[fields.Share, fields.Share] = (0.2, 0.01)
+    """Highest and lowest rate of these cycles, as shares of `peak_rate`."""
     twin_epochs: fields.Drops = ()
     """Epochs after which a twin branches off each SGDR run and sees other batches; 0
     from its start on. Floats are shares of the length up to the last minimum."""
     averaged: bool = False
-    """Whether to average the predictions, and the weights, of SGDR's minima."""
+    """Whether to average the predictions, and the weights, of SGDR's minima, and the
+    predictions of those of fge."""
 
     def check(self):
         super().check()
@@ -126,6 +133,8 @@ class Config(common.WithVgg):
                 "cooldown_epochs must be above 0 for the arm wsd, got "
                 f"{self.cooldown_epochs}; give a share such as 0.2"
             )
+        if "fge" in self.more_arms:
+            derived.check_short(self)
         for epochs in self.twin_epochs:
             derived.check_within("twin_epochs", epochs, self.minima[-1] - 1)
         for pair in self.planes:
@@ -158,7 +167,7 @@ class Config(common.WithVgg):
             )
         (period,) = fields.within((self.period_epochs,), self.epochs)
         (warmup,) = fields.within((self.warmup_epochs,), period)
-        drops = fields.drops(self.drops_epochs, self.epochs)
+        drops = fields.drops("drops_epochs", self.drops_epochs, self.epochs)
         offset = 1 if self.restarts == "step" else 0
         ends = derived.ends(period, self.mult, self.epochs, offset)
         steps = derived.around(drops, self.epochs, offset)
@@ -201,6 +210,13 @@ class Config(common.WithVgg):
         return self.minima[-1]
 
     @property
+    def short_minima(self) -> tuple[int, ...]:
+        """The epochs at whose ends the rate of fge is at its lowest, () without it."""
+        number = self.fge_minima if "fge" in self.more_arms else 0
+        before = reversed(range(number))
+        return tuple(self.last_minimum - cycles * self.fge_epochs for cycles in before)
+
+    @property
     def arms(self) -> tuple[str, ...]:
         """The schedules that train: the study's, then further ones."""
         return ARMS + self.more_arms
@@ -209,6 +225,7 @@ class Config(common.WithVgg):
     def lens_iterates(self) -> tuple[int, ...]:
         """The epochs of iterates that twins and averages need; -1 is the start."""
         minima = self.minima if self.averaged else self.minima[-1:]
+        minima = tuple(sorted({*minima, *self.short_minima}))
         starts = tuple(epochs - 1 for epochs in self.twin_epochs)
         return starts + minima if starts or self.averaged else ()
 
@@ -293,7 +310,9 @@ PRESETS = {
         map_layers="all",
         plane_grid=(3, 3),
         eval_batch_size=200,
-        more_arms=("wsd", "linear"),
+        more_arms=("wsd", "linear", "fge"),
+        fge_epochs=1,
+        fge_minima=2,
         twin_epochs=(1 / 3,),
         averaged=True,
     ),
@@ -312,7 +331,7 @@ PRESETS = {
     "lenses": dataclasses.replace(
         _SMALL,
         **common.family(4),
-        more_arms=("wsd", "linear"),
+        more_arms=("wsd", "linear", "fge"),
         twin_epochs=(0, 1 / 7, 3 / 7),
         averaged=True,
     ),

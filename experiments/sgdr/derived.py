@@ -7,6 +7,7 @@ the number of epochs until then, since its cycles hold their end value for an ep
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from kd_heuristics import schedules
 
@@ -52,6 +53,28 @@ def check_within(name: str, epochs: int, last: int) -> None:
         raise ValueError(
             f"{name} must lie within SGDR's epochs up to its last minimum, {last + 1}, "
             f"got {epochs}; give a share such as 0.5"
+        )
+
+
+def check_short(config: Any) -> None:
+    """Raises ValueError unless short cycles fit in before SGDR's last minimum."""
+    high, low = config.fge_rates
+    if low >= high:
+        raise ValueError(
+            f"fge_rates must be the higher rate, then the lower, got {(high, low)}"
+        )
+    needed = (config.fge_minima - 0.5) * config.fge_epochs
+    if needed >= config.last_minimum + 1:
+        raise ValueError(
+            f"fge_minima must fit before SGDR's last minimum, after "
+            f"{config.last_minimum + 1} epochs: cycles of {config.fge_epochs} epochs "
+            f"with {config.fge_minima} minima take {needed:g}; give fewer or shorter "
+            "ones, by fge_epochs"
+        )
+    if not config.averaged:
+        raise ValueError(
+            "averaged must be set for the arm fge, whose result is an ensemble, got "
+            "False"
         )
 
 

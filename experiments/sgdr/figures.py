@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
-from experiments.sgdr import twins
-from experiments.sgdr.claims import STABLE
+from experiments.sgdr import averages, twins
+from experiments.sgdr.claims import DECAYS, STABLE
 from kd_heuristics import points
 from kd_heuristics.plots import (
     Axis,
@@ -31,12 +31,13 @@ PLANES = {  # for the pairs in this order
     "figure3": ("Figure 3", "loss on the plane of two iterates and their bend"),
     "figures12_13": ("Figures 12 and 13", "loss on the plane of another pair"),
 }
-NAMES = ARMS | {"wsd": "constant, cooldown", "linear": "line"}
+NAMES = ARMS | {"wsd": "constant, cooldown", "linear": "line", "fge": "short cycles"}
 COLORS = dict(zip(NAMES, style.COLORS, strict=False))
 AVERAGES = {
-    "last": "last minimum",
-    "ensemble": "predictions of minima",
-    "average": "weights of minima",
+    "last": "SGDR: last minimum",
+    "ensemble": "SGDR: predictions of minima",
+    "average": "SGDR: weights of minima",
+    "fge": "short cycles: predictions of minima",
 }
 EPOCH = Axis("epoch (from 0)")
 T = Axis("t along the path")
@@ -66,7 +67,8 @@ def _lenses(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     if config["more_arms"] or config["averaged"]:
         panels.append(_accuracies(config, results, arrays))
         claims += ["averages"] if config["averaged"] else []
-        claims += [f"final-accuracy/{arm}-sgdr" for arm in config["more_arms"]]
+        decays = [arm for arm in config["more_arms"] if arm in DECAYS]
+        claims += [f"final-accuracy/{arm}-sgdr" for arm in decays]
     if config["more_arms"]:
         rates = []
         for arm in (*ARMS, *config["more_arms"]):
@@ -80,9 +82,9 @@ def _lenses(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
         return {}
     caption = (
         "What else restarts may be good for, and what else may decide a minimum: "
-        "averages of SGDR's minima (Huang et al. 2017; Garipov et al. 2018; Izmailov "
-        "et al. 2018), schedules of equal cost, and runs that see other batches from "
-        "some epoch on (Frankle et al. 2020)"
+        "averages of the minima of SGDR (Huang et al. 2017; Izmailov et al. 2018) and "
+        "of short cycles (Garipov et al. 2018), schedules of equal cost, and runs that "
+        "see other batches from some epoch on (Frankle et al. 2020)"
     )
     size = {"columns": len(panels), "width": 4.0 * len(panels), "height": 3.4}
     return {"rivals": Figure("Rivals of restarts", caption, panels, claims, **size)}
@@ -97,8 +99,9 @@ def _accuracies(config: dict, results: dict, arrays: Arrays) -> Chart:
     }
     if config["averaged"]:
         rows |= {
-            f"SGDR: {words}": (arrays[f"averages/{kind}/test_accuracy"], style.DARK)
+            words: (arrays[f"averages/{kind}/test_accuracy"], style.DARK)
             for kind, words in AVERAGES.items()
+            if kind in (*averages.KINDS, *config["more_arms"])
         }
     series = [
         Series(
@@ -176,21 +179,26 @@ def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
 
 
 def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
-    """Yields dashed segments and chains; the legend names only the first segment."""
-    dashed = "segments (dashed)"
-    for color, (a, b) in zip(style.COLORS, config[f"{arm}_pairs"], strict=False):
+    """Yields dashed segments and chains.
+
+    Where each pair has a chain, the legend names only the first segment.
+    """
+    dashed, pairs = "segments (dashed)", config[f"{arm}_pairs"]
+    some = not all(f"{arm}/{a}-{b}/chain/{metric}" in arrays for a, b in pairs)
+    for color, (a, b) in zip(style.COLORS, pairs, strict=False):
         name = f"w{a} to w{b}"
         segment, chain = (
             f"{arm}/{a}-{b}/{path}/{metric}" for path in ("segment", "chain")
         )
         own: dict[str, Any] = {"legend": dashed, "line": "dash"}
-        if chain not in arrays:  # the segment alone names its pair
+        if some:
             own["legend"] = f"{name} (segment)"
         values = scale * arrays[segment]
         yield Series(arrays["t"], values, f"{name}, segment", color, **own)
         if chain in arrays:
             values = scale * arrays[chain]
-            yield Series(arrays["t"], values, f"{name}, chain", color, legend=name)
+            legend = f"{name} (chain)" if some else name
+            yield Series(arrays["t"], values, f"{name}, chain", color, legend=legend)
             dashed = ""
 
 

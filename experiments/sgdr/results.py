@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.common import maps
 from experiments.sgdr import averages, twins
-from experiments.sgdr.claims import STABLE, last_pair, shallow_less_deep
+from experiments.sgdr.claims import DECAYS, STABLE, last_pair, shallow_less_deep
 from experiments.sgdr.config import ARMS, Config
 from kd_heuristics import points
 from kd_heuristics.runs import summary
@@ -70,9 +70,11 @@ def _lenses(config: Config, arrays: dict) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if config.averaged:
         found["minima"] = list(config.minima)
+        if config.short_minima:
+            found["fge_minima"] = list(config.short_minima)
         found["averages"] = {
             f"{kind}_test_accuracy": summary(arrays[f"averages/{kind}/test_accuracy"])
-            for kind in averages.KINDS
+            for kind in averages.kinds(config)
         }
     if config.twin_epochs:
         found["twins"] = {
@@ -95,6 +97,7 @@ def _of_lenses(config: Config, arrays: dict, final: dict) -> dict[str, np.ndarra
     found = {
         f"final-accuracy/{arm}-sgdr": 100 * (final[arm] - final["sgdr"])
         for arm in config.more_arms
+        if arm in DECAYS
     }
     if config.averaged:
         last, ensemble, average = (
@@ -105,6 +108,10 @@ def _of_lenses(config: Config, arrays: dict, final: dict) -> dict[str, np.ndarra
         found["averages/ensemble-last"] = ensemble - 100 * final["sgdr"]
         found["averages/ensemble-cosine"] = ensemble - 100 * final["cosine"]
         found["averages/average-last"] = average - last
+        if config.short_minima:
+            short = 100 * arrays[f"averages/{averages.SHORT}/test_accuracy"]
+            found["averages/fge-last"] = short - 100 * final["sgdr"]
+            found["averages/fge-ensemble"] = short - ensemble
     rises = [_rise(arrays, epochs) for epochs in config.twin_epochs]
     for epochs, rise in zip(config.twin_epochs, rises, strict=True):
         held = rise < STABLE if epochs else rise >= STABLE

@@ -130,7 +130,7 @@ class Config(common.WithVgg):
     def derived(self) -> dict[str, Any]:
         """Warmup and drops in epochs."""
         (warmup,) = fields.within((self.warmup_epochs,), self.epochs)
-        drops = fields.drops(self.drops_epochs, self.epochs)
+        drops = fields.drops("drops_epochs", self.drops_epochs, self.epochs)
         found = {"warmup_epochs": warmup, "drops_epochs": drops}
         if self.sharpness_steps:
             last = warmup * self.steps_per_epoch() - 1

@@ -5,8 +5,8 @@ from importlib import metadata
 import jax
 
 from kd_heuristics import data, models
-from kd_heuristics.data import fashion_mnist, prepared, tfds
-from kd_heuristics.runtime import compiled
+from kd_heuristics.data import tfds
+from kd_heuristics.runtime import compiled, onednn
 
 _PACKAGES = (
     "kd_heuristics",
@@ -33,6 +33,8 @@ def info() -> None:
         print(f"version   {name} {metadata.version(name)}")
     if jax.default_backend() == "cpu" and compiled.knows_the_option():
         print(f"faster    own jax.jit of convolutions: XLA_FLAGS={compiled.FLAG}")
+    words = ", ".join(onednn.SETTINGS)
+    print(f"oneDNN    {onednn.setting()}; {onednn.VARIABLE} is one of {words}")
     print(f"sets in   {tfds.data_dir()}")
     for name in data.names():
         print(f"set       {name}: {_state(name)}")
@@ -41,12 +43,8 @@ def info() -> None:
 
 def _state(name: str) -> str:
     """Returns whether a set is prepared, and where or how."""
-    entry = prepared.SETS.get(name)
-    base = fashion_mnist.NAME if entry is None else entry.base
-    if entry is None and name not in fashion_mnist.EXAMPLES:
-        return "comes with the package"
     try:
-        found = tfds.find(base, entry.config) if entry else fashion_mnist.find()
-    except data.MissingDatasetError:
-        return f"not prepared; kd-heuristics prepare {base}"
-    return f"prepared, {found}"
+        found = data.find(name)
+    except data.MissingDatasetError as error:
+        return f"not prepared; {str(error).splitlines()[-1].strip()}"
+    return "comes with the package" if found is None else f"prepared, {found}"

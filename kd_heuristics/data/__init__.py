@@ -41,6 +41,7 @@ from kd_heuristics.data.sets import (
     Description,
     default_augmentation,
     describe,
+    find,
     load,
     names,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "ensemble_targets",
     "ensemble_targets_of_originals",
     "eval_batches",
+    "find",
     "from_arrays",
     "is_prepared",
     "load",

@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import secrets
+import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +23,8 @@ URLS = (
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
 )
 _SECONDS = 60  # without an answer of the server
-_INCOMPLETE = "incomplete.idx"  # a folder that a killed process may leave
+_INCOMPLETE = "incomplete.idx"  # start of the names of folders in the making
+_DEAD = 3600  # seconds; writing takes a few, so that an older folder has no writer
 _ELSEWHERE = (
     f"get the four files elsewhere and give their folder by --from FOLDER, or install "
     f"Debian's package: apt-get install {PACKAGE}"
@@ -35,8 +38,9 @@ def prepare(
 ) -> epath.Path:
     """Stores the four files, unless `data.load` finds them already.
 
-    All files are checked before the first is written. They are written into another
-    folder, which is renamed at the end.
+    All files are checked before the first is written. They are written into a folder
+    of this process's own, which is renamed at the end, so that several processes may
+    prepare at once. An hour later the next one removes what a killed process left.
 
     Args and errors: as in `kd_heuristics.data.prepare.prepare`.
 
@@ -106,15 +110,31 @@ def _downloaded(file: File) -> bytes:
 
 def _write(target: epath.Path, found: dict[str, bytes]) -> None:
     """Writes the files into a new folder, whole or not at all."""
-    partial = target.parent / _INCOMPLETE
-    if partial.exists():
-        partial.rmtree()
+    _remove_dead(target.parent)
+    partial = target.parent / f"{_INCOMPLETE}-{secrets.token_hex(8)}"
     partial.mkdir(parents=True)
     try:
         for name, content in found.items():
             (partial / name).write_bytes(content)
-        partial.rename(target)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            # Another process was first.
+            _checked(target, PrepareError, fashion_mnist.remedy(target))
+            partial.rmtree()
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to show
             partial.rmtree()
         raise
+
+
+def _remove_dead(parent: epath.Path) -> None:
+    """Removes the folders that killed processes left."""
+    for path in parent.iterdir() if parent.exists() else ():
+        # Another process may remove or rename one at the same time.
+        with contextlib.suppress(OSError):
+            age = time.time() - path.stat().mtime
+            if path.name.startswith(_INCOMPLETE) and age > _DEAD:
+                path.rmtree()

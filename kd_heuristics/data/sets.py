@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from kd_heuristics.data import (
     described,
@@ -13,10 +14,11 @@ from kd_heuristics.data import (
     photo,
     prepared,
     records,
+    tfds,
 )
 from kd_heuristics.data.dataset import Dataset
 from kd_heuristics.data.splits import SPLITS
-from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime import files, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class _Set:
     read: Callable[[str, int], Dataset]
     flip: bool
     no_split: str = ""  # message that explains why a split is missing
+    find: Callable[[], Any] = lambda: None  # its folder, if it has one
 
 
 Name = str | os.PathLike[str]
@@ -60,6 +63,7 @@ def _prepared(name: str) -> _Set:
         read=functools.partial(records.load, name),
         flip=named,
         no_split=missing.format(name=name, holdout=holdout),
+        find=functools.partial(tfds.find, entry.base, entry.config),
     )
 
 
@@ -74,6 +78,7 @@ def _fashion_mnist(name: str) -> _Set:
         read=functools.partial(fashion_mnist.load, name),
         flip=True,
         no_split=_NO_VALIDATION.format(name=name, holdout=fashion_mnist.HOLDOUT),
+        find=fashion_mnist.find,
     )
 
 
@@ -194,6 +199,25 @@ def describe(name: Name, size: int | None = None) -> Description:
     side = _size(name, entry, size)
     shape = (side, side, entry.channels)
     return Description(entry.examples, entry.num_classes, shape)
+
+
+def find(name: Name) -> Any:
+    """Returns where a set's images lie, without reading them.
+
+    `None` stands for a set that comes with the package.
+
+    Args:
+      name: as in `load`.
+
+    Raises:
+      ValueError, BadDataError, MissingDatasetError: as in `load`.
+
+    >>> find("digits") is None
+    True
+    """
+    name = os.fspath(name)
+    entry = _find(name)
+    return files.path(name) if isinstance(entry, own.Own) else entry.find()
 
 
 def names() -> tuple[str, ...]:

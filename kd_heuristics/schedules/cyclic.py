@@ -17,8 +17,9 @@ def cyclic(
     t = (count mod period) / period.
 
     Garipov et al. 2018 (section 4) number iterations from 1: iteration i has the rate
-    schedule(i). A model joins the ensemble after each update at the low value, which is
-    the one with count k * period + period / 2 here.
+    schedule(i), so that `lambda step: schedule(step + 1)` is theirs as an optax
+    schedule. A model joins the ensemble after each update at the low value: at count
+    k * period + period / 2 of this schedule.
 
     Args:
       peak_value: at the start of each cycle.

@@ -5,10 +5,12 @@ import functools
 import gzip
 import hashlib
 import http.server
+import os
 import re
 import socket
 import struct
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -304,13 +306,42 @@ def test_without_network(tmp_path, monkeypatch):
 
 
 def test_a_killed_process_leaves_nothing_that_is_read(tmp_path):
-    half = tmp_path / "data" / "fashion_mnist" / "incomplete.idx"
-    write(half, {TRAIN_IMAGES: b"half"})
+    half = tmp_path / "data" / "fashion_mnist" / "incomplete.idx-0123"
+    for place in (
+        half,
+        half.with_name("incomplete.idx"),
+    ):  # as earlier versions named it
+        write(place, {TRAIN_IMAGES: b"half"})
+        os.utime(place, (time.time() - 4000,) * 2)
     with pytest.raises(data.MissingDatasetError, match="kd-heuristics prepare fashion"):
         data.load("fashion_mnist", "train")
     path = prepare("fashion_mnist", log=quiet, source=write(tmp_path / "mine"))
     assert [p.name for p in half.parent.iterdir()] == ["idx"]
     assert len(list(path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("moment", ["before the rename", "while the first writes"])
+def test_two_processes_prepare_at_once(tmp_path, monkeypatch, moment):
+    """The second one starts and ends while the first one writes its files."""
+    folder, count = write(tmp_path / "mine"), []
+    kind = type(fashion_mnist.home())
+    write_bytes = kind.write_bytes
+
+    def meanwhile(path, content):
+        count.append(path)
+        if len(count) == (4 if moment == "before the rename" else 2):
+            prepare("fashion_mnist", log=quiet, source=folder)
+        return write_bytes(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "write_bytes", meanwhile)
+        path = prepare("fashion_mnist", log=quiet, source=folder)
+    assert len(count) == 8
+    assert [p.name for p in path.parent.iterdir()] == ["idx"]
+    for split, (images, labels) in VALUES.items():
+        found = data.load("fashion_mnist", split)
+        np.testing.assert_array_equal(found.images, images[..., None])
+        np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):

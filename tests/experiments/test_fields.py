@@ -87,6 +87,7 @@ def test_what_is_ill_typed_or_out_of_range_is_named(name, field):
         assert field.rstrip("s") in str(error.value).replace("arms", "arm") or (
             "did you mean" in str(error.value)
         )
+        assert (bad if isinstance(bad, str) else repr(bad)) in str(error.value)
 
 
 @pytest.mark.parametrize(

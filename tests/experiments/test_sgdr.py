@@ -18,6 +18,7 @@ import pytest
 from experiments import reproduce
 from experiments.common import figures, launch, task
 from experiments.common.study import StudyRun
+from experiments.sgdr import figures as drawn
 from experiments.sgdr import study as sgdr
 from experiments.sgdr.iterates import Iterates
 from kd_heuristics import checkpoints, report, runs, training
@@ -109,7 +110,9 @@ def test_statistics_of_averages_and_twins(folder):
     results = json.loads((folder / "results.json").read_text())
     assert {*results["twins"]} == {"1"}
     assert results["minima"] == [0, 2]
-    for kind, value in (("last", 0.7), ("ensemble", 0.85), ("average", 0.1)):
+    assert results["fge_minima"] == [1, 2]
+    own = {"last": 0.7, "ensemble": 0.85, "average": 0.1, "fge": 0.9}
+    for kind, value in own.items():
         arrays[f"averages/{kind}/test_accuracy"] = np.array([value])
     for arm, value in (("sgdr", 0.8), ("cosine", 0.82), ("wsd", 0.79), ("linear", 1)):
         arrays[f"{arm}/test_accuracy"] = np.full((1, 3), float(value))
@@ -123,6 +126,8 @@ def test_statistics_of_averages_and_twins(folder):
         "averages/ensemble-last": 5.0,  # of the last minimum as it was trained
         "averages/ensemble-cosine": 3.0,
         "averages/average-last": -60.0,
+        "averages/fge-last": 10.0,
+        "averages/fge-ensemble": 5.0,
         "final-accuracy/wsd-sgdr": -1.0,
         "final-accuracy/linear-sgdr": 20.0,
     }
@@ -289,8 +294,7 @@ def test_bad_input_ends_with_one_message(
     assert stop.value.code == status
     printed = capsys.readouterr()
     assert words in printed.err + printed.out
-    if status == 2:
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_config_in_the_folder_is_refused_and_nothing_is_lost(
@@ -395,3 +399,24 @@ def test_two_devices_bfloat16_and_two_seeds(tmp_path):
     assert results["seeds"] == [0, 1]
     first, second = results["pairs"][0]["weight_distance"]["values"]
     assert first != second
+
+
+@pytest.mark.parametrize("chained", ["last", "all"])
+def test_the_legend_names_segments_and_chains(chained):
+    config = {"sgdr_pairs": [(1, 3), (3, 7)], "step_pairs": []}
+    kinds = {"1-3": ["segment"], "3-7": ["segment", "chain"]}
+    if chained == "all":
+        kinds["1-3"] = kinds["3-7"]
+    arrays = {"t": np.linspace(0, 1, 3)} | {
+        f"sgdr/{pair}/{kind}/{metric}": np.ones((2, 3))
+        for pair, found in kinds.items()
+        for kind in found
+        for metric in ("train_accuracy", "test_accuracy", "test_loss")
+    }
+    first, *_ = drawn.figure11(config, arrays).panels
+    words = [series.legend for series in first.series if series.legend]
+    if chained == "all":
+        assert words == ["segments (dashed)", "w1 to w3", "w3 to w7"]
+    else:
+        named = ["w1 to w3 (segment)", "w3 to w7 (segment)", "w3 to w7 (chain)"]
+        assert words == named

@@ -39,7 +39,8 @@ def test_a_twin_of_the_same_batches_ends_where_its_run_does(its, tmp_path):
 
     With other batches it ends elsewhere.
     """
-    config = dataclasses.replace(SMOKE, twin_epochs=(0, 1)).resolved
+    plain = dataclasses.replace(SMOKE, more_arms=()).resolved
+    config = dataclasses.replace(plain, twin_epochs=(0, 1)).resolved
     batch = its.batches(0, 0)
     same = dataclasses.replace(its, batches=lambda seed, step: batch)
     _, nets, arrays = trained(tmp_path / "same", config, same)
@@ -55,7 +56,7 @@ def test_a_twin_of_the_same_batches_ends_where_its_run_does(its, tmp_path):
         for a, b in zip(*map(jax.tree.leaves, (start, end)), strict=True)
     ]
     assert max(moved) > 1e-3
-    _, _, arrays = trained(tmp_path / "other", SMOKE, its)
+    _, _, arrays = trained(tmp_path / "other", plain, its)
     assert arrays["twin1/distance"][0] > 1e-3
     assert not {*map(twins.seed_of, range(12))} & {*range(2000)}  # of any study
 
@@ -63,9 +64,9 @@ def test_a_twin_of_the_same_batches_ends_where_its_run_does(its, tmp_path):
 class Two:
     """In place of the trained runs: the starts of two seeds."""
 
-    def __init__(self, its, seeds):
+    def __init__(self, its, seeds, epochs=SMOKE.minima):
         starts = [training.with_stats(*its.start(seed)) for seed in seeds]
-        self.by_epoch = dict(zip(SMOKE.minima, starts, strict=True))
+        self.by_epoch = dict(zip(epochs, starts, strict=True))
 
     def variables(self, arm, seed, epoch):
         return self.by_epoch[epoch]
@@ -114,7 +115,7 @@ def test_averages_of_two_networks_against_numpy(its, tmp_path):
 
 def test_further_schedules_end_with_sgdr():
     config = PRESETS["lenses"].resolved
-    assert config.arms == ("sgdr", "step", "cosine", "wsd", "linear")
+    assert config.arms == ("sgdr", "step", "cosine", "wsd", "linear", "fge")
     assert (config.minima, config.cooldown_epochs) == ((7, 23, 55), 11)
     steps = np.arange(560)
     wsd, line = (
@@ -134,12 +135,53 @@ def test_further_schedules_end_with_sgdr():
     assert float(rate(153)) > 2 * paper.end_rate
 
 
+@pytest.mark.parametrize("steps", [10, 7])
+def test_short_cycles_have_the_rates_of_their_paper(steps):
+    """Iteration i of the cycles, from 1, has the rate alpha(i) of Garipov et al. 2018.
+
+    The last one of a minimum's epoch has the lowest, if the cycle's steps are odd, too.
+    """
+    changes = {"fge_epochs": 1, "fge_minima": 4}
+    config = dataclasses.replace(PRESETS["lenses"], **changes).resolved
+    assert config.short_minima == (52, 53, 54, 55)
+    rates = np.asarray(jax.vmap(config.schedule("fge", steps))(np.arange(56 * steps)))
+    high, low = 0.2 * 0.3, 0.01 * 0.3
+    start = 56 * steps - 3.5 * steps
+    first = int(np.ceil(start))
+    t = np.mod(np.arange(first, 56 * steps) + 1 - start, steps) / steps
+    early, late = (1 - 2 * t) * high + 2 * t * low, (2 - 2 * t) * low
+    expected = np.where(t <= 0.5, early, late + (2 * t - 1) * high)
+    np.testing.assert_allclose(rates[first:], expected, rtol=1e-4)
+    minima = [(epoch + 1) * steps - 1 for epoch in config.short_minima]
+    np.testing.assert_allclose(rates[minima], low, rtol=1e-4)
+    # Before: warmup, a constant, and a line to the highest rate of the cycles.
+    warm, flat = 4 * steps, 5 / 8 * start
+    before = np.arange(warm, first)
+    fall = np.clip((before - flat) / (start - flat), 0, 1)
+    np.testing.assert_allclose(rates[warm:first], 0.3 - (0.3 - high) * fall, rtol=1e-5)
+
+
+def test_the_ensemble_of_short_cycles_is_of_their_minima(its, tmp_path):
+    config = dataclasses.replace(SMOKE, more_arms=()).resolved
+    assert SMOKE.short_minima == (1, 2)
+    assert config.short_minima == ()
+    nets = Two(its, (3, 4), epochs=(1, 2))
+    nets.by_epoch |= dict.fromkeys(SMOKE.minima, nets.by_epoch[2])
+    nets.by_epoch[1] = Two(its, (3, 4)).by_epoch[0]
+    run = StudyRun(SMOKE, runs.RunFolder(tmp_path), Silent(), by=sgdr.compute)
+    found = averages.evaluate(run, its, nets, 0)
+    together = averaged(its, tmp_path / "other", (3, 4))["ensemble/test_loss"]
+    np.testing.assert_allclose(found["fge/test_loss"], together, rtol=1e-6)
+    assert abs(found["ensemble/test_loss"] - together) > 1e-3
+    assert not any(name.startswith("fge") for name in averages.kinds(config))
+
+
 def test_the_lenses_are_off_by_default_and_their_claims_are_secondary():
     lens = ("averages", "instability", "final-accuracy/wsd", "final-accuracy/linear")
     for name, config in PRESETS.items():
         found = sgdr.claims(fields.resolved(config))
         keys = {claim.key for claim in found if claim.key.startswith(lens)}
-        assert len(keys) == {"smoke": 6, "lenses": 9}.get(name, 0)
+        assert len(keys) == {"smoke": 8, "lenses": 11}.get(name, 0)
         assert not any(claim.main for claim in found if claim.key in keys)
     lenses, digits = (PRESETS[name].resolved for name in ("lenses", "digits"))
     changed = ("seeds", "looks", "first_seed", "more_arms", "twin_epochs", "averaged")
@@ -158,6 +200,9 @@ def test_the_lenses_are_off_by_default_and_their_claims_are_secondary():
         ({"cooldown_epochs": 4}, "cooldown_epochs must lie within"),
         ({"more_arms": ("wsd", "wsd")}, "more_arms must name each once"),
         ({"more_arms": ("wsdd",)}, "more_arms"),
+        ({"fge_minima": 4}, "fge_minima must fit .* 3 epochs: .* take 3.5; give"),
+        ({"fge_rates": (0.1, 0.2)}, "fge_rates must be the higher rate, then .* got"),
+        ({"averaged": False}, "averaged must be set for the arm fge"),
     ],
 )
 def test_bad_config(changes, words):
