@@ -7,7 +7,7 @@ from kd_heuristics import cli
 project = "kd_heuristics"
 author = "The kd_heuristics developers"
 project_copyright = author
-release = version = "0.1.0"
+release = version = "0.2.0"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 extensions += ["sphinx.ext.mathjax", "sphinx.ext.viewcode"]

@@ -24,7 +24,7 @@ from experiments.mode_connectivity import study as mode_connectivity
 from experiments.sgdr import study as sgdr
 from experiments.warmup import study as warmup
 from kd_heuristics import report
-from kd_heuristics.runtime import compile_cache, files, hosts, nearest
+from kd_heuristics.runtime import compile_cache, files, hosts, nearest, pipes
 
 STUDIES = (
     sgdr.STUDY,
@@ -105,6 +105,7 @@ def show_plans(preset: str) -> None:
     )
 
 
+@pipes.unread_ends_quietly()
 def main() -> None:
     """Runs the command line."""
     with launch.usage_errors():

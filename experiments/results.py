@@ -15,6 +15,7 @@ import tyro
 
 from experiments import reproduce
 from experiments.common import kept, launch, results_page
+from kd_heuristics.runtime import pipes
 
 ROOT = Path(__file__).parents[1]
 _BEGIN, _END = "<!-- results: make results -->\n", "<!-- end of results -->\n"
@@ -72,6 +73,7 @@ def pages(root: Path) -> dict[Path, str]:
     }
 
 
+@pipes.unread_ends_quietly()
 def main() -> None:
     """Runs the command line."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.results")

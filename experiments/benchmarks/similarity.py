@@ -146,9 +146,9 @@ def mean_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def root(matrix: np.ndarray) -> np.ndarray:
-    """Returns the square root of a symmetric positive definite matrix."""
+    """Returns the square root of a Hermitian positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values)) @ vectors.T
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.conj().T
 
 
 def leading(x: np.ndarray, variance: float = 0.99) -> np.ndarray:

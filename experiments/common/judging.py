@@ -71,7 +71,10 @@ def judge(
     seeds: Sequence[Seed],
     below: float | None,
 ) -> list[dict[str, Any]]:
-    """Judges claims on seeds in their order; `below` is the `threshold`."""
+    """Judges claims on seeds in their order; `below` is the `threshold`.
+
+    Raises: KeyError if a claim names a training that a seed does not have.
+    """
     statistics: dict[str, list[float]] = {}
     failed: dict[str, list[bool]] = {}
     numbers: dict[str, list[int]] = {}
@@ -82,7 +85,8 @@ def judge(
         values = [math.nan if value is None else value for value in values]
         statistics[claim.source] = values
         failed[claim.key] = [
-            any(has_failed(seed, name, below) for name in claim.trainings)
+            # Each is asked, so that an unknown one is found whatever failed before.
+            sum(has_failed(seed, name, below) for name in claim.trainings) > 0
             for seed in own
         ]
     found = judge_all(claims, statistics, looks=looks, failed=failed)
@@ -90,9 +94,19 @@ def judge(
 
 
 def has_failed(seed: Seed, training: str, below: float | None) -> bool:
-    """Whether a training of a seed failed; one that does not exist did not."""
-    accuracy = seed["trained"].get(training, math.inf)
-    return accuracy is None or (below is not None and accuracy < below)
+    """Whether a training of a seed failed.
+
+    Raises: KeyError if the seed has no training of that name.
+    """
+    if training not in seed["trained"]:
+        raise KeyError(
+            f"a claim needs the training {training!r}, but seed {seed['seed']} has "
+            f"{', '.join(seed['trained']) or 'none'}; name trainings of the study"
+        )
+    accuracy = seed["trained"][training]
+    if accuracy is None or math.isnan(accuracy):
+        return True
+    return below is not None and accuracy < below
 
 
 def failures(seeds: Sequence[Seed], below: float | None) -> dict[str, Any]:

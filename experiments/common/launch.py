@@ -18,9 +18,17 @@ from experiments.common.running import EXPLAINED, FAILED, USAGE
 from experiments.common.study import Study
 from experiments.common.task import NOTHING
 from kd_heuristics import data, runs
-from kd_heuristics.runtime import compile_cache, files, hosts, interrupts, nearest
+from kd_heuristics.runtime import (
+    compile_cache,
+    files,
+    hosts,
+    interrupts,
+    nearest,
+    pipes,
+)
 
 
+@pipes.unread_ends_quietly()
 def main(study: Study) -> None:
     """The command line of a study.
 

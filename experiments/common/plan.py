@@ -70,6 +70,8 @@ class Training:
       moments: trees of the size of the parameters that the optimiser keeps.
       checkpoints: number that stay on disk.
       teachers: forward passes of teachers in each step.
+      stages: names of its networks in the metrics, without seed and net; the trainings
+        of claims are of them.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Training:
     moments: int = 1
     checkpoints: int = 2
     teachers: tuple[Network, ...] = ()
+    stages: tuple[str, ...] = ()
 
     @property
     def state_bytes(self) -> int:
@@ -103,6 +106,11 @@ class Plan:
     trainings: tuple[Training, ...]
     streamed: bool = False
     stored: int = 0
+
+    @property
+    def stages(self) -> frozenset[str]:
+        """Names of all networks in the metrics, without seed and net."""
+        return frozenset(stage for its in self.trainings for stage in its.stages)
 
     @property
     def steps(self) -> int:

@@ -97,6 +97,13 @@ class Task:
         values = training.evaluate_members(metric, state, self.test)
         return {f"test_{name}": value for name, value in values.items()}
 
+    def indexed(self) -> "Task":
+        """The same task whose batches also hold "index", the examples' places."""
+        own = data.train_batches(
+            self.train, self.batch_size, index=True, **self.augmentation
+        )
+        return dataclasses.replace(self, batches=own)
+
     def with_batch_size(self, batch_size: int, remainder: str = "drop") -> "Task":
         """The same task, trained in batches of another size.
 

@@ -15,7 +15,15 @@ Kind = Literal["hint", "fsp"]  # of knowledge, beside soft targets
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Null = Literal["another-teacher", "random-teacher", "smoothing", "permuted"]
 LossName = Literal[
-    "kl", "dkd", "dist", "standardized_kl", "reverse_kl", "js", "attention", "rkd"
+    "kl",
+    "dkd",
+    "dist",
+    "standardized_kl",
+    "reverse_kl",
+    "js",
+    "attention",
+    "rkd",
+    "crd",
 ]
 LOSSES: tuple[LossName, ...] = get_args(LossName)  # see `table`
 NULLS: tuple[Null, ...] = get_args(Null)  # see `nulls`
@@ -98,6 +106,11 @@ class Config(common.WithVgg):
             raise ValueError(
                 "first_stage_epochs must be at least 1 with kinds, got "
                 f"{self.first_stage_epochs}; kinds=() has no first stage"
+            )
+        if "crd" in self.losses and self.batch_norm == "device":
+            raise ValueError(
+                "batch_norm must be 'global' with the loss crd, whose memory bank all "
+                "devices share, got 'device'; or leave crd out of the losses"
             )
         if self.temperature not in self.temperatures:
             raise ValueError(

@@ -1,7 +1,8 @@
 """What a run of the distillation study trains."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
-from experiments.distillation.config import Config
+from experiments.distillation import table
+from experiments.distillation.config import Config, soft
 from experiments.distillation.students import drawn, teacher_seeds
 
 
@@ -16,7 +17,7 @@ def plan(config: Config) -> Plan:
         )
     )
 
-    def training(name, net, members, length, teachers=()):
+    def training(name, stages, net, members, length, teachers=()):
         return Training(
             name=name,
             network=net,
@@ -24,27 +25,43 @@ def plan(config: Config) -> Plan:
             steps=epochs(found, config.batch_size, length),
             batch_size=config.batch_size,
             teachers=teachers,
+            stages=tuple(stages),
         )
 
-    soft = config.seeds * len(config.temperatures)
+    taught = config.seeds * len(config.temperatures)
     blind = config.seeds * len(config.nulls)
     labelled = len(drawn(config)) + config.seeds * len(config.kinds)
     count = len(teacher_seeds(config))
     trainings = [
-        training("teachers", teacher, count, config.teacher_epochs),
-        training("soft targets", student, soft, config.epochs, (teacher,)),
+        training("teachers", ["teacher"], teacher, count, config.teacher_epochs),
+        training(
+            "soft targets",
+            map(soft, config.temperatures),
+            student,
+            taught,
+            config.epochs,
+            (teacher,),
+        ),
         *(
-            [training("nulls", student, blind, config.epochs, (teacher,))]
+            [training("nulls", config.nulls, student, blind, config.epochs, (teacher,))]
             if config.nulls
             else []
         ),
         *(
-            training(f"loss {name}", student, config.seeds, config.epochs, (teacher,))
+            training(
+                f"loss {name}",
+                [table.stage(name)],
+                student,
+                config.seeds,
+                config.epochs,
+                (teacher,),
+            )
             for name in config.losses
         ),
         *(
             training(
                 f"{kind} stage",
+                [f"{kind}-stage"],
                 student,
                 config.seeds,
                 config.first_stage_epochs,
@@ -52,6 +69,12 @@ def plan(config: Config) -> Plan:
             )
             for kind in config.kinds
         ),
-        training("labels", student, labelled, config.epochs),
+        training(
+            "labels",
+            ["independent", *config.kinds],
+            student,
+            labelled,
+            config.epochs,
+        ),
     ]
     return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

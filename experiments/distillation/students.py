@@ -4,6 +4,7 @@ A start is `(params, batch_stats)`. Each function trains one population.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from experiments.common.study import StudyRun
 from experiments.common.task import Task
 from experiments.distillation import nulls, table
 from experiments.distillation.config import Config, soft
+from experiments.distillation.contrast import tested
 from experiments.distillation.networks import Networks
 from kd_heuristics import distill, training
 
@@ -152,15 +154,16 @@ def train_losses(
     run: StudyRun, nets: Networks, teachers: dict[int, PyTree], fresh: dict[int, Start]
 ) -> None:
     """Trains the students of the table of losses, a population for each."""
+    its = nets.student
     for name in run.config.losses:
-        objectives = {
-            (table.stage(name), seed): table.objective(
-                name, nets, teachers[teacher_of(run.config, seed)]
-            )
-            for seed in run.seeds
-        }
-        starts = {(arm, seed): fresh[seed] for arm, seed in objectives}
-        _train(run, nets, table.stage(name), objectives, starts)
+        arm, objectives, starts = table.stage(name), {}, {}
+        for seed in run.seeds:
+            taught = teachers[teacher_of(run.config, seed)]
+            own = table.prepare(name, nets, taught, fresh[seed], seed)
+            objectives[arm, seed], starts[arm, seed] = own
+        stateful = {"its": its.indexed(), "tested": functools.partial(tested, its)}
+        options = stateful if name == "crd" else {}
+        _train(run, nets, arm, objectives, starts, **options)
 
 
 def train_nulls(
@@ -181,9 +184,14 @@ def train_nulls(
     return _variables(_train(run, nets, "nulls", objectives, starts)), entropies
 
 
-def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
-    """Trains a population of students, in a first or the last stage."""
-    config, its = run.config, nets.student
+def _train(
+    run, nets, name, objectives, starts, *, first=False, its=None, tested=None
+) -> ByArm:
+    """Trains a population of students, in a first or the last stage.
+
+    `its` and `tested` stand for the student's task and its test.
+    """
+    config, its = run.config, its or nets.student
     rate, epochs, clip_norm = config.rate, config.epochs, config.clip_norm
     if first:
         rate, epochs = config.first_stage_rate, config.first_stage_epochs
@@ -200,7 +208,7 @@ def _train(run, nets, name, objectives, starts, *, first=False) -> ByArm:
         for (arm, seed), start in starts.items()
     ]
     run.progress.training(f"training {len(members)} networks, {name}")
-    tested = None if first else its.tested
+    tested = None if first else tested or its.tested
     state = run.train(name, members, its, epochs, evaluate=tested)
     return teaching.members_of(state, list(starts))
 

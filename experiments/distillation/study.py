@@ -18,7 +18,7 @@ sets the soft targets against targets of equal entropy without knowledge (`nulls
 `losses` compares losses of `kd_heuristics.distill` at equal steps (`table.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -82,7 +82,16 @@ def compute(
     arrays |= run.logged("teacher", names, seeds=of_seeds)
     arrays["layers"] = np.array(nets.layers)
     arrays["teacher_layers"] = np.array(nets.teacher_layers)
-    return results(config, arrays, nets), arrays
+    found = results(config, arrays, nets)
+    if config.teachers == "one":  # that of each seed, which claims need
+        found["trained"] = {"teacher": taught_by_one(run, of_seeds)}
+    return found, arrays
+
+
+def taught_by_one(run: StudyRun, teachers: Sequence[int]) -> dict[str, float]:
+    """The final train accuracy of each seed's teacher, the same for all."""
+    own = run.logged("teacher", ["accuracy"], seeds=teachers)["teacher/accuracy"]
+    return dict(zip(map(str, run.seeds), own[:, -1].tolist(), strict=True))
 
 
 def total_steps(config: Config, nets: Networks) -> int:

@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 from experiments.common import teaching
+from experiments.distillation import contrast
 from experiments.distillation.config import Config, LossName
 from experiments.distillation.networks import Networks
 from kd_heuristics import distill
-from kd_heuristics.plots import Axis, Chart, Figure, Series, style
+from kd_heuristics.plots import Axis, Chart, Figure, Reference, Series, style
 from kd_heuristics.runs import Claim, summary
 
 ACCURACY = 0.5  # smallest difference that counts, in points
@@ -51,7 +52,8 @@ def _flat(seen):
     return seen["embedding"].reshape(len(seen["embedding"]), -1)
 
 
-# (student, teacher, labels) -> [batch], added to the cross-entropy with labels.
+# (student, teacher, labels) -> [batch], added to the cross-entropy with labels. "crd",
+# which has a state, is in `contrast`.
 LOSSES: Mapping[LossName, Callable] = {
     "kl": _logits(lambda s, t: distill.kl(s, t, 4.0)),
     "dkd": lambda s, t, labels: distill.dkd(s["logits"], t["logits"], labels),
@@ -75,6 +77,7 @@ WORDS: Mapping[LossName, str] = {
     "js": "Jensen-Shannon (Agarwal et al. 2024)",
     "attention": "attention (Zagoruyko and Komodakis 2017)",
     "rkd": "relations (RKD, Park et al. 2019)",
+    "crd": "contrast (CRD, Tian et al. 2020)",
 }
 
 
@@ -94,8 +97,18 @@ class Lesson:
         return value, (batch_stats, {"loss": value, "accuracy": right})
 
 
-def objective(name: LossName, nets: Networks, variables: Any) -> Callable:
-    """The objective of a loss for a student and its teacher's variables."""
+def prepare(
+    name: LossName, nets: Networks, variables: Any, start: tuple, seed: int
+) -> tuple[Callable, tuple]:
+    """The objective of a loss, and what the student starts from.
+
+    Args:
+      name: of the loss.
+      nets: both networks.
+      variables: of the teacher.
+      start: parameters and running statistics of the student.
+      seed: of the student.
+    """
     assert nets.guided is not None
     assert nets.hint is not None
     student = Seen(nets.layers[-1], nets.layers[-2], nets.guided)
@@ -104,7 +117,9 @@ def objective(name: LossName, nets: Networks, variables: Any) -> Callable:
     taught = distill.Teacher(
         teaching.Taught(nets.teacher.classifier, teacher), variables
     )
-    return jax.tree_util.Partial(Lesson(name, learner), taught)
+    if name == "crd":
+        return contrast.prepare(nets, learner, taught, start, seed)
+    return jax.tree_util.Partial(Lesson(name, learner), taught), start
 
 
 def stage(name: str) -> str:
@@ -154,22 +169,32 @@ def claims(config: Config) -> list[Claim]:
 
 
 def figure(results: Mapping[str, Any]) -> Figure:
-    """Draws the accuracy of each loss, a point a seed."""
+    """Draws the accuracy of each loss, a row each with its seeds and their mean."""
     found = results["losses"]
     names, series = list(found), []
+    rows = np.arange(len(names))
+    none: dict[str, Any] = {"line": "none"}
     for epoch, shift, color, marker in (
-        ("last", -0.1, style.COLORS[0], "o"),
-        ("best", 0.1, style.COLORS[1], "x"),
+        ("last", 0.13, style.COLORS[0], "o"),
+        ("best", -0.13, style.COLORS[1], "x"),
     ):
         values = np.array([found[name][epoch]["values"] for name in names], float)
-        places = np.arange(len(names))[:, None] + shift + 0 * values
-        how: dict[str, Any] = {"line": "none", "marker": marker}
-        points = places.ravel(), values.ravel()
-        series.append(Series(*points, f"{epoch} epoch", color, **how))
-    x, y = Axis("loss beside labels", names=names), Axis("test accuracy", "%")
-    panels = [Chart("Losses at equal steps", x, y, series)]
+        places = np.repeat(rows + shift, values.shape[1])
+        one = {"marker": marker, "filled": False} | none
+        mean = {"marker": "D"} | none
+        series += [
+            Series(values.ravel(), places, f"{epoch} epoch, one seed", color, **one),
+            Series(values.mean(1), rows + shift, f"{epoch} epoch, mean", color, **mean),
+        ]
+    words = {"labels": "labels alone", **WORDS}
+    x, y = Axis("test accuracy", "%"), Axis(names=[words[name] for name in names])
+    alone = Reference(found["labels"]["last"]["mean"], "labels alone, mean", axis="x")
+    title = "Losses beside labels, at equal steps"
+    panels = [Chart(title, x, y, series, [alone], legend=False)]
     caption = (
         "Losses at equal steps, a point a seed; the best epoch is chosen on the test "
         "images"
     )
-    return Figure("Losses", caption, panels, ["losses"], columns=1, width=9.0)
+    size: dict[str, Any] = {"width": 9.0, "height": 1.6 + 0.3 * len(names)}
+    size |= {"columns": 1, "legend_below": True}
+    return Figure("Losses", caption, panels, ["losses"], **size)

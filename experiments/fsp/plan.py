@@ -39,6 +39,7 @@ def plan(config: Config) -> Plan:
                     steps=phase.steps,
                     batch_size=config.batch_size,
                     teachers=seen,
+                    stages=(f"{arm}-stage",),
                 ),
             )
         trainings[arm] = Training(
@@ -48,6 +49,7 @@ def plan(config: Config) -> Plan:
             steps=config.last_phase(arm).steps,
             batch_size=config.batch_size,
             teachers=seen if row.soft else (),
+            stages=(arm,),
         )
     sets = ((config.dataset, config.image_size),)
     return Plan(sets=sets, trainings=tuple(trainings.values()))

@@ -220,7 +220,7 @@ def _cheaper(at: _Lengths) -> Iterator[Comparison]:
     """What Shampoo and first weights bring, and for how long (Figure 5)."""
     if at.before == at.long:
         return
-    yield Comparison(
+    shampoo = Comparison(
         "shampoo/shampoo_same/same/ic",
         "Shampoo does as well, in the training before the longest, as Adam in it",
         ("shampoo_same", at.before),
@@ -228,14 +228,14 @@ def _cheaper(at: _Lengths) -> Iterator[Comparison]:
         _paper("shampoo_same", 1200, "same/ic", 4800),
         kind="as_good",
     )
-    yield Comparison(
+    early = Comparison(
         "first-weights/early",
         "a pretrained student is ahead after the shortest training",
         ("pretrained", at.first),
         ("same/ic", at.first),
         _paper("pretrained", 30, "same/ic"),
     )
-    yield Comparison(
+    late = Comparison(
         "first-weights/late",
         "after the longest training, a student from scratch does as well as a "
         "pretrained one",
@@ -244,6 +244,16 @@ def _cheaper(at: _Lengths) -> Iterator[Comparison]:
         _paper("same/ic", 4800, "pretrained"),
         kind="as_good",
     )
+    for its in (shampoo, early, late):
+        yield its
+        yield _by_distance(its)
+
+
+def _by_distance(its: Comparison) -> Comparison:
+    """The same comparison by distances from the teacher, which the paper lacks."""
+    words = f"{its.words}, by distance from the teacher"
+    key = f"distance/{its.key}"
+    return dataclasses.replace(its, key=key, words=words, paper=None, distance=True)
 
 
 def _others(config: Config) -> Iterator[Comparison]:
@@ -266,6 +276,18 @@ def _others(config: Config) -> Iterator[Comparison]:
             "ensemble",
             "mix",
             _paper("ensemble", 1200, "mix", preset="imagenet_384"),
+        ),
+        (
+            "two teachers are better than one for MobileNet, group norm",
+            "mobilenet_gn_two",
+            "mobilenet_gn",
+            _two_for("mobilenet_gn"),
+        ),
+        (
+            "two teachers are better than one for MobileNet, batch norm",
+            "mobilenet_bn_two",
+            "mobilenet_bn",
+            _two_for("mobilenet_bn"),
         ),
         (
             "a student at its teacher's resolution is better than a smaller one",
@@ -292,7 +314,11 @@ def _others(config: Config) -> Iterator[Comparison]:
     rows = [(*row, _paper(row[1], 300, row[2])) for row in imagenet]
     for words, arm, other, value in (*rows, *figures):
         key = f"others/{arm}/{other}"
-        yield Comparison(key, words, (arm, epochs), (other, epochs), value)
+        its = Comparison(key, words, (arm, epochs), (other, epochs), value)
+        yield its
+        # Of one teacher alike; students of two have no single one to be far from.
+        if arm in ("shampoo", "mobilenet_gn"):
+            yield _by_distance(its)
     longest = config.settings[-1].epochs
     yield Comparison(
         "others/related",
@@ -300,6 +326,14 @@ def _others(config: Config) -> Iterator[Comparison]:
         ("related", longest),
         ("mix", longest),
         kind="as_good",
+    )
+
+
+def _two_for(arm: str) -> float | None:
+    """What a second teacher brings a network after the paper's 300 epochs."""
+    return _points(
+        published.accuracy("imagenet_384", f"{arm}_two", 300),
+        published.accuracy("imagenet", arm, 300),
     )
 
 

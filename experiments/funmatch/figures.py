@@ -1,5 +1,6 @@
 """Figures of the FunMatch study: the paper's 1 to 6, its tables, and the other arms."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,12 +58,15 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     if any("/train/" in name for name in faithful):
         names = {arm: WORDS[arm] for arm in results["arms"]}
         found["fidelity"] = fidelity.figure(names, faithful)
-    own = {
-        arm: {int(e): _values(run, "test_accuracy", 100) for e, run in lengths.items()}
-        for arm, lengths in results["arms"].items()
-    }
+    own, distances = (
+        {
+            arm: {int(e): _values(run, key, scale) for e, run in lengths.items()}
+            for arm, lengths in results["arms"].items()
+        }
+        for key, scale in (("test_accuracy", 100), ("test_kl", 1))
+    )
     if {"shampoo", "shampoo_same", "pretrained"} & {*own}:
-        found["figure5"] = lines.cheaper(own)
+        found["figure5"] = lines.cheaper(own, distances)
     if {"others", "related"} & {*own}:
         found["figure6"] = lines.images({config["dataset"]: own})
     preset = tables.preset_of(config)
@@ -115,18 +119,21 @@ def _teacher(results: dict, **axis: Any) -> Reference:
 
 def _lengths(config: dict, results: dict, key: str, scale: float) -> list[Series]:
     """Makes a series of values against epochs for each main arm."""
-    found = []
+    found, others = [], itertools.cycle(style.COLORS)
     for arm in _main(config, results):
         lengths = results["arms"][arm]
         values = np.array([_values(run, key, scale) for run in lengths.values()])
         epochs = [int(length) for length in lengths]
-        found.append(Series(epochs, values.T, *_own(arm), marker="o"))
+        own = _own(arm) if arm in COLORS else (WORDS[arm], next(others))
+        line = "solid" if arm in COLORS else "dash"
+        found.append(Series(epochs, values.T, *own, marker="o", line=line))
     return found
 
 
 def _main(config: dict, results: dict) -> list[str]:
-    """The main arms of which a training ran."""
-    return [arm for arm in config["main"] if arm in results["arms"]]
+    """The main arms of which trainings of several lengths ran, else of any."""
+    ran = [arm for arm in config["main"] if arm in results["arms"]]
+    return [arm for arm in ran if len(results["arms"][arm]) > 1] or ran
 
 
 def _alone(config: dict, results: dict) -> list[Series]:
@@ -188,7 +195,7 @@ def variants(results: dict) -> Figure:
     title = f"Arms after {length} (dotted: the teacher)"
     caption = "Figure 3 and the other arms, at one length"
     size = {"columns": 3, "width": 12.0, "height": 1.2 + 0.24 * len(runs)}
-    return Figure(title, caption, panels, CLAIMS, **size)
+    return Figure(title, caption, panels, [*CLAIMS, "others"], **size)
 
 
 def _marks(runs: Mapping[str, Any], key: str, scale: float) -> list[Series]:

@@ -26,22 +26,31 @@ _COLORS = {
 }
 
 
-def cheaper(ours: Lines) -> Figure:
+def cheaper(ours: Lines, distances: Lines | None = None) -> Figure:
     """Plots Figure 5.
 
     Args:
       ours: accuracies of one value, or one for each seed.
+      distances: from the teacher in nats, likewise; `None` plots none.
     """
+    compared = ("optimizer", OPTIMIZERS), ("first weights", FIRST_WEIGHTS)
+    panels = [_chart(f"Ours: {what}", ours, arms) for what, arms in compared]
+    if distances is not None:
+        y = Axis("test KL from the teacher", "nats")
+        panels += [
+            _chart(f"Ours: {what}, distance", distances, arms, y=y)
+            for what, arms in compared
+        ]
+    panels += [_papers(f"The paper's: {what}", arms) for what, arms in compared]
     panels = [
-        _chart("(a) Ours: optimizer", ours, OPTIMIZERS),
-        _chart("(b) Ours: first weights", ours, FIRST_WEIGHTS),
-        _papers("(c) The paper's: optimizer", OPTIMIZERS),
-        _papers("(d) The paper's: first weights", FIRST_WEIGHTS),
+        dataclasses.replace(panel, title=f"({letter}) {panel.title}")
+        for letter, panel in zip("abcdef", panels, strict=False)
     ]
     caption = (
         "Figure 5: Shampoo and pretrained students over epochs, ours and on ImageNet"
     )
-    return Figure("Shorter trainings", caption, panels, height=3.4)
+    claims = ["shampoo", "first-weights"]
+    return Figure("Shorter trainings", caption, panels, claims, height=3.4)
 
 
 def images(ours: Mapping[str, Lines]) -> Figure:
@@ -84,6 +93,7 @@ def _chart(
     lines: Lines,
     arms: Sequence[str],
     words: Mapping[str, str] | None = None,
+    y: Axis | None = None,
 ) -> Chart:
     """Plots arms over lengths; one that was not trained is named in the title."""
     series, missing = [], []
@@ -100,4 +110,4 @@ def _chart(
     if missing:
         title = f"{title} (not run: {', '.join(missing)})"
     x = Axis("epochs", scale="log", ticks=ticks)
-    return Chart(title, x, Axis("test accuracy", "%"), series)
+    return Chart(title, x, y or Axis("test accuracy", "%"), series)

@@ -16,7 +16,7 @@ from experiments.funmatch.sets import Sets
 from kd_heuristics import data, models, training
 from kd_heuristics.models import bit_weights
 from kd_heuristics.runtime import parallel
-from kd_heuristics.runtime.errors import first_line
+from kd_heuristics.runtime.errors import first_line, users_place
 
 PyTree = Any
 
@@ -125,8 +125,8 @@ def _check_network(its: Materials, part: str, size: int) -> None:
         logits = jax.eval_shape(network.apply, variables, images)
     except Exception as error:  # each library has its own
         raise ValueError(
-            f"{what} fails with {type(error).__name__}: {first_line(error)}; teacher_"
-            "size and student_size are the sides that the networks see"
+            f"{what} fails with {first_line(error)}{users_place(error)}; teacher_size "
+            "and student_size are the sides that the networks see"
         ) from error
     if logits.shape != (2, its.sets.num_classes):
         raise ValueError(

@@ -67,4 +67,5 @@ def _training(config, stage, own, taught, steps, seeds) -> Training:
         batch_size=config.batch_size,
         moments=2,
         teachers=taught,
+        stages=(stage,),
     )

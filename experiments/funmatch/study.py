@@ -3,6 +3,7 @@
 Paper: Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
 consistent" (FunMatch).
 Command: python -m experiments.funmatch --preset demo | digits | cifar10 | flowers | ...
+         python -m experiments.funmatch --preset rows
          python -m experiments.funmatch --preset flowers --sweep list | INDEX | gather
          python -m experiments.funmatch.tables runs
 
@@ -16,7 +17,8 @@ weights, the family of networks, the number of teachers and whose images are loo
 beside them students of labels. All is reported of the last step, on the test set; what
 was selected, was selected on the validation set. Beside accuracy: how far a student is
 from its teacher on images that neither was trained on. `tables` shows which rows of the
-paper's tables were run, and the commands that run the others.
+paper's tables were run, and the commands that run the others; the preset `rows` has in
+small those that `digits` lacks.
 """
 
 import dataclasses

@@ -22,6 +22,7 @@ def plan(config: Config) -> Plan:
                 steps=epochs(found, size, config.epochs, remainder),
                 batch_size=size,
                 moments=2 if group == "adam" else 1,
+                stages=tuple(modes),
             )
         )
     trainings += [
@@ -33,6 +34,7 @@ def plan(config: Config) -> Plan:
             batch_size=config.batch_size,
             moments=1 if config.curve.momentum else 0,
             checkpoints=len(config.curve_epochs) + 2,
+            stages=tuple(f"{pair}-{kind}" for pair in config.pairs),
         )
         for kind in config.kinds
     ]

@@ -179,21 +179,26 @@ def _paths(title: str, arm: str, config: dict, arrays: Arrays) -> Chart:
 
 
 def _along(arm, config, arrays, metric, scale) -> Iterator[Series]:
-    """Yields dashed segments and chains; the legend names only the first segment."""
-    dashed = "segments (dashed)"
-    for color, (a, b) in zip(style.COLORS, config[f"{arm}_pairs"], strict=False):
+    """Yields dashed segments and chains.
+
+    Where each pair has a chain, the legend names only the first segment.
+    """
+    dashed, pairs = "segments (dashed)", config[f"{arm}_pairs"]
+    some = not all(f"{arm}/{a}-{b}/chain/{metric}" in arrays for a, b in pairs)
+    for color, (a, b) in zip(style.COLORS, pairs, strict=False):
         name = f"w{a} to w{b}"
         segment, chain = (
             f"{arm}/{a}-{b}/{path}/{metric}" for path in ("segment", "chain")
         )
         own: dict[str, Any] = {"legend": dashed, "line": "dash"}
-        if chain not in arrays:  # the segment alone names its pair
+        if some:
             own["legend"] = f"{name} (segment)"
         values = scale * arrays[segment]
         yield Series(arrays["t"], values, f"{name}, segment", color, **own)
         if chain in arrays:
             values = scale * arrays[chain]
-            yield Series(arrays["t"], values, f"{name}, chain", color, legend=name)
+            legend = f"{name} (chain)" if some else name
+            yield Series(arrays["t"], values, f"{name}, chain", color, legend=legend)
             dashed = ""
 
 

@@ -1,6 +1,7 @@
 """Trainings of a run of the SGDR study."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
+from experiments.sgdr import twins
 from experiments.sgdr.config import ARMS, Config
 
 
@@ -23,6 +24,7 @@ def plan(config: Config) -> Plan:
                 steps=epochs(found, config.batch_size, config.epochs),
                 batch_size=config.batch_size,
                 checkpoints=len(kept) + 2,
+                stages=config.arms,
             ),
             Training(
                 name="chains",
@@ -31,6 +33,11 @@ def plan(config: Config) -> Plan:
                 steps=epochs(found, config.batch_size, config.chain.epochs),
                 batch_size=config.batch_size,
                 moments=1 if config.chain.momentum else 0,
+                stages=tuple(
+                    f"{arm}-{first}-{last}"
+                    for arm in ARMS
+                    for first, last in config.joined(arm)
+                ),
             ),
             *(
                 Training(
@@ -41,6 +48,7 @@ def plan(config: Config) -> Plan:
                         found, config.batch_size, config.last_minimum + 1 - start
                     ),
                     batch_size=config.batch_size,
+                    stages=(twins.name(start),),
                 )
                 for start in config.twin_epochs
             ),

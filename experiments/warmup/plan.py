@@ -21,6 +21,7 @@ def plan(config: Config) -> Plan:
                     steps=epochs(found, size, config.epochs),
                     batch_size=size,
                     checkpoints=4 + len(config.sharpness_steps),
+                    stages=tuple(arms),
                 )
             )
     return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))

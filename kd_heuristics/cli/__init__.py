@@ -18,9 +18,9 @@ In one of our run folders, model and data are known; otherwise name them:
 Each command has its own help: kd-heuristics connect --help.
 
 Exit status: 0 success; 1 failure (diverged training, failed download, set not prepared,
-disk full, other processes not reached); 2 invalid arguments or a damaged checkpoint
-(one line on stderr names the error); 130 interrupted. A traceback (status 1) is a bug,
-here or in your model.
+disk full, other processes not reached, output that nobody reads any more); 2 invalid
+arguments or a damaged checkpoint (one line on stderr names the error); 130 interrupted.
+A traceback (status 1) is a bug, here or in your model.
 
 Shell completion, for bash (or zsh, tcsh):
 
@@ -33,6 +33,8 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+
+from kd_heuristics.runtime import pipes
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses, beside 0
 
@@ -53,6 +55,7 @@ COMMANDS = {
 }
 
 
+@pipes.unread_ends_quietly()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; failures exit with a status that the program's help lists.
 

@@ -37,8 +37,8 @@ def align(
 
     For example:
 
-        kd-heuristics align runs/demo/mode_connectivity/checkpoints/modes#0 \
-            runs/demo/mode_connectivity/checkpoints/modes#1
+        kd-heuristics align runs/demo/mode_connectivity/checkpoints/sgd#0 \
+            runs/demo/mode_connectivity/checkpoints/sgd#1
 
         kd-heuristics align a.npz b.npz --model nets:make --data my.npz
 

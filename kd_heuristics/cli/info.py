@@ -6,7 +6,7 @@ import jax
 
 from kd_heuristics import data, models
 from kd_heuristics.data import tfds
-from kd_heuristics.runtime import compiled
+from kd_heuristics.runtime import compiled, onednn
 
 _PACKAGES = (
     "kd_heuristics",
@@ -33,6 +33,8 @@ def info() -> None:
         print(f"version   {name} {metadata.version(name)}")
     if jax.default_backend() == "cpu" and compiled.knows_the_option():
         print(f"faster    own jax.jit of convolutions: XLA_FLAGS={compiled.FLAG}")
+    words = ", ".join(onednn.SETTINGS)
+    print(f"oneDNN    {onednn.setting()}; {onednn.VARIABLE} is one of {words}")
     print(f"sets in   {tfds.data_dir()}")
     for name in data.names():
         print(f"set       {name}: {_state(name)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -15,9 +16,10 @@ from kd_heuristics.cli import output
 from kd_heuristics.cli.connect import A, B
 from kd_heuristics.cli.subject import Lab, Subject, make
 from kd_heuristics.plots import maps, style
-from kd_heuristics.runtime import parallel
+from kd_heuristics.runtime import nearest, parallel
 from kd_heuristics.runtime.errors import InputError, checking_input
 from kd_heuristics.similarity.measure import Name
+from kd_heuristics.similarity.tokens import checked_mask, means
 
 # Bound on the activations of a network, which a test and some measures hold at once.
 _MOST_BYTES = 2**31
@@ -33,6 +35,7 @@ def similarity(
     model_b_options: tuple[str, ...] = (),
     measure: Name = "svcca",
     conv: Literal["auto", "dft", "positions", "mean"] = "auto",
+    mask: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     k: int = 10,
     test: bool = False,
     permutations: int = 200,
@@ -57,6 +60,9 @@ def similarity(
         kd-heuristics similarity a.npz b.npz --model nets:make --data set.npz \
             --measure debiased_cka --conv mean --test
 
+        kd-heuristics similarity a.npz b.npz --model lm.py:make --data text.npz \
+            --mask attention_mask
+
     Writes results.json, arrays.npz and figures/similarity.png.
 
     Args:
@@ -69,6 +75,9 @@ def similarity(
       conv: treatment of layers with positions: dft compares each frequency, positions
         takes every position as an example, mean takes channel means; auto takes dft for
         maps and mean for sequences. The results name the treatment of each layer.
+      mask: name of an array in the data, [examples, tokens] of true and false or 1 and
+        0, such as attention_mask: tokens with 0 are padding, which the means of layers
+        [examples, tokens, units] leave out.
       k: number of neighbours, for knn.
       test: run a permutation test of each pair of layers. It holds all activations in
         memory at once, as knn and rsa do.
@@ -86,8 +95,11 @@ def similarity(
         changed = dataclasses.replace(subject, **named)
         other = make(changed, b, needs_loss=False)
     sides = [(lab, lab.variables(a)), (other, other.variables(b))]
+    shapes = [_shapes(*side, lab.inputs) for side in sides]
+    counts = None
+    if mask is not None:
+        counts, conv = _counts(lab, mask, conv, shapes), "mean"
     with output.folder(out):
-        shapes = [_shapes(*side, lab.inputs) for side in sides]
         names = [list(own) for own in shapes]
         with checking_input():
             treatments = [tools.treatments(own, conv) for own in shapes]
@@ -95,7 +107,8 @@ def similarity(
         if test or measure in ("knn", "rsa"):
             with output.progress(words, 1) as advance:
                 first, second = (
-                    _held(*side, lab.inputs, conv, subject.batch_size) for side in sides
+                    _held(*side, lab.inputs, conv, subject.batch_size, counts)
+                    for side in sides
                 )
                 how = {"conv": conv} | ({"k": k} if measure == "knn" else {})
                 count = permutations if test else 0
@@ -103,16 +116,18 @@ def similarity(
                 advance(1)
         else:
             found = {}
+            same = lab.inputs, counts  # jax takes None for an empty tree
             order = jax.random.permutation(jax.random.key(0), len(lab.inputs))
+            other_order = jax.tree.map(lambda x: x[order], same)
             with output.progress(words, 2) as advance:
-                for name, images in (("map", lab.inputs), ("floor", lab.inputs[order])):
-                    both = {"a": lab.inputs, "b": images}
-                    found[name] = _map(sides, both, measure, conv, subject.batch_size)
+                for name, of_b in (("map", same), ("floor", other_order)):
+                    how = measure, conv, subject.batch_size
+                    found[name] = _map(sides, same, of_b, *how)
                     advance(1)
         results = {"a": a, "b": b, "measure": measure, "conv": conv}
         results |= {"layers_a": names[0], "layers_b": names[1]}
         results |= {"treatments_a": treatments[0], "treatments_b": treatments[1]}
-        results |= {"examples": len(lab.inputs)}
+        results |= {"examples": len(lab.inputs), "mask": mask}
         if test:
             results |= {"permutations": permutations}
         _tell(names, treatments, found)
@@ -121,8 +136,39 @@ def similarity(
         )
 
 
-def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
-    """Returns the similarity of each layer of A to each layer of B."""
+def _counts(lab: Lab, name: str, conv: str, shapes) -> jax.Array:
+    """Returns the tokens that count, bool [examples, tokens], by an array's name."""
+    if conv not in ("auto", "mean"):
+        raise InputError(
+            f"--mask is for means over tokens, --conv auto or mean, got --conv {conv}"
+        )
+    with checking_input():
+        nearest.choose(name, sorted({*lab.test} - {lab.key}), "array of --mask")
+    found = lab.test[name]
+    if found.ndim != 2 or not np.isin(found, (0, 1)).all():
+        raise InputError(
+            f"--mask {name} must be [examples, tokens] of true and false, or of 1 and "
+            f"0, got {found.dtype} {list(found.shape)} from {found.min()} to "
+            f"{found.max()}"
+        )
+    for layer, shape in ((k, x.shape) for own in shapes for k, x in own.items()):
+        if len(shape) > 2 and shape[1] != found.shape[1]:
+            raise InputError(
+                f"--mask {name} has {found.shape[1]} tokens for each example, and "
+                f"layer {layer} has {shape[1]}; leave this layer out of the model's "
+                "features"
+            )
+    with checking_input():
+        found = checked_mask(found.astype(bool), len(found))
+    return parallel.replicate(jnp.asarray(found), lab.mesh)
+
+
+def _map(sides, of_a, of_b, measure, conv, batch_size) -> np.ndarray:
+    """Returns the similarity of each layer of A to each layer of B.
+
+    Both have their own images and tokens that count, which may be None.
+    """
+    (images_a, counts_a), (images_b, counts_b) = of_a, of_b
     features = []
     for key, (lab, variables) in zip("ab", sides, strict=True):
         bound = jax.tree_util.Partial(lab.task.features)
@@ -135,22 +181,27 @@ def _map(sides, images, measure, conv, batch_size) -> np.ndarray:
         found = tools.stream_matrix(
             features[0],
             features[1],
-            images,
+            {"a": images_a, "b": images_b},
             measure,
             batch_size=batch_size,
             conv=conv,
+            mask=None if counts_a is None else (counts_a, counts_b),
             mesh=sides[0][0].mesh,
         )
     return parallel.to_host(found)
 
 
-def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
-    """Returns a network's activations on the host; means if the treatment says so."""
+def _held(lab, variables, images, conv, batch_size, counts) -> dict[str, np.ndarray]:
+    """Returns a network's activations on the host; means if the treatment says so.
+
+    `counts` are the tokens that count, or None.
+    """
     features = jax.jit(lab.task.features)
     shapes = _shapes(lab, variables, images)
-    means = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
+    averaged = {k for k, v in tools.treatments(shapes, conv).items() if v == "mean"}
     numbers = sum(
-        leaf.shape[-1] if name in means else leaf.size for name, leaf in shapes.items()
+        leaf.shape[-1] if name in averaged else leaf.size
+        for name, leaf in shapes.items()
     )
     if (size := 4 * numbers * len(images)) > _MOST_BYTES:
         raise InputError(
@@ -159,10 +210,13 @@ def _held(lab, variables, images, conv, batch_size) -> dict[str, np.ndarray]:
         )
     trees, parts = training.unpacked(variables), dict[str, list]()
     for start in range(0, len(images), batch_size):
-        found = features(*trees, images[start : start + batch_size])
+        part = slice(start, start + batch_size)
+        found = features(*trees, images[part])
+        if counts is not None:
+            found = means(found, counts[part])
         for name in sorted(found):
             array = parallel.to_host(found[name])
-            if name in means:
+            if name in averaged and array.ndim > 2:
                 array = array.mean(tuple(range(1, array.ndim - 1)))
             parts.setdefault(name, []).append(array)
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}

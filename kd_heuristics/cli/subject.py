@@ -75,7 +75,8 @@ class Lab:
       train: the full training set.
       key: name of the network's inputs in a batch.
       sets: batches of "train" and "test", cut to `examples`, on all devices.
-      inputs: inputs of the test set, cut to `examples`, unscaled, on all devices.
+      test: arrays of the test set by name, cut to `examples`.
+      inputs: its inputs, unscaled, on all devices.
       mesh: the devices; `None` stands for one.
     """
 
@@ -83,6 +84,7 @@ class Lab:
     train: data.Dataset | dict[str, np.ndarray]
     key: str
     sets: dict[str, PyTree]
+    test: dict[str, np.ndarray]
     inputs: jax.Array
     mesh: jax.sharding.Mesh | None
 
@@ -179,7 +181,7 @@ def make(subject: Subject, beside: str, *, needs_loss: bool = True) -> Lab:
             part: {k: v[: subject.examples] for k, v in own.items()}
             for part, own in sets.items()
         }
-        inputs = cut["test"][key]
+        test = cut["test"]
     else:
         measured, key = _classifier(subject, network, found["train"]), "images"
         sets = found
@@ -187,7 +189,7 @@ def make(subject: Subject, beside: str, *, needs_loss: bool = True) -> Lab:
             part: own.take(min(subject.examples or len(own), len(own)))
             for part, own in sets.items()
         }
-        inputs = cut["test"].images
+        test = {"images": cut["test"].images, "labels": cut["test"].labels}
     # Place the batches once, because a surface takes many calls.
     batches = {
         part: data.eval_batches(s, subject.batch_size) for part, s in cut.items()
@@ -199,7 +201,8 @@ def make(subject: Subject, beside: str, *, needs_loss: bool = True) -> Lab:
         sets["train"],
         key,
         parallel.replicate(batches, mesh),
-        parallel.replicate(jnp.asarray(inputs), mesh),
+        test,
+        parallel.replicate(jnp.asarray(test[key]), mesh),
         mesh,
     )
 

@@ -5,7 +5,7 @@ The features of student and teacher may differ in size.
 """
 
 import dataclasses
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -129,8 +129,8 @@ class Bank:
       teacher: float [examples, d], unit vectors.
     """
 
-    student: jax.Array
-    teacher: jax.Array
+    student: Any  # arrays, or their shapes while a training is planned
+    teacher: Any
 
 
 def init_bank(key: jax.Array, num_examples: SupportsIndex, size: SupportsIndex) -> Bank:
@@ -224,8 +224,7 @@ def contrastive(
     value = jnp.zeros(len(student), student.dtype)
     partners = (student, old.teacher), (teacher, old.student)
     for (anchor, kept), z in zip(partners, normalizers, strict=True):
-        kept = kept[rows].astype(anchor.dtype)
-        score = jnp.einsum("bd,bnd->bn", anchor, kept, precision="highest")
+        score = _scores(anchor, kept, rows)
         noise = jnp.log(widened(z).astype(score.dtype) * (negatives.shape[1] / size))
         score = score / jnp.asarray(temperature, score.dtype) - noise
         found = jax.nn.log_sigmoid(score[:, 0]) + jax.nn.log_sigmoid(-score[:, 1:]).sum(
@@ -239,6 +238,16 @@ def contrastive(
         _moved(old.teacher, where, teacher, share),
     )
     return jnp.where(inside & others, value, jnp.nan), new
+
+
+def _scores(anchor, kept, rows):
+    """Products of each anchor with its rows of a bank, [batch, n]."""
+    kept = kept.astype(anchor.dtype)
+    if rows.size < len(kept):
+        return jnp.einsum("bd,bnd->bn", anchor, kept[rows], precision="highest")
+    # With more draws than rows all products are cheaper than copies of rows.
+    every = jnp.matmul(anchor, kept.T, precision="highest")
+    return jnp.take_along_axis(every, rows, 1)
 
 
 def _moved(bank, where, embeddings, share):

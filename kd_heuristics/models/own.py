@@ -17,7 +17,7 @@ from typing import Any
 
 from kd_heuristics.models.network import Network
 from kd_heuristics.runtime import nearest
-from kd_heuristics.runtime.errors import InputError
+from kd_heuristics.runtime.errors import InputError, users_place
 
 _FORM = (
     "give MODULE:FUNCTION, with a module that is importable from here, or "
@@ -37,17 +37,18 @@ def function(name: str) -> Callable[..., Any]:
       ValueError: the file or module is not found or cannot be imported, or has no such
         function.
     """
-    place, _, attribute = name.rpartition(":")
+    source, _, attribute = name.rpartition(":")
     try:
-        module = _of_file(place) if place.endswith(".py") else _of_module(place)
+        module = _of_file(source) if source.endswith(".py") else _of_module(source)
     except (ImportError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"model {name}: {error}; {_FORM}") from error
+        place = users_place(error)
+        raise ValueError(f"model {name}: {error}{place}; {_FORM}") from error
     found = getattr(module, attribute, None)
     if not callable(found):
         near = nearest.nearest(attribute, _functions(module))
         hint = f"did you mean {near!r}? " if near else ""
         raise ValueError(
-            f"model {name}: {place} has no function {attribute!r}; {hint}{_FORM}"
+            f"model {name}: {source} has no function {attribute!r}; {hint}{_FORM}"
         )
     return found
 

@@ -1,5 +1,6 @@
 """Still images of figures, drawn with matplotlib."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
     for index, (ax, (panel, title, draw)) in enumerate(zip(axes, drawn, strict=False)):
         ax.set_title(title, loc="left", fontsize=size)
         image = draw(ax)
+        ax.set_ylabel(_wrapped(ax.get_ylabel(), figure.height))
         if isinstance(panel, parts.HeatMap):
             images.append((ax, panel, image))
         if index % columns and _rows(panel) == _rows(drawn[index - 1][0]) != ():
@@ -49,6 +51,13 @@ def picture(figure: Figure) -> matplotlib.figure.Figure:
     fits = sum(map(len, words)) < 15 * figure.width
     page.suptitle((" - " if fits else "\n").join(words), fontsize=9)
     return page
+
+
+def _wrapped(label: str, height: float) -> str:
+    """Breaks the lines of a y label that are longer than a panel is high, in inches."""
+    room = max(int(11 * height), 16)  # letters; a fourth of a panel is not axis
+    lines = [textwrap.wrap(line, room) or [""] for line in label.splitlines()]
+    return "\n".join(word for line in lines for word in line)
 
 
 def _legend_below(page: Any, axes: Sequence[Axes]) -> None:
@@ -123,23 +132,37 @@ def _series(ax: Axes, series: parts.Series, label: str) -> None:
 
 
 def _labels(ax: Axes, found: Sequence[parts.Series], offset: tuple[int, int]) -> None:
-    """Writes labels beside the points, except those that would cover earlier ones."""
+    """Writes labels on a side of their points where they cover no earlier one."""
     taken: list[np.ndarray] = []
     for series in found:
         for x, y, words in zip(series.x, series.mean, series.labels, strict=False):
             if not words or not np.isfinite([x, y]).all():
                 continue
-            place = ax.transData.transform((x, y))
-            if all(np.hypot(*(place - other)) > 14 for other in taken):
-                taken.append(place)
-                ax.annotate(
-                    words,
-                    (x, y),
-                    textcoords="offset points",
-                    xytext=offset,
-                    color=series.color,
-                    fontsize=7,
-                )
+            place = ax.transData.transform((x, y)) * 72 / ax.figure.dpi
+            shift = _free_shift(place, words, offset, taken)
+            if shift is not None:
+                own: dict[str, Any] = {"color": series.color, "fontsize": 7}
+                more = {"textcoords": "offset points", "xytext": shift}
+                ax.annotate(words, (x, y), **more, **own)
+
+
+def _free_shift(
+    place: np.ndarray, words: str, offset: tuple[int, int], taken: list[np.ndarray]
+) -> tuple[float, float] | None:
+    """Returns a label's shift from its point, in points; `None` if no side is free.
+
+    Boxes [left, bottom, right, top] of labels are appended to `taken`.
+    """
+    size = np.array([0.6 * 7 * len(words), 9])
+    for right in (offset[0], -offset[0] - size[0]):
+        for up in (offset[1], -offset[1] - 6):
+            corner = place + np.array([right, up])
+            box = np.concatenate([corner, corner + size])
+            apart = ((box[:2] > b[2:]).any() or (box[2:] < b[:2]).any() for b in taken)
+            if all(apart):
+                taken.append(box)
+                return right, up
+    return None
 
 
 def _axis(ax: Axes, which: Literal["x", "y"], axis: parts.Axis) -> None:
@@ -189,7 +212,8 @@ def _heat_map(ax: Axes, panel: parts.HeatMap) -> Any:
 
 def _surface(ax: Axes, panel: parts.LossSurface, name: str) -> None:
     surface.contours(ax, panel.xs, panel.ys, panel.losses[name])
-    ax.set(xlabel=panel.x, ylabel=panel.y)
+    note = " (stretched)" if surface.stretched(panel.xs, panel.ys) else ""
+    ax.set(xlabel=panel.x, ylabel=panel.y + note)
     for series in panel.series:
         _series(ax, series, "_nolegend_")
     _labels(ax, panel.series, (5, -10))  # the third point lies near the upper edge

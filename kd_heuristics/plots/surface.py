@@ -6,9 +6,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+# A plane longer than so many times its width would be a line: it fills its panel.
+_LONGEST = 4
+
+
+def stretched(xs: Any, ys: Any) -> bool:
+    """Whether `contours` draws a plane with axes of different scales.
+
+    >>> stretched([0, 30], [-5, 5]), stretched([0, 45], [0, 1])
+    (False, True)
+    """
+    sides = np.ptp(xs), np.ptp(ys)
+    return bool(max(sides) > _LONGEST * min(sides))
+
 
 def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
     """Draws filled contours of log loss with a colour bar, or a note if none is finite.
+
+    Both axes have one scale, unless the plane is `stretched`.
 
     Args:
       ax: where to draw.
@@ -31,7 +46,22 @@ def contours(ax: Axes, xs: Any, ys: Any, losses: Any) -> None:
         norm=LogNorm(levels[0], levels[-1]),
         cmap="viridis",
     )
-    bar = {"label": "nats, log scale", "shrink": 0.8, "format": "{x:.2g}"}
-    ax.figure.colorbar(filled, ax=ax, ticks=levels[::5], **bar)
+    bar = ax.figure.colorbar(filled, ax=ax, label="nats, log scale", shrink=0.8)
+    ticks = levels[::5].tolist()
+    bar.set_ticks(ticks, labels=_apart(ticks))
     ax.grid(visible=False)
-    ax.set_aspect("equal", adjustable="box")
+    if not stretched(xs, ys):
+        ax.set_aspect("equal", adjustable="box")
+
+
+def _apart(values: list[float]) -> list[str]:
+    """Returns numbers with as few digits as tell them apart, at least two.
+
+    >>> _apart([1.681, 1.684, 1.7]), _apart([0.01, 10.0])
+    (['1.681', '1.684', '1.7'], ['0.01', '10'])
+    """
+    digits, words = 1, [""]
+    while len({*words}) < len(values) and digits < 17:
+        digits += 1
+        words = [f"{value:.{digits}g}" for value in values]
+    return words

@@ -38,10 +38,14 @@ def number(value: float | int | None, unit: str = "") -> str:
 
     >>> number(0.1234, "nats"), number(94.12, "%"), number(1234.5), number(None)
     ('0.123 nats', '94.1 %', '1,234', '-')
+    >>> number(1, "points of accuracy")
+    '1 point of accuracy'
     """
     if value is None:
         return "-"
     digits = f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
+    if digits in ("1", "-1"):
+        unit = re.sub(r"^points\b", "point", unit)
     return f"{digits} {unit}".strip()
 
 

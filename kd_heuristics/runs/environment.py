@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from kd_heuristics.runtime import onednn
+
 _PACKAGES = ("kd_heuristics", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
 
@@ -25,6 +27,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "devices": [f"{devices[0].device_kind} x {len(devices)}"],
         "cpu_cores": os.cpu_count(),
+        "onednn": onednn.setting(),
         "git_commit": _git_commit(),
     }
 

@@ -51,9 +51,11 @@ def capture(
     its option, and apply `eqx.nn.inference_mode` to an Equinox module.
 
     An Equinox module runs under `jax.vmap` on images as its convolutions take them,
-    [examples, channels, h, w]; maps are returned with channels last. A submodule that
-    the model calls under vmap, scan or jit is not captured, but the module around it
-    is. A wrapped function, such as `eqx.filter_jit` returns, counts as a function.
+    [examples, channels, h, w]; maps are returned with channels last. Submodules may be
+    called under the model's own jit, checkpoint, vmap (`jax.vmap(layer)(tokens)` gives
+    [examples, tokens, units]) and scan, whose layers come apart as above; under cond or
+    while_loop they are not captured, but the module around them is. A wrapped function,
+    such as `eqx.filter_jit` returns, counts as a function.
 
     Args:
       model: as in the table.
@@ -74,7 +76,7 @@ def capture(
     """
     if equinox.is_module(model):
         names = equinox.Submodules(model, tuple(sorted(call_options.items())))
-        function = _Numbered(names, include)
+        function = _Equinox(names, include)
         variables = names.arrays(model), variables
     elif (module := _flax_kind(model)) == "linen":
         function = _Linen(model, include, tuple(sorted(call_options.items())))
@@ -120,14 +122,14 @@ class _Function:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Numbered:
-    """A function of named activations, numbered in the order of computation."""
+class _Equinox:
+    """Outputs of an Equinox module's submodules."""
 
-    function: Callable[..., Mapping[str, jax.Array]]
+    function: equinox.Submodules
     include: Callable[[str], bool] | None
 
     def __call__(self, variables, images):
-        return numbered(self.function, variables, images, self.include)
+        return equinox.numbered_calls(self.function, variables, images, self.include)
 
 
 @dataclasses.dataclass(frozen=True)

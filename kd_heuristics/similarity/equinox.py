@@ -1,22 +1,19 @@
 """The outputs of an Equinox module's submodules."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
 from kd_heuristics.pytrees import leaf_names
+from kd_heuristics.similarity.marks import mark, marked
+from kd_heuristics.similarity.numbering import STACK, in_order
 
 PyTree = Any
-
-# The current trace: a value of another trace would leak out of its transformation.
-_home = (
-    jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
-)
-_trace = _home.get_opaque_trace_state
+Timed = dict[tuple[tuple[int, ...], str], jax.Array]  # by time and name
 
 
 def is_module(model: Any) -> bool:
@@ -29,7 +26,7 @@ def is_module(model: Any) -> bool:
 
 
 class Submodules:
-    """A function `((arrays, state), images) -> {"layers/0": [examples, ...]}`.
+    """A function `((arrays, state), images) -> {(time, name): [examples, ...]}`.
 
     Modules that differ only in arrays give equal functions, which compile once.
     """
@@ -65,8 +62,11 @@ class Submodules:
         return tuple(leaves), structure, self._options
 
 
-def recorded(model: Any, *args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
-    """Calls a module and returns its submodules' outputs by name, and its own output.
+def recorded(model: Any, *args: Any, **options: Any) -> tuple[Timed, Any]:
+    """Calls a module and returns its submodules' outputs, and its own output.
+
+    Under vmap, scan, jit and checkpoint of the module's own, too: axes of scan come
+    first, then those of vmap.
 
     Args:
       model: the module.
@@ -74,24 +74,48 @@ def recorded(model: Any, *args: Any, **options: Any) -> tuple[dict[str, Any], An
       **options: of its call.
     """
     eqx = sys.modules["equinox"]
-    found: dict[str, Any] = {}
-    trace = _trace()
+    copy: Any = _recording(eqx, model, ())
+    rest = []
 
-    def record(name, kind, output):
-        if trace == _trace():
-            found.update(_named(eqx, found, name, kind, output))
+    def run():
+        output = _marked(eqx, "output", type(model), copy(*args, **options))
+        arrays, others = eqx.partition(output, _is_array)
+        rest.append((jax.tree.structure(arrays), others))
+        return arrays
 
-    copy: Any = _recording(eqx, model, record, ())
-    output = copy(*args, **options)
-    record("output", type(model), output)
-    return found, output
+    leaves, found = marked(run)
+    structure, others = rest[0]
+    output = eqx.combine(jax.tree.unflatten(structure, leaves), others)
+    names: Timed = {}
+    for name, time, value in found:
+        count = sum(key.partition("#")[0] == name for _, key in names)
+        names[time, f"{name}#{count}" if count else name] = value
+    return names, output
 
 
-def _recording(eqx, node, record, path):
-    """A copy of the tree in which each inner module records its output."""
+def numbered_calls(
+    run: Callable[[PyTree, PyTree], Timed],
+    variables: PyTree,
+    images: PyTree,
+    include: Callable[[str], bool] | None = None,
+) -> dict[str, jax.Array]:
+    """As `numbering.numbered`, of a function that gives what `recorded` does.
+
+    Each value has a first axis of examples.
+    """
+    examples = len(jax.tree.leaves(images)[0])
+    timed = {}
+    for (time, name), value in run(variables, images).items():
+        scans = time.count(STACK)
+        timed[name] = (jnp.moveaxis(value, 0, scans), scans, (time,))
+    return in_order(timed, examples, include)
+
+
+def _recording(eqx, node, path):
+    """A copy of the tree in which each inner module marks its output."""
 
     def inside(where, child):
-        return _recording(eqx, child, record, (*path, *where))
+        return _recording(eqx, child, (*path, *where))
 
     def is_inner(child):
         return child is not node and isinstance(child, eqx.Module)
@@ -107,9 +131,7 @@ def _recording(eqx, node, record, path):
     kind, name = type(node), "/".join(path)
 
     def call(self, *args, **options):
-        output = kind.__call__(self, *args, **options)
-        record(name, kind, output)
-        return output
+        return _marked(eqx, name, kind, kind.__call__(self, *args, **options))
 
     copy = object.__new__(type(kind)(kind.__name__, (kind,), {"__call__": call}))
     for key, value in vars(node).items():
@@ -117,19 +139,20 @@ def _recording(eqx, node, record, path):
     return copy
 
 
-def _named(eqx, found, name, kind, output):
-    """Arrays of one call by name, channels last; a second call gives "name#1"."""
-    parts = output if isinstance(output, tuple) else (output,)
-    kept = [part for part in parts if not isinstance(part, eqx.nn.State)]
-    out: dict[str, Any] = {}
-    for leaf in filter(_is_array, jax.tree.leaves(kept)):
-        count = sum(key.split("#")[0] == name for key in (*found, *out))
+def _marked(eqx, name, kind, output):
+    """The output of one call, with marks on its arrays that put channels last."""
+
+    def of_leaf(leaf):
+        if not _is_array(leaf):
+            return leaf
         # One example is [c, h, w], or [c, length] for these and [tokens, units] else.
         line = issubclass(kind, (eqx.nn.Conv, eqx.nn.ConvTranspose, eqx.nn.Pool))
         first = leaf.ndim == 3 or (leaf.ndim == 2 and line)
-        value = jnp.moveaxis(leaf, 0, -1) if first else leaf
-        out[f"{name}#{count}" if count else name] = value
-    return out
+        return mark(name, leaf, channels=0 if first else -1)
+
+    return jax.tree.map(
+        of_leaf, output, is_leaf=lambda node: isinstance(node, eqx.nn.State)
+    )
 
 
 def _is_array(leaf):

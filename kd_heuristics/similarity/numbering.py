@@ -11,7 +11,7 @@ import jax.numpy as jnp
 PyTree = Any
 Run = Callable[[PyTree, PyTree], Mapping[str, jax.Array]]
 
-_STACK = -1  # in the time of what a scan stacks, the place of a layer's index
+STACK = -1  # in the time of what a scan stacks, the place of a layer's index
 
 
 def numbered(
@@ -32,26 +32,45 @@ def numbered(
     """
     examples = len(jax.tree.leaves(images)[0])
     found = run(variables, images)
-    layers: dict[str, tuple[str, int | None, Any]] = {}
-    for name, axis in _example_axes(run, variables, images, found, examples).items():
-        value = found[name]
+    axes = _example_axes(run, variables, images, found, examples)
+    when = _when(run, variables, images)
+    timed = {k: (found[k], axis, when[k]) for k, axis in axes.items()}
+    return in_order(timed, examples, include)
+
+
+def in_order(
+    found: Mapping[str, tuple[jax.Array, int, tuple]],
+    examples: int,
+    include: Callable[[str], bool] | None = None,
+) -> dict[str, jax.Array]:
+    """Returns activations numbered in the order of their times, stacked layers apart.
+
+    Args:
+      found: name -> value, the axis of its examples, and a key `(time, ...)` that
+        sorts it. Axes before that of the examples hold layers, whose index replaces
+        `STACK` in the time.
+      examples: number of examples.
+      include: as in `numbered`.
+
+    Raises: ValueError if none is left.
+    """
+    layers: dict[str, tuple[int | None, Any, tuple]] = {}
+    for name, (value, axis, time) in found.items():
         if axis == 0:
-            layers[name] = (name, None, value)
+            layers[name] = (None, value, time)
             continue
         for index, layer in enumerate(value.reshape(-1, *value.shape[axis:])):
-            layers[f"{name}[{index}]"] = (name, index, layer)
-    layers = {k: v for k, v in layers.items() if _is_activation(v[2], examples)}
+            layers[f"{name}[{index}]"] = (index, layer, time)
+    layers = {k: v for k, v in layers.items() if _is_activation(v[1], examples)}
     names = chosen(layers, include)
-    when = _when(run, variables, images)
 
     def rank(shown):
-        name, index, _ = names[shown]
-        time, *rest = when[name]
-        return [index if part == _STACK else part for part in time], *rest
+        index, _, (time, *rest) = names[shown]
+        return [index if part == STACK else part for part in time], *rest
 
     order = sorted(names, key=rank)
     width = len(str(max(len(order) - 1, 10)))
-    return {f"{i:0{width}d}_{name}": names[name][2] for i, name in enumerate(order)}
+    return {f"{i:0{width}d}_{name}": names[name][1] for i, name in enumerate(order)}
 
 
 def chosen(found: Mapping[str, Any], include: Callable[[str], bool] | None) -> dict:
@@ -140,7 +159,7 @@ def _times(jaxpr):
         if equation.primitive.name == "scan":
             carries = equation.params["num_carry"]  # final values come after all layers
             within = [
-                (math.inf if place < carries else _STACK, *time)
+                (math.inf if place < carries else STACK, *time)
                 for place, time in enumerate(within)
             ]
         made |= {

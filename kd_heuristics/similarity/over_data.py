@@ -15,6 +15,7 @@ from kd_heuristics.similarity import calls
 from kd_heuristics.similarity.activations import Features
 from kd_heuristics.similarity.measure import Measure
 from kd_heuristics.similarity.streaming import Accumulator
+from kd_heuristics.similarity.tokens import checked_mask, means
 
 PyTree = Any
 
@@ -27,6 +28,7 @@ def stream(
     batch_size: SupportsIndex = 256,
     conv: str = "auto",
     debiased: bool = False,
+    mask: Any = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Accumulator:
     """Accumulate the moments of two networks over a data set on the device.
@@ -43,13 +45,17 @@ def stream(
       batch_size: examples per step; each example counts exactly once.
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
+      mask: bool [examples, tokens], true for tokens that count: layers [examples,
+        tokens, units] become means over these tokens, whatever `conv` is. A pair of
+        masks serves networks that see other tokens. `None` counts all.
       mesh: devices that share each batch; each needs the images and the functions'
         arrays (`parallel.replicate`). `None` leaves the arrays where they are.
 
     Returns: the accumulator; `.result(measure)` is the map.
 
-    Raises: ValueError for a batch_size below 1, and for images without examples or
-    with unequal numbers of them.
+    Raises: ValueError for a batch_size below 1, for images without examples or with
+    unequal numbers of them, and for a mask of another shape than the tokens or without
+    any token of an example.
 
     >>> x = jax.random.normal(jax.random.key(0), (50, 3))
     >>> acc = stream(lambda x: {"twice": 2 * x}, None, x, batch_size=16, conv="mean")
@@ -58,6 +64,8 @@ def stream(
     """
     batch_size = _checked(images, batch_size)
     functions = as_partial(features_a), features_b and as_partial(features_b)
+    if mask is not None:
+        functions, images = _masked(functions, images, mask)
     size = min(batch_size, len(jax.tree.leaves(images)[0]))
     return _streamed(*functions, images, size, conv, debiased, mesh)
 
@@ -71,6 +79,7 @@ def stream_matrix(
     batch_size: SupportsIndex = 256,
     conv: str = "auto",
     max_bytes: SupportsIndex = 2**31,
+    mask: Any = None,
     mesh: jax.sharding.Mesh | None = None,
     **options: Any,
 ) -> jax.Array:
@@ -91,6 +100,7 @@ def stream_matrix(
       max_bytes: size of one block's moments; a block has at least one pair of layers.
         Peak memory is about twice this (1.5 times measured on CPU), plus about 4 times
         the activations of a batch.
+      mask: as in `stream`.
       mesh: as in `stream`; its devices also share the layers and pairs.
       **options: `variance`, `directions`, `debiased`, `epsilon`, as in `matrix`.
 
@@ -107,7 +117,14 @@ def stream_matrix(
     """
     settings = {"batch_size": batch_size, "conv": conv, "max_bytes": max_bytes}
     found = stream_matrices(
-        features_a, features_b, images, (measure,), mesh=mesh, **settings, **options
+        features_a,
+        features_b,
+        images,
+        (measure,),
+        mask=mask,
+        mesh=mesh,
+        **settings,
+        **options,
     )
     return found[measure]
 
@@ -121,6 +138,7 @@ def stream_matrices(
     batch_size: SupportsIndex = 256,
     conv: str = "auto",
     max_bytes: SupportsIndex = 2**31,
+    mask: Any = None,
     mesh: jax.sharding.Mesh | None = None,
     **options: Any,
 ) -> dict[str, jax.Array]:
@@ -135,6 +153,8 @@ def stream_matrices(
         calls.only_moments(kind)
     debiased = any(kind.debiased for kind in kinds)
     functions = [as_partial(f) for f in (features_a, features_b or features_a)]
+    if mask is not None:
+        functions, images = _masked(functions, images, mask)
     shapes = [_shapes(function, images) for function in functions]
     how = {"conv": conv, "debiased": debiased}
 
@@ -184,6 +204,37 @@ def _streamed(features_a, features_b, images, size, conv, debiased, mesh=None):
 
     empty = Accumulator.init(*jax.eval_shape(both, 0), conv=conv, debiased=debiased)
     return jax.lax.scan(step, empty, jnp.arange(-(-total // size)))[0]
+
+
+def _masked(functions, images, mask) -> tuple[list, tuple]:
+    """The functions with their layers' means, and the images with the masks.
+
+    Raises ValueError for masks that are wrong for any layer.
+    """
+    masks = mask if isinstance(mask, tuple) else (mask, mask)
+    if len(masks) != 2 or (functions[1] is None and masks[0] is not masks[1]):
+        raise ValueError(
+            "mask must be an array, or a pair of them for two networks, got "
+            f"{len(masks)} for {1 if functions[1] is None else 2}"
+        )
+    examples = len(jax.tree.leaves(images)[0])
+    masks = tuple(checked_mask(one, examples) for one in masks)
+    new = [
+        function and jax.tree_util.Partial(_Means(side), function)
+        for side, function in enumerate(functions)
+    ]
+    return new, (images, masks)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Means:
+    """The layers of a function as means over the tokens that a side's mask keeps."""
+
+    side: int
+
+    def __call__(self, features, both):
+        images, masks = both
+        return means(features(images), masks[self.side])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,8 @@ def tokens(
 ) -> dict[str, jax.Array]:
     """Turn layers [examples, tokens, units] into [rows, units] for any measure.
 
-    `matrix` averages tokens by itself (conv="auto") but cannot tell which are padding.
+    `matrix` averages tokens by itself (conv="auto") but cannot tell which are padding;
+    `stream` and `stream_matrix` take such a mask themselves.
     With conv="dft" it compares frequencies along the sequence.
 
     Args:
@@ -71,6 +72,36 @@ def tokens(
     return out
 
 
+def means(acts: Mapping[str, Any], mask: Any) -> dict[str, jax.Array]:
+    """Layers with tokens as means over those that count; [examples, units] unchanged.
+
+    Args:
+      acts: layer name -> activations.
+      mask: as in `tokens`.
+    """
+    return {
+        name: x if x.ndim == 2 else tokens({name: x}, mask)[name]
+        for name, x in acts.items()
+    }
+
+
+def checked_mask(mask: Any, examples: int) -> Any:
+    """The mask of a data set.
+
+    Raises: ValueError unless it is bool [examples, tokens] with a token of each example
+    (which code that traces the mask cannot check).
+    """
+    mask = calls.as_array("mask", mask)
+    if mask.ndim != 2 or len(mask) != examples or mask.dtype != bool:
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}; wanted bool [{examples}, "
+            "tokens], true for tokens that count"
+        )
+    if not compiled.traced(mask):
+        _check_every_example(np.asarray(mask))
+    return mask
+
+
 def _mask(label, mask, shape, take):
     """The mask, checked against the tokens [examples, tokens] of a layer."""
     if mask is None:
@@ -91,12 +122,18 @@ def _mask(label, mask, shape, take):
     mask = np.asarray(mask)
     if take == "each" and mask.sum() < 2:
         raise ValueError(f"mask leaves {mask.sum()} tokens; at least 2 are needed")
-    if take == "mean" and len(empty := np.flatnonzero(~mask.any(1))):
+    if take == "mean":
+        _check_every_example(mask)
+    return mask
+
+
+def _check_every_example(mask):
+    """Raise ValueError if the mask leaves an example without tokens."""
+    if len(empty := np.flatnonzero(~mask.any(1))):
         raise ValueError(
             f"mask leaves no token of example {empty[0]} (and {len(empty) - 1} more): "
             "leave these examples out of all layers"
         )
-    return mask
 
 
 def _mean(array, counts):

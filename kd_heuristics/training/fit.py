@@ -53,7 +53,8 @@ def fit(
         initial floating type. A `jax.tree_util.Partial` passes its arrays to the
         compiled call as arguments.
       params: initial parameters; not modified.
-      batch_stats: initial running statistics; `None` or `{}` for none.
+      batch_stats: initial running statistics, and whatever else the objective carries
+        from step to step, such as a memory bank; `None` or `{}` for none.
       optimizer: any optax transformation. It receives the extra arguments `value` and
         `grad` of the batch, and the function `value_fn` (also as `obj_fn`) of the
         parameters. `bind` turns its numbers into arguments; `ema` averages the

@@ -17,7 +17,7 @@ import optax
 
 from kd_heuristics import data
 from kd_heuristics.models import Network
-from kd_heuristics.runtime.errors import InputError, first_line
+from kd_heuristics.runtime.errors import InputError, first_line, users_place
 
 Objective = Callable  # (params, batch_stats, batch, key) -> (scalar, (stats, metrics))
 
@@ -66,8 +66,8 @@ class Classifier:
         except _MISFIT as error:
             raise InputError(
                 f"{self.network.name} cannot be called on images {images.shape} of the "
-                f"set {dataset.name!r} ({first_line(error)}); make it for such images, "
-                "or call it on one to see where it fails"
+                f"set {dataset.name!r} ({first_line(error)}{users_place(error)}); make "
+                "it for such images, or call it on one to see where it fails"
             ) from error
         if found != dataset.num_classes:
             raise InputError(

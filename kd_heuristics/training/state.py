@@ -16,7 +16,8 @@ class TrainState:
     Attributes:
       step: int32 scalar, the number of completed steps.
       params: parameters that the optimiser updates.
-      batch_stats: running statistics; `{}` if there are none.
+      batch_stats: running statistics and other state of the objective; `{}` if there is
+        none.
       opt_state: optax state.
     """
 

@@ -53,6 +53,12 @@ NETS = """
     def maps(num_classes):
         return of(lambda x: x)
 
+    def mistake(images):
+        raise TypeError("no conversion of this to that")
+
+    def own_mistake(num_classes):
+        return of(lambda x: mistake(x))
+
     def more_classes(num_classes):
         return of(lambda x: x[:, 0, 0] @ jnp.ones((1, 3)))
 """

@@ -108,6 +108,24 @@ def test_a_model_for_other_images_or_classes(name, said, inside, own, capsys):
         assert error.count("\n") == 1
 
 
+def test_a_mistake_inside_the_model_names_its_line(inside, own, capsys):
+    lines = (inside / "nets.py").read_text().splitlines()
+    raised = next(n for n, line in enumerate(lines, 1) if "no conversion" in line)
+    where = f"of this to that, in {inside / 'nets.py'}, line {raised})"
+    multiplied = next(n for n, line in enumerate(lines, 1) if "(48, num_" in line)
+    size = f", in {inside / 'nets.py'}, line {multiplied})"
+    for name, said in (("own_mistake", where), ("other_size", size)):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(("connect", "a.npz", "b.npz", *own, "--model", f"nets:{name}"))
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    # Wrong arguments of a call are nobody's line.
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(("connect", "a.npz", "b.npz", *own, "--model", "nets:other_call"))
+    assert ", line" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", ["cut", "changed", "empty", "array"])
 def test_damaged_data(how, inside, tmp_path, capsys):
     broken = tmp_path / "broken.npz"

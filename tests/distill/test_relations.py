@@ -132,17 +132,19 @@ def test_the_papers_formulas(ours, oracle, arguments):
     [{}, {"temperature": 0.5, "momentum": 0.9, "normalizers": (40.0, 0.3)}],
     ids=["paper", "with constants"],
 )
-def test_contrastive(options):
+@pytest.mark.parametrize("num_rows", [ROWS, 400])  # fewer than draws, and more
+def test_contrastive(options, num_rows):
     names = {"normalizers": "z"}
     given = {names.get(name, name): value for name, value in options.items()}
-    expected, rows = contrastive(X, Y, bank(), **given)
+    own = distill.init_bank(jax.random.key(0), num_rows, SIZE)
+    expected, rows = contrastive(X, Y, own, **given)
     loss = quick(functools.partial(distill.contrastive, **options))
-    found, new = loss(X, Y, INDEX, bank(), NEGATIVES)
+    found, new = loss(X, Y, INDEX, own, NEGATIVES)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(new.student, rows[0], atol=1e-6)
     np.testing.assert_allclose(new.teacher, rows[1], atol=1e-6)
     with enable_x64(True):
-        wide = jax.tree.map(lambda x: x.astype(jnp.float64), bank())
+        wide = jax.tree.map(lambda x: x.astype(jnp.float64), own)
         found, _ = loss(jnp.float64(X), jnp.float64(Y), INDEX, wide, NEGATIVES)
         assert found.dtype == jnp.float64
         # The bank was scaled to unit length in float32.

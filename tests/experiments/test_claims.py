@@ -4,6 +4,7 @@ import pytest
 
 from experiments.common import fields
 from experiments.reproduce import STUDIES
+from experiments.warmup.claims import early_training
 from kd_heuristics import runs
 
 PRESETS = [(study, name) for study in STUDIES for name in study.presets]
@@ -34,6 +35,18 @@ def test_each_rule_passes_the_papers_own_value(study, name):
         if value is not None:
             found = runs.verdict(claim.kind, claim.smallest_effect, value, value, value)
             assert found == "reproduced", claim
+
+
+@pytest.mark.parametrize(
+    ("study", "name"), PRESETS, ids=lambda x: getattr(x, "name", x)
+)
+def test_each_claim_needs_trainings_that_the_study_trains(study, name):
+    config = fields.resolved(study.presets[name])
+    stages = study.plan(config).stages
+    if study.name == "warmup":  # judges some arms where its claims are read
+        stages |= {early_training(arm) for arm in config.arms}
+    for claim in study.claims(config):
+        assert {*claim.trainings} <= stages, claim.key
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.common import launch, teaching
+from experiments.common import judging, launch, teaching
 from experiments.common.study import StudyRun
 from experiments.distillation import networks, students
 from experiments.distillation import study as distillation
@@ -359,3 +359,17 @@ def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
     with pytest.raises(ValueError, match="two layers of the teacher with 6 and 6"):
         distillation.compute(config, runs.RunFolder(folder), Silent())
+
+
+def test_the_failure_of_the_one_teacher_counts_for_every_seed():
+    def logged(stage, names, seeds):
+        assert (stage, names, seeds) == ("teacher", ["accuracy"], [4, 4, 4])
+        return {"teacher/accuracy": np.array([[0.5, 0.1]] * 3)}
+
+    run = types.SimpleNamespace(seeds=[4, 5, 6], logged=logged)
+    found = distillation.taught_by_one(run, [4, 4, 4])
+    (claim, *_) = distillation.STUDY.claims(SMOKE)
+    assert "teacher" in claim.trainings
+    for seed in run.seeds:
+        own = {"seed": seed, "trained": {"teacher": found[str(seed)]}}
+        assert judging.has_failed(own, "teacher", 0.19)

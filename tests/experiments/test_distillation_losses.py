@@ -17,12 +17,12 @@ from kd_heuristics import distill, training
 from tests.experiments import planned
 
 SMOKE = dataclasses.replace(
-    PRESETS["smoke"], kinds=(), temperatures=(5.0,), losses=("kl", "attention")
+    PRESETS["smoke"], kinds=(), temperatures=(5.0,), losses=("kl", "attention", "crd")
 )
 
 
 def test_every_loss_has_a_function_and_words():
-    assert tuple(table.LOSSES) == tuple(table.WORDS) == LOSSES
+    assert (*table.LOSSES, "crd") == tuple(table.WORDS) == LOSSES
     assert PRESETS["losses"].losses == LOSSES
     assert (PRESETS["losses"].seeds, PRESETS["losses"].first_seed) == (8, 1000)
     for name in ("smoke", "demo", "digits", "cifar10"):
@@ -61,10 +61,10 @@ def test_each_objective_is_its_loss_beside_the_labels():
         "rkd": distill.rkd(*flat, distance=25.0, angle=50.0),
     }
     hard = distill.hard_labels(own, batch["labels"])
-    for name in LOSSES:
-        found, (_, metrics) = table.objective(name, nets, taught)(
-            params, stats, batch, key
-        )
+    for name in table.LOSSES:
+        objective, start = table.prepare(name, nets, taught, (params, stats), 0)
+        assert start == (params, stats)
+        found, (_, metrics) = objective(params, stats, batch, key)
         wanted = (hard + expected[name]).mean()
         np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=name)
         assert 0 <= metrics["accuracy"] <= 1
@@ -75,6 +75,7 @@ def test_claims_and_numbers_follow_from_the_curves():
     assert [key for key in found if key.startswith("losses")] == [
         "losses/kl",
         "losses/attention",
+        "losses/crd",
     ]
     assert not found["losses/kl"].main
     assert found["losses/kl"].trainings == ("teacher", "loss-kl", "independent")
@@ -82,6 +83,7 @@ def test_claims_and_numbers_follow_from_the_curves():
         "independent": [[0.1, 0.5], [0.6, 0.4]],
         "loss-kl": [[0.7, 0.6], [0.2, 0.3]],
         "loss-attention": [[0.1, 0.2], [0.1, 0.2]],
+        "loss-crd": [[0.3, 0.4], [0.4, 0.5]],
     }
     arrays = {f"{arm}/test_accuracy": np.array(x) for arm, x in curves.items()}
     values = table.statistics(SMOKE, arrays)
@@ -92,7 +94,10 @@ def test_claims_and_numbers_follow_from_the_curves():
     np.testing.assert_allclose(rows["kl"]["best"]["values"], [70, 30])
     np.testing.assert_allclose(rows["labels"]["best"]["values"], [50, 60])
     figure = table.figure({"losses": rows})
-    assert [its.name for its in figure.panels[0].series] == ["last epoch", "best epoch"]
+    (chart,) = figure.panels
+    last, mean, best, _ = chart.series
+    assert (last.name, best.name) == ("last epoch, one seed", "best epoch, one seed")
+    np.testing.assert_allclose(mean.x, [45, 45, 20, 45])  # labels, kl, ...
 
 
 def test_layers_that_end_in_no_logits_are_refused():
@@ -106,7 +111,7 @@ def test_losses_end_to_end(tmp_path):
     folder = launch.run(distillation.STUDY, SMOKE, tmp_path / "distillation")
     planned.check(distillation.STUDY, folder, SMOKE)
     results = json.loads((folder / "results.json").read_text())
-    assert set(results["losses"]) == {"labels", "kl", "attention"}
+    assert set(results["losses"]) == {"labels", "kl", "attention", "crd"}
     assert (folder / "figures/losses.png").exists()
     own = results["final_test_accuracy"]["independent"]["values"]
     np.testing.assert_allclose(

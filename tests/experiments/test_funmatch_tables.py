@@ -11,6 +11,7 @@ import tyro
 from experiments.common import fields
 from experiments.funmatch import figures, lines, published, study, tables
 from experiments.funmatch.arms import ARMS, OTHERS
+from experiments.funmatch.claims import claims, statistics
 from experiments.funmatch.comparisons import comparisons
 from experiments.funmatch.config import PRESETS, Config, name
 from kd_heuristics import plots
@@ -178,3 +179,48 @@ def test_presets_of_table_3_train_its_cells():
     assert lengths == [1_200, 4_800, 9_600]
     two = [arm for arm in ARMS if ARMS[arm].ensemble and "mobilenet" in arm]
     assert {*two} <= {*PRESETS["imagenet_384"].arms}
+
+
+def test_the_rows_in_small_have_what_the_study_of_digits_lacks():
+    """Curves of the optimiser and of first weights, two teachers, MobileNets."""
+    config = fields.resolved(PRESETS["rows"])
+    assert (config.seeds, config.first_seed, config.looks) == (4, 1000, (4,))
+    trained = {arm: [s.epochs for s, _ in config.plan(arm)] for arm in config.arms}
+    assert all(seeds == 4 for arm in trained for _, seeds in config.plan(arm))
+    short, middle, long = (setting.epochs for setting in config.settings)
+    assert middle == 4 * short == long / 4 == config.other_epochs
+    assert trained["same/ic"] == trained["pretrained"] == [short, middle, long]
+    assert trained["shampoo_same"] == [short, middle]
+    two = {arm for arm in trained if ARMS[arm].ensemble}
+    assert two == {"ensemble", "mobilenet_gn_two", "mobilenet_bn_two"}
+    found = {its.key: its for its in claims(config)}
+    assert not any(its.main for its in found.values())
+    assert found["others/mobilenet_gn_two/mobilenet_gn"].paper == 0.25  # 74.85, 74.60
+    assert found["others/mobilenet_bn_two/mobilenet_bn"].paper == 0.96  # 73.28, 72.32
+    nearer = [key for key in found if key.startswith("distance/")]
+    assert nearer == [
+        "distance/shampoo/shampoo_same/same/ic",
+        "distance/first-weights/early",
+        "distance/first-weights/late",
+        "distance/others/shampoo/mix",
+        "distance/others/mobilenet_gn/mobilenet_bn",
+    ]
+    for key in nearer:
+        assert found[key].paper is None
+        assert (found[key].unit, found[key].smallest_effect) == ("nats", 0.02)
+
+
+def test_distances_of_shorter_trainings_are_signed_as_accuracies():
+    config = fields.resolved(PRESETS["rows"])
+    arrays = {
+        f"{name(arm, s.epochs)}/{metric}": np.full(4, value)
+        for arm in config.arms
+        for s, _ in config.plan(arm)
+        for metric in ("test_accuracy", "test_kl")
+        for near in [arm == "pretrained" and s.epochs < 96]
+        for value in [0.5 + 0.1 * (near == (metric == "test_accuracy"))]
+    }
+    found = statistics(config, arrays, 0.9)
+    np.testing.assert_allclose(found["first-weights/early"], 10)
+    np.testing.assert_allclose(found["distance/first-weights/early"], 0.1)
+    np.testing.assert_allclose(found["distance/first-weights/late"], 0)

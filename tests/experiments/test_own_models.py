@@ -102,6 +102,7 @@ def test_files_of_one_name_are_two_modules(nets):
         ("nots.py:make", {}, "there is no file .*nots.py; give MODULE:FUNCTION"),
         ("nots:make", {}, "No module named 'nots'"),
         ("broken.py:make", {}, "model broken.py:make: .*line 1"),
+        ("raises.py:make", {}, "too old, in .*raises.py, line 2; give MODULE"),
         ("nets.py:mak", {}, "has no function 'mak'; did you mean 'make'"),
         ("nets.py:", {}, "has no function ''"),
         ("nets.py:needs", {}, "missing a required argument: 'depth'; define make"),
@@ -111,6 +112,7 @@ def test_files_of_one_name_are_two_modules(nets):
 )
 def test_what_is_no_model_is_refused_in_words(nets, name, options, words):
     (nets / "broken.py").write_text("def make(:")
+    (nets / "raises.py").write_text("\nraise ImportError('torch is too old')")
     with pytest.raises(ValueError, match=words):
         models.create(name, 10, **options)
     if "returned" not in words:  # building is not needed

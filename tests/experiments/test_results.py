@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 
@@ -224,6 +225,17 @@ def test_a_training_at_chance_is_named():
     assert judged["mean"] == pytest.approx(np.mean([9.1, 9.16]))
     (judged,) = judging.judge([claim], (2,), seeds, below)
     assert judged["failed"] == []
+    seeds[0]["trained"]["a"] = math.nan
+    assert judging.failures(seeds, below)["trainings"]["a"]["seeds"] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("failed", [0.1, 0.9])
+def test_a_claim_on_a_training_that_a_seed_lacks_is_an_error_of_ours(failed):
+    (claim,) = STUDY.claims(None)
+    needs = dataclasses.replace(claim, trainings=("a", "b"))
+    seeds = [{"seed": 5, "statistics": {"gain": 9.0}, "trained": {"a": failed}}]
+    with pytest.raises(KeyError, match="needs the training 'b', but seed 5 has a"):
+        judging.judge([needs], (2,), seeds, 0.19)
 
 
 def test_only_accuracies_are_kept_of_the_results():

@@ -18,6 +18,7 @@ import pytest
 from experiments import reproduce
 from experiments.common import figures, launch, task
 from experiments.common.study import StudyRun
+from experiments.sgdr import figures as drawn
 from experiments.sgdr import study as sgdr
 from experiments.sgdr.iterates import Iterates
 from kd_heuristics import checkpoints, report, runs, training
@@ -398,3 +399,24 @@ def test_two_devices_bfloat16_and_two_seeds(tmp_path):
     assert results["seeds"] == [0, 1]
     first, second = results["pairs"][0]["weight_distance"]["values"]
     assert first != second
+
+
+@pytest.mark.parametrize("chained", ["last", "all"])
+def test_the_legend_names_segments_and_chains(chained):
+    config = {"sgdr_pairs": [(1, 3), (3, 7)], "step_pairs": []}
+    kinds = {"1-3": ["segment"], "3-7": ["segment", "chain"]}
+    if chained == "all":
+        kinds["1-3"] = kinds["3-7"]
+    arrays = {"t": np.linspace(0, 1, 3)} | {
+        f"sgdr/{pair}/{kind}/{metric}": np.ones((2, 3))
+        for pair, found in kinds.items()
+        for kind in found
+        for metric in ("train_accuracy", "test_accuracy", "test_loss")
+    }
+    first, *_ = drawn.figure11(config, arrays).panels
+    words = [series.legend for series in first.series if series.legend]
+    if chained == "all":
+        assert words == ["segments (dashed)", "w1 to w3", "w3 to w7"]
+    else:
+        named = ["w1 to w3 (segment)", "w3 to w7 (segment)", "w3 to w7 (chain)"]
+        assert words == named

@@ -82,11 +82,37 @@ def test_steps_bars_marks_and_labels():
     assert [(t.get_text(), t.xy) for t in ax.texts] == [("a", (0, 0)), ("b", (2, 20))]
 
 
-def test_a_word_that_would_cover_another_is_left_out():
-    near = np.array([0.0, 1e-6, 3.0])
-    series = plots.Series(x=near, y=near, labels=("one", "two", "three"))
-    (ax,) = picture(chart(series)).axes
-    assert [text.get_text() for text in ax.texts] == ["one", "three"]
+def test_words_stand_around_their_points_and_do_not_cover_each_other():
+    near = np.array([0.0, 1e-6, 2e-6, 3e-6, 4e-6, 3.0])
+    words = ("one", "two", "three", "four", "no room", "far")
+    series = plots.Series(x=near, y=near, labels=words)
+    (ax,) = (page := picture(chart(series))).axes
+    FigureCanvasAgg(page).draw()
+    assert [text.get_text() for text in ax.texts] == [*words[:4], "far"]
+    boxes = [text.get_window_extent() for text in ax.texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+
+
+def test_a_long_y_label_is_not_longer_than_its_axis():
+    words = "highest point of the segment above its worse end, in per cent of its loss"
+    panel = dataclasses.replace(
+        chart(plots.Series(x=X, y=X)), y=plots.Axis(words, "%", "symlog")
+    )
+    (ax,) = (page := picture(panel, height=3.0)).axes
+    FigureCanvasAgg(page).draw()
+    assert ax.yaxis.label.get_window_extent().height <= ax.bbox.height
+    assert " ".join(ax.get_ylabel().split()) == panel.y.words
+
+
+@pytest.mark.parametrize(("side", "aspect"), [(3.0, 1.0), (0.1, "auto")])
+def test_a_plane_like_a_line_is_stretched_and_says_so(side, aspect):
+    xs, ys = np.linspace(0.0, 6.0, 5), np.linspace(0.0, side, 4)
+    losses = {"train": np.exp(ys[:, None] + xs[None])}
+    plane = plots.LossSurface("plane", xs, ys, losses, y="across")
+    ax = picture(plane).axes[0]
+    assert ax.get_aspect() == aspect
+    assert ax.get_ylabel() == ("across" if aspect == 1.0 else "across (stretched)")
 
 
 def test_axes_have_names_ticks_limits_and_scales():

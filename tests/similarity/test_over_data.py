@@ -104,3 +104,53 @@ def test_streaming_says_what_is_wrong():
     acc = similarity.stream(features, None, bad, batch_size=16)
     with pytest.raises(ValueError, match=r"^acts_a\['twice'\]: NaN or infinite"):
         acc.result("cka")
+
+
+TOKENS = np.random.default_rng(3).integers(0, 9, (30, 5))
+MASK = np.arange(5)[None] < (1 + np.arange(30) % 5)[:, None]
+
+
+def token_layers(weights, seen):
+    hidden = jnp.tanh(weights[seen])
+    return {"0_all": hidden, "1_first": hidden[:, 0]}
+
+
+def test_streaming_leaves_padding_out():
+    nets = [np.random.default_rng(i).normal(size=(9, 4)) for i in range(2)]
+    a, b = (similarity.capture(token_layers, jnp.float32(net)) for net in nets)
+    # Each sequence by itself, without padding.
+    rows = []
+    for net in nets:
+        hidden = [np.tanh(net[row[m]]) for row, m in zip(TOKENS, MASK, strict=True)]
+        layers = {"all": [x.mean(0) for x in hidden], "first": [x[0] for x in hidden]}
+        rows.append({k: np.float32(np.stack(x)) for k, x in layers.items()})
+    expected = similarity.matrix(*rows, "cka")
+    how = {"batch_size": 16, "mask": MASK}
+    found = similarity.stream_matrix(a, b, TOKENS, "cka", max_bytes=1, **how)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert abs(similarity.stream_matrix(a, b, TOKENS, "cka") - expected).max() > 0.02
+    # B sees the same sequences with the padding in front.
+    both = {"a": TOKENS, "b": TOKENS[:, ::-1]}
+    a, b = (
+        similarity.capture(lambda net, x, s=side: {"all": jnp.tanh(net[x[s]])}, net)
+        for side, net in zip("ab", map(jnp.float32, nets), strict=True)
+    )
+    found = similarity.stream(a, b, both, mask=(MASK, MASK[:, ::-1])).result("cka")
+    np.testing.assert_allclose(found[0, 0], expected[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (MASK[:29], r"mask is bool \(29, 5\); wanted bool \[30, tokens\]"),
+        (MASK.astype(int), r"mask is int64 \(30, 5\); wanted bool"),
+        (MASK[:, :4], r"mask is bool \(30, 4\), acts\['0_all'\] wants bool \(30, 5\)"),
+        (MASK & (np.arange(30) != 3)[:, None], "no token of example 3 .*0 more"),
+        ((MASK, MASK, MASK), "a pair of them for two networks, got 3"),
+        ((MASK, ~MASK), "a pair of them for two networks, got 2 for 1"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_named(mask, message):
+    features = similarity.capture(token_layers, jnp.ones((9, 4)))
+    with pytest.raises(ValueError, match=message):
+        similarity.stream(features, None, TOKENS, mask=mask)

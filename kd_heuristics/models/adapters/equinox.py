@@ -12,8 +12,7 @@ from kd_heuristics.models.form import Form
 from kd_heuristics.models.network import Network
 from kd_heuristics.pytrees import leaf_names
 from kd_heuristics.runtime.compiled import once
-from kd_heuristics.similarity.equinox import recorded
-from kd_heuristics.similarity.numbering import numbered
+from kd_heuristics.similarity.equinox import numbered_calls, recorded
 
 
 def from_equinox(
@@ -101,7 +100,7 @@ def from_equinox(
         return logits, layout.statistics(variables, state)
 
     own = _captured if features is None else features
-    number = numbered if features is None else _as_they_are
+    number = numbered_calls if features is None else _as_they_are
 
     def all_features(variables, images):
         return number(lambda *given: evaluate(own, *given), variables, images)

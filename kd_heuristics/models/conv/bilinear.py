@@ -13,6 +13,7 @@ them. (`jax.custom_derivatives.linear_call` cannot do this: it has neither vmap 
 derivative in its residuals.)
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -158,9 +159,17 @@ def _split(array, axis, size):
     return array.reshape(shape[:axis] + parts + shape[axis + 1 :])
 
 
+def _jvp(primals, tangents, *, geometry, **params):
+    """The bilinear rule; it marks the operation and its derivatives, for the CPU."""
+    geometry = dataclasses.replace(geometry, differentiated=True)
+    return _bilinear_jvp(primals, tangents, geometry=geometry, **params)
+
+
 _conv_p.def_abstract_eval(_abstract)
 _conv_p.def_impl(_run)
 ad.defbilinear(_conv_p, _transpose_rule(0), _transpose_rule(1))
+_bilinear_jvp = ad.primitive_jvps[_conv_p]
+ad.primitive_jvps[_conv_p] = _jvp
 batching.primitive_batchers[_conv_p] = _batch
 mlir.register_lowering(_conv_p, mlir.lower_fun(_plain, multiple_results=False))
 mlir.register_lowering(

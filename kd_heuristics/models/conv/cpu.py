@@ -5,7 +5,8 @@ all images, on a map larger than the kernel. The recipes, chosen by measurement,
 
 - *forward convolution* whenever possible, also for the gradient in the input at stride
   1 (kernel flipped) and for the gradient in the kernel (the input's channels act as
-  batch, and the sum runs over the images).
+  batch, and the sum runs over the images). `runtime.onednn` says when oneDNN computes
+  the first two.
 - *dense product* for a map with no more pixels than the kernel has taps. The kernel is
   expanded to the matrix from all input to all output pixels. For 3x3 on 2x2 that is 16
   blocks; patches would multiply 36.
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kd_heuristics.models.conv.geometry import INPUT, KERNEL, OUTPUT, Geometry
+from kd_heuristics.runtime import onednn
 from kd_heuristics.runtime.precision import widened
 
 # A convolution with at most this many output channels is slow (at 32x32).
@@ -109,15 +111,14 @@ def _matmul(a, b, geometry):
     return jnp.matmul(a, b, precision=geometry.precision)
 
 
-def _convolve(x, kernel, strides, padding, geometry, dilation=(1, 1)):
-    return lax.conv_general_dilated(
+def _convolve(x, kernel, strides, padding, geometry):
+    return onednn.convolve(
         x,
         kernel,
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        window_strides=tuple(strides),
+        padding=tuple(padding),
         precision=geometry.precision,
+        differentiated=geometry.differentiated,
     )
 
 
@@ -134,8 +135,15 @@ def _forward_kernel_gradient(x, dy, geometry):
     x, dy = lax.optimization_barrier(
         (x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3))
     )
-    padding = geometry.kernel_gradient_padding
-    dk = _convolve(x, dy, (1, 1), padding, geometry, dilation=geometry.strides)
+    dk = lax.conv_general_dilated(
+        x,
+        dy,
+        (1, 1),
+        geometry.kernel_gradient_padding,
+        rhs_dilation=geometry.strides,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=geometry.precision,
+    )
     return dk.transpose(1, 2, 0, 3)
 
 

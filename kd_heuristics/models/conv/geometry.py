@@ -22,6 +22,7 @@ class Geometry:
       precision: as in `jax.lax.conv_general_dilated`.
       operand_dtype: type of the input and of the kernel.
       result_dtype: type of the output.
+      differentiated: whether the operation is part of a derivative.
     """
 
     input_size: tuple[int, ...]
@@ -31,6 +32,7 @@ class Geometry:
     precision: Any
     operand_dtype: np.dtype
     result_dtype: np.dtype
+    differentiated: bool = False
 
     @property
     def output_size(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from kd_heuristics.runs.code_identity import places, syntax
 from kd_heuristics.runs.code_identity.syntax import Source
+from kd_heuristics.runtime import onednn
 
 
 def modules(*things: Any) -> dict[str, str]:
@@ -29,7 +30,8 @@ def modules(*things: Any) -> dict[str, str]:
 
     Returns: `{module: sha256}`, sorted, for the project's modules and the user's own;
       the same from a checkout and from an installed package. A function without a
-      source file, as in a notebook, has the entry "__main__.function".
+      source file, as in a notebook, has the entry "__main__.function". Where
+      convolutions are reached, the setting of `runtime.onednn` has an entry too.
     """
     found: dict[str, str] = {}
     waiting: list[str] = []
@@ -49,6 +51,8 @@ def modules(*things: Any) -> dict[str, str]:
         if source is not None:
             found[name] = source.digest
             waiting += source.uses
+    if onednn.__name__ in found and onednn.setting() != "off":
+        found[onednn.VARIABLE] = onednn.setting()  # other bits by the same code
     return dict(sorted(found.items()))
 
 
