@@ -97,10 +97,11 @@ class Config(common.WithVgg):
     (wsd), a line (linear), or a fall and then short cycles (fge)."""
     cooldown_epochs: fields.Length = 1 / 5
     """Epochs of the cooldown of wsd. A float is a share of its length."""
-    fge_epochs: fields.Count = 2
-    """Epochs of each short cycle of fge."""
-    fge_minima: fields.Count = 6
-    """Minima of the short cycles of fge, whose predictions are averaged."""
+    fge_epochs: fields.Length = 1 / 28
+    """Epochs of each short cycle of fge. A float is a share of its length."""
+    fge_minima: fields.Derived[fields.Count] = fields.DERIVED
+    """Minima of the short cycles of fge, whose predictions are averaged.
+    `None` takes six, or as many as fit."""
     fge_rates: tuple[fields.Share, fields.Share] = (0.2, 0.01)
     """Highest and lowest rate of these cycles, as shares of `peak_rate`."""
     twin_epochs: fields.Drops = ()
@@ -161,10 +162,11 @@ class Config(common.WithVgg):
                     f"{name} must have at least one pair, got none; None follows from "
                     "epochs"
                 )
-        if self.period_epochs == 0:
-            raise ValueError(
-                "period_epochs must be at least 1, got 0; give a share such as 0.25"
-            )
+        for name in ("period_epochs", "fge_epochs"):
+            if getattr(self, name) == 0:
+                raise ValueError(
+                    f"{name} must be at least 1, got 0; give a share such as 0.25"
+                )
         (period,) = fields.within((self.period_epochs,), self.epochs)
         (warmup,) = fields.within((self.warmup_epochs,), period)
         drops = fields.drops("drops_epochs", self.drops_epochs, self.epochs)
@@ -184,7 +186,10 @@ class Config(common.WithVgg):
         compared = derived.compared(ends, self.epochs, offset)
         minima = derived.minima(period, self.mult, self.epochs, offset == 0)
         length = 1 + max(minima, default=self.epochs - 1)
+        short, number = derived.short(self.fge_epochs, self.fge_minima, length)
         return {
+            "fge_epochs": short,
+            "fge_minima": number,
             "cooldown_epochs": fields.within((self.cooldown_epochs,), length)[0],
             "twin_epochs": derived.branches(self.twin_epochs, length),
             "period_epochs": period,
@@ -212,9 +217,10 @@ class Config(common.WithVgg):
     @property
     def short_minima(self) -> tuple[int, ...]:
         """The epochs at whose ends the rate of fge is at its lowest, () without it."""
-        number = self.fge_minima if "fge" in self.more_arms else 0
-        before = reversed(range(number))
-        return tuple(self.last_minimum - cycles * self.fge_epochs for cycles in before)
+        config = self.resolved
+        before = reversed(range(config.fge_minima if "fge" in self.more_arms else 0))
+        last, period = self.last_minimum, config.fge_epochs
+        return tuple(last - cycles * period for cycles in before)
 
     @property
     def arms(self) -> tuple[str, ...]:

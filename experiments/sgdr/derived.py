@@ -6,13 +6,16 @@ the number of epochs until then, since its cycles hold their end value for an ep
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.common import fields
 from kd_heuristics import schedules
 
 Pair = tuple[int, int]
 _QUARTERS = (1 / 4, 1 / 2, 3 / 4)
+_SHORT = 6  # minima of short cycles, if so many fit
 
 
 def ends(period: int, mult: int, epochs: int, offset: int) -> list[int]:
@@ -56,6 +59,22 @@ def check_within(name: str, epochs: int, last: int) -> None:
         )
 
 
+def short(epochs: int | float, minima: int | None, length: int) -> tuple[int, int]:
+    """Returns the epochs of each short cycle of fge, and the number of its minima.
+
+    Args:
+      epochs: of each cycle; a float is a share of `length`.
+      minima: their number; `None` takes six, or as many as fit.
+      length: epochs of the training.
+
+    >>> short(1 / 28, None, 56), short(1 / 28, None, 2), short(3, None, 10)
+    ((2, 6), (1, 2), (3, 3))
+    """
+    (period,) = fields.within((epochs,), length)
+    fit = math.ceil(length / period + 0.5) - 1  # the last cycle ends at its middle
+    return period, fields.given(minima, max(1, min(_SHORT, fit)))
+
+
 def check_short(config: Any) -> None:
     """Raises ValueError unless short cycles fit in before SGDR's last minimum."""
     high, low = config.fge_rates
@@ -68,8 +87,8 @@ def check_short(config: Any) -> None:
         raise ValueError(
             f"fge_minima must fit before SGDR's last minimum, after "
             f"{config.last_minimum + 1} epochs: cycles of {config.fge_epochs} epochs "
-            f"with {config.fge_minima} minima take {needed:g}; give fewer or shorter "
-            "ones, by fge_epochs"
+            f"with {config.fge_minima} minima take {needed:g}; give fge_minima None, "
+            "or a smaller fge_epochs"
         )
     if not config.averaged:
         raise ValueError(

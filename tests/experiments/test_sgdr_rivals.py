@@ -188,6 +188,7 @@ def test_the_lenses_are_off_by_default_and_their_claims_are_secondary():
     same = {name: getattr(lenses, name) for name in changed}
     assert dataclasses.replace(digits, **same) == lenses
     assert lenses.twin_epochs == (0, 8, 24)
+    assert (lenses.fge_epochs, lenses.fge_minima) == (2, 6)
     assert lenses.first_seed >= 1000
     assert sgdr.STUDY.leans_on(lenses) == "cifar10"
 
@@ -201,6 +202,7 @@ def test_the_lenses_are_off_by_default_and_their_claims_are_secondary():
         ({"more_arms": ("wsd", "wsd")}, "more_arms must name each once"),
         ({"more_arms": ("wsdd",)}, "more_arms"),
         ({"fge_minima": 4}, "fge_minima must fit .* 3 epochs: .* take 3.5; give"),
+        ({"fge_epochs": 0}, "fge_epochs must be at least 1, got 0"),
         ({"fge_rates": (0.1, 0.2)}, "fge_rates must be the higher rate, then .* got"),
         ({"averaged": False}, "averaged must be set for the arm fge"),
     ],
