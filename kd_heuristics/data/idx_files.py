@@ -40,7 +40,8 @@ def prepare(
 
     All files are checked before the first is written. They are written into a folder
     of this process's own, which is renamed at the end, so that several processes may
-    prepare at once. An hour later the next one removes what a killed process left.
+    prepare at once. Folders that a killed process left are removed once they are an
+    hour old.
 
     Args and errors: as in `kd_heuristics.data.prepare.prepare`.
 
@@ -135,6 +136,7 @@ def _remove_dead(parent: epath.Path) -> None:
     for path in parent.iterdir() if parent.exists() else ():
         # Another process may remove or rename one at the same time.
         with contextlib.suppress(OSError):
-            age = time.time() - path.stat().mtime
-            if path.name.startswith(_INCOMPLETE) and age > _DEAD:
+            changed = path.stat().mtime  # object stores know none of a folder: 0
+            dead = changed and time.time() - changed > _DEAD
+            if path.name.startswith(_INCOMPLETE) and dead:
                 path.rmtree()

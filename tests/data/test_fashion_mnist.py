@@ -320,6 +320,15 @@ def test_a_killed_process_leaves_nothing_that_is_read(tmp_path):
     assert len(list(path.iterdir())) == 4
 
 
+def test_a_folder_of_unknown_age_stays(tmp_path):
+    """Object stores give folders the time 0, also those that a process is filling."""
+    other = tmp_path / "data" / "fashion_mnist" / "incomplete.idx-0123"
+    write(other, {TRAIN_IMAGES: b"half"})
+    os.utime(other, (0, 0))
+    prepare("fashion_mnist", log=quiet, source=write(tmp_path / "mine"))
+    assert [path.name for path in other.iterdir()] == [TRAIN_IMAGES]
+
+
 @pytest.mark.parametrize("moment", ["before the rename", "while the first writes"])
 def test_two_processes_prepare_at_once(tmp_path, monkeypatch, moment):
     """The second one starts and ends while the first one writes its files."""
