@@ -73,7 +73,7 @@ def judge(
 ) -> list[dict[str, Any]]:
     """Judges claims on seeds in their order; `below` is the `threshold`.
 
-    Raises: KeyError if a claim names a training that a seed does not have.
+    Raises: ValueError if a claim names a training that a seed does not have.
     """
     statistics: dict[str, list[float]] = {}
     failed: dict[str, list[bool]] = {}
@@ -96,10 +96,10 @@ def judge(
 def has_failed(seed: Seed, training: str, below: float | None) -> bool:
     """Whether a training of a seed failed.
 
-    Raises: KeyError if the seed has no training of that name.
+    Raises: ValueError if the seed has no training of that name.
     """
     if training not in seed["trained"]:
-        raise KeyError(
+        raise ValueError(
             f"a claim needs the training {training!r}, but seed {seed['seed']} has "
             f"{', '.join(seed['trained']) or 'none'}; name trainings of the study"
         )

@@ -100,12 +100,15 @@ class Plan:
       streamed: whether training images are read while training, so that only held-out
         ones are in memory.
       stored: bytes of predictions that are stored for all training images.
+      earlier: names of networks as they stand before the end of their training, which
+        claims may need as well.
     """
 
     sets: tuple[tuple[str, int | None], ...]
     trainings: tuple[Training, ...]
     streamed: bool = False
     stored: int = 0
+    earlier: tuple[str, ...] = ()
 
     @property
     def stages(self) -> frozenset[str]:

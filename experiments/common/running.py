@@ -24,7 +24,14 @@ from experiments.common.study import Study
 from experiments.common.task import NOTHING
 from kd_heuristics import checkpoints, data, runs, training
 from kd_heuristics.runs import code_identity, descriptions
-from kd_heuristics.runtime import compilation, files, hosts, interrupts, parallel
+from kd_heuristics.runtime import (
+    compilation,
+    files,
+    hosts,
+    interrupts,
+    nearest,
+    parallel,
+)
 
 # Failures that the message explains fully: a traceback would hide it.
 EXPLAINED = (
@@ -99,12 +106,20 @@ def check(study: Study, config: Any, own: Own) -> dict[str, Any]:
 def check_files(study: Study, config: Any, own: Own = NOTHING) -> None:
     """Checks that the files and sets of a resolved config are there.
 
-    Raises: ValueError or MissingDatasetError that names the first that is not.
+    Raises: ValueError or MissingDatasetError that names the first that is not;
+    ValueError if a claim needs a training that is not in the study's plan.
     """
     study.needs(config)
     if own.dataset is None:
-        for name, _ in study.plan(config).sets:
+        plan = study.plan(config)
+        for name, _ in plan.sets:
             data.find(name)
+        if plan.trainings:
+            planned = sorted({*plan.stages, *plan.earlier})
+            for claim in study.claims(config):
+                for training in claim.trainings:
+                    what = f"training of claim {claim.key!r}:"
+                    nearest.choose(training, planned, what)
 
 
 def _run(study, config, folder, own, users, draws):

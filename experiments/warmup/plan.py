@@ -1,6 +1,7 @@
 """What a run of the warmup study trains."""
 
 from experiments.common.plan import Plan, Training, epochs, network, of
+from experiments.warmup.claims import early_training
 from experiments.warmup.config import ARMS, Config
 
 
@@ -24,4 +25,8 @@ def plan(config: Config) -> Plan:
                     stages=tuple(arms),
                 )
             )
-    return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))
+    return Plan(
+        sets=((config.dataset, config.image_size),),
+        trainings=tuple(trainings),
+        earlier=tuple(map(early_training, config.arms)),
+    )

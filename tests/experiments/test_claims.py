@@ -1,10 +1,11 @@
 """The studies' claims: rules that the papers' own numbers pass, and the main ones."""
 
+import dataclasses
+
 import pytest
 
-from experiments.common import fields
+from experiments.common import fields, running
 from experiments.reproduce import STUDIES
-from experiments.warmup.claims import early_training
 from kd_heuristics import runs
 
 PRESETS = [(study, name) for study in STUDIES for name in study.presets]
@@ -42,11 +43,20 @@ def test_each_rule_passes_the_papers_own_value(study, name):
 )
 def test_each_claim_needs_trainings_that_the_study_trains(study, name):
     config = fields.resolved(study.presets[name])
-    stages = study.plan(config).stages
-    if study.name == "warmup":  # judges some arms where its claims are read
-        stages |= {early_training(arm) for arm in config.arms}
+    plan = study.plan(config)
     for claim in study.claims(config):
-        assert {*claim.trainings} <= stages, claim.key
+        assert {*claim.trainings} <= {*plan.stages, *plan.earlier}, claim.key
+
+
+def test_a_claim_on_an_unknown_training_is_refused_before_the_run(monkeypatch):
+    (study,) = (study for study in STUDIES if study.name == "warmup")
+    config = fields.resolved(study.presets["smoke"])
+    claims = list(study.claims(config))
+    claims[0] = dataclasses.replace(claims[0], trainings=("warmup, end of warmpu",))
+    wrong = dataclasses.replace(study, claims=lambda config: claims)
+    words = f"training of claim '{claims[0].key}': .*'warmup, end of warmup'"
+    with pytest.raises(ValueError, match=words):
+        running.check_files(wrong, config)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)

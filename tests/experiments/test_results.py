@@ -234,7 +234,7 @@ def test_a_claim_on_a_training_that_a_seed_lacks_is_an_error_of_ours(failed):
     (claim,) = STUDY.claims(None)
     needs = dataclasses.replace(claim, trainings=("a", "b"))
     seeds = [{"seed": 5, "statistics": {"gain": 9.0}, "trained": {"a": failed}}]
-    with pytest.raises(KeyError, match="needs the training 'b', but seed 5 has a"):
+    with pytest.raises(ValueError, match="needs the training 'b', but seed 5 has a"):
         judging.judge([needs], (2,), seeds, 0.19)
 
 
