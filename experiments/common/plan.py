@@ -72,6 +72,7 @@ class Training:
       teachers: forward passes of teachers in each step.
       stages: names of its networks in the metrics, without seed and net; the trainings
         of claims are of them.
+      extra_bytes: what each member keeps beside its network, in its checkpoints too.
     """
 
     name: str
@@ -83,11 +84,13 @@ class Training:
     checkpoints: int = 2
     teachers: tuple[Network, ...] = ()
     stages: tuple[str, ...] = ()
+    extra_bytes: int = 0
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the parameters and the optimiser's moments of all members."""
-        return 4 * self.members * self.network.parameters * (1 + self.moments)
+        """Bytes that training all members carries and stores, with `extra_bytes`."""
+        each = 4 * self.network.parameters * (1 + self.moments) + self.extra_bytes
+        return self.members * each
 
 
 @dataclasses.dataclass(frozen=True)

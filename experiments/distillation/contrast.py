@@ -143,6 +143,15 @@ def prepare(
     )
 
 
+def bank_bytes(examples: int) -> int:
+    """Bytes of the bank of a set in float32.
+
+    >>> bank_bytes(50_000)
+    51200000
+    """
+    return 2 * 4 * SIZE * examples
+
+
 def normalizer(rows: jax.Array) -> jax.Array:
     """Examples times the mean of exp(s . t / temperature) over random unit vectors t.
 

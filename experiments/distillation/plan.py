@@ -3,7 +3,7 @@
 from typing import Any
 
 from experiments.common.plan import Plan, Training, epochs, network, of
-from experiments.distillation import table
+from experiments.distillation import contrast, table
 from experiments.distillation.config import Config, soft
 from experiments.distillation.students import drawn, teacher_seeds
 
@@ -27,6 +27,7 @@ def plan(config: Config) -> Plan:
         *((f"loss {n}", (table.stage(n),), config.epochs) for n in config.losses),
         *((f"{kind} stage", (f"{kind}-stage",), first) for kind in config.kinds),
     ]
+    bank = contrast.bank_bytes(found.examples["train"])
     count, alone = len(teacher_seeds(config)), ("independent", *config.kinds)
     rows: list[tuple[Any, ...]] = [
         ("teachers", ("teacher",), config.teacher_epochs, teacher, count, ()),
@@ -42,6 +43,7 @@ def plan(config: Config) -> Plan:
             batch_size=config.batch_size,
             teachers=teachers,
             stages=stages,
+            extra_bytes=bank if stages == (table.stage("crd"),) else 0,
         )
         for name, stages, length, net, members, teachers in rows
     )

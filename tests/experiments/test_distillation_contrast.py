@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.common import teaching
-from experiments.distillation import contrast, networks, table
+from experiments.distillation import contrast, networks, plan, table
 from experiments.distillation.config import PRESETS
 from kd_heuristics import checkpoints, distill, training
 
@@ -50,6 +50,17 @@ def train(steps, folder=None, metrics=None, keep_steps=()):
         logging=training.Logging(metrics, log_every_steps=1),
         checkpoints=training.Checkpoints(folder, keep_steps=keep_steps),
     )
+
+
+def test_the_plan_counts_the_bank():
+    bank = distill.init_bank(jax.random.key(0), 48, contrast.SIZE)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(bank))
+    trainings = plan.plan(CONFIG.resolved).trainings
+    for its in trainings:
+        weights = 4 * its.network.parameters * 2
+        own = size if its.stages == (table.stage("crd"),) else 0
+        assert its.state_bytes == its.members * (weights + own)
+    assert sum(its.extra_bytes for its in trainings) == size
 
 
 def unit(x):
