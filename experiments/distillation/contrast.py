@@ -47,8 +47,17 @@ class Others:
 
     @classmethod
     def of(cls, labels: np.ndarray, num_classes: int) -> "Others":
-        """Sorts the examples of a set by their labels, [n]."""
+        """Sorts the examples of a set by their labels, [n].
+
+        Raises: ValueError if all examples are of one class.
+        """
         counts = np.bincount(labels, minlength=num_classes)
+        if counts.max() == len(labels):
+            raise ValueError(
+                "CRD needs training images of at least two classes, for its negatives; "
+                f"got {len(labels)} images, all of class {counts.argmax()}: give other "
+                "images, or leave crd out of losses"
+            )
         found = np.argsort(labels, kind="stable"), np.cumsum(counts), counts
         return cls(*(jnp.asarray(values, jnp.int32) for values in found))
 

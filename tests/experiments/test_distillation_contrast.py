@@ -63,6 +63,11 @@ def test_the_plan_counts_the_bank():
     assert sum(its.extra_bytes for its in trainings) == size
 
 
+def test_a_set_of_one_class_has_no_negatives():
+    with pytest.raises(ValueError, match="got 5 images, all of class 1: give other"):
+        contrast.Others.of(np.ones(5, int), 3)
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
