@@ -1,5 +1,6 @@
 """Activations numbered in the order of computation, and stacked layers apart."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,26 +48,30 @@ def in_order(
 
     Args:
       found: name -> value, the axis of its examples, and a key `(time, ...)` that
-        sorts it. Axes before that of the examples hold layers, whose index replaces
-        `STACK` in the time.
+        sorts it. Axes before that of the examples hold layers, whose indices replace
+        each `STACK` in the time.
       examples: number of examples.
       include: as in `numbered`.
 
     Raises: ValueError if none is left.
     """
-    layers: dict[str, tuple[int | None, Any, tuple]] = {}
+    layers: dict[str, tuple[tuple[int, ...], Any, tuple]] = {}
     for name, (value, axis, time) in found.items():
         if axis == 0:
-            layers[name] = (None, value, time)
+            layers[name] = ((), value, time)
             continue
-        for index, layer in enumerate(value.reshape(-1, *value.shape[axis:])):
-            layers[f"{name}[{index}]"] = (index, layer, time)
+        places = itertools.product(*map(range, value.shape[:axis]))
+        each = zip(places, value.reshape(-1, *value.shape[axis:]), strict=True)
+        for index, (place, layer) in enumerate(each):
+            layers[f"{name}[{index}]"] = (place, layer, time)
     layers = {k: v for k, v in layers.items() if _is_activation(v[1], examples)}
     names = chosen(layers, include)
 
     def rank(shown):
-        index, _, (time, *rest) = names[shown]
-        return [index if part == STACK else part for part in time], *rest
+        place, _, (time, *rest) = names[shown]
+        inner = time.count(STACK) - 1  # this scan also takes the axes of a vmap
+        scans = iter([*((index,) for index in place[:inner]), place[inner:]])
+        return [next(scans, ()) if part == STACK else (part,) for part in time], *rest
 
     order = sorted(names, key=rank)
     width = len(str(max(len(order) - 1, 10)))

@@ -1,5 +1,7 @@
 """What `capture` finds of tokens, heads, stacked layers and plain functions."""
 
+from functools import partial
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -10,6 +12,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from kd_heuristics import models, similarity
+from kd_heuristics.similarity import numbering
 
 TOKENS = jnp.arange(12).reshape(3, 4) % 5
 
@@ -88,6 +91,37 @@ def test_layers_of_a_scan_come_apart(layers):
         (value,) = (v for k, v in found.items() if k.endswith(name))
         np.testing.assert_allclose(value, own, rtol=1e-5, atol=1e-6)
         h = h + own
+
+
+def test_layers_of_nested_scans_are_in_the_order_of_computation():
+    def net(scan, weights, x):
+        def inner(x, weight):
+            return x * weight, x * weight
+
+        def outer(x, weights):
+            a = jnp.tanh(x)
+            x, b = scan(inner, a, weights)
+            return x, {"a": a, "b": b}
+
+        return scan(outer, x, weights)[1]
+
+    weights, x = 1 + jnp.arange(6.0).reshape(2, 3), jnp.linspace(-1, 1, 20)
+    found = numbering.numbered(partial(net, jax.lax.scan), weights, x.reshape(5, 4))
+    order = []
+
+    def loop(step, x, rows):
+        for row in rows:
+            x, out = step(x, row)
+            order.append(out)
+        return x, None
+
+    net(loop, weights, x.reshape(5, 4))
+    # The loop shows an outer layer after its inner ones, which its "a" precedes.
+    expected = [part for i in (0, 4) for part in (order[i + 3]["a"], *order[i : i + 3])]
+    names = ["a[0]", "b[0]", "b[1]", "b[2]", "a[1]", "b[3]", "b[4]", "b[5]"]
+    assert list(found) == [f"{i:02d}_{name}" for i, name in enumerate(names)]
+    for value, own in zip(found.values(), expected, strict=True):
+        np.testing.assert_allclose(value, own, rtol=1e-6)
 
 
 def test_a_plain_function_marks_its_layers():
