@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _OURS = ("kd_heuristics", "experiments")
-_LIBRARIES = tuple(
-    sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")
-)
+_STANDARD = sysconfig.get_path("stdlib")
+_INSTALLED = {"site-packages", "dist-packages"}  # of the system, the user, a venv
 
 
 class InputError(ValueError):
@@ -50,7 +49,8 @@ def users_place(error: BaseException) -> str:
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         file = frame.f_code.co_filename
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        own = package not in _OURS and not file.startswith(_LIBRARIES)
+        library = file.startswith(_STANDARD) or _INSTALLED & {*Path(file).parts}
+        own = package not in _OURS and not library
         if own and Path(file).is_file():  # not "<frozen importlib>"
             return f", in {file}, line {line}"
     return ""
