@@ -14,11 +14,16 @@ _STATUS = 1
 def unread_ends_quietly() -> Iterator[None]:
     """Exit with status 1 if the reader of stdout or stderr leaves, as `head` does.
 
-    Any other BrokenPipeError, such as that of a connection, is raised.
+    A program that exits with a status of its own keeps it. Any other BrokenPipeError,
+    such as that of a connection, is raised.
     """
+    status: Any = _STATUS
     try:
         try:
             yield
+        except SystemExit as error:
+            status = error.code or _STATUS
+            raise
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
@@ -28,11 +33,18 @@ def unread_ends_quietly() -> Iterator[None]:
             raise
         for stream in closed:  # Python flushes them once more as it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise SystemExit(_STATUS) from None
+        raise SystemExit(status) from None
 
 
 def _is_unread(stream: Any) -> bool:
     """Whether the reader of a stream's pipe has left."""
+    if not hasattr(select, "poll"):  # Windows; what could not be written fails again
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            return True
+        return False
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)
