@@ -77,7 +77,8 @@ def similarity(
         maps and mean for sequences. The results name the treatment of each layer.
       mask: name of an array in the data, [examples, tokens] of true and false or 1 and
         0, such as attention_mask: tokens with 0 are padding, which the means of layers
-        [examples, tokens, units] leave out.
+        [examples, tokens, units] leave out. The second axis of layers with four, such
+        as [examples, tokens, heads, units], counts as that of the tokens, too.
       k: number of neighbours, for knn.
       test: run a permutation test of each pair of layers. It holds all activations in
         memory at once, as knn and rsa do.

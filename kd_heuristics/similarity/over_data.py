@@ -46,7 +46,9 @@ def stream(
       conv: as in `Accumulator.init`.
       debiased: as in `Accumulator.init`.
       mask: bool [examples, tokens], true for tokens that count: layers [examples,
-        tokens, units] become means over these tokens, whatever `conv` is. A pair of
+        tokens, units] become means over these tokens, whatever `conv` is. A layer of
+        four axes is [examples, tokens, heads, units], also a map [examples, height,
+        width, channels] whose height is the number of tokens: leave maps out. A pair of
         masks serves networks that see other tokens. `None` counts all.
       mesh: devices that share each batch; each needs the images and the functions'
         arrays (`parallel.replicate`). `None` leaves the arrays where they are.
