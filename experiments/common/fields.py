@@ -9,6 +9,7 @@ config's method `derived()` returns their values, and `resolved` fills them in.
 import dataclasses
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -88,7 +89,9 @@ def _resolved_part(name: str, part: Any) -> Any:
     try:
         return resolved(part)
     except ValueError as error:
-        raise ValueError(f"{name}.{error}") from None
+        if re.split(r"\W", str(error))[0] not in vars(part):
+            raise
+        raise type(error)(f"{name}.{error}") from None
 
 
 def within(values: Sequence[int | float], length: int) -> tuple[int, ...]:
@@ -123,8 +126,8 @@ def drops(name: str, values: Sequence[int | float], length: int) -> tuple[int, .
     past = [value for value in values if isinstance(value, int) and value > length]
     if past:
         raise ValueError(
-            f"{name} must lie within a training of {length}, got {tuple(values)}, of "
-            f"which {', '.join(map(str, past))} past its end; give integers up to "
+            f"{name} must lie within a training of {length}, got {tuple(values)}, "
+            f"with {', '.join(map(str, past))} past its end; give integers up to "
             f"{length}, or floats, which are shares"
         )
     return within(values, length)

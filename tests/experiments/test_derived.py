@@ -316,7 +316,7 @@ def test_a_drop_past_the_end_is_refused(study, path):
         new = changed(getattr(config, name), rest) if rest else (1, 10**7)
         return dataclasses.replace(config, **{name: new})
 
-    words = rf"^{'.'.join(path)} must lie within .*, got \(1, 10000000\), of which"
+    words = rf"^{'.'.join(path)} must lie within .*, got \(1, 10000000\), with"
     with pytest.raises(ValueError, match=words):
         fields.resolved(changed(STUDIES[study].presets["cifar10"], path))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from experiments import reproduce
 from experiments.common import fields
 from experiments.fsp.config import Phase
+from kd_heuristics.runtime.errors import InputError
 
 STUDIES = {study.name: study for study in reproduce.STUDIES}
 FIELDS = [
@@ -143,3 +145,28 @@ def test_whatever_is_written_ends_in_a_config_or_a_value_error(name, data):
     tower = beartype.BeartypeConf(is_pep484_tower=True)  # an int is a float
     for field in chosen:
         assert is_bearable(getattr(config, field), hints[field], conf=tower), field
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "expected"),
+    [
+        (ValueError, "length must be odd", "part.length must be odd"),
+        (InputError, "length.inner must be odd", "part.length.inner must be odd"),
+        (InputError, "lengthy sets are refused", "lengthy sets are refused"),
+    ],
+)
+def test_an_error_of_a_part_names_its_field_and_keeps_its_kind(kind, words, expected):
+    @dataclasses.dataclass(frozen=True)
+    class Part:
+        length: int = 2
+
+        def derived(self):
+            raise kind(words)
+
+    @dataclasses.dataclass(frozen=True)
+    class Whole:
+        part: Part = dataclasses.field(default_factory=Part)
+
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$") as raised:
+        fields.resolved(Whole())
+    assert raised.type is kind
