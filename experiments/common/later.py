@@ -25,10 +25,10 @@ class Stored(dict):
 
 
 def completed(config: Mapping[str, Any], likes: Sequence[Any], commit: str) -> Stored:
-    """Adds the fields that came later, with what was done before they came.
+    """Adds the fields that are newer than the run, with their defaults.
 
-    That is their default. A field that follows from others has none: it stays absent,
-    and is named where a figure needs it.
+    A default does what the study did before it had the field. A field that follows from
+    others has none: it stays absent, and an error names it if a figure needs it.
 
     Args:
       config: of a run, as config.json has it.
@@ -41,8 +41,8 @@ def completed(config: Mapping[str, Any], likes: Sequence[Any], commit: str) -> S
         if name in config:
             own = [getattr(like, name) for like in likes]
             found[name] = _inside(config[name], own, commit)
-        elif field.default is not dataclasses.MISSING and _fixed(field, likes):
-            found[name] = descriptions.to_json(field.default)
+        elif _fixed(field, likes):
+            found[name] = descriptions.to_json(_default(field))
     return found
 
 
@@ -56,9 +56,17 @@ def _inside(value: Any, likes: Sequence[Any], commit: str) -> Any:
     return completed(value, configs, commit) if inner else value
 
 
+def _default(field: dataclasses.Field) -> Any:
+    """A field's default, also of a factory; MISSING without one."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
 def _fixed(field: dataclasses.Field, likes: Sequence[Any]) -> bool:
     """Whether a field's default is its value, whatever the other fields are."""
-    name, default = field.name, field.default
+    name, default = field.name, _default(field)
+    if default is dataclasses.MISSING:
+        return False
     # Compared by repr: 1 and 1.0 are equal, but the second is a share.
     at_default = [own for own in likes if repr(getattr(own, name)) == repr(default)]
     if not at_default:

@@ -99,3 +99,12 @@ def test_fields_of_configs_inside_are_completed_too():
     found = figures.later.completed(config, [kind(study)], "7113c89")
     default = to_json(newest.default)
     assert [own[newest.name] for own in found["settings"]] == [default] * 2
+
+
+def test_a_default_that_a_function_makes_is_a_default():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        names: list = dataclasses.field(default_factory=lambda: ["a"])
+
+    found = figures.later.completed({}, [Config()], "7113c89")
+    assert found == {"names": ["a"]}
