@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-# A plane longer than so many times its width would be a line: it fills its panel.
+# Equal scales would draw a plane with a larger ratio of its sides as a line.
 _LONGEST = 4
 
 
