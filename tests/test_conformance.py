@@ -1,12 +1,12 @@
-"""One table of all losses, schedules, measures and models, and what holds for each.
+"""One table of all schedules, measures and models, and what holds for each.
 
 The details of each kind are tested beside it; this table says that none is left out,
-and that every entry goes through jit, vmap and grad and keeps its types.
+and that every entry goes through jit, vmap and grad and keeps its types. Losses have
+their own table, `tests/distill/test_table.py`; what is no loss of two networks is here.
 """
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +17,10 @@ import pytest
 
 from kd_heuristics import distill, models, schedules, similarity
 from kd_heuristics.runtime import nearest
-from tests.selection import some_long
+from tests.selection import LARGE, some_long
 
 RNG = np.random.RandomState(0)
 LOGITS = RNG.normal(size=(2, 5, 7)).astype(np.float32)
-LABELS = np.arange(5) % 7
 MAPS = RNG.uniform(size=(2, 5, 4, 4, 3)).astype(np.float32)
 ACTIVATIONS = RNG.normal(size=(2, 24, 4)).astype(np.float32)
 
@@ -43,10 +42,6 @@ class Case:
     bfloat16: bool = True
 
 
-def loss(function, arrays=LOGITS, **options):
-    return Case(functools.partial(function, **options), (arrays, arrays[::-1]), (5,))
-
-
 def rate(make):
     """A schedule as a function of its first value, traced, and of the count."""
     counts = np.float32([[0, 1, 5, 9], [2, 3, 11, 40]])
@@ -59,28 +54,12 @@ def measure(function):
     return Case(function, (ACTIVATIONS, ACTIVATIONS[::-1] ** 3), (), bfloat16=False)
 
 
-def pairs(function):
-    def call(student, teacher):
-        return function(((student, student),), ((teacher, teacher),))
-
-    return Case(call, (MAPS, MAPS[::-1]), (5,))
-
-
 def matrices(student, teacher):
     found = (distill.fsp_matrices(((x, x),)) for x in (student, teacher))
     return distill.fsp_distance(*found)
 
 
-LOSSES = {
-    "kl": loss(distill.kl, temperature=2.0),
-    "soft_cross_entropy": loss(distill.soft_cross_entropy, temperature=2.0),
-    "hinton": loss(distill.hinton, labels=LABELS, temperature=2.0),
-    "logit_matching": loss(distill.logit_matching),
-    "l2": loss(distill.l2),
-    "hard_labels": Case(lambda x: distill.hard_labels(x, LABELS), (LOGITS,), (5,)),
-    "hint_loss": loss(distill.hint_loss, MAPS),
-    "fitnet_loss": loss(distill.fitnet_loss, labels=LABELS, weight=2.0),
-    "fsp_loss": pairs(distill.fsp_loss),
+PARTS = {
     "fsp_distance": Case(matrices, (MAPS, MAPS[::-1]), (5,)),
     "masked_mean": Case(lambda x: distill.masked_mean(x, x > -1), (LOGITS,), ()),
 }
@@ -106,7 +85,7 @@ MEASURES = {
     "debiased_cka": measure(functools.partial(similarity.cka, debiased=True)),
 }
 STEPS = {"knn", "rsa"}  # of neighbours and ranks
-CASES = LOSSES | SCHEDULES | MEASURES
+CASES = PARTS | SCHEDULES | MEASURES
 cases = pytest.mark.parametrize("name", CASES)
 
 
@@ -156,23 +135,12 @@ def test_lower_precision_in_float32_out(name):
 
 
 def test_the_table_leaves_none_out():
-    losses = {
-        name
-        for name in distill.__all__
-        if getattr(getattr(distill, name), "__module__", "").endswith(
-            (".losses", ".hints")
-        )
-    }
-    assert losses - {"agreement", "annealed_weight"} <= set(LOSSES)
     helpers = {"linear_scaling", "sgdr_restarts"}  # a number, and a list of steps
     assert set(schedules.__all__) - helpers == set(SCHEDULES)
     with pytest.raises(ValueError, match="Valid:") as error:
         similarity.matrix({"a": ACTIVATIONS[0]}, {"a": ACTIVATIONS[0]}, measure="xcca")
     listed = str(error.value).partition("Valid: ")[2].split(", ")
     assert set(listed) == set(MEASURES)
-
-
-LARGE = re.compile(r"bit_r50x3|bit_r1.*|mobilenet_v3_large")  # seconds to trace
 
 
 @pytest.mark.parametrize("name", some_long(models.names(), LARGE.fullmatch))

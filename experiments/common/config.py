@@ -114,14 +114,27 @@ class Common:
         splits: dict[str, tuple[str, ...]] = dict.fromkeys(self.held_out, both)
         splits["test_examples"] = (self.test_split,)
         wrong = [
-            f"{name} must be at most its {found[split]:,} {split} images, got {count}"
+            (name, split, count)
             for name, count in vars(self).items()
             if name.endswith("_examples") and count is not None
             for split in splits.get(name, ("train",))
             if count > found[split]
         ]
         if wrong:
-            raise ValueError(f"{self.dataset} is too small: {'; '.join(wrong)}")
+            words = [
+                f"{name} must be at most its {found[split]:,} {split} images, got "
+                f"{count}"
+                for name, split, count in wrong
+            ]
+            most = {
+                name: min(found[split] for split in splits.get(name, ("train",)))
+                for name, *_ in wrong
+            }
+            given = [f"--{k.replace('_', '-')} {v}" for k, v in most.items()]
+            raise ValueError(
+                f"{self.dataset} is too small: {'; '.join(words)}; give "
+                + " ".join(given)
+            )
         return self.train_examples or found["train"]
 
     def derived(self) -> dict[str, Any]:

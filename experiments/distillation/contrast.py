@@ -71,22 +71,23 @@ class Lesson:
     """
 
     student: teaching.Student
-    projections: tuple[distill.Regressor, distill.Regressor]
+    projections: tuple[distill.Regressor, ...]
     negatives: int
 
     def __call__(self, teacher, others, normalizers, params, state, batch, key):
         own, stats = self.student(params["student"], state["student"], batch, key)
         seen = own["embedding"], teacher(batch)["embedding"]
-        projected = [
+        mine, theirs = (
             layer.apply(weights, features)
             for layer, weights, features in zip(
                 self.projections, params["projections"], seen, strict=True
             )
-        ]
+        )
         labels = batch["labels"]
         drawn = others.draw(labels, self.negatives, jax.random.fold_in(key, 1))
         contrast, bank = distill.contrastive(
-            *projected,
+            mine,
+            theirs,
             batch["index"],
             state["bank"],
             drawn,

@@ -1,5 +1,7 @@
 """What a run of the distillation study trains."""
 
+from typing import Any
+
 from experiments.common.plan import Plan, Training, epochs, network, of
 from experiments.distillation import table
 from experiments.distillation.config import Config, soft
@@ -16,65 +18,31 @@ def plan(config: Config) -> Plan:
             (config.teacher, config.teacher_options),
         )
     )
-
-    def training(name, stages, net, members, length, teachers=()):
-        return Training(
+    each, first = config.seeds, config.first_stage_epochs
+    labelled = len(drawn(config)) + each * len(config.kinds)
+    # Name, stages and epochs of each training of taught students.
+    taught = [
+        ("soft targets", tuple(map(soft, config.temperatures)), config.epochs),
+        *([("nulls", config.nulls, config.epochs)] if config.nulls else []),
+        *((f"loss {n}", (table.stage(n),), config.epochs) for n in config.losses),
+        *((f"{kind} stage", (f"{kind}-stage",), first) for kind in config.kinds),
+    ]
+    count, alone = len(teacher_seeds(config)), ("independent", *config.kinds)
+    rows: list[tuple[Any, ...]] = [
+        ("teachers", ("teacher",), config.teacher_epochs, teacher, count, ()),
+        *((*row, student, each * len(row[1]), (teacher,)) for row in taught),
+        ("labels", alone, config.epochs, student, labelled, ()),
+    ]
+    trainings = tuple(
+        Training(
             name=name,
             network=net,
             members=members,
             steps=epochs(found, config.batch_size, length),
             batch_size=config.batch_size,
             teachers=teachers,
-            stages=tuple(stages),
+            stages=stages,
         )
-
-    taught = config.seeds * len(config.temperatures)
-    blind = config.seeds * len(config.nulls)
-    labelled = len(drawn(config)) + config.seeds * len(config.kinds)
-    count = len(teacher_seeds(config))
-    trainings = [
-        training("teachers", ["teacher"], teacher, count, config.teacher_epochs),
-        training(
-            "soft targets",
-            map(soft, config.temperatures),
-            student,
-            taught,
-            config.epochs,
-            (teacher,),
-        ),
-        *(
-            [training("nulls", config.nulls, student, blind, config.epochs, (teacher,))]
-            if config.nulls
-            else []
-        ),
-        *(
-            training(
-                f"loss {name}",
-                [table.stage(name)],
-                student,
-                config.seeds,
-                config.epochs,
-                (teacher,),
-            )
-            for name in config.losses
-        ),
-        *(
-            training(
-                f"{kind} stage",
-                [f"{kind}-stage"],
-                student,
-                config.seeds,
-                config.first_stage_epochs,
-                (teacher,),
-            )
-            for kind in config.kinds
-        ),
-        training(
-            "labels",
-            ["independent", *config.kinds],
-            student,
-            labelled,
-            config.epochs,
-        ),
-    ]
-    return Plan(sets=((config.dataset, config.image_size),), trainings=tuple(trainings))
+        for name, stages, length, net, members, teachers in rows
+    )
+    return Plan(sets=((config.dataset, config.image_size),), trainings=trainings)

@@ -173,15 +173,14 @@ def figure(results: Mapping[str, Any]) -> Figure:
     found = results["losses"]
     names, series = list(found), []
     rows = np.arange(len(names))
-    none: dict[str, Any] = {"line": "none"}
     for epoch, shift, color, marker in (
-        ("last", 0.13, style.COLORS[0], "o"),
-        ("best", -0.13, style.COLORS[1], "x"),
+        ("last", -0.13, style.COLORS[0], "o"),
+        ("best", 0.13, style.COLORS[1], "x"),
     ):
         values = np.array([found[name][epoch]["values"] for name in names], float)
         places = np.repeat(rows + shift, values.shape[1])
-        one = {"marker": marker, "filled": False} | none
-        mean = {"marker": "D"} | none
+        one: dict[str, Any] = {"marker": marker, "filled": False, "line": "none"}
+        mean: dict[str, Any] = {"marker": "D", "line": "none"}
         series += [
             Series(values.ravel(), places, f"{epoch} epoch, one seed", color, **one),
             Series(values.mean(1), rows + shift, f"{epoch} epoch, mean", color, **mean),

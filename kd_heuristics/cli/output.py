@@ -48,7 +48,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     """Print a table, with numbers to four digits."""
     shown = rich.table.Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index == 0 else "right")
+        justify: Any = "left" if index == 0 else "right"
+        shown.add_column(column, justify=justify, overflow="fold")  # whole names
     for row in rows:
         shown.add_row(*(x if isinstance(x, str) else f"{x:.4g}" for x in row))
     rich.console.Console(quiet=not hosts.is_first()).print(shown)

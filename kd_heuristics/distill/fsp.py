@@ -232,7 +232,8 @@ def _check_maps(f1, f2, windows):
             raise ValueError(
                 f"maps of {_size(f1)} and {_size(f2)} cannot be pooled to one size: "
                 f"{max(sizes)} is no multiple of {min(sizes)}; pass "
-                "windows='adaptive', or choose layers whose sizes divide"
+                "windows='adaptive', choose layers whose sizes divide, or resize the "
+                "images"
             )
 
 

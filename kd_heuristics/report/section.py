@@ -42,7 +42,8 @@ def _who(run: Run) -> str:
     """Returns a line: the paper, what was trained, seeds and time."""
     paper, config = run.described.get("paper"), run.described["config"]
     parts = [str(paper)] if paper else []
-    parts += [run.subject] if run.subject else []
+    named = run.subject and run.subject in str(paper)  # as the user's own
+    parts += [run.subject] if run.subject and not named else []
     if type(config.get("seeds")) is int:
         parts.append(findings.count(config["seeds"], "seed"))
     if run.seconds:

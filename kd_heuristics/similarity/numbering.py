@@ -151,8 +151,19 @@ def _times(jaxpr):
 
     >>> _times(jax.make_jaxpr(lambda x: (jnp.sin(jnp.cos(x)), jnp.cos(x)))(1.0).jaxpr)
     [(1,), (2,)]
+    >>> def late(x):
+    ...     y = jnp.sin(x)
+    ...     return jnp.cos(y), y.reshape(2, 2)
+    >>> _times(jax.make_jaxpr(late)(jnp.ones(4)).jaxpr)
+    [(1,), (0, 2)]
     """
     made = {}
+
+    def when(atom):
+        # Literals come from no equation and have no hash.
+        return made.get(atom, ()) if type(atom).__hash__ is not None else ()
+
+    used = {id(var) for equation in jaxpr.eqns for var in equation.invars}
     for index, equation in enumerate(jaxpr.eqns):
         inside = _inside(equation)
         within = [()] * len(equation.outvars) if inside is None else _times(inside)
@@ -162,15 +173,15 @@ def _times(jaxpr):
                 (math.inf if place < carries else STACK, *time)
                 for place, time in enumerate(within)
             ]
+        before = (index,)
+        if equation.primitive.name == "reshape" and id(equation.outvars[0]) not in used:
+            # Of what is returned alone, such as heads side by side: after its operand.
+            before = (*when(equation.invars[0]), index)
         made |= {
-            var: (index, *time)
+            var: (*before, *time)
             for var, time in zip(equation.outvars, within, strict=True)
         }
-    # Literals come from no equation and have no hash.
-    return [
-        made.get(out, ()) if type(out).__hash__ is not None else ()
-        for out in jaxpr.outvars
-    ]
+    return [when(out) for out in jaxpr.outvars]
 
 
 def _inside(equation):

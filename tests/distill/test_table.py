@@ -195,3 +195,16 @@ def test_distances_vanish_where_the_student_is_the_teacher(name):
         assert all(np.abs(leaf).max() < 1e-4 for leaf in jax.tree.leaves(gradient))
     else:
         assert found.all()
+
+
+def test_the_table_leaves_none_out():
+    losses = {
+        name
+        for name in distill.__all__
+        if getattr(getattr(distill, name), "__module__", "").endswith(
+            (".losses", ".hints")
+        )
+    }
+    # A share, a number and a mean: no losses.
+    others = {"agreement", "annealed_weight", "masked_mean"}
+    assert losses - others <= set(LOSSES)

@@ -447,3 +447,16 @@ def test_rows_left_out_have_no_training_and_no_claim():
 def test_bad_config(changes, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(SMOKE, **changes)
+
+
+def test_images_whose_maps_do_not_halve_are_refused_and_run_resized(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, 30, 30, 3), np.uint8)
+    np.savez(tmp_path / "own.npz", images=images, labels=np.arange(200) % 4)
+    changes = {"dataset": str(tmp_path / "own.npz"), "eval_batch_size": 20}
+    config = dataclasses.replace(SMOKE, image_size=None, **changes)
+    with pytest.raises(
+        ValueError, match=r"15 is no multiple of 8; .* resize the images"
+    ):
+        parts.check(config)
+    parts.check(dataclasses.replace(config, image_size=32))

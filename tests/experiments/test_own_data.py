@@ -138,7 +138,12 @@ def test_bad_images_end_with_one_message(
         ({"train_examples": 161}, "train_examples must be at most its 160 train"),
         (
             {"eval_examples": 999},
-            "eval_examples .* 160 train .*; eval_examples .* test",
+            "eval_examples .* 160 train .*; eval_examples .* test .*; "
+            "give --eval-examples 160$",
+        ),
+        (
+            {"train_examples": 161, "map_examples": 200},
+            "; give --train-examples 160 --map-examples 160$",
         ),
         ({"train_examples": None, "batch_size": 161}, "at most the training images of"),
         ({"train_examples": 20, "batch_size": 21}, "at most train_examples, 20"),

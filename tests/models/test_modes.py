@@ -13,6 +13,7 @@ from kd_heuristics.models.conv import conv_general_dilated
 from kd_heuristics.models.depthwise import depthwise
 from kd_heuristics.runtime import compilation
 from tests.modes import MODES, assert_same
+from tests.selection import LARGE, some_long
 
 RANDOM = np.random.RandomState(0)
 IMAGES, KERNEL, OWN = (
@@ -71,7 +72,7 @@ NETWORKS = {
 INPUT = jnp.asarray(RANDOM.standard_normal((2, 32, 32, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", some_long(models.names(), LARGE.fullmatch))
 def test_parameters_are_float32_under_x64(name):
     network = models.create(name, 3)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)

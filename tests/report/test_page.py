@@ -130,6 +130,17 @@ def test_a_missing_study_is_named_with_its_command_and_is_no_failure(tmp_path):
     assert "Not part" not in report.write(tmp_path).read_text()
 
 
+def test_a_users_network_and_data_stand_once_above_a_study(tmp_path):
+    run = runs.RunFolder(tmp_path / "mine")
+    paper = "the question of Someone, asked of your own: net on photos"
+    own = OPENING | {"paper": paper, "subject": "net on photos"}
+    run.open({"study": "mine", **own, "config": {}})
+    run.begin()
+    (who,) = re.findall('<p class="who">(.*?)</p>', report.write(tmp_path).read_text())
+    assert who.startswith(paper)
+    assert who.count("net on photos") == 1
+
+
 def test_opens_with_the_verdict_of_the_claims_that_answer(tmp_path):
     claims = [
         report.judge(report.Claim(**{**vars(CLAIM), "key": key}), values)

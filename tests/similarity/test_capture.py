@@ -44,8 +44,11 @@ def test_heads_lie_side_by_side(make):
     found = jax.jit(make())(TOKENS)
     assert {array.shape for array in found.values()} == {(3, 4, 6)}
     names = [name.partition("_")[2] for name in found]
+    heads = {"attention/query", "attention/key", "attention/value"}
+    # In the order of computation, though they are put together at the end.
     assert names[0] == "embed"
-    assert {"attention/query", "attention/key", "attention/value"} < {*names}
+    assert heads == {*names[1:4]}
+    assert names[-1] == "output"
     assert {*similarity.treatments(found).values()} == {"mean"}
 
 
