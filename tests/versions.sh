@@ -15,6 +15,8 @@ echo "== $python with the $set versions; some minutes."
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check $pins \
   --editable '.[test]'
 "$folder/bin/python" -m pip list 2>/dev/null | grep -E '^(jax|jaxlib|flax|numpy) '
+# Where XLA does not know a flag of XLA_FLAGS, it ends pytest without a word; here it says so.
+"$folder/bin/python" -c 'import jax; jax.devices()'
 "$folder/bin/python" -m pytest -q -m "not long" -p no:cacheprovider \
   tests/test_checkpoints.py tests/training tests/test_files.py tests/test_locks.py \
   tests/test_interrupts.py tests/test_runs.py tests/data/test_order.py \

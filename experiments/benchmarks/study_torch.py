@@ -4,7 +4,8 @@
 
 Three trainings in turn, chains fitted between their iterates, losses point by point on
 segments, chains and a plane, and similarity maps pair by pair by google/svcca's steps.
-Seconds count from after the imports.
+Eager, as most such code is: `torch.compile` would take longer to compile than these
+trainings run, on a CPU. Seconds count from after the imports and the choice of threads.
 """
 
 import json
@@ -22,6 +23,8 @@ from torch.nn import functional as F
 from experiments.benchmarks.similarity import mean_correlation
 from experiments.benchmarks.torch_models import best_threads
 from kd_heuristics.models.vgg import STAGES
+
+Joined = tuple[str, int, int]  # arm, and the epochs that a path joins
 
 
 class Work:
@@ -46,7 +49,7 @@ class Work:
         return self.settings[name]
 
     def network(self) -> nn.Module:
-        """Returns VGG-11 with batch norm; its running mean is a cumulative average."""
+        """Returns a new VGG-11 with batch norm."""
         torch.manual_seed(0)
         layers: list[nn.Module] = []
         into = 3
@@ -176,8 +179,9 @@ def own(weights: dict) -> set[str]:
     return {k for k in weights if k.endswith(("weight", "bias"))}
 
 
-def plane(work: Work, network: nn.Module, a: dict, b: dict, bend: dict) -> np.ndarray:
+def plane(work: Work, network: nn.Module, ends: list[dict], bend: dict) -> np.ndarray:
     """Returns the losses on a grid of the plane through two iterates and a bend."""
+    a, b = ends
     columns, rows = work.plane_grid
     names = own(bend)
     return np.array(
@@ -242,59 +246,80 @@ def spectrum(a: np.ndarray, size: int) -> np.ndarray:
     return np.fft.fft2(a)[:, :, low][:, :, :, low]
 
 
-def main(path: str, out: str) -> None:
-    """Does the work, and writes what it found and the seconds of each part."""
-    work = Work(path)
-    seconds, start = {}, time.perf_counter()
-
-    def lap(part):
-        nonlocal start
-        now = time.perf_counter()
-        seconds[part] = now - start
-        start = now
-
-    network = work.network()
-    images, labels = next(iter(batches(work)))
-    network.train()
-    loss = lambda: F.cross_entropy(network(images), labels).backward()  # noqa: E731
-    threads = best_threads(loss, torch.get_num_threads())
-    torch.set_num_threads(threads)
-    lap("start")
+def main(file: str, out: str) -> None:
+    """Does the work; writes losses along the paths, and the seconds of each part."""
+    work = Work(file)
+    threads = choose_threads(work)
+    watch = Watch()
     nets = {arm: train(work, rates, work.epochs) for arm, rates in work.rates.items()}
-    lap("trainings")
-    ends = {
-        (arm, *pair): [nets[arm][epoch] for epoch in pair]
+    watch.lap("trainings")
+    ends: dict[Joined, list[dict]] = {
+        (arm, first, last): [nets[arm][first], nets[arm][last]]
         for arm, pairs in work.pairs.items()
-        for pair in pairs
+        for first, last in pairs
     }
-    bends = {
-        (arm, *pair): fit_chain(work, *ends[arm, *pair])
-        for arm, pairs in work.joined.items()
-        for pair in pairs
-    }
-    lap("chains")
-    lines = {path: along(work, network, nodes) for path, nodes in ends.items()}
+    bends: dict[Joined, dict] = {}
+    for arm, pairs in work.joined.items():
+        for first, last in pairs:
+            path = arm, first, last
+            bends[path] = fit_chain(work, *ends[path])
+    watch.lap("chains")
+    network = work.network()
+    losses = {_name(p, "segment"): along(work, network, n) for p, n in ends.items()}
     for path, bend in bends.items():
         first, last = ends[path]
-        lines[path] = along(work, network, [first, bend, last])
-    lap("paths")
-    for arm, first, last in (("sgdr", *pair) for pair in work.planes):
-        path = arm, first, last
-        plane(work, network, *ends[path], bends[path])
-    lap("plane")
+        losses[_name(path, "chain")] = along(work, network, [first, bend, last])
+    watch.lap("paths")
+    for first, last in work.planes:
+        path = "sgdr", first, last
+        plane(work, network, ends[path], bends[path])
+    watch.lap("plane")
     for pair in work.map_pairs:
         compare(*(activations(work, network, nets["sgdr"][epoch]) for epoch in pair))
-    lap("maps")
+    watch.lap("maps")
     found = {
-        "seconds": seconds,
+        "seconds": watch.seconds,
+        "cpu_seconds": watch.cpu_seconds,
         "threads": threads,
         "version": torch.__version__,
-        "test_loss": {
-            "-".join(map(str, path)): values[:, 1].tolist()
-            for path, values in lines.items()
-        },
+        "losses": {name: values.tolist() for name, values in losses.items()},
     }
     Path(out).write_text(json.dumps(found))
+
+
+def choose_threads(work: Work) -> int:
+    """Sets and returns the number of threads with which a step is fastest."""
+    network = work.network()
+    images, labels = next(iter(batches(work)))
+
+    def step():
+        F.cross_entropy(network(images), labels).backward()
+
+    threads = best_threads(step, torch.get_num_threads())
+    torch.set_num_threads(threads)
+    return threads
+
+
+class Watch:
+    """Wall-clock seconds of parts, and CPU seconds of all of them."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._start, self._cpu = time.perf_counter(), time.process_time()
+
+    def lap(self, part: str) -> None:
+        """Notes the seconds since the last lap."""
+        now = time.perf_counter()
+        self.seconds[part], self._start = now - self._start, now
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds since the start, of all threads."""
+        return time.process_time() - self._cpu
+
+
+def _name(path: Joined, kind: str) -> str:
+    return "-".join(map(str, (*path, kind)))
 
 
 if __name__ == "__main__":

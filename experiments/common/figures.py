@@ -51,7 +51,9 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
         made = own.without_papers(made)
     if study.figure:
         nearest.choose(study.figure, made, f"figure of study {study.name!r}:")
-    subject = study.subject.format_map(config)
+    # Of a user's own, the description names every network.
+    named = description.get("subject") if description.get("own") else None
+    subject = named or study.subject.format_map(config)
     which = ", ".join(filter(None, (f"{run.path.parent.name} preset", subject)))
     count = config.get("seeds", 1)
     seeds = "1 seed" if count == 1 else f"{count} seeds: mean and range"

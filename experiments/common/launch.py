@@ -24,6 +24,7 @@ from kd_heuristics.runtime import (
     hosts,
     interrupts,
     nearest,
+    onednn,
     pipes,
 )
 
@@ -40,6 +41,7 @@ def main(study: Study) -> None:
         prog = f"python -m experiments.{study.name}"
         parsed = tyro.cli(arguments, prog=prog, args=rest, config=_HELP)
         on_other_code = rule(parsed.recompute, parsed.accept_code)
+        onednn.asked()  # refuses another word
         own.check(study, parsed.config, NOTHING)
         study.plan(fields.resolved(parsed.config))  # refuses lengths that do not fit
         blocks.check(parsed.config)

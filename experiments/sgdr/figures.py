@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.common import charts, measures, paper
 from experiments.common.charts import Arrays
-from experiments.sgdr import averages, twins
+from experiments.sgdr import twins
 from experiments.sgdr.claims import DECAYS, STABLE
 from kd_heuristics import points
 from kd_heuristics.plots import (
@@ -63,15 +63,14 @@ def figures(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
 
 def _lenses(config: dict, results: dict, arrays: Arrays) -> dict[str, Figure]:
     """Plots twins, averages and further schedules; {} if a run has none of them."""
-    panels, claims = [], []
-    if config["more_arms"] or config["averaged"]:
+    panels, claims, more = [], [], config["more_arms"]
+    if more or config["averaged"]:
         panels.append(_accuracies(config, results, arrays))
         claims += ["averages"] if config["averaged"] else []
-        decays = [arm for arm in config["more_arms"] if arm in DECAYS]
-        claims += [f"final-accuracy/{arm}-sgdr" for arm in decays]
-    if config["more_arms"]:
+        claims += [f"final-accuracy/{arm}-sgdr" for arm in DECAYS if arm in more]
+    if more:
         rates = []
-        for arm in (*ARMS, *config["more_arms"]):
+        for arm in (*ARMS, *more):
             rate = arrays[f"{arm}/rate_epoch"], arrays[f"{arm}/rate"], NAMES[arm]
             rates.append(Series(*rate, COLORS[arm], line="steps"))
         panels.append(Chart("Learning rate", EPOCH, Axis("learning rate"), rates))
@@ -97,12 +96,11 @@ def _accuracies(config: dict, results: dict, arrays: Arrays) -> Chart:
         NAMES[arm]: (arrays[f"{arm}/test_accuracy"][:, at], COLORS[arm])
         for arm in (*ARMS, *config["more_arms"])
     }
-    if config["averaged"]:
-        rows |= {
-            words: (arrays[f"averages/{kind}/test_accuracy"], style.DARK)
-            for kind, words in AVERAGES.items()
-            if kind in (*averages.KINDS, *config["more_arms"])
-        }
+    rows |= {
+        words: (arrays[f"averages/{kind}/test_accuracy"], style.DARK)
+        for kind, words in AVERAGES.items()
+        if f"averages/{kind}/test_accuracy" in arrays
+    }
     series = [
         Series(
             *(100 * values, np.full(len(values), row), words, color),

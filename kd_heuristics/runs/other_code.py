@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from kd_heuristics.runs import code_identity
 from kd_heuristics.runs.place import RunError
-from kd_heuristics.runtime import nearest
+from kd_heuristics.runtime import nearest, onednn
 
 OnOtherCode = Literal["refuse", "recompute", "accept"]
 
@@ -50,10 +50,13 @@ class OtherCode:
         if {} in made_by:
             changed = ["all (the code was not recorded)"]
         if self.rule == "refuse":
+            first = made_by[0].get(onednn.VARIABLE, "off")
+            alone = changed == [onednn.VARIABLE]
+            own = f"Set {onednn.VARIABLE}={first} to resume. " if alone else ""
             raise CodeChangedError(
                 f"other code than the present made {what}. The modules that differ: "
-                f"{', '.join(changed)}. Add --recompute to recompute what other code "
-                "made, or --accept-code to use it (the report will note this), or "
+                f"{', '.join(changed)}. {own}Add --recompute to recompute what other "
+                "code made, or --accept-code to use it (the report will note this), or "
                 "choose another folder with --workdir"
             )
         self.accepted[what] = changed

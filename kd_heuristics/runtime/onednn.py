@@ -9,8 +9,9 @@ does it in training too, for the output and the gradient in the input. Bits of r
 differ with the setting, so it is part of a run's identity.
 
 The call belongs to XLA's inner interface: on a configuration that it does not know, XLA
-ends the process. So it serves float32 on one device, by default only with versions of
-jaxlib that the tests ran it with. With another, a child process tries it first.
+ends the process. It is used for float32 on a single device, and by default only with
+the wheels of jaxlib that our tests cover; with others a child process tries it first.
+XLA cannot serialise such programs, so with a persistent compilation cache it is off.
 """
 
 import functools
@@ -20,7 +21,6 @@ import platform
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -38,28 +38,32 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _conv_p = Primitive("kd_onednn_convolution")
 
 
-@functools.cache
 def setting() -> str:
-    """Returns what this process uses oneDNN for: "off", "inference" or "all".
+    """Returns "off", "inference" or "all"; InputError, if the variable is another."""
+    kept = jax.config.jax_compilation_cache_dir  # pyrefly: ignore
+    return "off" if kept or jax.default_backend() != "cpu" else asked()
 
-    Raises: InputError, if the variable has another value.
-    """
+
+@functools.cache
+def asked() -> str:
+    """Returns the variable's word or its default; "off" where jaxlib cannot do it."""
     word = os.environ.get(VARIABLE) or None
     if word not in (None, *SETTINGS):
         raise InputError(f"{VARIABLE} must be one of {SETTINGS}, got {word!r}")
     if word == "off" or (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return "off"
-    if metadata.version("jaxlib") in TESTED:
+    jaxlib = metadata.distribution("jaxlib")
+    if jaxlib.version in TESTED and "manylinux" in (jaxlib.read_text("WHEEL") or ""):
         return word or "inference"
     return word if word is not None and _works() else "off"
 
 
 def convolve(x, kernel, *, differentiated: bool, **options) -> jax.Array:
-    """Convolves x [n, h, w, c] with kernel [kh, kw, c, d], on CPU; without derivatives.
+    """Convolves on CPU; without derivatives.
 
     Args:
-      x: float array.
-      kernel: float array.
+      x: float [n, h, w, c].
+      kernel: float [kh, kw, c, d].
       differentiated: whether it is part of a derivative.
       **options: `window_strides`, `padding` in pixels and `precision`, tuples, as in
         `jax.lax.conv_general_dilated`.
@@ -121,16 +125,14 @@ def _configuration(kernel_shape, strides, padding) -> str:
 
 
 def _works() -> bool:
-    """Whether a child process gets XLA's values; kept beside the compiled programs."""
-    folder = jax.config.jax_compilation_cache_dir  # pyrefly: ignore
-    kept = Path(folder) / f"onednn-{metadata.version('jaxlib')}" if folder else None
-    if kept is not None and kept.is_file():
-        return kept.read_text() == "True"
+    """Whether a child process gets XLA's values; seconds, once a process."""
     command = [sys.executable, "-c", f"from {__name__} import probe; probe()"]
-    tried = subprocess.run(command, capture_output=True, timeout=300, check=False)
-    if kept is not None:
-        kept.write_text(str(tried.returncode == 0))
-    return tried.returncode == 0
+    own = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    try:
+        done = subprocess.run(command, env=own, capture_output=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def probe() -> None:

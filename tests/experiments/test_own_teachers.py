@@ -15,7 +15,7 @@ import pytest
 
 import experiments.distillation
 import experiments.fsp
-from experiments.common import classifier, running, teaching
+from experiments.common import classifier, figures, running, teaching
 from experiments.distillation import networks
 from experiments.distillation import study as distillation
 from experiments.fsp import nets as single
@@ -23,6 +23,7 @@ from experiments.fsp import study as fsp
 from experiments.fsp import tasks as parts
 from kd_heuristics import data, models, report, training
 from tests.experiments import planned
+from tests.report import folders
 
 NNX = """
     from flax import nnx
@@ -278,3 +279,14 @@ def test_the_page_names_every_network_of_the_users(study):
     found = running.describe_run(study.STUDY, study.PRESETS["smoke"], users)
     for words in (found["subject"], found["paper"]):
         assert all(words.count(name) == 1 for name in names.values())
+
+
+def test_titles_of_figures_name_every_network_of_the_users(tmp_path):
+    folders.write(tmp_path, ["fsp"])
+    file = tmp_path / "fsp" / "config.json"
+    subject = "nets.py:big on own.npz, with nets.py:small"
+    own = {"own": {"model": {"name": "nets.py:small"}}, "subject": subject}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    found = figures.described(fsp.STUDY, tmp_path / "fsp")
+    assert found
+    assert all(subject in figure.subtitle for figure in found.values())

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kd_heuristics import models
-from kd_heuristics.runs import code_identity
+from kd_heuristics.runs import code_identity, other_code
 from kd_heuristics.runtime import onednn
 from kd_heuristics.runtime.errors import InputError
 from tests.models.test_conv import (
@@ -25,8 +25,8 @@ from tests.models.test_conv import (
 )
 
 CALL = "__onednn$convolution"
-pytestmark = pytest.mark.skipif(
-    onednn.setting() == "off", reason="this jaxlib or machine has no known oneDNN"
+needs_onednn = pytest.mark.skipif(
+    onednn.asked() == "off", reason="this jaxlib or machine has no known oneDNN"
 )
 
 
@@ -50,6 +50,7 @@ def calls(function, *operands):
     return jax.jit(function).lower(*operands).as_text().count(CALL)
 
 
+@needs_onednn
 @pytest.mark.parametrize("name", CASES)
 def test_output_and_gradients_are_the_direct_sums(name, use):
     use("all")
@@ -65,6 +66,7 @@ def test_output_and_gradients_are_the_direct_sums(name, use):
     assert_close((jax.jit(of_case(ours, name))(x, kernel),), expected[:1], FLOAT32)
 
 
+@needs_onednn
 @pytest.mark.parametrize(
     ("setting", "inference", "gradient"),
     [("off", 0, 0), ("inference", 1, 0), ("all", 1, 2)],
@@ -82,6 +84,7 @@ def test_settings(setting, inference, gradient, use):
     assert calls(frozen, x, kernel) == inference
 
 
+@needs_onednn
 @pytest.mark.parametrize("setting", ["inference", "all"])
 def test_vmap_scan_and_second_derivatives(setting, use):
     x, kernel, _ = arrays("forward")
@@ -104,6 +107,7 @@ def test_vmap_scan_and_second_derivatives(setting, use):
     assert_close(found[setting], found["off"], FLOAT32)
 
 
+@needs_onednn
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float64])
 def test_other_types(dtype, use):
     """Narrower types are widened to float32; float64 stays XLA's."""
@@ -113,6 +117,7 @@ def test_other_types(dtype, use):
         assert calls(of_case(ours, "forward"), x, kernel) == (dtype != jnp.float64)
 
 
+@needs_onednn
 @pytest.mark.parametrize("edge", [-1, 3])
 def test_paddings_that_crop_or_pass_the_kernel_are_xla_s(edge, use):
     use("inference")
@@ -123,6 +128,7 @@ def test_paddings_that_crop_or_pass_the_kernel_are_xla_s(edge, use):
     assert calls(of_case(ours, "forward"), x, kernel) == 1
 
 
+@needs_onednn
 def test_exports_and_several_devices_are_xla_s(use):
     """What is exported runs elsewhere; a call would not be split over devices."""
     use("inference")
@@ -145,42 +151,58 @@ def test_a_run_by_other_convolutions_is_another_run(use):
     assert onednn.VARIABLE not in code_identity.modules(np.mean)
 
 
+def test_a_run_of_another_setting_says_how_to_resume():
+    rule = other_code.OtherCode("refuse")
+    with pytest.raises(other_code.CodeChangedError, match="=all to resume"):
+        rule.use("a stage", [{onednn.VARIABLE: "all", "a": "1"}], {"a": "1"})
+
+
+@pytest.fixture
+def cache(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_programs_that_are_kept_are_xla_s(cache):
+    """XLA cannot serialise the call."""
+    assert onednn.setting() == "off"
+    x, kernel, _ = arrays("forward")
+    assert calls(of_case(ours, "forward"), x, kernel) == 0
+
+
 class TestWhatIsAskedFor:
     @pytest.fixture(autouse=True)
     def _fresh(self):
-        onednn.setting.cache_clear()
+        onednn.asked.cache_clear()
         yield
-        onednn.setting.cache_clear()
+        onednn.asked.cache_clear()
 
-    def test_by_default_inference_with_tested_versions_only(self, monkeypatch):
+    @needs_onednn
+    def test_by_default_inference_with_tested_wheels_only(self, monkeypatch):
         monkeypatch.delenv(onednn.VARIABLE, raising=False)
-        assert onednn.setting() == "inference"
-        onednn.setting.cache_clear()
+        assert onednn.asked() == onednn.setting() == "inference"
+        onednn.asked.cache_clear()
         monkeypatch.setattr(onednn, "TESTED", frozenset())
-        assert onednn.setting() == "off"
+        assert onednn.asked() == "off"
 
     def test_another_word_is_refused(self, monkeypatch):
         monkeypatch.setenv(onednn.VARIABLE, "on")
         with pytest.raises(InputError, match=re.escape(f"{onednn.VARIABLE} must be")):
             onednn.setting()
 
-    def test_an_unknown_version_is_tried_once(self, monkeypatch, tmp_path):
-        """In a child process; the answer stays with the compiled programs."""
+    @needs_onednn
+    def test_another_version_is_tried(self, monkeypatch):
+        """In a child process, on the CPU."""
         monkeypatch.setattr(onednn, "TESTED", frozenset())
         monkeypatch.setenv(onednn.VARIABLE, "all")
-        before = jax.config.jax_compilation_cache_dir
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-        try:
-            assert onednn.setting() == "all"
-            (answer,) = tmp_path.iterdir()
-            answer.write_text("False")
-            onednn.setting.cache_clear()
-            assert onednn.setting() == "off"
-        finally:
-            jax.config.update("jax_compilation_cache_dir", before)
+        monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+        assert onednn.asked() == "all"
 
-    def test_a_child_that_dies_means_off(self, monkeypatch):
+    @pytest.mark.parametrize("program", ["/bin/false", "/no/such/program"])
+    def test_a_child_that_fails_means_off(self, program, monkeypatch):
         monkeypatch.setattr(onednn, "TESTED", frozenset())
-        monkeypatch.setattr(onednn.sys, "executable", "/bin/false")
+        monkeypatch.setattr(onednn.sys, "executable", program)
         monkeypatch.setenv(onednn.VARIABLE, "all")
-        assert onednn.setting() == "off"
+        assert onednn.asked() == "off"
