@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types
 
 import jax
@@ -255,6 +256,9 @@ def test_one_teacher_end_to_end(tmp_path):
     assert len(results["final_test_accuracy"]["teacher"]["values"]) == 1
     assert len(results["final_test_accuracy"]["soft-5"]["values"]) == 2
     assert results["pairs"] == {}
+    # Its accuracy stands for both seeds, whose claims need it.
+    one, other = (results["trained"]["teacher"][str(seed)] for seed in (0, 1))
+    assert one == other
 
 
 def test_statistics_follow_from_the_maps():
@@ -359,6 +363,15 @@ def test_widths_that_flow_matrices_cannot_join_are_refused(folder):
     config = dataclasses.replace(SMOKE, width=0.1)
     with pytest.raises(ValueError, match="two layers of the teacher with 6 and 6"):
         distillation.compute(config, runs.RunFolder(folder), Silent())
+
+
+def test_a_run_with_one_teacher_returns_its_accuracy(folder, tmp_path):
+    """With one seed it takes over the trainings of the smoke run."""
+    config = dataclasses.replace(SMOKE, teachers="one").resolved
+    copy = shutil.copytree(folder, tmp_path / "one")
+    found, _ = distillation.compute(config, runs.RunFolder(copy, "accept"), Silent())
+    of_all = json.loads((folder / "results.json").read_text())["trained"]["teacher"]
+    assert found["trained"] == {"teacher": {"0": of_all["0"]}}
 
 
 def test_the_failure_of_the_one_teacher_counts_for_every_seed():
