@@ -20,7 +20,7 @@ from experiments.common import blocks, fields, judging, records, running
 from experiments.common.study import Study
 from kd_heuristics import runs
 from kd_heuristics.runs import Claim, code_identity, descriptions
-from kd_heuristics.runtime import files
+from kd_heuristics.runtime import files, onednn
 
 _SHARED = ("config", "code", "claims", "rules")  # digests that must agree
 
@@ -192,9 +192,10 @@ def _rules(claims: Any) -> dict[str, Any]:
 
 
 def _code_differs(kept: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Modules that have changed since the run."""
+    """Modules that have changed since the run; oneDNN's setting is the machine's."""
     short = {module: digest[:12] for module, digest in now.items()}
-    return code_identity.changed(kept, short)
+    modules = code_identity.changed(kept, short)
+    return [module for module in modules if module != onednn.VARIABLE]
 
 
 def _accuracies(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from experiments import results
 from experiments.common import judging, kept, launch, records, results_page
 from kd_heuristics import runs
+from kd_heuristics.runtime import onednn
 from tests.experiments.gains import STUDY, Config, value
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -119,6 +120,7 @@ def test_what_has_changed_since_is_said(run, tmp_path):
     study, target = kept_in(run, tmp_path)
     shared = json.loads((target / "run.json").read_text())
     shared["code"]["experiments.gone"] = "0" * 12
+    shared["code"][onednn.VARIABLE] = "all"  # of that machine
     (target / "run.json").write_text(json.dumps(shared))
     other = dataclasses.replace(Config(seeds="auto", noise=2.0), batch_size=7)
     study = dataclasses.replace(study, presets={"digits": other, "cifar10": other})
