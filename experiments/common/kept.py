@@ -141,7 +141,7 @@ def judged(study: Study, preset: str, folder: Path) -> dict[str, Any]:
         "hardware": seeds[-1]["hardware"],
         "minutes": _minutes(seeds, "block_seconds"),
         "cpu_minutes": _minutes(seeds, "block_cpu_seconds"),
-        "config_differs": _config_differs(kept["config"], now, config),
+        "config_differs": _config_differs(kept["config"], now, study.presets[preset]),
         "rules_differ": [k for k, rule in declared.items() if rule != present.get(k)],
         "declared_since": sorted({*present} - {*declared}),
         "code_differs": _code_differs(kept["code"], running.code(study, config)),
@@ -166,18 +166,16 @@ def _minutes(seeds, key: str) -> float:
 
 
 def _config_differs(
-    kept: Mapping[str, Any], now: Mapping[str, Any], config: Any
+    kept: Mapping[str, Any], now: Mapping[str, Any], preset: Any
 ) -> dict[str, Any]:
     """Fields in which the kept run differs from the preset, `{field: [run's, now]}`.
 
     A field that came later differs only if the preset gives it another value than its
-    default, which is what was done before it came.
+    default, which is what was done before it came, or what then follows from others.
     """
     present = records.of_a_seed(descriptions.to_json(now))
-    for field in dataclasses.fields(config):
-        new = field.name not in kept and field.default is not dataclasses.MISSING
-        default = descriptions.to_json(field.default) if new else None
-        if new and present.get(field.name, default) == default:
+    for field in dataclasses.fields(preset):
+        if field.name not in kept and getattr(preset, field.name) == field.default:
             present.pop(field.name, None)
     found = descriptions.differences(kept, present)
     return {key: [before, after] for key, before, after in found if key != "strategies"}
