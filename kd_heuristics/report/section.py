@@ -96,7 +96,9 @@ def _all_claims(run: Run) -> str:
     """Returns all claims, and what is to be said of their seeds, folded."""
     results = run.results or {}
     notes = findings.after_looks(results), findings.failures(results)
-    body = verdicts.grouped(run.claims, run.described.get("controls") or ())
+    described = run.described
+    users = bool(described.get("own"))
+    body = verdicts.grouped(run.claims, described.get("controls") or (), users=users)
     body += "".join(f"<p>{escape(words)}</p>" for words in notes if words)
     count = findings.count(len(run.claims), "claim")
     return details(f"All {count}: {findings.counted(run.claims)}", body)

@@ -32,7 +32,7 @@ READING = (
     "<strong>preview</strong>: too few seeds for a verdict.</li>"
     "<li>Here is the mean over seeds with its interval [low, high]. In a drawing the "
     "bar is the interval, ticks are seeds, the grey zone is too small an effect to "
-    "count, and the ring is the paper's number.</li></ul></aside>"
+    "count, and a ring is the paper's number.</li></ul></aside>"
 )
 
 
@@ -48,13 +48,18 @@ def answer(claims: Claims) -> str:
     return f'<p class="answer">{badge(findings.verdict(claim))} {words}.</p>'
 
 
-def grouped(claims: Claims, controls: Sequence[str] = ()) -> str:
+def grouped(
+    claims: Claims, controls: Sequence[str] = (), *, users: bool = False
+) -> str:
     """Returns tables of the paper's claims, main and secondary, and of our controls.
 
     Args:
       claims: judged.
       controls: keys, or families of keys, of claims that the paper does not make.
+      users: whether network or images are the user's, of which no paper claims a thing.
     """
+    if users:
+        return by_weight(claims)
     ours = findings.chosen(claims, controls)
     theirs = [claim for claim in claims if claim not in ours]
     groups = {
@@ -88,7 +93,12 @@ def claims_table(claims: Claims, caption: str) -> str:
         )
         for claim in claims
     ]
-    return table(HEAD, rows, caption, stacked=True)
+    head = HEAD
+    if all(claim["paper"] is None for claim in claims):
+        place = HEAD.index("paper")
+        head = HEAD[:place] + HEAD[place + 1 :]
+        rows = [row[:place] + row[place + 1 :] for row in rows]
+    return table(head, rows, caption, stacked=True)
 
 
 def _more(claim: dict[str, Any]) -> str:

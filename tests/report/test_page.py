@@ -193,6 +193,23 @@ def test_our_controls_are_told_apart_from_what_the_paper_claims(tmp_path):
     }
 
 
+def test_of_a_users_network_no_paper_claims_anything(tmp_path):
+    for name, own, paper in (("mine", {"network": "net"}, None), ("theirs", {}, 0.5)):
+        claim = report.Claim(**{**vars(CLAIM), "main": True, "paper": paper})
+        run = runs.RunFolder(tmp_path / name / "sgdr")
+        run.open({"study": "sgdr", "controls": ["x"], "own": own, "config": {}})
+        claims = [report.judge(claim, [1.0, 1.1, 0.9])]
+        run.write_json("results.json", {"claims": claims})
+    mine, theirs = (
+        report.write(tmp_path / name).read_text().partition("<main")[2]
+        for name in ("mine", "theirs")
+    )
+    assert "<caption>Main claims</caption>" in mine
+    assert 'data-label="paper"' not in mine
+    assert 'data-label="paper"' in theirs
+    assert "Our own controls" in theirs
+
+
 def test_a_preview_is_said_on_top_with_the_seeds_that_verdicts_need(tmp_path):
     for name, values in (("few", [1.0]), ("many", [1.0, 1.1, 0.9, 1.0])):
         config = {"seeds": len(values), "looks": [4, 8], "model": "<vgg>"}
