@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd_heuristics import report
+from kd_heuristics.report import markup
 
 Found = dict[str, Any]  # what `kept.judged` returns
 
@@ -170,7 +171,7 @@ def _row(claim: dict[str, Any]) -> tuple[str, ...]:
         report.verdict_words(claim),
         shown,
         "-" if claim["paper"] is None else f"{claim['paper']:.3g}",
-        f"{claim['smallest_effect']:.3g} {claim['unit']}",
+        markup.number(claim["smallest_effect"], claim["unit"]),
         str(len(claim["values"])),
         f"{claim['verdict_at_half']}, {claim['verdict_at_twice']}" if judged else "-",
         "more than 1,000" if needed is None and interval else str(needed or "-"),
