@@ -317,8 +317,6 @@ PRESETS = {
         plane_grid=(3, 3),
         eval_batch_size=200,
         more_arms=("wsd", "linear", "fge"),
-        fge_epochs=1,
-        fge_minima=2,
         twin_epochs=(1 / 3,),
         averaged=True,
     ),

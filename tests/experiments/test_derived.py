@@ -106,7 +106,7 @@ FSP |= {"fashion": FSP["digits"]}
 # The length of the other arms.
 FUNMATCH = {"smoke": 2, "demo": 2, "digits": 8, "cifar10": 400, "flowers": 10_000}
 FUNMATCH |= {"pets": 10_000, "food": 1000, "sun": 1000, "imagenet": 300}
-FUNMATCH |= {"imagenet_160": 300, "imagenet_384": 1200}
+FUNMATCH |= {"imagenet_160": 300, "imagenet_384": 1200, "rows": 24}
 
 
 def sgdr(c):

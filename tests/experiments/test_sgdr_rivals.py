@@ -164,11 +164,12 @@ def test_short_cycles_have_the_rates_of_their_paper(steps):
 
 def test_the_ensemble_of_short_cycles_is_of_their_minima(its, tmp_path):
     config = dataclasses.replace(SMOKE, more_arms=()).resolved
-    assert SMOKE.short_minima == (1, 2)
+    cycles = dataclasses.replace(SMOKE, fge_minima=2).resolved
+    assert cycles.short_minima == (1, 2)
     assert config.short_minima == ()
     nets = Two(its, (3, 4), epochs=(1, 2))
-    nets.by_epoch |= dict.fromkeys(SMOKE.minima, nets.by_epoch[2])
-    run = StudyRun(SMOKE, runs.RunFolder(tmp_path), Silent(), by=sgdr.compute)
+    nets.by_epoch |= dict.fromkeys(cycles.minima, nets.by_epoch[2])
+    run = StudyRun(cycles, runs.RunFolder(tmp_path), Silent(), by=sgdr.compute)
     found = averages.evaluate(run, its, nets, 0)
     together = averaged(its, tmp_path / "other", (3, 4))["ensemble/test_loss"]
     np.testing.assert_allclose(found["fge/test_loss"], together, rtol=1e-6)
