@@ -1,13 +1,17 @@
 """A study's figures from its run folder."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from experiments.common import later, own
+from experiments.common import fields, later, own
 from experiments.common.study import Study
 from kd_heuristics import runs
 from kd_heuristics.plots import Figure, FigureError, stored
+from kd_heuristics.runs import descriptions
 from kd_heuristics.runtime import files, nearest
 
+_FREE = {"seeds", "first_seed", "looks", "devices"}  # the numbers of a seed stay
 TIMING = "timing.json"  # measured times, which are no results: seeds do not fix them
 
 
@@ -54,7 +58,7 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
     # Of a user's own, the description names every network.
     named = description.get("subject") if description.get("own") else None
     subject = named or study.subject.format_map(config)
-    which = ", ".join(filter(None, (f"{run.path.parent.name} preset", subject)))
+    which = ", ".join(filter(None, (settings_of(study, config), subject)))
     count = config.get("seeds", 1)
     seeds = "1 seed" if count == 1 else f"{count} seeds: mean and range"
     found = {}
@@ -63,6 +67,19 @@ def described(study: Study, path: files.AnyPath) -> dict[str, Figure]:
         words = figure.subtitle.format(run=which, seeds=seeds)
         found[name] = dataclasses.replace(figure, subtitle=words, place=place)
     return found
+
+
+def settings_of(study: Study, config: Mapping[str, Any]) -> str:
+    """Returns "digits preset" for its config, apart from seeds; "own settings" else.
+
+    A field of the preset that the run lacks came later.
+    """
+    for name, preset in study.presets.items():
+        given = descriptions.to_json(vars(fields.resolved(preset)))
+        compared = {*given} & {*config} - _FREE
+        if all(config[key] == given[key] for key in compared):
+            return f"{name} preset"
+    return "own settings"
 
 
 def _commit(run: runs.RunFolder) -> str:

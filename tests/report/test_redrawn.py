@@ -108,3 +108,16 @@ def test_a_default_that_a_function_makes_is_a_default():
 
     found = figures.later.completed({}, [Config()], "7113c89")
     assert found == {"names": ["a"]}
+
+
+@STUDIES
+@pytest.mark.parametrize("preset", ["smoke", "digits"])
+def test_titles_name_the_preset_whose_config_it_is(name, preset):
+    """Wherever the run lies, and whatever its seeds."""
+    study = folders.STUDIES[name]
+    own = vars(fields.resolved(study.presets[preset]))
+    config = json.loads(json.dumps(to_json(own))) | {"seeds": 3, "first_seed": 100}
+    assert figures.settings_of(study, config) == f"{preset} preset"
+    del config["dtype"]  # as if it came later
+    assert figures.settings_of(study, config) == f"{preset} preset"
+    assert figures.settings_of(study, config | {"batch_size": 7}) == "own settings"
