@@ -8,10 +8,10 @@ where nothing is differentiated: evaluation, curves, surfaces, features, teacher
 does it in training too, for the output and the gradient in the input. Bits of results
 differ with the setting, so it is part of a run's identity.
 
-The call belongs to XLA's inner interface: on a configuration that it does not know, XLA
-ends the process. It is used for float32 on a single device, and by default only with
-the wheels of jaxlib that our tests cover; with others a child process tries it first.
-XLA cannot serialise such programs, so with a persistent compilation cache it is off.
+The call belongs to XLA's inner interface, and ends the process on a configuration that
+XLA does not know. It is used for float32 on a single device, by default with wheels of
+jaxlib that our tests cover; with others a child process tries it first. XLA cannot
+serialise such programs, so with a persistent compilation cache it is off.
 """
 
 import functools
