@@ -8,10 +8,9 @@ where nothing is differentiated: evaluation, curves, surfaces, features, teacher
 does it in training too, for the output and the gradient in the input. Bits of results
 differ with the setting, so it is part of a run's identity.
 
-The call belongs to XLA's inner interface, and ends the process on a configuration that
-XLA does not know. It is used for float32 on a single device, by default with wheels of
-jaxlib that our tests cover; with others a child process tries it first. XLA cannot
-serialise such programs, so with a persistent compilation cache it is off.
+The call belongs to XLA's inner interface, and a bad one ends the process. It serves
+float32 on one device, by default with the jaxlib wheels that our tests cover (others: a
+child process tries it), and not with a compilation cache: XLA cannot serialise it.
 """
 
 import functools
