@@ -70,15 +70,11 @@ def of_study(config: Config) -> dict[str, Any]:
     if config.model != "vgg11_bn" or config.augmented or config.dropout_rate > 0:
         raise SystemExit("study_torch has VGG-11 with batch norm alone; try demo")
     its = task.make(config)
-    sets = {"train": its.train, "test": _whole(its.test)}
+    train = its.train.images, its.train.labels
     arrays: dict[str, Any] = {}
-    for name, (images, labels) in (
-        ("train", (sets["train"].images, sets["train"].labels)),
-        ("test", sets["test"]),
-    ):
-        arrays[f"{name}_images"] = np.asarray(
-            its.classifier.inputs(jnp.asarray(images))
-        )
+    for name, (images, labels) in (("train", train), ("test", _whole(its.test))):
+        inputs = its.classifier.inputs(jnp.asarray(images))
+        arrays[f"{name}_images"] = np.asarray(inputs)
         arrays[f"{name}_labels"] = np.asarray(labels)
     for arm, rates in learning_rates(config, its).items():
         arrays[f"rates/{arm}"] = np.asarray(rates)
